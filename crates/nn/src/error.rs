@@ -1,0 +1,130 @@
+//! Errors, and the one place that turns an engine panic into one.
+use std::{
+    cell::Cell,
+    panic::{self, AssertUnwindSafe},
+    path::PathBuf,
+    sync::Once,
+};
+
+/// What can go wrong between a recipe and a number.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Two things do not fit; the message names both and says what to do.
+    #[error("{0}")]
+    Invalid(String),
+    /// A file cannot be read or written as what it should be.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A parameter name was used twice while a network was built.
+    #[error("parameter `{0}` is defined twice")]
+    Duplicate(String),
+    /// Weights that do not fit the network; the text is the load report.
+    #[error("{0}")]
+    Weights(String),
+    /// libtorch refused an operation.
+    #[error("{context}: {message}")]
+    Engine {
+        /// What was being done.
+        context: String,
+        /// The engine's own first line.
+        message: String,
+    },
+}
+
+/// The result of fallible functions here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An [`Error::Invalid`] from a message.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(message.into())
+    }
+
+    /// An [`Error::File`] about `path`.
+    pub fn file(path: impl Into<PathBuf>, message: impl ToString) -> Self {
+        Self::File { path: path.into(), message: message.to_string() }
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(e: tch::TchError) -> Self {
+        let message = match e {
+            tch::TchError::Torch(text) => first_line(&text),
+            other => other.to_string(),
+        };
+        Self::Engine { context: "libtorch".to_owned(), message }
+    }
+}
+
+impl From<heterodyne_shim::Error> for Error {
+    fn from(e: heterodyne_shim::Error) -> Self {
+        Self::Engine { context: "libtorch".to_owned(), message: e.to_string() }
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` and turns a panic of the engine (tch's operators panic on libtorch errors) into an [`Error::Engine`] that says
+/// what was being done. Nothing is printed; thread state is restored by the guards that unwinding drops.
+pub fn catch<T>(context: impl FnOnce() -> String, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let default = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                default(info);
+            }
+        }));
+    });
+    let outer = QUIET.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    QUIET.set(outer);
+    result.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+        Err(Error::Engine { context: context(), message: engine_message(text.unwrap_or("unknown failure")) })
+    })
+}
+
+/// The engine's sentence out of "called `Result::unwrap()` on an `Err` value: Torch("sentence\nException raised from ...")".
+fn engine_message(text: &str) -> String {
+    let inner = text.split_once("Torch(\"").map_or(text, |(_, rest)| rest);
+    let end = ["\\n", "\n", "\")"].iter().filter_map(|mark| inner.find(mark)).min().unwrap_or(inner.len());
+    inner[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn an_engine_panic_becomes_an_error_that_says_where() {
+        let a = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+        let e = catch(|| "adding".to_owned(), || Ok(&a + Tensor::zeros([4], (Kind::Float, Device::Cpu)))).unwrap_err();
+        let text = e.to_string();
+        assert!(text.starts_with("adding: The size of tensor a (3) must match"), "{text}");
+        assert!(!text.contains("Exception raised"), "{text}");
+    }
+
+    #[test]
+    fn thread_state_survives_an_unwinding() {
+        let _ = catch(String::new, || -> Result<()> {
+            let _guard = heterodyne_shim::NoGrad::new();
+            let _cast = heterodyne_shim::Autocast::new(Device::Cpu, true)?;
+            panic!("engine")
+        });
+        assert!(heterodyne_shim::grad_enabled());
+        assert!(!heterodyne_shim::autocast_enabled(Device::Cpu).unwrap());
+    }
+}

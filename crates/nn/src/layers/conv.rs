@@ -1,0 +1,83 @@
+use tch::Tensor;
+
+use crate::{Init, Result, Scope};
+
+/// How a convolution is shaped, beyond its channels.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv {
+    /// Side of the square kernel.
+    pub kernel: i64,
+    /// Step between windows.
+    pub stride: i64,
+    /// Zeros added on each side.
+    pub padding: i64,
+    /// Channel groups; equal to the input channels for a depthwise convolution.
+    pub groups: i64,
+    /// Whether a bias is added; it starts as PyTorch's does.
+    pub bias: bool,
+    /// How the weight starts.
+    pub init: Init,
+}
+
+impl Conv {
+    /// A `kernel` x `kernel` convolution that keeps the grid: stride 1, "same" padding, no bias, PyTorch's initialiser.
+    #[must_use]
+    pub const fn same(kernel: i64) -> Self {
+        Self { kernel, stride: 1, padding: kernel / 2, groups: 1, bias: false, init: Init::TorchDefault }
+    }
+
+    /// With another stride.
+    #[must_use]
+    pub const fn stride(self, stride: i64) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// With another padding.
+    #[must_use]
+    pub const fn padding(self, padding: i64) -> Self {
+        Self { padding, ..self }
+    }
+
+    /// In `groups` channel groups.
+    #[must_use]
+    pub const fn groups(self, groups: i64) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// With a bias.
+    #[must_use]
+    pub const fn bias(self) -> Self {
+        Self { bias: true, ..self }
+    }
+
+    /// With another initialiser of the weight.
+    #[must_use]
+    pub const fn init(self, init: Init) -> Self {
+        Self { init, ..self }
+    }
+}
+
+/// `torch.nn.Conv2d`: (B,in,H,W) to (B,out,H',W').
+#[derive(Debug)]
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    shape: Conv,
+}
+
+impl Conv2d {
+    /// `weight` (out, in/groups, k, k) and, where asked for, `bias` (out).
+    pub fn new(scope: &Scope, channels_in: i64, channels_out: i64, shape: Conv) -> Result<Self> {
+        let fan_in = channels_in / shape.groups * shape.kernel * shape.kernel;
+        let weight = scope.param("weight", &[channels_out, channels_in / shape.groups, shape.kernel, shape.kernel], shape.init)?;
+        let bias = shape.bias.then(|| scope.param("bias", &[channels_out], Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() })).transpose()?;
+        Ok(Self { weight, bias, shape })
+    }
+
+    /// Applies the convolution.
+    #[must_use]
+    pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
+        let Conv { stride, padding, groups, .. } = self.shape;
+        x_bchw.conv2d(&self.weight, self.bias.as_ref(), [stride, stride], [padding, padding], [1, 1], groups)
+    }
+}

@@ -1,0 +1,10 @@
+//! Layers with PyTorch's parameter names. They compute; who calls them decides about gradients and precision.
+mod conv;
+mod linear;
+mod norm;
+mod transformer;
+
+pub use conv::{Conv, Conv2d};
+pub use linear::Linear;
+pub use norm::{BatchNorm2d, LayerNorm};
+pub use transformer::{Attention, Block, Mlp};

@@ -1,0 +1,28 @@
+//! The vocabulary that models, methods and the trainer share, and the layers they build from.
+//!
+//! Shape letters in this workspace: `b` batch, `c` channels or classes, `h` height, `w` width, `n` tokens, `d` width of an embedding.
+
+pub mod config;
+pub mod error;
+pub mod feature;
+pub mod file;
+pub mod init;
+pub mod labels;
+pub mod layers;
+pub mod load;
+pub mod network;
+pub mod store;
+pub mod terms;
+
+pub use error::{Error, Result, catch};
+pub use feature::{FeatureMap, StageKind, StageSpec, TapSpec};
+pub use heterodyne_shim as shim;
+pub use init::Init;
+pub use labels::Labels;
+pub use load::LoadReport;
+pub use network::{Network, Output, Pass};
+pub use store::{Entry, ParamStore, Role, Scope};
+pub use terms::{Progress, Term, Terms};
+
+/// Named tensors in a fixed order, as a weights file holds them.
+pub type Tensors = indexmap::IndexMap<String, tch::Tensor>;

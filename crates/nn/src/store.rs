@@ -1,0 +1,188 @@
+//! Parameters and buffers under their checkpoint names, in the order in which they were made.
+use std::cell::RefCell;
+
+use heterodyne_shim::{NoGrad, Rng};
+use indexmap::IndexMap;
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Init, LoadReport, Result, Tensors};
+
+/// What an entry is to the optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Trained with weight decay.
+    Decay,
+    /// Trained without: norms, biases, position embeddings and tokens.
+    NoDecay,
+    /// Not trained: running statistics.
+    Buffer,
+}
+
+/// One named tensor of a network.
+#[derive(Debug)]
+pub struct Entry {
+    /// Shares its storage with the layer that uses it.
+    pub tensor: Tensor,
+    /// What it is to the optimizer.
+    pub role: Role,
+}
+
+/// The parameters and buffers of one network, and where they live. Names are unique, the order is that of construction.
+#[derive(Debug)]
+pub struct ParamStore {
+    entries: RefCell<IndexMap<String, Entry>>,
+    rng: Rng,
+    device: Device,
+    kind: Kind,
+}
+
+impl ParamStore {
+    /// An empty float32 store whose initialisers draw from a stream of their own.
+    #[must_use]
+    pub fn new(device: Device, seed: u64) -> Self {
+        Self::with_kind(device, Kind::Float, seed)
+    }
+
+    /// As [`ParamStore::new`] in another floating-point kind (float64 for gradient checks).
+    #[must_use]
+    pub fn with_kind(device: Device, kind: Kind, seed: u64) -> Self {
+        Self { entries: RefCell::default(), rng: Rng::new(seed), device, kind }
+    }
+
+    /// The scope without a prefix.
+    #[must_use]
+    pub fn root(&self) -> Scope<'_> {
+        Scope { store: self, prefix: String::new() }
+    }
+
+    /// Where the tensors live.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// All entries in order, as (name, handle, role); handles share storage with the network.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(String, Tensor, Role)> {
+        self.entries.borrow().iter().map(|(name, e)| (name.clone(), e.tensor.shallow_clone(), e.role)).collect()
+    }
+
+    /// The trained entries in order.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<(String, Tensor, Role)> {
+        self.entries().into_iter().filter(|(_, _, role)| *role != Role::Buffer).collect()
+    }
+
+    /// Parameters and buffers as a weights file holds them; handles, not copies.
+    #[must_use]
+    pub fn tensors(&self) -> Tensors {
+        self.entries().into_iter().map(|(name, tensor, _)| (name, tensor)).collect()
+    }
+
+    /// Number of trained values.
+    #[must_use]
+    pub fn num_parameters(&self) -> usize {
+        self.parameters().iter().map(|(_, t, _)| t.numel()).sum()
+    }
+
+    /// Marks every parameter as not trained (a teacher).
+    pub fn freeze(&self) {
+        for (_, tensor, _) in self.parameters() {
+            let _ = tensor.set_requires_grad(false);
+        }
+    }
+
+    /// Copies the tensors whose names and shapes agree and reports the rest. What fits is copied even where the report is not
+    /// clean; call [`LoadReport::strict`] on the result to insist.
+    pub fn load(&self, tensors: &Tensors) -> Result<LoadReport> {
+        let _guard = NoGrad::new();
+        let entries = self.entries.borrow();
+        let mut report = LoadReport::default();
+        for (name, entry) in entries.iter() {
+            match tensors.get(name) {
+                None => report.missing.push(name.clone()),
+                Some(t) if t.size() != entry.tensor.size() => report.mismatched.push((name.clone(), t.size(), entry.tensor.size())),
+                Some(t) => {
+                    entry.tensor.shallow_clone().f_copy_(t)?;
+                    report.loaded += 1;
+                }
+            }
+        }
+        for name in tensors.keys().filter(|name| !entries.contains_key(*name)) {
+            // PyTorch counts the batches that a batch norm has seen; nothing here reads it.
+            if !name.ends_with("num_batches_tracked") {
+                report.unexpected.push(name.clone());
+            }
+        }
+        Ok(report)
+    }
+
+    fn insert(&self, name: String, tensor: Tensor, role: Role) -> Result<Tensor> {
+        let mut entries = self.entries.borrow_mut();
+        if entries.contains_key(&name) {
+            return Err(Error::Duplicate(name));
+        }
+        let handle = tensor.shallow_clone();
+        entries.insert(name, Entry { tensor, role });
+        Ok(handle)
+    }
+}
+
+/// A place in a [`ParamStore`], the prefix of the names made there.
+#[derive(Clone, Debug)]
+pub struct Scope<'a> {
+    store: &'a ParamStore,
+    prefix: String,
+}
+
+impl<'a> Scope<'a> {
+    /// The scope `name` inside this one; `name` may be an index.
+    #[must_use]
+    pub fn sub(&self, name: impl std::fmt::Display) -> Self {
+        Self { store: self.store, prefix: self.join(&name.to_string()) }
+    }
+
+    /// A parameter. Tensors of two or more dimensions decay, vectors and scalars do not.
+    pub fn param(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        let role = if shape.len() >= 2 { Role::Decay } else { Role::NoDecay };
+        self.param_as(name, shape, init, role)
+    }
+
+    /// A parameter that never decays (class token, position embedding).
+    pub fn param_no_decay(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        self.param_as(name, shape, init, Role::NoDecay)
+    }
+
+    /// A buffer that starts constant.
+    pub fn buffer(&self, name: &str, shape: &[i64], value: f64) -> Result<Tensor> {
+        let tensor = Tensor::f_full(shape, value, (self.store.kind, self.store.device))?;
+        self.store.insert(self.join(name), tensor, Role::Buffer)
+    }
+
+    /// Where tensors of this scope live.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.store.device
+    }
+
+    /// The floating-point kind of this scope's parameters.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.store.kind
+    }
+
+    fn param_as(&self, name: &str, shape: &[i64], init: Init, role: Role) -> Result<Tensor> {
+        // Drawn on the CPU, so that every device starts from the same weights.
+        let mut tensor = Tensor::f_empty(shape, (self.store.kind, Device::Cpu))?;
+        init.fill(&tensor, &self.store.rng)?;
+        if shape.len() == 4 {
+            tensor = heterodyne_shim::channels_last(&tensor)?;
+        }
+        let tensor = tensor.f_to(self.store.device)?.set_requires_grad(true);
+        self.store.insert(self.join(name), tensor, role)
+    }
+
+    fn join(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
+    }
+}

@@ -1,0 +1,2 @@
+//! placeholder
+pub mod recipe { pub mod schema; }

@@ -1,0 +1,257 @@
+//! The recipe as typed tables. Every key has a default or is required; nothing is read from elsewhere.
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+/// A whole recipe. Tables that belong to a model, a method or the augmentation stay raw here; their owners read them strictly.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Names the run folder and the report's row; defaults to the recipe's file name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Seed of everything random in the run.
+    #[serde(default)]
+    pub seed: u64,
+    /// Where to compute.
+    #[serde(default)]
+    pub device: DeviceChoice,
+    /// What to learn from.
+    pub data: Data,
+    /// The network that is trained.
+    pub student: NetworkTable,
+    /// The network that teaches, for `distill`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<NetworkTable>,
+    /// Length and numerics of training.
+    #[serde(default)]
+    pub train: Train,
+    /// Optimizer.
+    #[serde(default)]
+    pub optim: Optim,
+    /// Learning rate over time.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Weight of the plain classification loss.
+    #[serde(default)]
+    pub loss: Loss,
+    /// `[methods.NAME]`: a weight and the method's own keys, in the order written.
+    #[serde(default)]
+    pub methods: IndexMap<String, toml::Table>,
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// CUDA if libtorch finds a device, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first CUDA device, or an error.
+    Cuda,
+}
+
+/// `[data]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Dataset: digits, cifar10, cifar100 or folder.
+    pub name: String,
+    /// File or folder, relative to the working directory; not for embedded data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Side in pixels of the augmented image that both networks see, each resized to its own input; the dataset's own size, or
+    /// the larger of both inputs for photographs, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub img: Option<i64>,
+    /// Keep only this many training images of each class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_class: Option<usize>,
+    /// Training images held out to choose the best epoch on; 0 chooses nothing and reports the last.
+    #[serde(default)]
+    pub validation: usize,
+    /// Threads that decode and augment; 0 chooses by the machine.
+    #[serde(default)]
+    pub workers: usize,
+    /// `[data.augment]`, read by the data crate.
+    #[serde(default)]
+    pub augment: toml::Table,
+}
+
+/// `[student]` and `[teacher]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkTable {
+    /// A name that `heterodyne models` lists.
+    pub model: String,
+    /// safetensors file to start from; required for a teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    /// Build a new classifier where the weights' number of classes differs from the data's.
+    #[serde(default)]
+    pub adapt_head: bool,
+    /// Side of the input in pixels; what the weights file says, else the model's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub img: Option<i64>,
+    /// Mean of the channels; what the weights file says, else the model's with weights and the data's without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean: Option<[f64; 3]>,
+    /// Standard deviation of the channels; as `mean`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub std: Option<[f64; 3]>,
+    /// Precision of this network alone; `train.precision` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
+    /// `[student.options]`, read by the model's family.
+    #[serde(default)]
+    pub options: toml::Table,
+}
+
+/// Number format of the heavy operations; weights and losses are float32 in both.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// float32 throughout.
+    #[default]
+    Fp32,
+    /// bfloat16 autocast.
+    Bf16,
+}
+
+/// `[train]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Train {
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Images per step.
+    pub batch: usize,
+    /// Images per step of an evaluation.
+    pub eval_batch: usize,
+    /// Number format.
+    pub precision: Precision,
+    /// Label smoothing of the cross-entropy, in [0,1).
+    pub label_smoothing: f64,
+    /// Largest 2-norm of the whole gradient; none if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Decay of the exponential moving average of the weights; none if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// Steps between lines of the metrics.
+    pub log_every: u64,
+    /// Epochs between evaluations; the last epoch is always evaluated.
+    pub eval_every: u32,
+    /// Epochs between resumable checkpoints; one is also written when interrupted and at the end.
+    pub checkpoint_every: u32,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            epochs: 100,
+            batch: 64,
+            eval_batch: 256,
+            precision: Precision::Fp32,
+            label_smoothing: 0.0,
+            clip: None,
+            ema: None,
+            log_every: 50,
+            eval_every: 1,
+            checkpoint_every: 1,
+        }
+    }
+}
+
+/// Kind of optimizer.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimName {
+    /// Stochastic gradient descent with momentum.
+    #[default]
+    Sgd,
+    /// Adam with decoupled weight decay.
+    Adamw,
+}
+
+/// `[optim]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Optim {
+    /// Kind.
+    pub name: OptimName,
+    /// Base learning rate.
+    pub lr: f64,
+    /// SGD's momentum.
+    pub momentum: f64,
+    /// SGD's Nesterov variant.
+    pub nesterov: bool,
+    /// AdamW's decays of the two moments.
+    pub betas: [f64; 2],
+    /// AdamW's epsilon.
+    pub eps: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Also decay norms, biases, tokens and position embeddings.
+    pub decay_all: bool,
+}
+
+impl Default for Optim {
+    fn default() -> Self {
+        Self { name: OptimName::Sgd, lr: 0.05, momentum: 0.9, nesterov: true, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 5e-4, decay_all: false }
+    }
+}
+
+/// Shape of the learning rate over time.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleName {
+    /// Half a cosine from `lr` to `min_lr`.
+    #[default]
+    Cosine,
+    /// Multiplied by `gamma` at each of `milestones`.
+    Step,
+    /// Always `lr`.
+    Constant,
+}
+
+/// `[schedule]`; times are in epochs, the rate changes at every step.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Schedule {
+    /// Shape.
+    pub name: ScheduleName,
+    /// Epochs of linear rise from `warmup_lr` to `lr`.
+    pub warmup_epochs: f64,
+    /// Where the rise starts.
+    pub warmup_lr: f64,
+    /// Where the cosine ends.
+    pub min_lr: f64,
+    /// Epochs at which `step` multiplies.
+    pub milestones: Vec<f64>,
+    /// `step`'s factor.
+    pub gamma: f64,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self { name: ScheduleName::Cosine, warmup_epochs: 0.0, warmup_lr: 0.0, min_lr: 0.0, milestones: Vec::new(), gamma: 0.1 }
+    }
+}
+
+/// `[loss]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Loss {
+    /// Weight of the cross-entropy between the student's logits and the labels.
+    pub ce: f64,
+}
+
+impl Default for Loss {
+    fn default() -> Self {
+        Self { ce: 1.0 }
+    }
+}

@@ -1,0 +1,149 @@
+#include "bridge.h"
+
+#include <vector>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
+#include <ATen/Functions.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
+
+namespace heterodyne {
+namespace {
+
+at::DeviceType device_type(uint8_t device) { return device == 0 ? at::kCPU : at::kCUDA; }
+
+const at::Tensor& tensor(size_t address) { return *reinterpret_cast<const at::Tensor*>(address); }
+
+size_t give(at::Tensor t) { return reinterpret_cast<size_t>(new at::Tensor(std::move(t))); }
+
+// Those of the tensors that have a gradient, kept side by side with what belongs to them.
+struct WithGrad {
+  std::vector<size_t> index;
+  std::vector<at::Tensor> params, grads;
+
+  explicit WithGrad(Tensors addresses) {
+    for (size_t i = 0; i < addresses.size(); ++i) {
+      const at::Tensor& p = tensor(addresses[i]);
+      if (!p.grad().defined()) continue;
+      index.push_back(i);
+      params.push_back(p);
+      grads.push_back(p.grad());
+    }
+  }
+
+  std::vector<at::Tensor> pick(Tensors addresses) const {
+    std::vector<at::Tensor> out;
+    out.reserve(index.size());
+    for (size_t i : index) out.push_back(tensor(addresses[i]));
+    return out;
+  }
+};
+
+std::vector<at::Tensor> list(Tensors addresses) {
+  std::vector<at::Tensor> out;
+  out.reserve(addresses.size());
+  for (size_t a : addresses) out.push_back(tensor(a));
+  return out;
+}
+
+}  // namespace
+
+bool autocast_enabled(uint8_t device) { return at::autocast::is_autocast_enabled(device_type(device)); }
+
+void autocast_set(uint8_t device, bool enabled) {
+  at::autocast::set_autocast_dtype(device_type(device), at::kBFloat16);
+  at::autocast::set_autocast_enabled(device_type(device), enabled);
+}
+
+void autocast_enter() { at::autocast::increment_nesting(); }
+
+// Weights cast to bfloat16 are remembered until the outermost region ends; after that an optimizer step may change them.
+void autocast_leave() {
+  if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+}
+
+bool grad_mode() { return at::GradMode::is_enabled(); }
+void grad_mode_set(bool enabled) { at::GradMode::set_enabled(enabled); }
+
+size_t channels_last(size_t x) { return give(tensor(x).contiguous(at::MemoryFormat::ChannelsLast)); }
+bool is_channels_last(size_t x) { return tensor(x).is_contiguous(at::MemoryFormat::ChannelsLast); }
+
+std::unique_ptr<Rng> rng_new(uint64_t seed) { return std::make_unique<Rng>(Rng{at::detail::createCPUGenerator(seed)}); }
+
+std::unique_ptr<Rng> rng_global(uint8_t device) {
+  return std::make_unique<Rng>(Rng{at::globalContext().defaultGenerator(at::Device(device_type(device)))});
+}
+
+void rng_seed(const Rng& rng, uint64_t seed) {
+  at::Generator g = rng.generator;
+  std::lock_guard<std::mutex> lock(g.mutex());
+  g.set_current_seed(seed);
+}
+
+size_t rng_state(const Rng& rng) { return give(rng.generator.get_state()); }
+
+void rng_set_state(const Rng& rng, size_t state) {
+  at::Generator g = rng.generator;
+  g.set_state(tensor(state));
+}
+
+void rng_normal(const Rng& rng, size_t x, double mean, double std) {
+  at::NoGradGuard no_grad;
+  at::Tensor t = tensor(x);
+  t.normal_(mean, std, rng.generator);
+}
+
+void rng_uniform(const Rng& rng, size_t x, double low, double high) {
+  at::NoGradGuard no_grad;
+  at::Tensor t = tensor(x);
+  t.uniform_(low, high, rng.generator);
+}
+
+// A momentum that starts at zero makes PyTorch's first step (buffer = gradient) the same as every other one.
+void sgd_step(Tensors params, Tensors momenta, size_t found_inf, double lr, double momentum, double weight_decay, bool nesterov) {
+  at::NoGradGuard no_grad;
+  WithGrad some(params);
+  if (some.params.empty()) return;
+  std::vector<at::Tensor> buffers;
+  if (momentum != 0.0) buffers = some.pick(momenta);
+  at::_fused_sgd_(some.params, some.grads, buffers, weight_decay, momentum, lr, /*dampening=*/0.0, nesterov, /*maximize=*/false,
+                  /*is_first_step=*/false, /*grad_scale=*/std::nullopt, tensor(found_inf));
+}
+
+void adamw_step(Tensors params, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors steps, size_t found_inf, double lr, double beta1,
+                double beta2, double weight_decay, double eps) {
+  at::NoGradGuard no_grad;
+  WithGrad some(params);
+  if (some.params.empty()) return;
+  const at::Tensor& inf = tensor(found_inf);
+  std::vector<at::Tensor> counts = some.pick(steps);
+  // A skipped step does not count, or the bias correction would run ahead of the averages.
+  at::_foreach_add_(counts, at::rsub(inf, 1.0));
+  at::_fused_adamw_(some.params, some.grads, some.pick(exp_avgs), some.pick(exp_avg_sqs), /*max_exp_avg_sqs=*/{}, counts, lr, beta1,
+                    beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/std::nullopt, inf);
+}
+
+size_t grad_norm(Tensors params) {
+  at::NoGradGuard no_grad;
+  WithGrad some(params);
+  TORCH_CHECK(!some.grads.empty(), "no parameter has a gradient");
+  return give(at::linalg_vector_norm(at::stack(at::_foreach_norm(some.grads, 2))));
+}
+
+void grad_scale(Tensors params, size_t factor) {
+  at::NoGradGuard no_grad;
+  WithGrad some(params);
+  if (!some.grads.empty()) at::_foreach_mul_(some.grads, tensor(factor));
+}
+
+void grad_clear(Tensors params) {
+  for (size_t p : params) tensor(p).mutable_grad().reset();
+}
+
+void lerp(Tensors targets, Tensors sources, double weight) {
+  at::NoGradGuard no_grad;
+  if (targets.size() != 0) at::_foreach_lerp_(list(targets), list(sources), weight);
+}
+
+}  // namespace heterodyne

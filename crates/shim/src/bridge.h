@@ -1,0 +1,47 @@
+// What libtorch's C++ interface offers and tch's C interface does not. Tensors cross as addresses of at::Tensor objects
+// that Rust owns (tch's C_tensor); a returned address is a new object that the caller takes over.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include <ATen/Generator.h>
+
+#include "rust/cxx.h"
+
+namespace heterodyne {
+
+using Tensors = rust::Slice<const size_t>;
+
+// device: 0 is the CPU, 1 is CUDA.
+bool autocast_enabled(uint8_t device);
+void autocast_set(uint8_t device, bool enabled);
+void autocast_enter();
+void autocast_leave();
+
+bool grad_mode();
+void grad_mode_set(bool enabled);
+
+size_t channels_last(size_t x);
+bool is_channels_last(size_t x);
+
+struct Rng {
+  at::Generator generator;
+};
+std::unique_ptr<Rng> rng_new(uint64_t seed);
+std::unique_ptr<Rng> rng_global(uint8_t device);
+void rng_seed(const Rng& rng, uint64_t seed);
+size_t rng_state(const Rng& rng);
+void rng_set_state(const Rng& rng, size_t state);
+void rng_normal(const Rng& rng, size_t x, double mean, double std);
+void rng_uniform(const Rng& rng, size_t x, double low, double high);
+
+void sgd_step(Tensors params, Tensors momenta, size_t found_inf, double lr, double momentum, double weight_decay, bool nesterov);
+void adamw_step(Tensors params, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors steps, size_t found_inf, double lr, double beta1,
+                double beta2, double weight_decay, double eps);
+size_t grad_norm(Tensors params);
+void grad_scale(Tensors params, size_t factor);
+void grad_clear(Tensors params);
+void lerp(Tensors targets, Tensors sources, double weight);
+
+}  // namespace heterodyne

@@ -1,0 +1,75 @@
+//! Thread state that is put back when a guard goes out of scope, also while unwinding.
+use std::marker::PhantomData;
+
+use tch::Device;
+
+use crate::{Result, device_code, ffi::bridge};
+
+/// A guard belongs to the thread whose state it changed.
+type ThreadBound = PhantomData<*const ()>;
+
+/// Runs eligible operations in bfloat16 while it lives (PyTorch's `torch.autocast(device, torch.bfloat16)`).
+#[must_use = "autocast ends when the guard is dropped"]
+pub struct Autocast {
+    device: u8,
+    before: bool,
+    _thread: ThreadBound,
+}
+
+impl Autocast {
+    /// Switches autocast on `device` on or off until the guard is dropped.
+    pub fn new(device: Device, enabled: bool) -> Result<Self> {
+        let device = device_code(device);
+        let before = bridge::autocast_enabled(device)?;
+        bridge::autocast_set(device, enabled)?;
+        bridge::autocast_enter();
+        Ok(Self { device, before, _thread: PhantomData })
+    }
+}
+
+impl Drop for Autocast {
+    fn drop(&mut self) {
+        bridge::autocast_leave();
+        // The same call succeeded in `new`; a destructor has nobody to report to.
+        let _ = bridge::autocast_set(self.device, self.before);
+    }
+}
+
+/// Whether autocast is on for `device` on this thread.
+pub fn autocast_enabled(device: Device) -> Result<bool> {
+    Ok(bridge::autocast_enabled(device_code(device))?)
+}
+
+/// Records no graph while it lives (PyTorch's `torch.no_grad()`).
+#[must_use = "gradients are recorded again when the guard is dropped"]
+pub struct NoGrad {
+    before: bool,
+    _thread: ThreadBound,
+}
+
+impl NoGrad {
+    /// Stops recording until the guard is dropped.
+    pub fn new() -> Self {
+        let before = bridge::grad_mode();
+        bridge::grad_mode_set(false);
+        Self { before, _thread: PhantomData }
+    }
+}
+
+impl Default for NoGrad {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for NoGrad {
+    fn drop(&mut self) {
+        bridge::grad_mode_set(self.before);
+    }
+}
+
+/// Whether operations on this thread are recorded for the backward pass.
+#[must_use]
+pub fn grad_enabled() -> bool {
+    bridge::grad_mode()
+}

@@ -1,0 +1,52 @@
+//! What libtorch's C++ interface offers and [`tch`] does not: autocast on any device, memory formats, generator state,
+//! fused optimizer steps and multi-tensor operations. The only crate with C++ and with unsafe code.
+//!
+//! Everything here is thread-bound in the way libtorch is: gradient mode and autocast belong to the calling thread.
+
+mod cuda;
+mod ffi;
+mod fused;
+mod guards;
+mod layout;
+mod rng;
+
+pub use cuda::{CudaError, load_cuda};
+pub use fused::{AdamW, Sgd, adamw_step, grad_clear, grad_norm, grad_scale, lerp, sgd_step};
+pub use guards::{Autocast, NoGrad, autocast_enabled, grad_enabled};
+pub use layout::{channels_last, is_channels_last};
+pub use rng::Rng;
+
+use tch::{Device, Tensor};
+
+/// What libtorch says when an operation fails: its first line, without the C++ backtrace.
+#[derive(Debug, thiserror::Error)]
+#[error("libtorch: {0}")]
+pub struct Error(String);
+
+impl From<cxx::Exception> for Error {
+    fn from(e: cxx::Exception) -> Self {
+        Self(e.what().lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+/// The result of an operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn device_code(device: Device) -> u8 {
+    u8::from(device.is_cuda())
+}
+
+fn address(t: &Tensor) -> usize {
+    t.as_ptr() as usize
+}
+
+fn addresses(ts: &[Tensor]) -> Vec<usize> {
+    ts.iter().map(address).collect()
+}
+
+/// Takes over a tensor that the bridge made.
+fn take(address: usize) -> Tensor {
+    // SAFETY: the bridge returns the address of a fresh heap-allocated at::Tensor and keeps no other reference to it; this is
+    // the representation of tch's C_tensor, whose drop deletes it.
+    unsafe { Tensor::from_ptr(address as *mut _) }
+}
