@@ -1,0 +1,26 @@
+# Everything a fresh clone needs. Prerequisites: Rust (cargo), a C++ compiler, Python 3 with pip, make.
+PYTHON ?= python3
+CARGO ?= cargo
+BINARY = target/release/heterodyne
+
+.PHONY: help demo test build libtorch check
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+demo: build ## a ViT teaches a conv net on real digits: a table, a report, three minutes
+	$(BINARY) demo
+
+test: libtorch ## every test of the workspace
+	$(CARGO) test --release --workspace --locked
+
+build: libtorch ## the command-line tool, target/release/heterodyne
+	$(CARGO) build --release --locked --bin heterodyne
+
+libtorch: ## PyTorch's C++ library in .libtorch/ (or a link to yours, if LIBTORCH names one of the right version)
+	@$(PYTHON) tools/libtorch.py
+
+check: libtorch ## format, lints and documentation, all warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps --locked

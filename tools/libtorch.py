@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Puts libtorch where the build looks for it: <project>/.libtorch/torch.
+
+A libtorch of the right version that LIBTORCH names is linked; otherwise PyTorch's wheel is installed there with pip, without
+its Python dependencies. Only what the binary needs is fetched: two small NVIDIA libraries that libtorch_cpu links against, and
+all of the CUDA libraries where this machine has an NVIDIA driver. An interrupted run leaves nothing half-made behind.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+VERSION = "2.11.0"
+# What libtorch_cpu.so of the wheel links against even on a machine without a GPU.
+CPU_LIBRARIES = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"]
+# The wheels differ in their Python modules only, which are not used here, so one Python version serves all.
+WHEEL = ["--only-binary=:all:", "--python-version", "3.12", "--implementation", "cp"]
+
+PROJECT = Path(__file__).resolve().parent.parent
+HOME = PROJECT / ".libtorch"
+PARTIAL = PROJECT / ".libtorch.partial"
+COMPLETE = ".complete"
+
+
+def fail(*lines: str) -> None:
+    print("libtorch: " + "\n  ".join(lines), file=sys.stderr)
+    sys.exit(1)
+
+
+def version_in(root: Path) -> str | None:
+    """The version of the libtorch in `root`, of a wheel or of an archive; None where there is none."""
+    archive = root / "build-version"
+    if archive.is_file():
+        return archive.read_text().strip()
+    wheel = root / "version.py"
+    if wheel.is_file():
+        found = re.search(r"^__version__ = '([^']+)'", wheel.read_text(), re.M)
+        return found and found.group(1)
+    return None
+
+
+def right(version: str | None) -> bool:
+    return version is not None and version.split("+")[0] == VERSION
+
+
+def is_whole(root: Path) -> bool:
+    return (root / "lib" / "libtorch_cpu.so").exists() and (root / "include" / "ATen" / "ATen.h").exists()
+
+
+def has_nvidia_driver() -> bool:
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
+
+
+def link(root: Path) -> None:
+    """Makes .libtorch/torch a link to the user's own libtorch."""
+    version = version_in(root)
+    if version is None:
+        fail(f"LIBTORCH={root} holds no libtorch (neither version.py nor build-version).", "Unset LIBTORCH to have the right one installed here.")
+    if not right(version):
+        fail(f"LIBTORCH={root} holds version {version}; {VERSION} is needed.", "Unset LIBTORCH to have it installed here, or point it to that version.")
+    if not is_whole(root):
+        fail(f"LIBTORCH={root} is incomplete: lib/libtorch_cpu.so or include/ATen/ATen.h is missing.")
+    if (HOME / "torch").is_symlink() and (HOME / "torch").resolve() == root.resolve():
+        return
+    clear(PARTIAL)
+    PARTIAL.mkdir()
+    (PARTIAL / "torch").symlink_to(root.resolve(), target_is_directory=True)
+    (PARTIAL / COMPLETE).write_text("linked\n")
+    settle()
+    print(f"libtorch: using {version} from LIBTORCH={root}")
+
+
+def clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+
+
+def settle() -> None:
+    """The finished folder takes its place; until here the old one was untouched."""
+    clear(HOME)
+    PARTIAL.rename(HOME)
+
+
+def pip(target: Path, *what: str) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--root-user-action=ignore", "--no-compile", "--target", str(target), "--upgrade", *WHEEL, *what]
+    if subprocess.run(command).returncode != 0:
+        fail(
+            "pip could not install " + " ".join(w for w in what if not w.startswith("-")) + " (its own message is above).",
+            "Without a network: put libtorch " + VERSION + " on this machine by other means and set LIBTORCH to its folder.",
+        )
+
+
+def cuda_requirements(target: Path) -> list[str]:
+    """What the wheel itself declares of NVIDIA's libraries."""
+    metadata = next(target.glob("torch-*.dist-info/METADATA")).read_text()
+    lines = re.findall(r"^Requires-Dist: ([^;\n]+)", metadata, re.M)
+    return [line.strip() for line in lines if re.match(r"(nvidia|cuda)-", line) and not line.startswith("cuda-bindings")]
+
+
+def install(cuda: bool) -> None:
+    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
+        fail(f"pip is missing for {sys.executable}.", "Install it (Debian: apt install python3-pip), or set LIBTORCH to a libtorch " + VERSION + ".")
+    size = "about 0.6 GB to download, 1.2 GB on disk"
+    if cuda:
+        size = "with the CUDA libraries about 3 GB to download, 6 GB on disk"
+    free = shutil.disk_usage(PROJECT).free
+    if free < (8 if cuda else 2) * 10**9:
+        fail(f"{free / 1e9:.1f} GB are free here and libtorch needs {size}.")
+    print(f"libtorch: installing {VERSION} into {HOME.name}/ ({size})", flush=True)
+    clear(PARTIAL)
+    PARTIAL.mkdir()
+    pip(PARTIAL, "--no-deps", f"torch=={VERSION}", *CPU_LIBRARIES)
+    if cuda:
+        pip(PARTIAL, *cuda_requirements(PARTIAL))
+    if not right(version_in(PARTIAL / "torch")) or not is_whole(PARTIAL / "torch"):
+        fail("the installed wheel is not what was expected; remove " + PARTIAL.name + " and try again.")
+    (PARTIAL / COMPLETE).write_text("cuda\n" if cuda else "cpu\n")
+    settle()
+    print("libtorch: done")
+
+
+def main() -> None:
+    given = os.environ.get("LIBTORCH")
+    if given and Path(given).resolve() != (HOME / "torch").resolve():
+        return link(Path(given))
+    cuda = has_nvidia_driver()
+    state = (HOME / COMPLETE).read_text().strip() if (HOME / COMPLETE).is_file() else None
+    linked_and_whole = state == "linked" and right(version_in(HOME / "torch")) and is_whole(HOME / "torch")
+    installed = state in ("cpu", "cuda") and right(version_in(HOME / "torch")) and is_whole(HOME / "torch") and (state == "cuda" or not cuda)
+    if not (linked_and_whole or installed):
+        install(cuda)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        fail("interrupted; nothing was changed. Run the same command again.")
+    except OSError as error:
+        fail(f"{error}")
