@@ -1,1 +1,27 @@
-//! placeholder
+//! Datasets, decoding, augmentation, sampling and loading.
+//!
+//! A batch travels as uint8; each network normalises and resizes it for itself on its own device ([`View`]). What a sample looks
+//! like in an epoch depends on (seed, epoch, sample) alone: not on the number of threads, the batch size or where a run resumed.
+
+pub mod augment;
+pub mod audit;
+pub mod dataset;
+pub mod datasets;
+pub mod decode;
+pub mod loader;
+pub mod mix;
+mod ordered;
+pub mod random;
+pub mod select;
+pub mod transforms;
+pub mod view;
+
+pub use audit::audit;
+pub use augment::Augment;
+pub use dataset::{Dataset, Image, Splits};
+pub use datasets::{Entry, all, find, open};
+pub use loader::{Batch, Epoch, EvalLoader, LoaderConfig, TrainLoader};
+pub use mix::Mix;
+pub use random::Random;
+pub use select::{Selection, select};
+pub use view::View;

@@ -1,1 +1,27 @@
-//! x
+//! Knowledge distillation between vision networks of different families: a transformer or an MLP teaches a conv net, or the other
+//! way round. This crate is the facade over the workspace and the command line.
+//!
+//! ```no_run
+//! use heterodyne::{run::recipe::Layered, train};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let layered = Layered::read("recipes/cifar100/uhkd.toml".as_ref(), &[])?;
+//! let session = train::Session::build(train::Plan::resolve(&layered, train::Command::Distill)?)?;
+//! let folder = heterodyne::run::folder::RunFolder::create("runs/uhkd".as_ref())?;
+//! let stop = std::sync::atomic::AtomicBool::new(false);
+//! let summary = train::fit(&session, &folder, false, &stop, &mut |_: &train::Event| {})?;
+//! println!("{:?}", summary.last.map(|eval| eval.top1));
+//! # Ok(())
+//! # }
+//! ```
+
+pub use heterodyne_data as data;
+pub use heterodyne_methods as methods;
+pub use heterodyne_models as models;
+pub use heterodyne_nn as nn;
+pub use heterodyne_report as report;
+pub use heterodyne_run as run;
+pub use heterodyne_shim as shim;
+pub use heterodyne_train as train;
+
+pub mod commands;
+pub mod ui;

@@ -1,1 +1,55 @@
-fn main(){}
+//! The command line.
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use heterodyne::commands::{self, Outcome};
+
+/// Knowledge distillation between vision networks of different families.
+#[derive(Parser)]
+#[command(name = "heterodyne", version, about, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a network from labels alone, from scratch or from weights
+    Train(commands::fit::Args),
+    /// Let a teacher teach a student
+    Distill(commands::fit::Args),
+    /// Measure the accuracy of weights on a dataset
+    Eval(commands::eval::Args),
+    /// Make one HTML page of runs
+    Report(commands::report::Args),
+    /// A ViT teaches a conv net on the embedded digits with every method, in about three minutes
+    Demo(commands::demo::Args),
+    /// List the models, their default inputs and options
+    Models(commands::list::Filter),
+    /// List the methods and their keys
+    Methods(commands::list::Filter),
+    /// List the datasets
+    Data,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Train(args) => commands::fit::run(&args, heterodyne::train::Command::Train),
+        Command::Distill(args) => commands::fit::run(&args, heterodyne::train::Command::Distill),
+        Command::Eval(args) => commands::eval::run(&args),
+        Command::Report(args) => commands::report::run(&args),
+        Command::Demo(args) => commands::demo::run(&args),
+        Command::Models(filter) => commands::list::models(&filter),
+        Command::Methods(filter) => commands::list::methods(&filter),
+        Command::Data => commands::list::data(),
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        // The shell's code for a program that Ctrl-C ended.
+        Ok(Outcome::Interrupted) => ExitCode::from(130),
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,12 +1,30 @@
 //! Distillation methods, one file per paper. Each file begins with its equations; adding a method is one file and one word in
 //! the list below.
 //!
-//! All losses are computed in float32 (float64 where the inputs are), whatever precision the networks ran in. The teacher's
-//! output carries no gradient.
+//! # Precision
+//! The teacher's output carries no gradient, and all losses are computed in float32 (float64 where the method's parameters
+//! are), whatever precision the networks ran in. A trainer that runs the student under autocast calls [`Method::loss`] under
+//! the same autocast: a method's heavy learnable parts (projectors, heads) then run in bfloat16 like the student itself, and
+//! the method opens a guard that switches autocast off ([`parts::mode::exact`]) where its loss arithmetic begins. Without
+//! autocast everything runs in the parameters' own kind, and features of a lower precision are converted on the way in.
+//!
+//! # Batch norms
+//! The batch norms of learnable parts use (and update) batch statistics where a graph is recorded, and their running
+//! statistics where none is, so that a validation loss leaves no trace.
 
-use heterodyne_nn::{Labels, Output, Progress, Result, Scope, TapSpec, Terms, config::KeyError};
+use heterodyne_nn::{Error, Labels, Output, Progress, Result, Scope, TapSpec, Terms, config::KeyError};
 
 pub mod parts;
+
+/// Declares the methods' files and the registry in one word each.
+macro_rules! methods {
+    ($($name:ident),* $(,)?) => {
+        $(pub mod $name;)*
+        static METHODS: &[&MethodDef] = &[$(&$name::METHOD),*];
+    };
+}
+
+methods!(kd, fitnet, uhkd, lfcc, hcd);
 
 /// What a method sees of one step.
 #[derive(Debug)]
@@ -25,7 +43,8 @@ pub struct Context<'a> {
 
 /// A method built for one pair of networks.
 pub trait Method {
-    /// The method's loss as terms; their weights are the method's own factors (its alpha and beta).
+    /// The method's loss as terms; their weights are the method's own factors (its alpha and beta). A term whose weight is 0 is
+    /// left out.
     fn loss(&self, step: &Context) -> Result<Terms>;
 }
 
@@ -48,7 +67,7 @@ pub struct Key {
     pub name: &'static str,
     /// The default, as TOML text.
     pub default: &'static str,
-    /// What it does, one sentence; says whether the default is published or our decision.
+    /// What it does, one sentence; says whether the default is published, third-party or ours.
     pub doc: &'static str,
 }
 
@@ -65,4 +84,20 @@ pub struct MethodDef {
     pub keys: &'static [Key],
     /// Reads its table.
     pub configure: fn(&toml::Table) -> std::result::Result<Box<dyn Settings>, KeyError>,
+}
+
+/// All methods, in the order of the reference pages.
+#[must_use]
+pub fn all() -> &'static [&'static MethodDef] {
+    METHODS
+}
+
+/// The method of that name; an unknown name is an error with the nearest one and the whole list.
+pub fn find(name: &str) -> Result<&'static MethodDef> {
+    all().iter().copied().find(|method| method.name == name).ok_or_else(|| {
+        let names: Vec<_> = all().iter().map(|method| method.name).collect();
+        let nearest = names.iter().map(|known| (strsim::jaro_winkler(&name.to_lowercase(), known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = nearest.filter(|(similarity, _)| *similarity > 0.7).map_or_else(String::new, |(_, known)| format!(" (did you mean `{known}`?)"));
+        Error::invalid(format!("there is no method `{name}`{hint}; the methods are {}", names.join(", ")))
+    })
 }

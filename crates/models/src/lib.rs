@@ -1,10 +1,21 @@
 //! Networks with timm's parameter names: a configuration table, blocks and a forward pass per file, and nothing else.
 //! Adding a model is a row in a table; adding a family is one file and one word in the list below.
 
-use std::path::Path;
+mod conv_bn;
+mod mixer;
+mod mobilenetv2;
+mod resmlp;
+mod resnet;
+mod resnet_cifar;
+mod tokens;
+mod vit;
+mod weights;
 
-use heterodyne_nn::{LoadReport, Network, ParamStore, Result, Scope, config::KeyError};
+use heterodyne_nn::{Error, Network, ParamStore, Result, Scope, catch, config::KeyError};
 use tch::Device;
+
+/// The registry.
+static FAMILIES: &[&[ModelDef]] = &[resnet::MODELS, resnet_cifar::MODELS, mobilenetv2::MODELS, vit::MODELS, mixer::MODELS, resmlp::MODELS];
 
 /// How images are to be presented to a network that comes with timm's weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,4 +28,119 @@ pub struct Input {
     pub std: [f64; 3],
     /// Share of the shorter side that the centre crop of an evaluation keeps.
     pub crop: f64,
+}
+
+impl Input {
+    /// With the statistics of ImageNet.
+    const fn imagenet(img: i64, crop: f64) -> Self {
+        Self { img, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], crop }
+    }
+
+    /// Scaled to [-1,1].
+    const fn centred(img: i64, crop: f64) -> Self {
+        Self { img, mean: [0.5; 3], std: [0.5; 3], crop }
+    }
+}
+
+/// One key of a model's options table, for help and reference pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Opt {
+    /// Its name in `[student.options]`.
+    pub name: &'static str,
+    /// The default, as TOML text.
+    pub default: &'static str,
+    /// What it does, one sentence.
+    pub doc: &'static str,
+}
+
+/// One entry of the registry.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelDef {
+    /// Name in recipes; timm's where timm has the model.
+    pub name: &'static str,
+    /// The file that defines it.
+    pub family: &'static str,
+    /// How timm presents images to it.
+    pub input: Input,
+    /// What it is, one line.
+    pub summary: &'static str,
+    /// The keys of its options table.
+    pub options: &'static [Opt],
+    /// The classifier's name, the prefix of its parameters.
+    pub head: &'static str,
+    /// Makes the parameters in the scope and the network that uses them.
+    pub build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+    /// Refuses an options table with unknown keys or values that no image size could make valid.
+    pub check_options: fn(&toml::Table) -> Result<(), KeyError>,
+}
+
+/// What a network is built for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Which network.
+    pub def: &'static ModelDef,
+    /// Number of classes.
+    pub classes: i64,
+    /// Side of the square input in pixels.
+    pub img: i64,
+    /// The family's options.
+    pub options: &'a toml::Table,
+}
+
+/// All models, family by family.
+pub fn all() -> impl Iterator<Item = &'static ModelDef> {
+    FAMILIES.iter().copied().flatten()
+}
+
+/// The model `name`; the error for an unknown one lists the nearest names.
+pub fn find(name: &str) -> Result<&'static ModelDef> {
+    if let Some(def) = all().find(|def| def.name == name) {
+        return Ok(def);
+    }
+    let mut near: Vec<_> = all().map(|def| (strsim::jaro_winkler(name, def.name), def.name)).collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let near: Vec<_> = near.iter().take(3).map(|(_, name)| format!("`{name}`")).collect();
+    Err(Error::invalid(format!("there is no model `{name}`; the nearest names are {}", near.join(", "))))
+}
+
+/// A network with its parameters.
+pub struct Model {
+    /// The network.
+    pub net: Box<dyn Network>,
+    /// Its parameters and buffers.
+    pub store: ParamStore,
+    /// Its entry in the registry.
+    pub def: &'static ModelDef,
+    /// Side of the input in pixels that it was built for.
+    pub img: i64,
+}
+
+impl Model {
+    /// Builds `def` for images of `img` pixels (the model's default where none is given), with timm's initialisers drawn from
+    /// `seed`. Options and sizes that do not fit are errors that name the model.
+    pub fn build(def: &'static ModelDef, classes: i64, img: Option<i64>, options: &toml::Table, device: Device, seed: u64) -> Result<Self> {
+        let img = img.unwrap_or(def.input.img);
+        let in_model = |e| match e {
+            Error::Invalid(message) => Error::Invalid(format!("{}: {message}", def.name)),
+            other => other,
+        };
+        if classes < 1 || img < 1 {
+            return Err(in_model(Error::invalid(format!("{classes} classes and images of {img} px: both must be at least 1"))));
+        }
+        (def.check_options)(options).map_err(|e| in_model(Error::invalid(format!("options: {e}"))))?;
+        catch(
+            || format!("building {} for {img} px and {classes} classes", def.name),
+            || {
+                let store = ParamStore::new(device, seed);
+                let net = (def.build)(&store.root(), &Request { def, classes, img, options })?;
+                Ok(Self { net, store, def, img })
+            },
+        )
+        .map_err(in_model)
+    }
+}
+
+/// An options table that the family has refused, as an error of the build.
+fn refused(e: KeyError) -> Error {
+    Error::invalid(format!("options: {e}"))
 }

@@ -28,6 +28,8 @@ pub enum Init {
     TorchDefault,
     /// `kaiming_normal_(mode="fan_out", nonlinearity="relu")` (He et al. 2015): N(0, 2/fan_out).
     KaimingNormalFanOut,
+    /// `timm.layers.lecun_normal_`: N(0,1) cut at -2 and 2, scaled to variance 1/fan_in.
+    LecunNormal,
     /// `xavier_uniform_` (Glorot and Bengio 2010): U(-b, b) with b = sqrt(6/(fan_in+fan_out)).
     XavierUniform,
 }
@@ -57,6 +59,11 @@ impl Init {
                 rng.uniform(x, -bound, bound)?;
             }
             Self::KaimingNormalFanOut => rng.normal(x, 0.0, (2.0 / fan_out).sqrt())?,
+            Self::LecunNormal => {
+                trunc_normal(x, 1.0, rng)?;
+                let _guard = heterodyne_shim::NoGrad::new();
+                let _ = x.shallow_clone().f_mul_scalar_((1.0 / fan_in).sqrt() / STD_OF_CUT_NORMAL)?;
+            }
             Self::XavierUniform => {
                 let bound = (6.0 / (fan_in + fan_out)).sqrt();
                 rng.uniform(x, -bound, bound)?;
@@ -65,6 +72,9 @@ impl Init {
         Ok(())
     }
 }
+
+/// Standard deviation of N(0,1) cut at -2 and 2, to the digits that timm and JAX use.
+const STD_OF_CUT_NORMAL: f64 = 0.879_625_661_034_239_8;
 
 /// By the inverse of the cumulative distribution, as PyTorch does it.
 fn trunc_normal(x: &Tensor, std: f64, rng: &Rng) -> Result<()> {

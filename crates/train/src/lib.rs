@@ -1,1 +1,23 @@
-//! placeholder
+//! From a recipe to a trained student. Data flows one way: [`plan`] checks everything, [`session`] builds it, [`fit`] runs the
+//! steps, [`eval`] measures, [`state`] lets a run continue.
+
+pub mod card;
+pub mod ema;
+pub mod error;
+pub mod eval;
+pub mod fit;
+pub mod meter;
+pub mod net;
+pub mod objective;
+pub mod optim;
+pub mod plan;
+pub mod preflight;
+pub mod schedule;
+pub mod session;
+pub mod state;
+pub mod step;
+
+pub use error::{Error, Result};
+pub use fit::{Event, Observer, fit};
+pub use plan::{Command, Plan};
+pub use session::Session;

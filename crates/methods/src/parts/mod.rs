@@ -1,1 +1,10 @@
 //! What two methods share.
+
+pub mod divergence;
+pub mod heads;
+pub mod keys;
+pub mod lowpass;
+pub mod mode;
+pub mod pair;
+pub mod pointwise;
+pub mod spectrum;

@@ -255,3 +255,28 @@ impl Default for Loss {
         Self { ce: 1.0 }
     }
 }
+
+impl Data {
+    /// A dataset by name, everything else as a recipe without those keys has it.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        Self { name: name.to_owned(), path: None, img: None, per_class: None, validation: 0, workers: 0, augment: toml::Table::new() }
+    }
+}
+
+impl NetworkTable {
+    /// A model by name, everything else as a recipe without those keys has it.
+    #[must_use]
+    pub fn of(model: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            weights: None,
+            adapt_head: false,
+            img: None,
+            mean: None,
+            std: None,
+            precision: None,
+            options: toml::Table::new(),
+        }
+    }
+}

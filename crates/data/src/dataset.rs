@@ -1,0 +1,129 @@
+//! What a dataset is.
+use std::sync::Arc;
+
+use heterodyne_nn::{Error, Result};
+
+/// An 8-bit RGB image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Columns, at least 1.
+    pub width: u32,
+    /// Rows, at least 1.
+    pub height: u32,
+    /// height * width * 3 bytes: rows from the top, pixels from the left, red, green, blue.
+    pub rgb: Vec<u8>,
+}
+
+impl Image {
+    /// An image from its bytes.
+    ///
+    /// # Errors
+    /// A side is zero, or the number of bytes is not height * width * 3.
+    pub fn new(width: u32, height: u32, rgb: Vec<u8>) -> Result<Self> {
+        if width == 0 || height == 0 || rgb.len() != width as usize * height as usize * 3 {
+            return Err(Error::invalid(format!("{} bytes are no RGB image of {width} x {height} pixels", rgb.len())));
+        }
+        Ok(Self { width, height, rgb })
+    }
+
+    /// A black image.
+    #[must_use]
+    pub(crate) fn black(width: usize, height: usize) -> Self {
+        Self { width: width as u32, height: height as u32, rgb: vec![0; width * height * 3] }
+    }
+
+    /// (rows, columns).
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        (self.height as usize, self.width as usize)
+    }
+}
+
+/// Labelled images with random access, readable from many threads.
+pub trait Dataset: Send + Sync {
+    /// Number of samples.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Class names; a label is a position in this list.
+    fn classes(&self) -> &[String];
+
+    /// The class of sample `index`. An index beyond the end is a programming error and panics.
+    fn label(&self, index: usize) -> usize;
+
+    /// The picture of sample `index`, decoded.
+    ///
+    /// # Errors
+    /// It cannot be read; the message names the file or the row.
+    fn image(&self, index: usize) -> Result<Image>;
+
+    /// What this is and how much of it there is: "CIFAR-100 train (parquet), 50000 images".
+    fn describe(&self) -> String;
+}
+
+/// The two halves of a dataset and what networks trained on it need to know.
+#[derive(Clone)]
+pub struct Splits {
+    /// What is learned from.
+    pub train: Arc<dyn Dataset>,
+    /// What is reported on.
+    pub test: Arc<dyn Dataset>,
+    /// Side of the square images; `None` for photographs of many sizes.
+    pub side: Option<u32>,
+    /// Per-channel mean of the train split, of values in 0..1.
+    pub mean: [f64; 3],
+    /// Per-channel standard deviation of the train split, of values in 0..1.
+    pub std: [f64; 3],
+}
+
+impl std::fmt::Debug for Splits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Splits")
+            .field("train", &self.train.describe())
+            .field("test", &self.test.describe())
+            .field("side", &self.side)
+            .field("mean", &self.mean)
+            .field("std", &self.std)
+            .finish()
+    }
+}
+
+/// Small square images held decoded in memory, all of one size.
+#[derive(Debug)]
+pub(crate) struct Raster {
+    pub title: &'static str,
+    pub side: usize,
+    /// len * side * side * 3 bytes.
+    pub rgb: Vec<u8>,
+    pub labels: Vec<u16>,
+    pub classes: Arc<[String]>,
+}
+
+impl Dataset for Raster {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, index: usize) -> usize {
+        usize::from(self.labels[index])
+    }
+
+    fn image(&self, index: usize) -> Result<Image> {
+        let bytes = self.side * self.side * 3;
+        let rgb = self.rgb.get(index * bytes..(index + 1) * bytes);
+        let rgb = rgb.ok_or_else(|| Error::invalid(format!("there is no sample {index} in {}", self.describe())))?;
+        Image::new(self.side as u32, self.side as u32, rgb.to_vec())
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, {} images", self.title, self.labels.len())
+    }
+}

@@ -1,0 +1,207 @@
+//! From positions in a dataset to batches on the CPU.
+use std::{sync::Arc, thread};
+
+use heterodyne_nn::{Error, Result, catch};
+use tch::{Kind, Tensor};
+
+use crate::{
+    Augment, Dataset, Image, Random,
+    ordered::{Ordered, Stop},
+    random::Purpose,
+    transforms,
+};
+
+/// Images and their classes.
+#[derive(Debug)]
+pub struct Batch {
+    /// uint8 (B,3,H,W), channels-last in memory, on the CPU.
+    pub images: Tensor,
+    /// Class of each image, int64 (B), on the CPU.
+    pub labels: Tensor,
+    /// Position of each image in the dataset.
+    pub indices: Vec<usize>,
+}
+
+/// How training batches are made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoaderConfig {
+    /// Images per batch.
+    pub batch: usize,
+    /// Side of the square images.
+    pub side: u32,
+    /// Seed of order and augmentation.
+    pub seed: u64,
+    /// Threads; 0 takes one for images up to 64 pixels, which it makes far faster than a network takes them, and one per core for
+    /// larger ones.
+    pub workers: usize,
+    /// What happens to the images.
+    pub augment: Augment,
+}
+
+/// One pass over the training set; dropping it stops its threads.
+#[derive(Debug)]
+pub struct Epoch(Ordered<Batch>);
+
+impl Iterator for Epoch {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Result<Batch>> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Epoch {}
+
+/// Shuffled, augmented batches of equal size.
+pub struct TrainLoader {
+    dataset: Arc<dyn Dataset>,
+    indices: Arc<[usize]>,
+    config: Arc<LoaderConfig>,
+    workers: usize,
+}
+
+impl TrainLoader {
+    /// Loads the samples `indices` of `dataset`.
+    ///
+    /// The last samples of an epoch that fill no batch are left out (other ones in each epoch). A set that is smaller than a batch
+    /// makes one batch of all its samples; for networks with batch statistics it needs two or more.
+    ///
+    /// # Errors
+    /// There are no samples, a position lies beyond the dataset, the batch or the side is 0, or the augmentation does not fit.
+    pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>, config: LoaderConfig) -> Result<Self> {
+        check(&*dataset, &indices, config.batch, config.side)?;
+        config.augment.check_for(config.side)?;
+        let workers = choose_workers(config.workers, config.side);
+        Ok(Self { dataset, indices: indices.into(), config: Arc::new(config), workers })
+    }
+
+    /// Number of batches in an epoch, at least 1.
+    #[must_use]
+    pub fn batches_per_epoch(&self) -> usize {
+        (self.indices.len() / self.config.batch).max(1)
+    }
+
+    /// The batches `start_batch..` of epoch `epoch`, equal to those of an epoch begun at 0.
+    #[must_use]
+    pub fn epoch(&self, epoch: u32, start_batch: usize) -> Epoch {
+        let mut order = self.indices.to_vec();
+        Random::new(self.config.seed, Purpose::Shuffle, u64::from(epoch), 0).shuffle(&mut order);
+        let batches = self.batches_per_epoch();
+        let (dataset, config) = (Arc::clone(&self.dataset), Arc::clone(&self.config));
+        Epoch(Ordered::start(start_batch.min(batches)..batches, self.workers, move |batch, stop| {
+            let first = batch * config.batch;
+            let indices = &order[first..(first + config.batch).min(order.len())];
+            assemble(&*dataset, indices, config.side, stop, |index, image| {
+                let mut rng = Random::new(config.seed, Purpose::Sample, u64::from(epoch), index as u64);
+                config.augment.apply(image, config.side as usize, &mut rng)
+            })
+        }))
+    }
+}
+
+impl std::fmt::Debug for TrainLoader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TrainLoader({} of {}, {:?}, {} workers)", self.indices.len(), self.dataset.describe(), self.config, self.workers)
+    }
+}
+
+/// Batches in the given order, resized and cropped as in evaluation; the last one may be smaller.
+pub struct EvalLoader {
+    dataset: Arc<dyn Dataset>,
+    indices: Arc<[usize]>,
+    batch: usize,
+    side: u32,
+    crop: f64,
+    workers: usize,
+}
+
+impl EvalLoader {
+    /// Loads the samples `indices` of `dataset` as `side` x `side` images: shorter side to floor(side / crop), then the middle.
+    ///
+    /// # Errors
+    /// There are no samples, a position lies beyond the dataset, the batch or the side is 0, or `crop` is not in (0, 1].
+    pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>, batch: usize, side: u32, crop: f64, workers: usize) -> Result<Self> {
+        check(&*dataset, &indices, batch, side)?;
+        if !(crop > 0.0 && crop <= 1.0) {
+            return Err(Error::invalid(format!("the evaluation crop is {crop}; give a share above 0 and up to 1, 0.9 for instance")));
+        }
+        Ok(Self { dataset, indices: indices.into(), batch, side, crop, workers: choose_workers(workers, side) })
+    }
+
+    /// The same for the first `n` samples (all, where there are fewer).
+    #[must_use]
+    pub fn first(&self, n: usize) -> Self {
+        Self { dataset: Arc::clone(&self.dataset), indices: self.indices[..n.min(self.indices.len())].into(), ..*self }
+    }
+
+    /// Number of batches.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        self.indices.len().div_ceil(self.batch)
+    }
+
+    /// All batches; dropping the iterator stops its threads.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Batch>> + use<> {
+        let (dataset, indices) = (Arc::clone(&self.dataset), Arc::clone(&self.indices));
+        let (size, side, crop) = (self.batch, self.side, self.crop);
+        Ordered::start(0..self.batches(), self.workers, move |batch, stop| {
+            let first = batch * size;
+            let indices = &indices[first..(first + size).min(indices.len())];
+            assemble(&*dataset, indices, side, stop, |_, image| transforms::evaluation(image, side as usize, crop))
+        })
+    }
+}
+
+impl std::fmt::Debug for EvalLoader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EvalLoader({} of {}, batch {}, side {})", self.indices.len(), self.dataset.describe(), self.batch, self.side)
+    }
+}
+
+fn check(dataset: &dyn Dataset, indices: &[usize], batch: usize, side: u32) -> Result<()> {
+    if batch == 0 || side == 0 {
+        return Err(Error::invalid(format!("batches of {batch} images of {side} pixels hold nothing; both must be at least 1")));
+    }
+    if indices.is_empty() {
+        return Err(Error::invalid(format!("no sample of {} is selected", dataset.describe())));
+    }
+    match indices.iter().find(|&&index| index >= dataset.len()) {
+        Some(index) => Err(Error::invalid(format!("there is no sample {index} in {}", dataset.describe()))),
+        None => Ok(()),
+    }
+}
+
+fn choose_workers(workers: usize, side: u32) -> usize {
+    match workers {
+        0 if side <= 64 => 1,
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    }
+}
+
+/// Reads, renders and stacks samples. Bytes are written as (B,H,W,3) and shown as (B,3,H,W): channels-last without a copy.
+fn assemble(dataset: &dyn Dataset, indices: &[usize], side: u32, stop: &Stop, render: impl Fn(usize, Image) -> Result<Image>) -> Result<Batch> {
+    let bytes = side as usize * side as usize * 3;
+    let mut pixels = Vec::with_capacity(indices.len() * bytes);
+    let mut labels = Vec::with_capacity(indices.len());
+    for &index in indices {
+        if stop.is_set() {
+            return Err(Error::invalid("loading was stopped"));
+        }
+        let name = || format!("sample {index} of {}", dataset.describe());
+        let (image, label) = catch(name, || Ok((render(index, dataset.image(index)?)?, dataset.label(index))))?;
+        if image.rgb.len() != bytes || label >= dataset.classes().len() {
+            let (height, width) = image.size();
+            return Err(Error::invalid(format!("{}: {height} x {width} pixels, class {label} of {}", name(), dataset.classes().len())));
+        }
+        pixels.extend_from_slice(&image.rgb);
+        labels.push(label as i64);
+    }
+    let side = i64::from(side);
+    let images = Tensor::f_from_data_size(&pixels, &[indices.len() as i64, side, side, 3], Kind::Uint8)?.f_permute([0, 3, 1, 2])?;
+    Ok(Batch { images, labels: Tensor::f_from_slice(&labels)?, indices: indices.to_vec() })
+}

@@ -1,0 +1,105 @@
+//! Work done by several threads and delivered in order.
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use crossbeam_channel::{Receiver, bounded};
+use heterodyne_nn::{Error, Result};
+
+/// Told to every piece of work: whether its result is still wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The results of jobs `next..end`, in order. Worker `w` of `n` does the jobs `w`, `w + n`, .. and has a bounded channel of its own, so
+/// order comes from reading the channels in turn, and back-pressure from their bounds. Dropping it stops and joins the workers.
+#[derive(Debug)]
+pub(crate) struct Ordered<T> {
+    lanes: Vec<Receiver<Result<T>>>,
+    threads: Vec<JoinHandle<()>>,
+    stop: Stop,
+    /// Why the workers could not be started; delivered once.
+    failed: Option<Error>,
+    lane: usize,
+    left: usize,
+}
+
+impl<T: Send + 'static> Ordered<T> {
+    /// Starts `workers` threads that call `work` for each job. At most about four results (or one per worker) wait to be taken.
+    pub(crate) fn start(jobs: Range<usize>, workers: usize, work: impl Fn(usize, &Stop) -> Result<T> + Send + Sync + 'static) -> Self {
+        let workers = workers.clamp(1, jobs.len().max(1));
+        let waiting = match workers {
+            1 => 2,
+            2..=4 => 1,
+            _ => 0,
+        };
+        let work = Arc::new(work);
+        let mut ordered =
+            Self { lanes: Vec::new(), threads: Vec::new(), stop: Stop::default(), failed: None, lane: 0, left: jobs.len() };
+        for worker in 0..workers {
+            let (sender, receiver) = bounded(waiting);
+            let (work, stop, jobs) = (Arc::clone(&work), ordered.stop.clone(), jobs.clone());
+            let run = move || {
+                for job in jobs.skip(worker).step_by(workers) {
+                    // A failed send means that nobody listens any more.
+                    if stop.is_set() || sender.send(work(job, &stop)).is_err() {
+                        return;
+                    }
+                }
+            };
+            match thread::Builder::new().name(format!("loader-{worker}")).spawn(run) {
+                Ok(thread) => ordered.threads.push(thread),
+                Err(e) => {
+                    ordered.failed = Some(Error::invalid(format!("loader thread {worker} of {workers} cannot be started ({e}); use fewer workers")));
+                    return ordered;
+                }
+            }
+            ordered.lanes.push(receiver);
+        }
+        ordered
+    }
+}
+
+impl<T> Iterator for Ordered<T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
+        if let Some(error) = self.failed.take() {
+            self.left = 0;
+            return Some(Err(error));
+        }
+        self.left = self.left.checked_sub(1)?;
+        let received = self.lanes[self.lane].recv();
+        self.lane = (self.lane + 1) % self.lanes.len();
+        Some(received.unwrap_or_else(|_| {
+            self.left = 0;
+            Err(Error::invalid("a loader thread ended before its work was done"))
+        }))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<T> Drop for Ordered<T> {
+    fn drop(&mut self) {
+        self.stop.0.store(true, Ordering::Relaxed);
+        // Without a receiver a waiting send returns, so that every thread ends after the sample it is at.
+        self.lanes.clear();
+        for thread in self.threads.drain(..) {
+            // A panic of the thread has been delivered as an error already.
+            let _ = thread.join();
+        }
+    }
+}

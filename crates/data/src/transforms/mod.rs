@@ -1,0 +1,10 @@
+//! What can be done to an image: pure functions of the image and of numbers, and the drawing of those numbers.
+mod crop;
+mod erase;
+mod jitter;
+mod resize;
+
+pub use crop::{PadMode, Region, center_region, crop, flip, pad_crop, random_region};
+pub use erase::{erase, erase_region};
+pub use jitter::{Adjust, adjust, jitter};
+pub use resize::{Filter, evaluation, fit, resize, resized_crop};

@@ -1,0 +1,15 @@
+//! All tests of the crate in one binary.
+mod audit;
+mod augment;
+mod cifar;
+mod decode;
+mod digits;
+mod folder;
+mod loader;
+mod mix;
+mod parquet;
+mod real;
+mod select;
+mod support;
+mod transforms;
+mod view;

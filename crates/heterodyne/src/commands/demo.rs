@@ -1,0 +1,165 @@
+//! `heterodyne demo`: a transformer teaches a conv net on the embedded digits, with every method, over several seeds.
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use heterodyne_report::Group;
+use heterodyne_run::{folder::RunFolder, recipe::Layered, summary::Summary};
+use heterodyne_train::{Command, Plan, Session, fit};
+use serde_json::json;
+
+use super::Outcome;
+use crate::ui::{self, Progress};
+
+const TEACHER: &str = include_str!("../../../../recipes/digits/teacher.toml");
+const STUDENT: &str = include_str!("../../../../recipes/digits/student.toml");
+
+/// The rows of the table: a name and, but for the first, the method's table.
+const ROWS: [&str; 5] = ["scratch", "kd", "uhkd", "lfcc", "hcd"];
+
+/// A folder that holds this file was made here and may be replaced.
+const MARK: &str = ".heterodyne-demo";
+
+/// Written last: a demo that has it is complete.
+const SUMMARY: &str = "summary.json";
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where runs, summary and report go; an earlier demo there is replaced once the new one is complete
+    #[arg(long, default_value = "target/demo")]
+    out: PathBuf,
+    /// Seeds per row
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// Change a key of the students' recipe, for example --set train.epochs=20
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let start = Instant::now();
+    let stop = ui::stop_flag()?;
+    let aside = args.out.with_extension("previous");
+    let work = &args.out;
+    prepare(work, &aside)?;
+
+    println!("A vision transformer learns 1,297 scanned digits and then teaches a conv net that sees 100 of them.\n");
+    let Some(teacher) = one(&Layered::from_str("recipes/digits/teacher.toml", TEACHER, &[])?, Command::Train, &work.join("teacher"), &stop)? else {
+        return Ok(Outcome::Interrupted);
+    };
+    println!("{:10} {}", "teacher", line(&teacher)?);
+
+    let mut groups = Vec::new();
+    for row in ROWS {
+        let mut group = Group { name: row.to_owned(), runs: Vec::new() };
+        for seed in 0..args.seeds {
+            let folder = work.join(format!("{row}-s{seed}"));
+            let mut sets = args.sets.clone();
+            sets.extend([format!("seed={seed}"), format!("name={row}")]);
+            let command = if row == "scratch" {
+                Command::Train
+            } else {
+                sets.push(format!("methods.{row}={{}}"));
+                sets.push("teacher.model=vit_nano".to_owned());
+                sets.push(format!("teacher.weights={}", toml_text(&work.join("teacher/weights/last.safetensors"))));
+                Command::Distill
+            };
+            let layered = Layered::from_str("recipes/digits/student.toml", STUDENT, &sets)?;
+            let Some(summary) = one(&layered, command, &folder, &stop)? else { return Ok(Outcome::Interrupted) };
+            println!("{:10} {}", format!("{row} {seed}"), line(&summary)?);
+            group.runs.push(folder);
+        }
+        groups.push(group);
+    }
+    finish(work, &groups, &teacher, start)?;
+    remove(&aside)?;
+    Ok(Outcome::Done)
+}
+
+/// Makes an empty folder to work in. A complete earlier demo is moved aside until the new one is complete, too; anything that
+/// is no demo is left alone.
+fn prepare(out: &Path, aside: &Path) -> Result<()> {
+    for path in [out, aside] {
+        if path.exists() && !path.join(MARK).is_file() {
+            bail!("{} exists and was not made by the demo: choose another folder with --out", path.display());
+        }
+    }
+    if out.join(SUMMARY).is_file() {
+        remove(aside)?;
+        std::fs::rename(out, aside).with_context(|| format!("moving the earlier demo to {}", aside.display()))?;
+    }
+    remove(out)?;
+    std::fs::create_dir_all(out).and_then(|()| std::fs::write(out.join(MARK), "")).with_context(|| format!("making {}", out.display()))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    if path.exists() {
+        std::fs::remove_dir_all(path).with_context(|| format!("removing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// One run; `None` when it was interrupted.
+fn one(layered: &Layered, command: Command, path: &Path, stop: &AtomicBool) -> Result<Option<Summary>> {
+    if stop.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let session = Session::build(Plan::resolve(layered, command)?)?;
+    let folder = RunFolder::create(path)?;
+    folder.write_plan(&serde_json::to_value(&session.plan.recipe)?)?;
+    let mut progress = Progress::new(session.plan.recipe.train.epochs).quiet();
+    let summary = fit(&session, &folder, false, stop, &mut progress)?;
+    Ok((!stop.load(Ordering::Relaxed)).then_some(summary))
+}
+
+fn line(summary: &Summary) -> Result<String> {
+    let last = summary.last.as_ref().context("the run has no evaluation")?;
+    Ok(format!("top-1 {:6.2} % on {} test images, {:5.1} s of training", last.top1, last.images, summary.seconds))
+}
+
+fn toml_text(path: &Path) -> String {
+    toml::Value::String(path.display().to_string()).to_string()
+}
+
+/// Writes report and summary and prints the table.
+fn finish(work: &Path, groups: &[Group], teacher: &Summary, start: Instant) -> Result<()> {
+    let loaded = groups.iter().map(Group::load).collect::<Result<Vec<_>, _>>()?;
+    let mut methods = serde_json::Map::new();
+    for group in &loaded {
+        let by_seed = |value: &dyn Fn(&Summary) -> Option<f64>| -> serde_json::Map<String, serde_json::Value> {
+            group.runs.iter().filter_map(|r| Some((r.summary.seed.to_string(), json!(value(&r.summary)?)))).collect()
+        };
+        methods.insert(
+            group.name.clone(),
+            json!({
+                "accuracies": by_seed(&|s| s.last.as_ref().map(|e| e.top1)),
+                "mean": group.mean(),
+                "std": group.std(),
+                "seconds": group.runs.iter().map(|r| r.summary.seconds).sum::<f64>(),
+                "seconds_by_seed": by_seed(&|s| Some(s.seconds)),
+            }),
+        );
+    }
+    let summary = json!({
+        "teacher": { "model": teacher.student, "accuracy": teacher.last.as_ref().map(|e| e.top1), "seconds": teacher.seconds },
+        "student": "resnet8",
+        "methods": methods,
+        "seconds": start.elapsed().as_secs_f64(),
+    });
+    let intro = format!(
+        "A small vision transformer, trained on all 1,297 training digits ({:.2} % on the 500 test digits), teaches a ResNet-8 that sees ten labelled digits per class.",
+        teacher.last.as_ref().map_or(f64::NAN, |e| e.top1)
+    );
+    heterodyne_report::write(&work.join("report.html"), "heterodyne demo", &intro, groups)?;
+    heterodyne_run::folder::write_json_atomic(&work.join(SUMMARY), &summary)?;
+    println!("\n{}", heterodyne_report::table(&loaded));
+    println!("report   {}", work.join("report.html").display());
+    println!("summary  {}", work.join(SUMMARY).display());
+    println!("{:.0} s in all", start.elapsed().as_secs_f64());
+    Ok(())
+}

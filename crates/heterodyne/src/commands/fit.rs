@@ -1,0 +1,100 @@
+//! `heterodyne train` and `heterodyne distill`.
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use heterodyne_run::{
+    folder::RunFolder,
+    recipe::Layered,
+    summary::{Status, Summary},
+};
+use heterodyne_train::{Command, Plan, Session, fit, plan};
+
+use super::Outcome;
+use crate::ui::{self, Progress};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Recipe (TOML)
+    #[arg(required_unless_present = "resume")]
+    recipe: Option<PathBuf>,
+    /// Change a key of the recipe, for example --set optim.lr=0.1 or --set methods.uhkd.k=5
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Run folder; runs/NAME-sSEED if not given
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Continue an interrupted run in its folder, exactly
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "sets"])]
+    resume: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, command: Command) -> Result<Outcome> {
+    let stop = ui::stop_flag()?;
+    let (session, folder) = match &args.resume {
+        Some(path) => {
+            let folder = RunFolder::resume(path)?;
+            let layered = plan::stored(&folder.plan().display().to_string(), &folder.read_plan()?)?;
+            if !folder.checkpoint().is_file() {
+                bail!("{}: there is no checkpoint to resume from; the run stopped before its first one, start it again in a new folder", path.display());
+            }
+            (Session::build(Plan::resolve(&layered, command)?)?, folder)
+        }
+        None => {
+            let recipe = args.recipe.as_deref().context("a recipe is required")?;
+            let layered = Layered::read(recipe, &args.sets)?;
+            let mut plan = Plan::resolve(&layered, command)?;
+            if plan.recipe.name.is_empty() {
+                plan.recipe.name = recipe.file_stem().map_or_else(|| "run".to_owned(), |s| s.to_string_lossy().into_owned());
+            }
+            let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{}-s{}", plan.recipe.name, plan.recipe.seed)));
+            RunFolder::check_free(&out)?;
+            let session = Session::build(plan)?;
+            let folder = RunFolder::create(&out)?;
+            folder.write_plan(&serde_json::to_value(&session.plan.recipe)?)?;
+            (session, folder)
+        }
+    };
+    print!("{}", heading(&session, &folder));
+    let mut progress = Progress::new(session.plan.recipe.train.epochs);
+    let summary = fit(&session, &folder, args.resume.is_some(), &stop, &mut progress)?;
+    drop(progress);
+    println!("{}", closing(&summary, &folder));
+    Ok(if summary.status == Status::Interrupted { Outcome::Interrupted } else { Outcome::Done })
+}
+
+/// What is about to run.
+fn heading(s: &Session, folder: &RunFolder) -> String {
+    let net = |n: &heterodyne_train::net::Net| {
+        format!("{} at {} px, {:.2} M parameters", n.model.def.name, n.model.img, n.model.store.num_parameters() as f64 / 1e6)
+    };
+    let mut lines = vec![format!("data     {} ({} to train on)", s.data, s.train_images)];
+    if let Some(t) = &s.teacher {
+        lines.push(format!("teacher  {}", net(t)));
+    }
+    lines.push(format!("student  {}", net(&s.student)));
+    for m in &s.objective.methods {
+        lines.push(format!("method   {} (weight {})", m.name, m.weight));
+    }
+    if s.objective.heads.num_parameters() > 0 {
+        lines.push(format!("heads    {:.2} M parameters, used in training only", s.objective.heads.num_parameters() as f64 / 1e6));
+    }
+    lines.push(format!("run      {} on {:?}, {} epochs of {} steps", folder.path().display(), s.student.device(), s.plan.recipe.train.epochs, s.train.batches_per_epoch()));
+    lines.join("\n") + "\n"
+}
+
+fn closing(summary: &Summary, folder: &RunFolder) -> String {
+    let mut lines = Vec::new();
+    if let Some(last) = &summary.last {
+        lines.push(format!("last epoch  {}", ui::show(last)));
+    }
+    if let Some(best) = &summary.best {
+        lines.push(format!("best epoch  {} (epoch {}, chosen on the {} images)", ui::show(best), best.epoch, summary.selected_on));
+    }
+    lines.push(format!("{:.1} s of training, {:.0} img/s; weights and summary in {}", summary.seconds, summary.images_per_second, folder.path().display()));
+    if summary.status == Status::Interrupted {
+        lines.push(format!("to continue: heterodyne {} --resume {}", summary.command, folder.path().display()));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,15 @@
+//! One file per command.
+pub mod demo;
+pub mod eval;
+pub mod fit;
+pub mod list;
+pub mod report;
+
+/// How a command ended, when not with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All was done.
+    Done,
+    /// Ctrl-C; what was done is saved.
+    Interrupted,
+}

@@ -1,0 +1,38 @@
+//! `heterodyne report`: run folders as one HTML page.
+use std::path::PathBuf;
+
+use anyhow::Result;
+use heterodyne_report::Group;
+use heterodyne_run::folder::RunFolder;
+
+use super::Outcome;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run folders; runs of the same name are one row with several seeds
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// The page
+    #[arg(long, default_value = "report.html")]
+    out: PathBuf,
+    /// Its title
+    #[arg(long, default_value = "heterodyne runs")]
+    title: String,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let mut groups: Vec<Group> = Vec::new();
+    for path in &args.runs {
+        let name = RunFolder::open(path)?.read_summary()?.name;
+        match groups.iter_mut().find(|g| g.name == name) {
+            Some(group) => group.runs.push(path.clone()),
+            None => groups.push(Group { name, runs: vec![path.clone()] }),
+        }
+    }
+    heterodyne_report::write(&args.out, &args.title, "", &groups)?;
+    let loaded = groups.iter().map(Group::load).collect::<Result<Vec<_>, _>>()?;
+    println!("{}\n{}", heterodyne_report::table(&loaded), args.out.display());
+    Ok(Outcome::Done)
+}

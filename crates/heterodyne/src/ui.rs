@@ -1,0 +1,127 @@
+//! What a run shows while it goes on: bars on a terminal, plain lines elsewhere.
+use std::{
+    io::IsTerminal,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use heterodyne_run::metrics::{Eval, Metric};
+use heterodyne_train::{Event, Observer};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A flag that the first Ctrl-C (or termination signal) sets; the second ends the process at once.
+pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step; a checkpoint will be written (once more to stop at once)");
+    })?;
+    Ok(stop)
+}
+
+/// Shows a run.
+pub struct Progress {
+    epochs: u32,
+    bar: Option<ProgressBar>,
+    /// Whether bars are drawn and every evaluation gets a line of its own.
+    terminal: bool,
+    quiet: bool,
+}
+
+impl Progress {
+    /// For a run of `epochs`.
+    #[must_use]
+    pub fn new(epochs: u32) -> Self {
+        Self { epochs, bar: None, terminal: std::io::stderr().is_terminal(), quiet: false }
+    }
+
+    /// Shows the bar only, no lines (a run inside a larger job).
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
+    }
+
+    fn line(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => bar.suspend(|| println!("{text}")),
+            None => println!("{text}"),
+        }
+    }
+
+    fn epoch(&mut self, epoch: u32, batches: usize, done: usize) {
+        if !self.terminal {
+            return;
+        }
+        let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg} {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = self.bar.get_or_insert_with(|| ProgressBar::new(0).with_style(style));
+        bar.reset();
+        bar.set_length(batches as u64);
+        bar.set_position(done as u64);
+        bar.set_prefix(format!("epoch {}/{}", epoch + 1, self.epochs));
+        bar.enable_steady_tick(Duration::from_millis(500));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn on(&mut self, event: &Event) {
+        match event {
+            Event::Teacher(check) => {
+                let m = check.measured;
+                self.line(&format!("teacher: {:.1} % top-1 on {} test images ({:.1} s)", m.top1, m.images, m.seconds));
+                if check.is_suspicious() {
+                    eprintln!(
+                        "warning: the teacher is hardly better than guessing ({:.1} %); check its weights, its normalisation (teacher.mean, teacher.std) and its input size (teacher.img)",
+                        check.chance
+                    );
+                }
+            }
+            Event::Epoch { epoch, batches, done } => self.epoch(*epoch, *batches, *done),
+            Event::Step { images_per_second, data_wait } => {
+                if let Some(bar) = &self.bar {
+                    bar.inc(1);
+                    bar.set_message(format!("{images_per_second:.0} img/s, waiting for data {:.0} %", 100.0 * data_wait));
+                }
+            }
+            Event::Metric(Metric::Train { step, epoch, lr, loss, terms, images_per_second, data_wait, .. }) => {
+                let terms: Vec<String> = terms.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+                self.line(&format!(
+                    "epoch {epoch:7.2}  step {step:6}  lr {lr:.2e}  loss {loss:.4} ({})  {images_per_second:.0} img/s  data-wait {:.0} %",
+                    terms.join(", "),
+                    100.0 * data_wait
+                ));
+            }
+            Event::Metric(Metric::Eval(eval)) => self.line(&format!("epoch {:7.2}  {}", eval.epoch, show(eval))),
+            Event::Evaluating { done } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_message(format!("evaluating, {done} images"));
+                }
+            }
+            Event::Interrupted => self.line("interrupted; the checkpoint is written"),
+        }
+    }
+}
+
+/// An evaluation in one line.
+#[must_use]
+pub fn show(eval: &Eval) -> String {
+    let top5 = eval.top5.map_or_else(String::new, |t| format!("  top-5 {t:.2} %"));
+    let weights = if eval.weights == "ema" { " (average of weights)" } else { "" };
+    format!("{}{weights}: top-1 {:.2} %{top5}  loss {:.4}  {} images in {:.1} s", eval.split, eval.top1, eval.loss, eval.images, eval.seconds)
+}

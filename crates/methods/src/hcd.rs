@@ -1,0 +1,281 @@
+//! HCD: heterogeneous complementary distillation (arXiv 2511.10942).
+//!
+//! For stages i, n sub-logits each, embeddings f_s (d_s wide) and f_t (d_t wide):
+//! ```text
+//! f_s^i   = P_i( X_s^i )                              (B, D)     D = max(d_s, d_t); token stages: d_s
+//! u^i     = CFM_i( [ f_s^i , f_t ] )                  (B, nC)    Linear(-> d_t), ReLU, Linear(-> nC), or one Linear
+//! v^{i,j} = lambda_s u^{i,j} + lambda_t z_t           (B, C)     u^{i,j}: the j-th of n contiguous chunks
+//! L_gt    = sum_i mean_j CE(v^{i,j}, y)                          CE(z_s, y) is the trainer's
+//! L_kd    = T^2 KL(p_t || p_s)
+//! L_hcd   = sum_i mean_j T^2 KL( softmax(v^{i,j}/T) || p_s )
+//! L_ol    = sum_i mean over b, j != j' of ReLU( cos(g^{i,j}, g^{i,j'}) - theta )^2
+//! L       = CE + w_gt L_gt + w_kd L_kd + w_hcd L_hcd + w_ol L_ol
+//! ```
+//! g is v with the label's entry set to zero: a large negative number there would make every cosine 1 and L_ol constant. The
+//! label of a mixed image is the class with the largest share.
+//!
+//! P_i of a conv stage: 4-i separable convolutions that halve the grid and double the channels, the last to D wide (i = 4: a 1x1
+//! convolution), then the mean over places. Of a token stage: patch merging to at most 7x7, max(4-i, 1) transformer blocks of
+//! width d_s, mean over places; CFM begins with a linear map, so that another one from d_s to D before it would add nothing.
+//!
+//! Published is the idea (complementary features, shared and decomposed logits, orthogonality); the equations and defaults follow a
+//! third-party implementation; where a mixed label, token widths and the averaging over stages are concerned, they are ours.
+use heterodyne_nn::{
+    Labels, Result, Scope, StageKind, TapSpec, Terms,
+    config::{KeyError, parse},
+    layers::Linear,
+};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::{
+    Context, Key, Method, MethodDef, Settings,
+    parts::{
+        divergence::{self, kl_sum},
+        heads::Head,
+        keys::{self, NUM_LEVELS, at_least_one, between, non_negative, positive},
+        mode::{exact, float, part_input},
+        pair::{check_classes, check_norm, embedding, embeddings, stage, stage_spec},
+    },
+};
+
+/// Inside the square root of a norm.
+const NORM_EPS: f64 = 1e-12;
+
+/// The registry's entry.
+pub static METHOD: MethodDef = MethodDef {
+    name: "hcd",
+    title: "Heterogeneous complementary distillation",
+    source: "Xu et al. 2025 (arXiv 2511.10942)",
+    keys: &[
+        Key { name: "w_kd", default: "1.0", doc: "Weight of the logit loss `kd`; third-party." },
+        Key { name: "w_gt", default: "1.0", doc: "Weight of the sub-logits' cross-entropy `gt`; third-party." },
+        Key { name: "w_hcd", default: "6.0", doc: "Weight of `hcd`, the distillation from sub-logits to the student; third-party." },
+        Key { name: "w_ol", default: "1.0", doc: "Weight of the orthogonality loss `ol`; third-party." },
+        Key { name: "temperature", default: "1.0", doc: "Temperature of `kd` and `hcd`; third-party." },
+        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "The student's stages that are used; third-party." },
+        Key { name: "num_sub", default: "4", doc: "Sub-logits per stage, n; with one there are no pairs and `ol` is left out; third-party." },
+        Key { name: "theta", default: "0.5", doc: "Cosine between two sub-logits above which they are pushed apart; third-party." },
+        Key { name: "lambda_s", default: "1.0", doc: "Share of the complementary logits in a sub-logit; third-party." },
+        Key { name: "lambda_t", default: "1.0", doc: "Share of the teacher's logits in a sub-logit; third-party." },
+        Key {
+            name: "cfm",
+            default: "\"mlp\"",
+            doc: "The complementary feature mapper: \"mlp\" (two linear maps with a ReLU between them; third-party) or \"linear\" (one).",
+        },
+        Key { name: "detach_sub", default: "false", doc: "Stops the gradient of `hcd` to the sub-logits, so that they only teach; third-party default." },
+        Key {
+            name: "reduce",
+            default: "\"sum\"",
+            doc: "\"sum\" adds up the stages (third-party), \"mean\" averages them, which is ours: the sum is reported to swamp the cross-entropy of \
+                  small students.",
+        },
+    ],
+    configure,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CfmKind {
+    Mlp,
+    Linear,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Reduce {
+    Sum,
+    Mean,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Hcd {
+    w_kd: f64,
+    w_gt: f64,
+    w_hcd: f64,
+    w_ol: f64,
+    temperature: f64,
+    levels: Vec<usize>,
+    num_sub: i64,
+    theta: f64,
+    lambda_s: f64,
+    lambda_t: f64,
+    cfm: CfmKind,
+    detach_sub: bool,
+    reduce: Reduce,
+}
+
+impl Default for Hcd {
+    fn default() -> Self {
+        Self {
+            w_kd: 1.0,
+            w_gt: 1.0,
+            w_hcd: 6.0,
+            w_ol: 1.0,
+            temperature: 1.0,
+            levels: vec![1, 2, 3, 4],
+            num_sub: 4,
+            theta: 0.5,
+            lambda_s: 1.0,
+            lambda_t: 1.0,
+            cfm: CfmKind::Mlp,
+            detach_sub: false,
+            reduce: Reduce::Sum,
+        }
+    }
+}
+
+fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
+    let settings: Hcd = parse(table)?;
+    let Hcd { w_kd, w_gt, w_hcd, w_ol, .. } = settings;
+    keys::weights(&[("w_kd", w_kd), ("w_gt", w_gt), ("w_hcd", w_hcd), ("w_ol", w_ol)])?;
+    positive("temperature", settings.temperature)?;
+    keys::levels(&settings.levels)?;
+    at_least_one("num_sub", settings.num_sub)?;
+    between("theta", settings.theta, -1.0, 1.0)?;
+    positive("lambda_s", settings.lambda_s)?;
+    non_negative("lambda_t", settings.lambda_t)?;
+    Ok(Box::new(settings))
+}
+
+impl Settings for Hcd {
+    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
+        check_classes("hcd", student, teacher)?;
+        embeddings("hcd", student, teacher)?;
+        for &level in &self.levels {
+            let spec = stage_spec("hcd", "student", level, student, teacher)?;
+            if spec.kind == StageKind::Map && level < NUM_LEVELS {
+                let halved = |n: i64| (level..NUM_LEVELS).fold(n, |n, _| (n + 1) / 2);
+                check_norm("hcd", &format!("the head of stage {level}"), batch, (halved(spec.grid.0), halved(spec.grid.1)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+        check_classes("hcd", student, teacher)?;
+        let (d_s, d_t) = embeddings("hcd", student, teacher)?;
+        let outputs = self.num_sub * student.classes;
+        let mapper = |&level: &usize| {
+            let spec = stage_spec("hcd", "student", level, student, teacher)?;
+            let scope = scope.sub(format!("level{level}"));
+            let head = Head::new(&scope.sub("head"), &spec, level, d_s.max(d_t), d_s)?;
+            let cfm = Cfm::new(&scope.sub("cfm"), self.cfm, head.width() + d_t, d_t, outputs)?;
+            Ok(Mapper { level, head, cfm })
+        };
+        let mappers = self.levels.iter().map(mapper).collect::<Result<_>>()?;
+        let n = self.num_sub;
+        let options = (scope.kind(), scope.device());
+        let others_nn = (1.0 - Tensor::eye(n, options)) / (n * (n - 1)).max(1) as f64;
+        Ok(Box::new(Built { settings: self.clone(), mappers, others_nn, kind: scope.kind() }))
+    }
+
+    fn resolved(&self) -> toml::Table {
+        keys::table(self)
+    }
+}
+
+struct Built {
+    settings: Hcd,
+    mappers: Vec<Mapper>,
+    /// (n,n): the mean over pairs j != j' as weights.
+    others_nn: Tensor,
+    kind: Kind,
+}
+
+/// P_i and CFM_i of one stage.
+struct Mapper {
+    level: usize,
+    head: Head,
+    cfm: Cfm,
+}
+
+enum Cfm {
+    Mlp(Linear, Linear),
+    Linear(Linear),
+}
+
+impl Cfm {
+    fn new(scope: &Scope, kind: CfmKind, inputs: i64, hidden: i64, outputs: i64) -> Result<Self> {
+        Ok(match kind {
+            CfmKind::Mlp => Self::Mlp(Linear::new(&scope.sub("fc1"), inputs, hidden)?, Linear::new(&scope.sub("fc2"), hidden, outputs)?),
+            CfmKind::Linear => Self::Linear(Linear::new(&scope.sub("fc"), inputs, outputs)?),
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Mlp(first, second) => second.forward(&first.forward(x).relu()),
+            Self::Linear(only) => only.forward(x),
+        }
+    }
+}
+
+impl Built {
+    /// All sub-logits v, (B,S,n,C).
+    fn sub_logits(&self, step: &Context) -> Result<Tensor> {
+        let Hcd { num_sub, lambda_s, lambda_t, .. } = self.settings;
+        let f_t = part_input(&embedding(step.teacher, "teacher")?.detach(), self.kind)?;
+        let complementary = |mapper: &Mapper| {
+            let f_s = mapper.head.forward(stage(step.student, mapper.level, "student")?)?;
+            Ok(mapper.cfm.forward(&Tensor::cat(&[&f_s, &f_t.to_kind(f_s.kind())], 1)))
+        };
+        let u: Vec<Tensor> = self.mappers.iter().map(complementary).collect::<Result<_>>()?;
+        let _exact = exact(f_t.device())?;
+        let u_bsnc = Tensor::stack(&u, 1).to_kind(self.kind).unflatten(-1, [num_sub, -1]);
+        let z_t = step.teacher.logits.detach().to_kind(self.kind).unsqueeze(1).unsqueeze(1);
+        Ok(u_bsnc * lambda_s + z_t * lambda_t)
+    }
+
+    /// The mean over all sub-logits of their cross-entropy.
+    fn cross_entropy(v_bsnc: &Tensor, labels: &Labels, smoothing: f64) -> Tensor {
+        let [b, s, n, c] = v_bsnc.size()[..] else { panic!("sub-logits are (B,S,n,C), got {:?}", v_bsnc.size()) };
+        let labels = match labels {
+            Labels::Hard(index_b) => Labels::Hard(index_b.unsqueeze(1).expand([b, s * n], false).reshape([-1])),
+            Labels::Soft(p_bc) => Labels::Soft(p_bc.unsqueeze(1).expand([b, s * n, c], false).reshape([-1, c])),
+        };
+        labels.cross_entropy(&v_bsnc.reshape([-1, c]), smoothing)
+    }
+
+    /// The mean over images, stages and pairs of sub-logits of `ReLU(cos - theta)^2`, without the label's entry.
+    fn orthogonality(&self, v_bsnc: &Tensor, labels: &Labels) -> Tensor {
+        let [b, s, n, _] = v_bsnc.size()[..] else { panic!("sub-logits are (B,S,n,C), got {:?}", v_bsnc.size()) };
+        let g_bsnc = v_bsnc.scatter_value(3, &labels.index().reshape([b, 1, 1, 1]).expand([b, s, n, 1], false), 0.0);
+        let square = g_bsnc.square().sum_dim_intlist([3i64].as_slice(), true, None::<Kind>);
+        let g_bsnc = g_bsnc * (square + NORM_EPS).rsqrt();
+        let cos_bsnn = g_bsnc.matmul(&g_bsnc.transpose(2, 3));
+        ((cos_bsnn - self.settings.theta).relu().square() * &self.others_nn).sum(None::<Kind>) / (b * s) as f64
+    }
+}
+
+impl Method for Built {
+    fn loss(&self, step: &Context) -> Result<Terms> {
+        let Hcd { w_kd, w_gt, w_hcd, w_ol, temperature, num_sub, detach_sub, reduce, .. } = self.settings;
+        let (z_s, z_t) = (&step.student.logits, &step.teacher.logits);
+        let w_ol = if num_sub > 1 { w_ol } else { 0.0 };
+        let wanted = w_gt > 0.0 || w_hcd > 0.0 || w_ol > 0.0;
+        let sub_logits = wanted.then(|| self.sub_logits(step)).transpose()?;
+        let _exact = exact(z_s.device())?;
+        let mut terms = Terms::default();
+        if w_kd > 0.0 {
+            terms.push("kd", w_kd, divergence::kd(z_t, z_s, temperature));
+        }
+        let Some(v_bsnc) = sub_logits else { return Ok(terms) };
+        // All terms below are means over the stages; the sum is that many times the mean.
+        let stages = if reduce == Reduce::Sum { self.mappers.len() as f64 } else { 1.0 };
+        if w_gt > 0.0 {
+            terms.push("gt", w_gt, Self::cross_entropy(&v_bsnc, step.labels, step.smoothing) * stages);
+        }
+        if w_hcd > 0.0 {
+            let targets = if detach_sub { v_bsnc.detach() } else { v_bsnc.shallow_clone() };
+            let [b, s, n, _] = v_bsnc.size()[..] else { panic!("sub-logits are (B,S,n,C), got {:?}", v_bsnc.size()) };
+            let z_s = float(z_s).unsqueeze(1).unsqueeze(1);
+            terms.push("hcd", w_hcd, kl_sum(&targets, &z_s, temperature) * (stages / (b * s * n) as f64));
+        }
+        if w_ol > 0.0 {
+            terms.push("ol", w_ol, self.orthogonality(&v_bsnc, step.labels) * stages);
+        }
+        Ok(terms)
+    }
+}

@@ -1,0 +1,299 @@
+//! LFCC: low-frequency components-based contrastive knowledge distillation (arXiv 2405.18524).
+//!
+//! ```text
+//! T^{l,s} = AvgPool_{s x s}( X_t^l )                               (B, C_t, s, s)      no gradient
+//! S^{l,s} = psi_{l,s}( LPF_{l,s}( X_s^l ) )                        (B, C_t, s, s)      psi: 1x1 convolution + BN
+//! LPF     : depthwise window of size and stride H'/s whose kernel is softmax(theta_{l,s})
+//! q_i = normalize(flatten S_i),  k_i = normalize(flatten T_i),  M_ij = q_i . k_j / tau
+//! L_con^{l,s} = -(1/B) sum_i log softmax_j(M_ij)[j = i]
+//! L = CE + alpha T^2 KL(p_t || p_s) + beta mean over (l,s) of L_con^{l,s}             CE is the trainer's
+//! ```
+//! What the windows are where s does not divide the grid is said at [`lowpass`](crate::parts::lowpass). A scale larger than the
+//! grid of either side (in rows or columns) says nothing new there and is left out at that level; a level that is left without
+//! scales is refused.
+//!
+//! Published are the multi-scale low-pass filters on both sides, the compact space and the sample-level contrastive task; the
+//! definitions above are ours.
+use heterodyne_nn::{
+    Error, Init, Labels, Result, Scope, TapSpec, Terms,
+    config::{KeyError, parse},
+    layers::{BatchNorm2d, Linear},
+    shim::NoGrad,
+};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::{
+    Context, Key, Method, MethodDef, Settings,
+    parts::{
+        divergence,
+        keys::{self, between, positive},
+        lowpass::{AveragePool, LowPass},
+        mode::{exact, training},
+        pair::{StagePair, check_classes, shape, stage, stage_pairs},
+    },
+};
+
+/// The largest factor that a learnable temperature may reach, as in CLIP (arXiv 2103.00020).
+const MAX_SCALE: f64 = 100.0;
+/// Inside the square root of a norm.
+const NORM_EPS: f64 = 1e-12;
+
+/// The registry's entry.
+pub static METHOD: MethodDef = MethodDef {
+    name: "lfcc",
+    title: "Low-frequency components-based contrastive distillation",
+    source: "Wu et al. 2024 (arXiv 2405.18524)",
+    keys: &[
+        Key { name: "alpha", default: "1.0", doc: "Weight of the logit loss `kd`; ours." },
+        Key { name: "beta", default: "1.0", doc: "Weight of the contrastive loss `con` (the loss is published, this value is ours)." },
+        Key { name: "temperature", default: "1.0", doc: "Temperature of the logit loss; ours, the heterogeneous protocol's value." },
+        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages that are contrasted (intermediate features are published, which ones is ours)." },
+        Key {
+            name: "scales",
+            default: "[1, 2, 4]",
+            doc: "Windows per axis, one filter each (several scales are published, which ones is ours); a scale larger than a grid is left out \
+                  at that level.",
+        },
+        Key { name: "tau", default: "0.07", doc: "Temperature of the contrastive loss, or where it starts; ours." },
+        Key { name: "tau_learnable", default: "false", doc: "Learns one factor 1/tau for all levels and scales, at most 100; ours." },
+        Key {
+            name: "filter",
+            default: "\"learnable\"",
+            doc: "The student's low-pass filter: \"learnable\" (softmax kernels that start uniform) or \"avgpool\" (pooling as one of two filters \
+                  is published according to a secondary source, the default is ours).",
+        },
+        Key { name: "symmetric", default: "false", doc: "Averages both directions, student to teacher and back; ours." },
+        Key { name: "mask_same_class", default: "false", doc: "Leaves other images of the same class out of the negatives; ours." },
+    ],
+    configure,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FilterKind {
+    Learnable,
+    Avgpool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Lfcc {
+    alpha: f64,
+    beta: f64,
+    temperature: f64,
+    levels: Vec<usize>,
+    scales: Vec<i64>,
+    tau: f64,
+    tau_learnable: bool,
+    filter: FilterKind,
+    symmetric: bool,
+    mask_same_class: bool,
+}
+
+impl Default for Lfcc {
+    fn default() -> Self {
+        Self {
+            alpha: 1.0,
+            beta: 1.0,
+            temperature: 1.0,
+            levels: vec![1, 2, 3, 4],
+            scales: vec![1, 2, 4],
+            tau: 0.07,
+            tau_learnable: false,
+            filter: FilterKind::Learnable,
+            symmetric: false,
+            mask_same_class: false,
+        }
+    }
+}
+
+fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
+    let settings: Lfcc = parse(table)?;
+    keys::weights(&[("alpha", settings.alpha), ("beta", settings.beta)])?;
+    positive("temperature", settings.temperature)?;
+    keys::levels(&settings.levels)?;
+    keys::distinct("scales", &settings.scales)?;
+    positive("tau", settings.tau)?;
+    if settings.tau_learnable {
+        between("tau", settings.tau, 1.0 / MAX_SCALE, f64::MAX)?;
+    }
+    Ok(Box::new(settings))
+}
+
+impl Lfcc {
+    /// The scales that both grids of a pair can hold.
+    fn scales_of(&self, pair: &StagePair) -> Result<Vec<i64>> {
+        let ((a, b), (c, d)) = (pair.student.grid, pair.teacher.grid);
+        let side = a.min(b).min(c).min(d);
+        let scales: Vec<i64> = self.scales.iter().copied().filter(|&s| s <= side).collect();
+        if scales.is_empty() {
+            return Err(Error::invalid(format!(
+                "lfcc: none of the scales {:?} fits level {}, where the student has {} and the teacher {}: add a scale of at most {side}, or leave \
+                 the level out of `levels`",
+                self.scales,
+                pair.level,
+                shape(&pair.student),
+                shape(&pair.teacher)
+            )));
+        }
+        Ok(scales)
+    }
+}
+
+impl Settings for Lfcc {
+    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
+        check_classes("lfcc", student, teacher)?;
+        check_contrast(batch as i64)?;
+        stage_pairs("lfcc", &self.levels, student, teacher)?.iter().try_for_each(|pair| self.scales_of(pair).map(drop))
+    }
+
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+        check_classes("lfcc", student, teacher)?;
+        let pairs = stage_pairs("lfcc", &self.levels, student, teacher)?;
+        let levels = pairs.iter().map(|pair| Level::new(scope, pair, &self.scales_of(pair)?, self.filter)).collect::<Result<_>>()?;
+        let logit_scale = || scope.param("logit_scale", &[], Init::Const(-self.tau.ln()));
+        let logit_scale = self.tau_learnable.then(logit_scale).transpose()?;
+        Ok(Box::new(Built { settings: self.clone(), levels, logit_scale, kind: scope.kind() }))
+    }
+
+    fn resolved(&self) -> toml::Table {
+        keys::table(self)
+    }
+}
+
+fn check_contrast(batch: i64) -> Result<()> {
+    if batch >= 2 {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "lfcc contrasts each image with the others of its batch, and the batch has {batch}: use a batch of at least 2 and drop the last incomplete one"
+    )))
+}
+
+struct Built {
+    settings: Lfcc,
+    levels: Vec<Level>,
+    /// log(1/tau) where it is learnt.
+    logit_scale: Option<Tensor>,
+    kind: Kind,
+}
+
+/// One pair of stages with its filters.
+struct Level {
+    level: usize,
+    teacher: AveragePool,
+    student: Filter,
+    psi: Vec<Psi>,
+}
+
+enum Filter {
+    Learnable(LowPass),
+    Average(AveragePool),
+}
+
+/// The projection of one scale.
+struct Psi {
+    num_windows: i64,
+    project: Linear,
+    norm: BatchNorm2d,
+}
+
+impl Level {
+    fn new(scope: &Scope, pair: &StagePair, scales: &[i64], filter: FilterKind) -> Result<Self> {
+        let scope = scope.sub(pair.scope());
+        let (kind, device) = (scope.kind(), scope.device());
+        let (c_s, c_t) = (pair.student.channels, pair.teacher.channels);
+        let psi = |&s: &i64| {
+            let scope = scope.sub(format!("scale{s}"));
+            Ok(Psi {
+                num_windows: s * s,
+                project: Linear::with(&scope.sub("project"), c_s, c_t, Init::TorchDefault, None)?,
+                norm: BatchNorm2d::new(&scope.sub("norm"), c_t)?,
+            })
+        };
+        Ok(Self {
+            level: pair.level,
+            teacher: AveragePool::new(pair.teacher.grid, scales, kind, device),
+            student: match filter {
+                FilterKind::Learnable => Filter::Learnable(LowPass::new(&scope, c_s, pair.student.grid, scales)?),
+                FilterKind::Avgpool => Filter::Average(AveragePool::new(pair.student.grid, scales, kind, device)),
+            },
+            psi: scales.iter().map(psi).collect::<Result<_>>()?,
+        })
+    }
+
+    /// The cosines `q_i . k_j` of every scale, each (B,B).
+    fn similarities(&self, step: &Context, kind: Kind) -> Result<Vec<Tensor>> {
+        let x_bnc = stage(step.student, self.level, "student")?.to_tokens().to_kind(kind);
+        let s_bkc = match &self.student {
+            Filter::Learnable(filter) => filter.forward(&x_bnc),
+            Filter::Average(filter) => filter.forward(&x_bnc),
+        };
+        let t_bkc = {
+            let _constant = NoGrad::new();
+            self.teacher.forward(&stage(step.teacher, self.level, "teacher")?.to_tokens().to_kind(kind))
+        };
+        let mut first = 0;
+        let similarity = |psi: &Psi| {
+            let (offset, k) = (first, psi.num_windows);
+            first += k;
+            let q = normalize(&psi.forward(&s_bkc.narrow(1, offset, k)));
+            q.matmul(&normalize(&t_bkc.narrow(1, offset, k)).transpose(0, 1))
+        };
+        Ok(self.psi.iter().map(similarity).collect())
+    }
+}
+
+impl Psi {
+    /// (B,K,C) to (B,K,C').
+    fn forward(&self, x_bkc: &Tensor) -> Tensor {
+        self.norm.forward(&self.project.forward(x_bkc).flatten(0, 1), training()).unflatten(0, [-1, self.num_windows])
+    }
+}
+
+/// (B,K,C) to unit vectors (B,K*C).
+fn normalize(x_bkc: &Tensor) -> Tensor {
+    let x = x_bkc.flatten(1, 2);
+    let square = x.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>);
+    x * (square + NORM_EPS).rsqrt()
+}
+
+/// InfoNCE of similarities divided by tau (L,B,B), whose diagonal holds the positives; the mean over all pairs of stage and scale.
+fn contrast(m_lbb: &Tensor, symmetric: bool) -> Tensor {
+    let towards = |dim: i64| -m_lbb.log_softmax(dim, None::<Kind>).diagonal(0, 1, 2).mean(None::<Kind>);
+    if symmetric { (towards(2) + towards(1)) * 0.5 } else { towards(2) }
+}
+
+/// Whether two different images are of the same class, (B,B).
+fn same_class(labels: &Labels) -> Tensor {
+    let index_b = labels.index();
+    index_b.unsqueeze(0).eq_tensor(&index_b.unsqueeze(1)).fill_diagonal_(0, false)
+}
+
+impl Method for Built {
+    fn loss(&self, step: &Context) -> Result<Terms> {
+        let Lfcc { alpha, beta, temperature, tau, symmetric, mask_same_class, .. } = self.settings;
+        let _exact = exact(step.student.logits.device())?;
+        let mut terms = Terms::default();
+        if alpha > 0.0 {
+            terms.push("kd", alpha, divergence::kd(&step.teacher.logits, &step.student.logits, temperature));
+        }
+        if beta > 0.0 {
+            check_contrast(step.student.logits.size()[0])?;
+            let mut similarities = Vec::new();
+            for level in &self.levels {
+                similarities.extend(level.similarities(step, self.kind)?);
+            }
+            let cosine_lbb = Tensor::stack(&similarities, 0);
+            let m_lbb = match &self.logit_scale {
+                None => cosine_lbb / tau,
+                Some(log_scale) => cosine_lbb * log_scale.clamp_max(MAX_SCALE.ln()).exp(),
+            };
+            // The diagonal stays, so that no row is masked as a whole.
+            let m_lbb = if mask_same_class { m_lbb.masked_fill(&same_class(step.labels), f64::NEG_INFINITY) } else { m_lbb };
+            terms.push("con", beta, contrast(&m_lbb, symmetric));
+        }
+        Ok(terms)
+    }
+}

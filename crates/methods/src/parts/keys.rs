@@ -1,0 +1,62 @@
+//! Range checks of recipe keys, and the way back from settings to a table.
+use std::fmt::Display;
+
+use heterodyne_nn::config::KeyError;
+use serde::Serialize;
+
+/// Stages that a network shows, and so the largest level.
+pub const NUM_LEVELS: usize = 4;
+
+type Checked = Result<(), KeyError>;
+
+/// A finite number above 0.
+pub fn positive(key: &str, value: f64) -> Checked {
+    demand(key, value.is_finite() && value > 0.0, value, "a number above 0")
+}
+
+/// A finite number of at least 0.
+pub fn non_negative(key: &str, value: f64) -> Checked {
+    demand(key, value.is_finite() && value >= 0.0, value, "a number of at least 0")
+}
+
+/// A finite number in `[low, high]`.
+pub fn between(key: &str, value: f64, low: f64, high: f64) -> Checked {
+    demand(key, (low..=high).contains(&value), value, &format!("a number from {low} to {high}"))
+}
+
+/// A count of at least 1.
+pub fn at_least_one(key: &str, value: i64) -> Checked {
+    demand(key, value >= 1, value, "a whole number of at least 1")
+}
+
+/// Some of the levels 1 to 4, none twice.
+pub fn levels(levels: &[usize]) -> Checked {
+    let valid = levels.iter().enumerate().all(|(i, level)| (1..=NUM_LEVELS).contains(level) && !levels[..i].contains(level));
+    demand("levels", valid && !levels.is_empty(), format!("{levels:?}"), "some of the stages 1, 2, 3 and 4, each at most once")
+}
+
+/// Whole numbers of at least 1, none twice.
+pub fn distinct(key: &str, values: &[i64]) -> Checked {
+    let valid = values.iter().enumerate().all(|(i, value)| *value >= 1 && !values[..i].contains(value));
+    demand(key, valid && !values.is_empty(), format!("{values:?}"), "whole numbers of at least 1, each at most once")
+}
+
+/// Term weights: each a number of at least 0, and not all of them 0.
+pub fn weights(weights: &[(&str, f64)]) -> Checked {
+    weights.iter().try_for_each(|(key, value)| non_negative(key, *value))?;
+    if weights.iter().any(|(_, value)| *value > 0.0) {
+        return Ok(());
+    }
+    let names: Vec<_> = weights.iter().map(|(key, _)| format!("`{key}`")).collect();
+    Err(KeyError::new("", format!("{} are all 0, so that nothing would be computed: raise one, or leave the method out", names.join(", "))))
+}
+
+/// The settings as a recipe table.
+#[must_use]
+pub fn table(settings: &impl Serialize) -> toml::Table {
+    toml::Table::try_from(settings).expect("settings are plain structs of numbers, words and lists, which TOML can hold")
+}
+
+fn demand(key: &str, holds: bool, value: impl Display, wanted: &str) -> Checked {
+    if holds { Ok(()) } else { Err(KeyError::new(key, format!("{value} is out of range, expected {wanted}"))) }
+}

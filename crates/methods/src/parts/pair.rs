@@ -1,0 +1,116 @@
+//! What a method asks of a pair of networks, and how it refuses one.
+use heterodyne_nn::{Error, FeatureMap, Output, Result, StageKind, StageSpec, TapSpec};
+use tch::Tensor;
+
+/// One stage of the student and the teacher's stage of the same relative depth.
+#[derive(Clone, Copy, Debug)]
+pub struct StagePair {
+    /// 1 for the shallowest.
+    pub level: usize,
+    /// The student's side.
+    pub student: StageSpec,
+    /// The teacher's side.
+    pub teacher: StageSpec,
+}
+
+impl StagePair {
+    /// Name of the level's learnable parts in a scope.
+    #[must_use]
+    pub fn scope(&self) -> String {
+        format!("level{}", self.level)
+    }
+}
+
+/// Refuses logits that cannot be compared class by class.
+pub fn check_classes(method: &str, student: &TapSpec, teacher: &TapSpec) -> Result<()> {
+    if student.classes != teacher.classes {
+        return Err(Error::invalid(format!(
+            "{method} compares logits class by class: the student gives (B,{}) and the teacher (B,{}); fine-tune the teacher on the student's \
+             classes, or give the student the teacher's",
+            student.classes, teacher.classes
+        )));
+    }
+    if student.classes < 2 {
+        return Err(Error::invalid(format!("{method} needs at least 2 classes: student and teacher both give logits (B,{})", student.classes)));
+    }
+    Ok(())
+}
+
+/// The pairs of stages at `levels`; refuses levels that one of the networks does not have.
+pub fn stage_pairs(method: &str, levels: &[usize], student: &TapSpec, teacher: &TapSpec) -> Result<Vec<StagePair>> {
+    levels.iter().map(|&level| Ok(StagePair { level, student: stage_spec(method, "student", level, student, teacher)?, teacher: stage_spec(method, "teacher", level, teacher, student)? })).collect()
+}
+
+/// The spec of stage `level` of `own`, one side of the pair.
+pub fn stage_spec(method: &str, side: &str, level: usize, own: &TapSpec, other: &TapSpec) -> Result<StageSpec> {
+    let spec = level.checked_sub(1).and_then(|i| own.stages.get(i)).copied().ok_or_else(|| {
+        let advice = match (own.stages.is_empty(), side) {
+            (true, "teacher") => "take a method that reads logits only (kd), or a teacher whose stages are known",
+            _ => "choose other `levels`",
+        };
+        Error::invalid(format!(
+            "{method} reads stage {level} of the {side}, which offers {}; the other side offers {}: {advice}",
+            describe(own),
+            describe(other)
+        ))
+    })?;
+    if spec.channels < 1 || spec.grid.0 < 1 || spec.grid.1 < 1 {
+        return Err(Error::invalid(format!("{method}: stage {level} of the {side} is empty, {}: use larger images", shape(&spec))));
+    }
+    Ok(spec)
+}
+
+/// The width of both embeddings, student's first; refuses a pair where one is missing.
+pub fn embeddings(method: &str, student: &TapSpec, teacher: &TapSpec) -> Result<(i64, i64)> {
+    match (student.embedding, teacher.embedding) {
+        (Some(student), Some(teacher)) => Ok((student, teacher)),
+        (own, _) => {
+            let side = if own.is_none() { "student" } else { "teacher" };
+            Err(Error::invalid(format!(
+                "{method} reads the pooled embeddings of both networks, and the {side} offers none (student: {}; teacher: {}): take a network \
+                 that shows its embedding, or a method that reads logits only (kd)",
+                describe(student),
+                describe(teacher)
+            )))
+        }
+    }
+}
+
+/// Refuses a batch norm that would see a single value per channel, whose variance is not defined.
+pub fn check_norm(method: &str, what: &str, batch: usize, grid: (i64, i64)) -> Result<()> {
+    if batch as i64 * grid.0 * grid.1 > 1 {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{method}: the batch norm of {what} would see one value per channel (batch {batch}, grid {}x{}): use a batch of at least 2",
+        grid.0, grid.1
+    )))
+}
+
+/// Stage `level` of an output; an error where the network ran without taps.
+pub fn stage<'a>(output: &'a Output, level: usize, side: &str) -> Result<&'a FeatureMap> {
+    output.stages.get(level - 1).ok_or_else(|| {
+        Error::invalid(format!("stage {level} of the {side} is read, and its output holds {} stages: run it with taps", output.stages.len()))
+    })
+}
+
+/// The embedding of an output; an error where the network ran without taps.
+pub fn embedding<'a>(output: &'a Output, side: &str) -> Result<&'a Tensor> {
+    output.embedding.as_ref().ok_or_else(|| Error::invalid(format!("the {side}'s embedding is read, and its output holds none: run it with taps")))
+}
+
+/// A stage's shape in words.
+#[must_use]
+pub fn shape(spec: &StageSpec) -> String {
+    let StageSpec { kind, channels, grid: (h, w) } = spec;
+    match kind {
+        StageKind::Map => format!("a map ({channels},{h},{w})"),
+        StageKind::Tokens { prefix } => format!("tokens ({prefix}+{h}x{w},{channels})"),
+    }
+}
+
+fn describe(spec: &TapSpec) -> String {
+    let embedding = spec.embedding.map_or_else(|| "no embedding".to_owned(), |d| format!("an embedding ({d})"));
+    let stages = if spec.stages.is_empty() { "no stages".to_owned() } else { spec.stages.iter().map(shape).collect::<Vec<_>>().join(", ") };
+    format!("{stages}, {embedding}, {} classes", spec.classes)
+}

@@ -1,0 +1,244 @@
+//! The low end of a feature map's spectrum, computed without the rest.
+//!
+//! Shape letters: `u` kept frequencies along the rows, `v` along the columns, `p` real and imaginary part (or the amplitude alone).
+use std::f64::consts::TAU;
+
+use heterodyne_nn::{Init, Result, Scope};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// Inside the square root of an amplitude, so that its gradient at zero is zero and not NaN.
+pub const AMPLITUDE_EPS: f64 = 1e-12;
+
+/// Added to a variance: a constant map then gives zeros and a finite gradient.
+pub const STANDARD_EPS: f64 = 1e-6;
+
+/// The frequencies, in cycles per image, that are compared between two grids: the `K_h x K_w` lowest around zero.
+///
+/// Per axis `K` is clipped to the smaller of both grids. Rows hold `u = -floor(K_h/2) ..= ceil(K_h/2)-1`, the order of a centred
+/// (`fftshift`) spectrum. Maps are real, so that `F(-u,-v)` is the conjugate of `F(u,v)`, and of the columns only the half
+/// `v = 0 ..= floor(K_w/2)` is kept.
+///
+/// An even grid of n places sees the frequencies n/2 and -n/2 as one (its Nyquist line), and a finer grid sees them apart. Where
+/// an even, clipped K would reach the Nyquist line of one grid and not of the other, this line is dropped on both sides
+/// (K becomes odd); where the grids agree it is kept on both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Band {
+    rows: i64,
+    cols: i64,
+}
+
+impl Band {
+    /// The band of at most `k` frequencies per axis that grids `a` and `b` share.
+    #[must_use]
+    pub fn shared(k: i64, a: (i64, i64), b: (i64, i64)) -> Self {
+        let side = |a: i64, b: i64| {
+            let n = k.min(a).min(b);
+            if a != b && n == a.min(b) && n % 2 == 0 { n - 1 } else { n }
+        };
+        Self { rows: side(a.0, b.0), cols: side(a.1, b.1) / 2 + 1 }
+    }
+
+    /// Number of frequencies (along the rows, along the half columns).
+    #[must_use]
+    pub fn size(&self) -> (i64, i64) {
+        (self.rows, self.cols)
+    }
+
+    /// The kept frequencies along the rows.
+    #[must_use]
+    pub fn u(&self) -> std::ops::Range<i64> {
+        -(self.rows / 2)..(self.rows + 1) / 2
+    }
+
+    /// The kept frequencies along the columns.
+    #[must_use]
+    pub fn v(&self) -> std::ops::Range<i64> {
+        0..self.cols
+    }
+
+    /// `f(u,v)` for all kept frequencies, (K,K',1).
+    #[must_use]
+    pub fn map(&self, f: impl Fn(i64, i64) -> f64, kind: Kind, device: Device) -> Tensor {
+        let values: Vec<f64> = self.u().flat_map(|u| self.v().map(move |v| (u, v))).map(|(u, v)| f(u, v)).collect();
+        constant(&values, &[self.rows, self.cols, 1], kind, device)
+    }
+}
+
+/// A discrete Fourier transform of a grid cut down to a [`Band`]: `F(u,v) = 1/(HW) sum_hw x(h,w) exp(-2 pi i (uh/H + vw/W))`.
+///
+/// With this factor the transform is the Fourier series of the scene: equal scenes have equal low bins on any grid. It is two
+/// products with small constant matrices; no bin is computed and thrown away.
+#[derive(Debug)]
+pub struct Dft {
+    band: Band,
+    /// (2K', W), rows ordered (part, v).
+    along_cols: Tensor,
+    /// (2K, 2H), rows ordered (part, u) and columns (h, part): the complex product in real numbers.
+    along_rows: Tensor,
+}
+
+impl Dft {
+    /// The transform of maps on `grid`.
+    #[must_use]
+    pub fn new((h, w): (i64, i64), band: Band, kind: Kind, device: Device) -> Self {
+        // Whole turns are taken off in integers, which keeps the angle exact.
+        let angle = |f: i64, i: i64, n: i64| TAU * (f * i).rem_euclid(n) as f64 / n as f64;
+        let mut cols = Vec::new();
+        for part in 0..2 {
+            for v in band.v() {
+                cols.extend((0..w).map(|i| if part == 0 { angle(v, i, w).cos() } else { -angle(v, i, w).sin() } / w as f64));
+            }
+        }
+        let mut rows = Vec::new();
+        for part in 0..2 {
+            for u in band.u() {
+                for i in 0..h {
+                    // (cos - i sin)(re + i im) = (cos re + sin im) + i (cos im - sin re)
+                    let (sin, cos) = angle(u, i, h).sin_cos();
+                    rows.extend(if part == 0 { [cos, sin] } else { [-sin, cos] }.map(|x| x / h as f64));
+                }
+            }
+        }
+        let (k, k_half) = band.size();
+        Self {
+            band,
+            along_cols: constant(&cols, &[2 * k_half, w], kind, device),
+            along_rows: constant(&rows, &[2 * k, 2 * h], kind, device),
+        }
+    }
+
+    /// The band of a map (B,C,H,W) of the constants' kind: real and imaginary parts (B,2,K,K',C). Channels come last because
+    /// that is how tokens and channels-last maps lie in memory; those are read without a copy.
+    #[must_use]
+    pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
+        let [b, c, h, _] = x_bchw.size()[..] else { panic!("a spectrum is taken of (B,C,H,W), got {:?}", x_bchw.size()) };
+        let (k, k_half) = self.band.size();
+        let x_bhwc = x_bchw.permute([0, 2, 3, 1]).contiguous();
+        let half = self.along_cols.matmul(&x_bhwc).reshape([b, 2 * h, k_half * c]);
+        self.along_rows.matmul(&half).reshape([b, 2, k, k_half, c])
+    }
+
+    /// 1 at the real part of the zero frequency, 0 elsewhere: (2,K,K',1), the transform of the constant 1.
+    pub fn of_one(&self) -> Result<Tensor> {
+        let options = (self.along_cols.kind(), self.along_cols.device());
+        let real = self.band.map(|u, v| f64::from(u8::from((u, v) == (0, 0))), options.0, options.1);
+        Ok(Tensor::f_stack(&[&real, &real.f_zeros_like()?], 0)?)
+    }
+}
+
+/// What is compared of a complex number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Representation {
+    /// Real and imaginary part.
+    Complex,
+    /// `sqrt(re^2 + im^2 + eps)`.
+    Amplitude,
+    /// `log(1 + amplitude)`.
+    LogAmplitude,
+}
+
+impl Representation {
+    /// Numbers per frequency.
+    #[must_use]
+    pub fn parts(self) -> i64 {
+        if self == Self::Complex { 2 } else { 1 }
+    }
+
+    /// Of real and imaginary parts (B,2,K,K',C): (B,P,K,K',C).
+    #[must_use]
+    pub fn of(self, s_bpuvc: &Tensor) -> Tensor {
+        let amplitude = || (s_bpuvc.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>) + AMPLITUDE_EPS).sqrt();
+        match self {
+            Self::Complex => s_bpuvc.shallow_clone(),
+            Self::Amplitude => amplitude(),
+            Self::LogAmplitude => amplitude().log1p(),
+        }
+    }
+}
+
+/// How frequencies are weighted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WindowShape {
+    /// `exp(-(u^2+v^2) / (2 sigma^2))`.
+    Gaussian,
+    /// 1 everywhere.
+    None,
+    /// 1 where `u^2+v^2 <= sigma^2`, 0 elsewhere.
+    Ideal,
+    /// The Gaussian times factors `n softmax(theta)` of mean 1 over the n frequencies, so that the weights as a whole cannot
+    /// vanish; theta starts at 0.
+    Learnable,
+}
+
+/// Weights (K,K',1) of the frequencies of a band.
+#[derive(Debug)]
+pub struct Window {
+    fixed: Tensor,
+    /// (K,K')
+    theta: Option<Tensor>,
+}
+
+impl Window {
+    /// `sigma` in cycles per image; the learnable window keeps `window` in `scope`.
+    pub fn new(scope: &Scope, shape: WindowShape, band: Band, sigma: f64) -> Result<Self> {
+        let weight = |u: i64, v: i64| {
+            let square = (u * u + v * v) as f64;
+            match shape {
+                WindowShape::None => 1.0,
+                WindowShape::Ideal => f64::from(u8::from(square <= sigma * sigma)),
+                WindowShape::Gaussian | WindowShape::Learnable => (-square / (2.0 * sigma * sigma)).exp(),
+            }
+        };
+        let theta = || scope.param_no_decay("window", &[band.rows, band.cols], Init::Const(0.0));
+        Ok(Self {
+            fixed: band.map(weight, scope.kind(), scope.device()),
+            theta: (shape == WindowShape::Learnable).then(theta).transpose()?,
+        })
+    }
+
+    /// The weights in force, (K,K',1).
+    #[must_use]
+    pub fn weights(&self) -> Tensor {
+        match &self.theta {
+            None => self.fixed.shallow_clone(),
+            Some(theta) => &self.fixed * (theta.flatten(0, 1).softmax(0, None::<Kind>) * theta.numel() as f64).view_as(&self.fixed),
+        }
+    }
+}
+
+/// How a spectrum is brought to mean 0 and variance 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalise {
+    /// Over parts, frequencies and channels of each image.
+    Sample,
+    /// Over parts and frequencies of each channel of each image.
+    Channel,
+    /// Not at all.
+    None,
+}
+
+impl Normalise {
+    /// `(x - mean) / sqrt(var + eps)` of (B,P,K,K',C) with the biased variance; the order of dimensions is not kept.
+    #[must_use]
+    pub fn apply(self, x_bpuvc: &Tensor) -> Tensor {
+        let standardise = |x: &Tensor| x.layer_norm::<&Tensor>(x.size()[x.dim() - self.trailing()..].to_vec(), None, None, STANDARD_EPS, true);
+        match self {
+            Self::None => x_bpuvc.shallow_clone(),
+            Self::Sample => standardise(x_bpuvc),
+            Self::Channel => standardise(&x_bpuvc.permute([0, 4, 1, 2, 3])),
+        }
+    }
+
+    /// Number of trailing dimensions over which it runs.
+    fn trailing(self) -> usize {
+        if self == Self::Channel { 3 } else { 4 }
+    }
+}
+
+fn constant(values: &[f64], shape: &[i64], kind: Kind, device: Device) -> Tensor {
+    Tensor::from_slice(values).reshape(shape).to_kind(kind).to_device(device)
+}

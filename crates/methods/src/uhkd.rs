@@ -1,0 +1,259 @@
+//! UHKD: unified heterogeneous knowledge distillation via frequency-domain representations (arXiv 2510.24116).
+//!
+//! ```text
+//! FTM:  A_t^l = N( G . v( crop_K( F2( X_t^l ) ) ) )          (B, C_t, K, K')      no gradient, nothing learnable
+//! FAM:  Y_s^l = phi_l( X_s^l )                               (B, C_t, H', W')     learnable
+//!       A_s^l = N( G . v( crop_K( F2( Y_s^l ) ) ) )
+//! L_freq = mean over levels of mean( (A_s^l - A_t^l)^2 )
+//! L      = CE + alpha T^2 KL(p_t || p_s) + beta L_freq       CE is the trainer's
+//! ```
+//! * `F2`, `crop_K`: the discrete Fourier transform per channel with factor 1/(HW), cut to the K x K lowest frequencies of which
+//!   the half plane of K x (K/2+1) is kept. Which ones, and what happens on small, even and unequal grids, is said at
+//!   [`Band`].
+//! * `v`: real and imaginary parts, the amplitude sqrt(re^2+im^2+eps), or log(1 + amplitude).
+//! * `G`: a weight per frequency; `N`: standardisation.
+//! * `phi`: 1x1 convolution, BN, ReLU, depthwise 3x3, 1x1 convolution. The last one is linear over channels and changes places
+//!   with the Fourier transform where that leaves it at most half the work: 56 numbers per channel instead of 3136 places.
+//! * `fam_mode = "direct"`: phi's output, average-pooled to K x K' (two channels per bin for `complex`), is taken as the spectrum.
+//!
+//! Published are the two modules, the matching on several levels and the three losses; the definitions above are ours.
+use heterodyne_nn::{
+    Result, Scope, TapSpec, Terms,
+    config::{KeyError, parse},
+    layers::{BatchNorm2d, Conv, Conv2d},
+    shim::NoGrad,
+};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Reduction, Tensor};
+
+use crate::{
+    Context, Key, Method, MethodDef, Settings,
+    parts::{
+        divergence::{self, mean},
+        keys::{self, at_least_one, positive},
+        mode::{exact, part_input, training},
+        pair::{StagePair, check_classes, check_norm, stage, stage_pairs},
+        pointwise::Pointwise,
+        spectrum::{Band, Dft, Normalise, Representation, Window, WindowShape},
+    },
+};
+
+/// The registry's entry.
+pub static METHOD: MethodDef = MethodDef {
+    name: "uhkd",
+    title: "Unified heterogeneous knowledge distillation in the frequency domain",
+    source: "Yu et al. 2025 (arXiv 2510.24116)",
+    keys: &[
+        Key { name: "alpha", default: "1.0", doc: "Weight of the logit loss `kd` (the loss is published, this value is ours)." },
+        Key { name: "beta", default: "1.0", doc: "Weight of the frequency loss `freq` (the loss is published, this value is ours)." },
+        Key { name: "temperature", default: "1.0", doc: "Temperature of the logit loss; ours, the heterogeneous protocol's value." },
+        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages that are matched (several levels are published, which ones is ours)." },
+        Key { name: "k", default: "7", doc: "Frequencies kept per axis, the lowest; clipped to the smaller grid of the pair; ours." },
+        Key {
+            name: "representation",
+            default: "\"amplitude\"",
+            doc: "What is compared of a frequency: \"complex\" (real and imaginary part), \"amplitude\" or \"log_amplitude\"; ours.",
+        },
+        Key {
+            name: "window",
+            default: "\"gaussian\"",
+            doc: "Weight of each frequency: \"gaussian\", \"none\", \"ideal\" (1 up to radius sigma * k, else 0) or \"learnable\" (the Gaussian \
+                  times learnable factors whose mean is 1); ours.",
+        },
+        Key { name: "sigma", default: "0.5", doc: "Width of the Gaussian, or radius of the ideal window, in units of `k`; ours." },
+        Key {
+            name: "normalise",
+            default: "\"sample\"",
+            doc: "Standardisation of a spectrum: \"sample\" (over channels and frequencies of an image), \"channel\" (over the frequencies of a \
+                  channel) or \"none\"; ours.",
+        },
+        Key {
+            name: "fam_mode",
+            default: "\"spectrum\"",
+            doc: "\"spectrum\" takes the Fourier transform of the projected student features, \"direct\" takes the projection itself as the \
+                  spectrum; ours.",
+        },
+    ],
+    configure,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FamMode {
+    Spectrum,
+    Direct,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Uhkd {
+    alpha: f64,
+    beta: f64,
+    temperature: f64,
+    levels: Vec<usize>,
+    k: i64,
+    representation: Representation,
+    window: WindowShape,
+    sigma: f64,
+    normalise: Normalise,
+    fam_mode: FamMode,
+}
+
+impl Default for Uhkd {
+    fn default() -> Self {
+        Self {
+            alpha: 1.0,
+            beta: 1.0,
+            temperature: 1.0,
+            levels: vec![1, 2, 3, 4],
+            k: 7,
+            representation: Representation::Amplitude,
+            window: WindowShape::Gaussian,
+            sigma: 0.5,
+            normalise: Normalise::Sample,
+            fam_mode: FamMode::Spectrum,
+        }
+    }
+}
+
+fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
+    let settings: Uhkd = parse(table)?;
+    keys::weights(&[("alpha", settings.alpha), ("beta", settings.beta)])?;
+    positive("temperature", settings.temperature)?;
+    keys::levels(&settings.levels)?;
+    at_least_one("k", settings.k)?;
+    positive("sigma", settings.sigma)?;
+    Ok(Box::new(settings))
+}
+
+impl Settings for Uhkd {
+    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
+        check_classes("uhkd", student, teacher)?;
+        for pair in stage_pairs("uhkd", &self.levels, student, teacher)? {
+            check_norm("uhkd", &format!("level {}", pair.level), batch, pair.student.grid)?;
+        }
+        Ok(())
+    }
+
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+        check_classes("uhkd", student, teacher)?;
+        let pairs = stage_pairs("uhkd", &self.levels, student, teacher)?;
+        let levels = pairs.iter().map(|pair| Level::new(scope, pair, self)).collect::<Result<_>>()?;
+        Ok(Box::new(Built { settings: self.clone(), levels, kind: scope.kind() }))
+    }
+
+    fn resolved(&self) -> toml::Table {
+        keys::table(self)
+    }
+}
+
+struct Built {
+    settings: Uhkd,
+    levels: Vec<Level>,
+    kind: Kind,
+}
+
+/// One pair of stages with its frequency alignment module.
+struct Level {
+    level: usize,
+    phi: Phi,
+    last: Last,
+    teacher: Dft,
+    window: Window,
+}
+
+/// phi without its last 1x1 convolution.
+struct Phi {
+    project: Conv2d,
+    norm: BatchNorm2d,
+    depthwise: Conv2d,
+}
+
+/// Where phi's last 1x1 convolution runs on the way to the spectrum.
+enum Last {
+    /// On the map, before the transform.
+    Map(Pointwise, Dft),
+    /// On the spectrum; the tensor is the transform of the constant 1, which the bias multiplies.
+    Spectrum(Pointwise, Dft, Tensor),
+    /// On the map pooled to the band's size, which is then the spectrum of this many numbers per bin.
+    Direct(Pointwise, Band, i64),
+}
+
+impl Level {
+    fn new(scope: &Scope, pair: &StagePair, settings: &Uhkd) -> Result<Self> {
+        let scope = scope.sub(pair.scope());
+        let (kind, device) = (scope.kind(), scope.device());
+        let (student, teacher) = (pair.student, pair.teacher);
+        let band = Band::shared(settings.k, student.grid, teacher.grid);
+        let (c_s, c_t) = (student.channels, teacher.channels);
+        let phi = Phi {
+            project: Conv2d::new(&scope.sub("project"), c_s, c_t, Conv::same(1))?,
+            norm: BatchNorm2d::new(&scope.sub("norm"), c_t)?,
+            depthwise: Conv2d::new(&scope.sub("depthwise"), c_t, c_t, Conv::same(3).groups(c_t))?,
+        };
+        let parts = settings.representation.parts();
+        let last = match settings.fam_mode {
+            FamMode::Direct => Last::Direct(Pointwise::new(&scope.sub("last"), c_t, c_t * parts)?, band, parts),
+            FamMode::Spectrum => {
+                let last = Pointwise::new(&scope.sub("last"), c_t, c_t)?;
+                let dft = Dft::new(student.grid, band, kind, device);
+                if 4 * band.size().0 * band.size().1 <= student.grid.0 * student.grid.1 {
+                    let one = dft.of_one()?;
+                    Last::Spectrum(last, dft, one)
+                } else {
+                    Last::Map(last, dft)
+                }
+            }
+        };
+        let window = Window::new(&scope, settings.window, band, settings.sigma * settings.k as f64)?;
+        Ok(Self { level: pair.level, phi, last, teacher: Dft::new(teacher.grid, band, kind, device), window })
+    }
+
+    fn loss(&self, step: &Context, settings: &Uhkd, kind: Kind) -> Result<Tensor> {
+        let y_bchw = self.phi.forward(&part_input(&stage(step.student, self.level, "student")?.to_map(), kind)?);
+        let y_bchw = if let Last::Map(last, _) = &self.last { last.on_map(&y_bchw) } else { y_bchw };
+        let _exact = exact(y_bchw.device())?;
+        let represent = |s_bpuvc: &Tensor| settings.normalise.apply(&(s_bpuvc * self.window.weights()));
+        let target = {
+            let _constant = NoGrad::new();
+            let x_bchw = stage(step.teacher, self.level, "teacher")?.to_map().to_kind(kind);
+            represent(&settings.representation.of(&self.teacher.forward(&x_bchw)))
+        };
+        let y_bchw = y_bchw.to_kind(kind);
+        let spectrum = match &self.last {
+            Last::Map(_, dft) => settings.representation.of(&dft.forward(&y_bchw)),
+            Last::Spectrum(last, dft, one) => settings.representation.of(&last.on_spectrum(&dft.forward(&y_bchw), one)),
+            Last::Direct(last, band, parts) => direct(&y_bchw, last, *band, *parts),
+        };
+        Ok(represent(&spectrum).mse_loss(&target, Reduction::Mean))
+    }
+}
+
+/// A map (B,C,H,W) pooled and projected to (B,P,K,K',C).
+fn direct(y_bchw: &Tensor, last: &Pointwise, band: Band, parts: i64) -> Tensor {
+    let (k, k_half) = band.size();
+    let pooled = y_bchw.adaptive_avg_pool2d([k, k_half]).permute([0, 2, 3, 1]);
+    last.on_last(&pooled).unflatten(-1, [parts, -1]).permute([0, 3, 1, 2, 4])
+}
+
+impl Phi {
+    fn forward(&self, x_bchw: &Tensor) -> Tensor {
+        self.depthwise.forward(&self.norm.forward(&self.project.forward(x_bchw), training()).relu())
+    }
+}
+
+impl Method for Built {
+    fn loss(&self, step: &Context) -> Result<Terms> {
+        let Uhkd { alpha, beta, temperature, .. } = self.settings;
+        let mut terms = Terms::default();
+        if alpha > 0.0 {
+            let _exact = exact(step.student.logits.device())?;
+            terms.push("kd", alpha, divergence::kd(&step.teacher.logits, &step.student.logits, temperature));
+        }
+        if beta > 0.0 {
+            let values: Vec<Tensor> = self.levels.iter().map(|level| level.loss(step, &self.settings, self.kind)).collect::<Result<_>>()?;
+            terms.push("freq", beta, mean(&values));
+        }
+        Ok(terms)
+    }
+}

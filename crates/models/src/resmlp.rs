@@ -1,0 +1,148 @@
+//! ResMLP (Touvron et al. 2021, arXiv 2105.03404); timm's `mlp_mixer.py`.
+//!
+//! ```text
+//! x = stem(image)                                        (B,N,D)
+//! x = x + ls1 * linear_tokens(norm1(x)^T)^T
+//! x = x + ls2 * mlp_channels(norm2(x))                   hidden width 4D      per block; four are tapped
+//! embedding = mean over tokens of norm(x),  logits = head(embedding)
+//! every norm is x * alpha + beta
+//! ```
+use heterodyne_nn::{
+    FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
+    config::{self, KeyError},
+    layers::{Linear, Mlp},
+};
+use serde::Deserialize;
+use tch::Tensor;
+
+use crate::{
+    Input, ModelDef, Request, refused,
+    tokens::{self, PatchEmbed},
+};
+
+const ZERO: Init = Init::Const(0.0);
+/// First value of the scale of a residual branch.
+const LAYER_SCALE: Init = Init::Const(1e-4);
+
+/// Sizes of a ResMLP: pixels of a patch, width and number of blocks.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    patch: i64,
+    dim: i64,
+    depth: i64,
+}
+
+const S12: Sizes = Sizes { patch: 16, dim: 384, depth: 12 };
+
+pub(crate) static MODELS: &[ModelDef] = &[ModelDef {
+    name: "resmlp_12_224",
+    family: "resmlp",
+    input: Input::imagenet(224, 0.875),
+    summary: "ResMLP-S12",
+    options: &[tokens::patch("16"), tokens::dim("384"), tokens::depth("12")],
+    head: "head",
+    build,
+    check_options: |table| S12.with(table).map(drop),
+}];
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    patch: Option<i64>,
+    dim: Option<i64>,
+    depth: Option<i64>,
+}
+
+impl Sizes {
+    fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
+        let o: Options = config::parse(table)?;
+        let own = Self { patch: o.patch.unwrap_or(self.patch), dim: o.dim.unwrap_or(self.dim), depth: o.depth.unwrap_or(self.depth) };
+        tokens::check(&[("patch", own.patch), ("dim", own.dim), ("depth", own.depth)])?;
+        Ok(own)
+    }
+}
+
+/// The layer that stands where others normalise: a scale and a shift per channel.
+struct Affine {
+    alpha: Tensor,
+    beta: Tensor,
+}
+
+impl Affine {
+    fn new(scope: &Scope, d: i64) -> Result<Self> {
+        let shape = [1, 1, d];
+        Ok(Self { alpha: scope.param_no_decay("alpha", &shape, Init::Const(1.0))?, beta: scope.param_no_decay("beta", &shape, ZERO)? })
+    }
+
+    fn forward(&self, x_bnd: &Tensor) -> Tensor {
+        self.beta.addcmul(&self.alpha, x_bnd)
+    }
+}
+
+struct Block {
+    ls1: Tensor,
+    ls2: Tensor,
+    norm1: Affine,
+    linear_tokens: Linear,
+    norm2: Affine,
+    mlp_channels: Mlp,
+}
+
+impl Block {
+    fn new(scope: &Scope, n: i64, d: i64) -> Result<Self> {
+        Ok(Self {
+            ls1: scope.param("ls1", &[d], LAYER_SCALE)?,
+            ls2: scope.param("ls2", &[d], LAYER_SCALE)?,
+            norm1: Affine::new(&scope.sub("norm1"), d)?,
+            linear_tokens: Linear::with(&scope.sub("linear_tokens"), n, n, Init::XavierUniform, Some(ZERO))?,
+            norm2: Affine::new(&scope.sub("norm2"), d)?,
+            mlp_channels: Mlp::new(&scope.sub("mlp_channels"), d, 4 * d, Init::XavierUniform, Init::Normal { std: 1e-6 })?,
+        })
+    }
+
+    fn forward(&self, x_bnd: &Tensor) -> Tensor {
+        let x_bnd = x_bnd + &self.ls1 * self.linear_tokens.forward(&self.norm1.forward(x_bnd).transpose(1, 2)).transpose(1, 2);
+        &x_bnd + &self.ls2 * self.mlp_channels.forward(&self.norm2.forward(&x_bnd))
+    }
+}
+
+struct ResMlp {
+    stem: PatchEmbed,
+    blocks: Vec<Block>,
+    norm: Affine,
+    head: Linear,
+    tapped: [i64; 4],
+    taps: TapSpec,
+}
+
+fn build(scope: &Scope, request: &Request) -> Result<Box<dyn Network>> {
+    let Sizes { patch, dim, depth } = S12.with(request.options).map_err(refused)?;
+    let grid = tokens::grid(request.img, patch)?;
+    Ok(Box::new(ResMlp {
+        stem: PatchEmbed::new(&scope.sub("stem"), patch, dim, Init::LecunNormal, ZERO)?,
+        blocks: (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), grid * grid, dim)).collect::<Result<_>>()?,
+        norm: Affine::new(&scope.sub("norm"), dim)?,
+        head: Linear::with(&scope.sub("head"), dim, request.classes, ZERO, Some(ZERO))?,
+        tapped: tokens::tap_depths(depth),
+        taps: tokens::taps(0, dim, grid, request),
+    }))
+}
+
+impl Network for ResMlp {
+    fn forward(&self, x_bchw: &Tensor, Pass { taps, .. }: Pass) -> Output {
+        let mut x_bnd = self.stem.forward(x_bchw);
+        let mut stages = Vec::new();
+        for (depth, block) in (1..).zip(&self.blocks) {
+            x_bnd = block.forward(&x_bnd);
+            if taps && self.tapped.contains(&depth) {
+                stages.push(FeatureMap::Tokens { tokens: x_bnd.shallow_clone(), prefix: 0, grid: self.taps.stages[0].grid });
+            }
+        }
+        let embedding = self.norm.forward(&x_bnd).mean_dim([1i64].as_slice(), false, None::<tch::Kind>);
+        Output { logits: self.head.forward(&embedding), embedding: taps.then_some(embedding), stages }
+    }
+
+    fn taps(&self) -> &TapSpec {
+        &self.taps
+    }
+}

@@ -1,0 +1,167 @@
+//! Residual networks (He et al. 2016, arXiv 1512.03385), the stride in the bottleneck's 3x3 convolution; timm's `resnet.py`.
+//!
+//! ```text
+//! stem      conv1 7x7/2, bn1, ReLU, max pool 3x3/2        (cifar: conv1 3x3, bn1, ReLU)
+//! layer1-4  blocks of 64, 128, 256, 512 channels (x4 after a bottleneck), halving the grid from layer2 on: the four taps
+//! head      global mean, fc
+//! ```
+use heterodyne_nn::{
+    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
+    layers::{Conv, Linear},
+};
+use serde::Deserialize;
+use tch::Tensor;
+
+use crate::{
+    Input, ModelDef, Opt, Request,
+    conv_bn::{ConvBn, global_mean, strided},
+    refused,
+};
+
+pub(crate) static MODELS: &[ModelDef] = &[
+    row("resnet18", "ResNet-18: basic blocks 2-2-2-2", |scope, request| build(scope, request, Kind::Basic, [2, 2, 2, 2])),
+    row("resnet34", "ResNet-34: basic blocks 3-4-6-3", |scope, request| build(scope, request, Kind::Basic, [3, 4, 6, 3])),
+    row("resnet50", "ResNet-50: bottleneck blocks 3-4-6-3", |scope, request| build(scope, request, Kind::Bottleneck, [3, 4, 6, 3])),
+];
+
+const OPTIONS: &[Opt] = &[Opt {
+    name: "stem",
+    default: "\"imagenet\"",
+    doc: "`imagenet` takes a quarter of the image's side before the first block; `cifar` keeps it, for images of about 32 px.",
+}];
+
+const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
+    let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
+    ModelDef { name, family: "resnet", input: Input::imagenet(224, 0.95), summary, options: OPTIONS, head: "fc", build, check_options }
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Options {
+    stem: Stem,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Stem {
+    #[default]
+    Imagenet,
+    Cifar,
+}
+
+/// Kind of residual block.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Two 3x3 convolutions.
+    Basic,
+    /// 1x1, 3x3, and 1x1 to four times the width.
+    Bottleneck,
+}
+
+impl Kind {
+    /// Channels after a block, as a multiple of its width.
+    const fn expansion(self) -> i64 {
+        match self {
+            Self::Basic => 1,
+            Self::Bottleneck => 4,
+        }
+    }
+}
+
+/// Convolutions around which a shortcut goes; a 1x1 convolution on the shortcut where the shape changes.
+#[derive(Debug)]
+pub(crate) struct Block {
+    convs: Vec<ConvBn>,
+    downsample: Option<ConvBn>,
+}
+
+impl Block {
+    /// `convs` are (kernel, channels, stride); `gamma` is the first weight of the last batch norm.
+    pub(crate) fn new<const N: usize>(scope: &Scope, channels: i64, convs: [(i64, i64, i64); N], gamma: f64) -> Result<Self> {
+        let shape = |kernel, stride| Conv::same(kernel).stride(stride).init(Init::KaimingNormalFanOut);
+        let mut layers = Vec::with_capacity(N);
+        let (mut inner, mut stride) = (channels, 1);
+        for (i, (kernel, out, step)) in (1..).zip(convs) {
+            let gamma = if i == N { gamma } else { 1.0 };
+            layers.push(ConvBn::new(scope, (&format!("conv{i}"), &format!("bn{i}")), inner, out, shape(kernel, step), gamma)?);
+            (inner, stride) = (out, stride * step);
+        }
+        let changes = inner != channels || stride != 1;
+        let downsample =
+            changes.then(|| ConvBn::new(&scope.sub("downsample"), ("0", "1"), channels, inner, shape(1, stride), 1.0)).transpose()?;
+        Ok(Self { convs: layers, downsample })
+    }
+
+    pub(crate) fn forward(&self, x_bchw: &Tensor, train: bool) -> Tensor {
+        let mut x = x_bchw.shallow_clone();
+        for (i, conv) in self.convs.iter().enumerate() {
+            x = conv.forward(&if i == 0 { x } else { x.relu_() }, train);
+        }
+        match &self.downsample {
+            None => x += x_bchw,
+            Some(conv) => x += conv.forward(x_bchw, train),
+        }
+        x.relu_()
+    }
+}
+
+struct ResNet {
+    stem: Stem,
+    conv1: ConvBn,
+    layers: Vec<Vec<Block>>,
+    fc: Linear,
+    taps: TapSpec,
+}
+
+fn build(scope: &Scope, request: &Request, kind: Kind, depths: [usize; 4]) -> Result<Box<dyn Network>> {
+    let Options { stem } = config::parse(request.options).map_err(refused)?;
+    let (kernel, step, mut grid) = match stem {
+        Stem::Imagenet => (7, 2, strided(strided(request.img, 2), 2)),
+        Stem::Cifar => (3, 1, request.img),
+    };
+    let mut channels = 64;
+    let conv1 = ConvBn::new(scope, ("conv1", "bn1"), 3, channels, Conv::same(kernel).stride(step).init(Init::KaimingNormalFanOut), 1.0)?;
+    let (mut layers, mut stages) = (Vec::new(), Vec::new());
+    for (layer, (width, depth)) in [64, 128, 256, 512].into_iter().zip(depths).enumerate() {
+        let scope = scope.sub(format!("layer{}", layer + 1));
+        let mut blocks = Vec::with_capacity(depth);
+        for i in 0..depth {
+            let stride = if layer > 0 && i == 0 { 2 } else { 1 };
+            let scope = scope.sub(i);
+            blocks.push(match kind {
+                Kind::Basic => Block::new(&scope, channels, [(3, width, stride), (3, width, 1)], 0.0)?,
+                Kind::Bottleneck => Block::new(&scope, channels, [(1, width, 1), (3, width, stride), (1, 4 * width, 1)], 0.0)?,
+            });
+            channels = kind.expansion() * width;
+            grid = strided(grid, stride);
+        }
+        layers.push(blocks);
+        stages.push(StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) });
+    }
+    let fc = Linear::new(&scope.sub("fc"), channels, request.classes)?;
+    Ok(Box::new(ResNet { stem, conv1, layers, fc, taps: TapSpec { stages, embedding: Some(channels), classes: request.classes } }))
+}
+
+impl Network for ResNet {
+    fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
+        let mut x = self.conv1.forward(x_bchw, train).relu_();
+        if self.stem == Stem::Imagenet {
+            x = x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
+        }
+        let mut stages = Vec::new();
+        for blocks in &self.layers {
+            for block in blocks {
+                x = block.forward(&x, train);
+            }
+            if taps {
+                stages.push(FeatureMap::Map(x.shallow_clone()));
+            }
+        }
+        let embedding = global_mean(&x);
+        Output { logits: self.fc.forward(&embedding), embedding: taps.then_some(embedding), stages }
+    }
+
+    fn taps(&self) -> &TapSpec {
+        &self.taps
+    }
+}

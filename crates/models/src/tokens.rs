@@ -1,0 +1,92 @@
+//! What networks over patches share: how an image is cut, and which blocks are tapped.
+use heterodyne_nn::{Error, Init, Result, Scope, StageKind, StageSpec, TapSpec, config::KeyError};
+use tch::Tensor;
+
+use crate::{Opt, Request};
+
+/// A convolution whose windows touch: `proj.weight` (D,3,p,p) and `proj.bias` (D).
+#[derive(Debug)]
+pub struct PatchEmbed {
+    weight: Tensor,
+    bias: Tensor,
+    patch: i64,
+}
+
+impl PatchEmbed {
+    pub fn new(scope: &Scope, patch: i64, d: i64, weight: Init, bias: Init) -> Result<Self> {
+        let scope = scope.sub("proj");
+        Ok(Self { weight: scope.param("weight", &[d, 3, patch, patch], weight)?, bias: scope.param("bias", &[d], bias)?, patch })
+    }
+
+    /// (B,3,H,W) to (B,N,D), row by row.
+    pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
+        let p = [self.patch; 2];
+        x_bchw.conv2d(&self.weight, Some(&self.bias), p, [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2)
+    }
+}
+
+/// Patches along one side of an image.
+pub fn grid(img: i64, patch: i64) -> Result<i64> {
+    if img % patch == 0 {
+        return Ok(img / patch);
+    }
+    let (below, above) = (img / patch * patch, (img / patch + 1) * patch);
+    let nearest = if below == 0 { format!("the smallest size is {above}") } else { format!("the nearest sizes are {below} and {above}") };
+    Err(Error::invalid(format!("an image of {img} px cannot be cut into patches of {patch} px; {nearest}, or set another `patch`")))
+}
+
+/// The depths (in blocks, from 1) at which a network of `depth` >= 4 blocks is tapped: 1/6, 1/3, 5/6 and all of it, rounded,
+/// none twice. At depth 12 these are the blocks 1, 3, 9 and 11 (from 0) of OFA-KD (Hao et al. 2023).
+pub fn tap_depths(depth: i64) -> [i64; 4] {
+    let first = (depth + 3) / 6;
+    let second = ((2 * depth + 3) / 6).max(first + 1);
+    let third = ((5 * depth + 3) / 6).min(depth - 1);
+    [first, second, third, depth]
+}
+
+/// Four equal stages, as a sequence of constant width has them.
+pub fn taps(prefix: i64, channels: i64, grid: i64, request: &Request) -> TapSpec {
+    let stage = StageSpec { kind: StageKind::Tokens { prefix }, channels, grid: (grid, grid) };
+    TapSpec { stages: vec![stage; 4], embedding: Some(channels), classes: request.classes }
+}
+
+/// Refuses a size that is not positive or a depth without room for four taps.
+pub fn check(sizes: &[(&str, i64)]) -> Result<(), KeyError> {
+    for &(key, value) in sizes {
+        if value < 1 {
+            return Err(KeyError::new(key, format!("{value} is too small; it must be at least 1")));
+        }
+        if key == "depth" && value < 4 {
+            return Err(KeyError::new(key, format!("{value} blocks have no room for four taps; it must be at least 4")));
+        }
+    }
+    Ok(())
+}
+
+pub const fn patch(default: &'static str) -> Opt {
+    Opt { name: "patch", default, doc: "Side of a patch in pixels; it must divide the image's." }
+}
+
+pub const fn dim(default: &'static str) -> Opt {
+    Opt { name: "dim", default, doc: "Width of a token." }
+}
+
+pub const fn depth(default: &'static str) -> Opt {
+    Opt { name: "depth", default, doc: "Number of blocks, at least 4." }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taps_lie_where_ofa_puts_them_and_are_distinct_at_any_depth() {
+        assert_eq!(tap_depths(12).map(|d| d - 1), [1, 3, 9, 11]);
+        assert_eq!(tap_depths(24).map(|d| d - 1), [3, 7, 19, 23]);
+        assert_eq!(tap_depths(4), [1, 2, 3, 4]);
+        for depth in 4..100 {
+            let taps = tap_depths(depth);
+            assert!(taps[0] >= 1 && taps.windows(2).all(|w| w[0] < w[1]) && taps[3] == depth, "{depth}: {taps:?}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Names, outputs and gradients against timm's.
+use heterodyne_models::{Request, all, find};
+use heterodyne_nn::{ParamStore, Pass, Role, shim::NoGrad};
+use tch::{Device, Kind, Tensor};
+
+/// Largest relative difference of an evaluation in float32, and of gradients in float64 (the goldens are stored in float32).
+const EVAL: f64 = 1e-4;
+const TRAIN: f64 = 1e-5;
+
+use crate::support::{CLASSES, Case, Goldens, difference, fill, goldens, images, noise, sample, tensor};
+
+/// What differs from timm in an evaluation.
+fn evaluate(case: &Case, goldens: &Goldens) -> Vec<String> {
+    let model = case.build();
+    fill(&model.store);
+    let mut complaints = Vec::new();
+    let mut compare = |what: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64| {
+        let d = difference(ours, theirs);
+        if !(d <= tolerance) {
+            complaints.push(format!("{} {what}: {d:.1e}", case.key));
+        }
+    };
+    {
+        let _guard = NoGrad::new();
+        let out = model.net.forward(&images(2, case.img), Pass::TEACH);
+        compare("logits", &out.logits, goldens.get(case, "logits").unwrap(), EVAL);
+        compare("embedding", &sample(&out.embedding.unwrap(), 64), goldens.get(case, "embedding").unwrap(), EVAL);
+        for (i, stage) in (1..).zip(&out.stages) {
+            let t = match stage {
+                heterodyne_nn::FeatureMap::Map(t) => t,
+                heterodyne_nn::FeatureMap::Tokens { tokens, .. } => tokens,
+            };
+            compare(&format!("stage{i}"), &sample(t, 64), goldens.get(case, &format!("stage{i}")).unwrap(), EVAL);
+        }
+    }
+    complaints
+}
+
+/// What differs from timm in a training pass, in float64: its logits, every gradient, every running statistic.
+fn train(case: &Case, goldens: &Goldens) -> Vec<String> {
+    let Some(theirs) = goldens.get(case, "train") else { return Vec::new() };
+    let store = ParamStore::with_kind(Device::Cpu, Kind::Double, 0);
+    let def = find(&case.model).unwrap();
+    let net = (def.build)(&store.root(), &Request { def, classes: CLASSES, img: case.img, options: &case.options }).unwrap();
+    fill(&store);
+    let logits = net.forward(&images(4, case.img).to_kind(Kind::Double), Pass::TRAIN).logits;
+    let mut complaints = Vec::new();
+    let d = difference(&logits, goldens.get(case, "train_logits").unwrap());
+    if !(d <= TRAIN) {
+        complaints.push(format!("{} training logits: {d:.1e}", case.key));
+    }
+    (&logits * tensor(noise(7, logits.numel()), &logits.size())).sum(Kind::Double).backward();
+    let entries = store.entries();
+    assert_eq!(entries.len() as i64, theirs.size()[0], "{}", case.key);
+    for (i, (name, t, role)) in (0..).zip(entries) {
+        let ours = sample(&if role == Role::Buffer { t.shallow_clone() } else { t.grad() }, 4);
+        let theirs = theirs.get(i);
+        // An element is measured by the root mean square of all. Gradients that are 0 in exact arithmetic (a bias that a norm takes
+        // away again) are below 1e-13 in timm, all others above 1e-2.
+        let norm = theirs.double_value(&[4]).max(1e-6);
+        let scale = theirs.abs().clamp_min(norm / (t.numel() as f64).sqrt());
+        let d = ((ours - &theirs) / scale).abs().max().double_value(&[]);
+        if !(d <= TRAIN) {
+            complaints.push(format!("{} gradient or statistic {name}: {d:.1e}", case.key));
+        }
+    }
+    complaints
+}
+
+fn check_all(wanted: impl Fn(&Case) -> bool) {
+    let goldens = Goldens::read();
+    let complaints: Vec<_> = goldens
+        .cases
+        .iter()
+        .filter(|case| wanted(case))
+        .flat_map(|case| [evaluate(case, &goldens), train(case, &goldens)].concat())
+        .collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn conv_nets_compute_what_timm_computes() {
+    check_all(|case| case.model.starts_with("resnet") || case.model.starts_with("mobilenet"));
+}
+
+#[test]
+fn transformers_compute_what_timm_computes() {
+    check_all(|case| case.model.starts_with("vit") || case.model.starts_with("deit"));
+}
+
+#[test]
+fn mlps_compute_what_timm_computes() {
+    check_all(|case| case.model.contains("mixer") || case.model.starts_with("resmlp"));
+}
+
+#[test]
+fn every_model_has_goldens_at_its_own_size_and_at_another() {
+    let goldens = Goldens::read();
+    for def in all() {
+        let sizes: Vec<_> =
+            goldens.cases.iter().filter(|case| case.model == def.name && case.options.is_empty()).map(|case| case.img).collect();
+        assert!(sizes.len() >= 2 && sizes.contains(&def.input.img), "{}: {sizes:?}", def.name);
+    }
+}
+
+#[test]
+fn state_dicts_have_timms_names_shapes_and_order() {
+    let text = std::fs::read_to_string(goldens().join("parameters.txt")).unwrap();
+    let goldens = Goldens::read();
+    let mut checked = 0;
+    for section in text.split('[').skip(1) {
+        let (key, theirs) = section.split_once("]\n").unwrap();
+        let case = goldens.cases.iter().find(|case| case.key == key).unwrap();
+        let shape = |t: &Tensor| t.size().iter().map(i64::to_string).collect::<Vec<_>>().join("x");
+        let ours: Vec<_> = case.build().store.entries().iter().map(|(name, t, _)| format!("{name} {}", shape(t))).collect();
+        for (ours, theirs) in ours.iter().zip(theirs.lines()) {
+            assert_eq!(ours, theirs, "{key}");
+        }
+        assert_eq!(ours.len(), theirs.lines().count(), "{key}");
+        checked += 1;
+    }
+    assert!(checked > all().count(), "{checked}");
+}

@@ -1,0 +1,7 @@
+//! Tests of the networks: against timm's numbers, over the whole registry, and with weights that do and do not fit.
+mod golden;
+mod initial;
+mod options;
+mod registry;
+mod support;
+mod weights;

@@ -1,0 +1,67 @@
+//! What a user may ask of a model, and what is said when it cannot be.
+use heterodyne_models::{Model, all, find};
+use tch::Device;
+
+use crate::support::table;
+
+fn refusal(name: &str, classes: i64, img: i64, options: &str) -> String {
+    match Model::build(find(name).unwrap(), classes, Some(img), &table(options), Device::Cpu, 0) {
+        Ok(_) => panic!("{name} at {img} px with {options} was built"),
+        Err(e) => e.to_string(),
+    }
+}
+
+#[test]
+fn an_unknown_name_brings_the_nearest_ones() {
+    let text = find("resnet81").unwrap_err().to_string();
+    assert!(text.contains("`resnet81`") && text.contains("`resnet18`"), "{text}");
+    let text = find("deit_tiny").unwrap_err().to_string();
+    assert!(text.contains("`deit_tiny_patch16_224`"), "{text}");
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_named_with_the_nearest_that_do() {
+    let text = refusal("deit_tiny_patch16_224", 10, 100, "");
+    assert!(text.starts_with("deit_tiny_patch16_224: ") && text.contains("96 and 112") && text.contains("`patch`"), "{text}");
+    assert!(refusal("mixer_s16_224", 10, 8, "").contains("smallest size is 16"));
+    assert!(refusal("resmlp_12_224", 10, 30, "").contains("16 and 32"));
+    assert!(refusal("resnet18", 10, 0, "").contains("at least 1"));
+    assert!(refusal("resnet18", 0, 32, "").contains("at least 1"));
+}
+
+#[test]
+fn options_that_cannot_be_are_refused_by_key() {
+    for (name, options, key, part) in [
+        ("vit_nano", "depth = 3", "depth", "at least 4"),
+        ("vit_nano", "heads = 5", "heads", "must divide"),
+        ("vit_nano", "heads = 0", "heads", "at least 1"),
+        ("vit_nano", "patch = -2", "patch", "at least 1"),
+        ("vit_nano", "dim = \"wide\"", "dim", "expected i64"),
+        ("vit_nano", "widht = 3", "widht", "expected one of `patch`, `dim`, `depth`, `heads`"),
+        ("mixer_nano", "heads = 3", "heads", "unknown field"),
+        ("mixer_nano", "dim = 1", "dim", "at least 2"),
+        ("mixer_nano", "depth = 1", "depth", "at least 4"),
+        ("resmlp_12_224", "depth = 0", "depth", "at least 1"),
+        ("resnet18", "stem = \"cifra\"", "stem", "expected `imagenet` or `cifar`"),
+        ("resnet20", "stem = \"cifar\"", "stem", "unknown field"),
+        ("mobilenetv2_100", "width = 2", "width", "unknown field"),
+    ] {
+        let e = (find(name).unwrap().check_options)(&table(options)).unwrap_err();
+        assert!(e.to_string().contains(part) && e.to_string().contains(key), "{name} {options}: {e}");
+        assert_eq!(refusal(name, 10, 8, options), format!("{name}: options: {e}"));
+    }
+}
+
+/// The defaults in the help are those in force: written out, they build the same parameters.
+#[test]
+fn documented_defaults_are_the_ones_in_force() {
+    for def in all().filter(|def| !def.name.contains("base") && !def.name.contains("_b16")) {
+        let text: String = def.options.iter().map(|o| format!("{} = {}\n", o.name, o.default)).collect();
+        let shapes = |options: &str| {
+            let model = Model::build(def, 3, None, &table(options), Device::Cpu, 0).unwrap();
+            model.store.entries().into_iter().map(|(name, t, _)| (name, t.size())).collect::<Vec<_>>()
+        };
+        (def.check_options)(&table(&text)).unwrap();
+        assert_eq!(shapes(&text), shapes(""), "{}", def.name);
+    }
+}

@@ -1,0 +1,256 @@
+"""Golden values of the networks, from timm (and, for the 32 px residual networks that timm lacks, from the definition below).
+
+    python make.py [--weights FOLDER]
+
+needs torch, timm, numpy and safetensors, and writes beside itself
+    timm.safetensors      outputs, gradients and initial statistics
+    parameters.txt        names and shapes of every state dict
+    real.safetensors      logits of the real DeiT-Ti, only where FOLDER has its weights
+
+Weights and images follow from a formula (`noise`, `fill`) that the tests repeat, so that none has to be stored.
+"""
+import argparse
+import json
+import math
+import pathlib
+
+import numpy as np
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from timm.layers import resample_abs_pos_embed
+from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+HERE = pathlib.Path(__file__).parent
+CLASSES = 10
+SAMPLES = 64
+VERSIONS = {"torch": torch.__version__, "timm": timm.__version__, "numpy": np.__version__}
+
+
+# ---- the formula
+
+def noise(seed, count):
+    """`count` values in [-1,1): an integer mixer applied to their index."""
+    i = np.arange(count, dtype=np.uint32)
+    h = i * np.uint32(0x9E3779B1) + np.uint32((seed * 0x85EBCA77) & 0xFFFFFFFF)
+    for shift, factor in ((15, 0x2C1B3C6D), (12, 0x297A2D39)):
+        h = (h ^ (h >> np.uint32(shift))) * np.uint32(factor)
+    h ^= h >> np.uint32(15)
+    return h.astype(np.float64) / 2.0**31 - 1.0
+
+
+def tensor(values, shape):
+    return torch.from_numpy(values.astype(np.float32)).reshape(shape)
+
+
+def images(batch, img):
+    return tensor(2.0 * noise(0, batch * 3 * img * img), (batch, 3, img, img))
+
+
+def state(model):
+    """Parameters and buffers in order, without the counters of batch norms."""
+    return [(name, t) for name, t in model.state_dict().items() if not name.endswith("num_batches_tracked")]
+
+
+def fill(model):
+    for index, (name, t) in enumerate(state(model)):
+        u = noise(index + 1, t.numel())
+        kind = name.rsplit(".", 1)[-1]
+        if kind == "running_var":
+            u = 1.0 + 0.3 * u
+        elif kind in ("running_mean", "bias", "beta"):
+            u = 0.1 * u
+        elif kind in ("cls_token", "pos_embed"):
+            u = 0.5 * u
+        elif t.numel() == t.shape[-1]:  # scales: norms, alpha, ls
+            u = 0.8 + 0.3 * u
+        else:
+            u = u * math.sqrt(3.0 / math.prod(t.shape[1:]))
+        t.copy_(tensor(u, t.shape))
+
+
+def sample(t, count=SAMPLES):
+    """`count` values at equal distances in the order of the indices, then the 2-norm of all."""
+    flat = t.detach().reshape(-1)
+    at = [j * flat.numel() // count for j in range(count)]
+    return torch.cat([flat[at].double(), torch.linalg.vector_norm(flat.double()).reshape(1)]).float()
+
+
+# ---- residual networks for 32 px, after He et al. 2016, section 4.2, with 1x1 convolutions on changing shortcuts
+
+class Basic(nn.Module):
+    def __init__(self, inputs, width, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = nn.Identity()
+        if stride != 1 or inputs != width:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(y + self.downsample(x))
+
+
+class CifarResNet(nn.Module):
+    def __init__(self, depth, widths):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.act1 = nn.ReLU()
+        for i in (1, 2, 3):
+            blocks = [Basic(widths[i - 1], widths[i], min(i, 2))] + [Basic(widths[i], widths[i], 1) for _ in range((depth - 2) // 6 - 1)]
+            setattr(self, f"layer{i}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(widths[3], CLASSES)
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward_features(self, x):
+        return self.layer3(self.layer2(self.layer1(self.act1(self.bn1(self.conv1(x))))))
+
+    def forward_head(self, x, pre_logits):
+        return x.mean((2, 3))
+
+    def forward(self, x):
+        return self.fc(self.forward_features(x).mean((2, 3)))
+
+
+NARROW, WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
+CIFAR = {"resnet8": (8, NARROW), "resnet20": (20, NARROW), "resnet32": (32, NARROW), "resnet56": (56, NARROW),
+         "resnet110": (110, NARROW), "resnet8x4": (8, WIDE), "resnet32x4": (32, WIDE)}
+NANO = dict(patch=2, dim=64, depth=4, heads=4)
+
+
+# ---- models and their taps
+
+def vit(img, patch, dim, depth, heads):
+    return VisionTransformer(img_size=img, patch_size=patch, embed_dim=dim, depth=depth, num_heads=heads, num_classes=CLASSES)
+
+
+def mixer(img, patch, dim, depth, **kwargs):
+    return MlpMixer(img_size=img, patch_size=patch, embed_dim=dim, num_blocks=depth, num_classes=CLASSES, **kwargs)
+
+
+def create(name, img, options):
+    if name in CIFAR:
+        return CifarResNet(*CIFAR[name])
+    if "patch" in options or name.endswith("_nano"):
+        sizes = {**NANO, **options}
+        if name.startswith(("vit", "deit")):
+            return vit(img, **sizes)
+        del sizes["heads"]
+        return mixer(img, **sizes, **(dict(mlp_ratio=4, block_layer=ResBlock, norm_layer=Affine) if name.startswith("resmlp") else {}))
+    if name.startswith(("resnet", "mobilenet")):
+        model = timm.create_model(name, num_classes=CLASSES)
+        if options.get("stem") == "cifar":
+            model.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+            nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+            model.maxpool = nn.Identity()
+        return model
+    return timm.create_model(name, num_classes=CLASSES, img_size=img)
+
+
+def tapped(name, model):
+    if name in CIFAR:
+        return [model.act1, model.layer1, model.layer2, model.layer3]
+    if name.startswith("resnet"):
+        return [model.layer1, model.layer2, model.layer3, model.layer4]
+    if name.startswith("mobilenet"):
+        blocks = [block for stage in model.blocks for block in stage]
+        return [blocks[2], blocks[5], blocks[12], model.bn2]
+    at = {12: (1, 3, 9, 11), 8: (0, 2, 6, 7), 5: (0, 1, 3, 4), 4: (0, 1, 2, 3)}[len(model.blocks)]
+    return [model.blocks[i] for i in at]
+
+
+def statistics(t):
+    """Mean, standard deviation and mean magnitude. PyTorch's trunc_normal_ gives its lower bound once in 2^24 values, a hundred
+    standard deviations away from the rest; it is clipped here, or it would decide the deviation of a matrix alone."""
+    t = t.clamp(-8 * t.abs().mean(), 8 * t.abs().mean())
+    return torch.stack([t.mean(), t.std(correction=0), t.abs().mean()])
+
+
+def case(name, img, golden, text, **options):
+    key = f"{name}@{img}" + "".join(f"+{k}={v}" for k, v in options.items())
+    torch.manual_seed(1)
+    model = create(name, img, options)
+    golden[f"{key}/initial"] = torch.stack([statistics(t.double()) for _, t in state(model)]).float()
+    text.append(f"[{key}]")
+    text += [f"{n} {'x'.join(map(str, t.shape))}" for n, t in state(model)]
+
+    with torch.no_grad():
+        fill(model)
+    model.eval()
+    stages = []
+    hooks = [m.register_forward_hook(lambda _, __, out: stages.append(out.clone())) for m in tapped(name, model)]
+    x = images(2, img)
+    with torch.no_grad():
+        golden[f"{key}/logits"] = model(x)
+        for i, stage in enumerate(stages):
+            golden[f"{key}/stage{i + 1}"] = sample(stage)
+        golden[f"{key}/embedding"] = sample(model.forward_head(model.forward_features(x), pre_logits=True))
+    for hook in hooks:
+        hook.remove()
+    return dict(key=key, model=name, img=img, options=options), model
+
+
+def train_case(key, model, img, golden):
+    """Gradients of a weighted sum of the logits in training mode, and what the batch norms have learned. In float64: in float32
+    batch norms of a few values and the kinks of ReLU leave too few digits of a gradient to compare."""
+    model.double().train()
+    logits = model(images(4, img).double())
+    golden[f"{key}/train_logits"] = logits.detach().float()
+    (logits * tensor(noise(7, logits.numel()), logits.shape)).sum().backward()
+    parameters = dict(model.named_parameters())
+    golden[f"{key}/train"] = torch.stack([sample(parameters[n].grad if n in parameters else t, 4) for n, t in state(model)])
+
+
+OTHER = {"resnet18": 75, "resnet34": 75, "resnet50": 75, "mobilenetv2_100": 75, "vit_nano": 12, "mixer_nano": 12, **{n: 27 for n in CIFAR}}
+DEFAULT = {"vit_nano": 8, "mixer_nano": 8, **{n: 32 for n in CIFAR}}
+MODELS = ["resnet18", "resnet34", "resnet50", *CIFAR, "mobilenetv2_100", "vit_tiny_patch16_224", "vit_small_patch16_224",
+          "vit_base_patch16_224", "deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "vit_nano",
+          "mixer_s16_224", "mixer_b16_224", "mixer_nano", "resmlp_12_224"]
+
+
+def main():
+    args = argparse.ArgumentParser()
+    args.add_argument("--weights", type=pathlib.Path, default=HERE / "../../../../../shared/data/weights")
+    weights = args.parse_args().weights
+    golden, text, cases = {}, [], []
+    for name in MODELS:
+        cases.append(case(name, DEFAULT.get(name, 224), golden, text)[0])
+        entry, model = case(name, OTHER.get(name, 64), golden, [])
+        cases.append(entry)
+        train_case(entry["key"], model, entry["img"], golden)
+        print(entry["key"], golden[f"{entry['key']}/logits"].abs().max().item(), flush=True)
+    for name, img, options in [
+        ("resnet18", 32, dict(stem="cifar")),
+        ("deit_tiny_patch16_224", 32, dict(patch=4, dim=48, depth=5, heads=4)),
+        ("mixer_s16_224", 24, dict(patch=6, dim=40, depth=5)),
+        ("resmlp_12_224", 24, dict(patch=6, dim=40, depth=5)),
+    ]:
+        entry, model = case(name, img, golden, text, **options)
+        cases.append(entry)
+        train_case(entry["key"], model, img, golden)
+    for old, new in [(14, 7), (7, 14), (4, 5), (5, 3)]:
+        pos_embed = tensor(noise(3, (1 + old * old) * 6), (1, 1 + old * old, 6))
+        golden[f"pos_embed/{old}/{new}"] = resample_abs_pos_embed(pos_embed, [new, new]).contiguous()
+    save_file(golden, HERE / "timm.safetensors", {**VERSIONS, "cases": json.dumps(cases)})
+    (HERE / "parameters.txt").write_text("\n".join(text) + "\n")
+
+    file = weights / "deit_tiny_patch16_112.cifar100.safetensors"
+    if not file.exists():
+        print("no real weights in", weights)
+        return
+    model = timm.create_model("deit_tiny_patch16_224", num_classes=100, img_size=112).eval()
+    model.load_state_dict(load_file(file))
+    with torch.no_grad():
+        save_file({"logits": model(images(2, 112))}, HERE / "real.safetensors", VERSIONS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+//! Weights files: whole, cut short, of the wrong type, and where nothing can be written.
+use std::collections::HashMap;
+
+use heterodyne_nn::{Error, Result, file};
+use tch::{Device, Kind, Tensor};
+
+fn write(path: &std::path::Path, name: &str, t: &Tensor) -> Result<()> {
+    file::write(path, [(name, t)], HashMap::new())
+}
+
+#[test]
+fn every_kind_and_shape_survives_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let mut tensors = Vec::new();
+    for kind in [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16, Kind::Int64, Kind::Int, Kind::Int16, Kind::Uint8, Kind::Bool] {
+        tensors.push((format!("{kind:?}"), Tensor::arange(6, (Kind::Float, Device::Cpu)).reshape([2, 3]).to_kind(kind)));
+    }
+    tensors.push(("scalar".into(), Tensor::from(1.5f32)));
+    tensors.push(("empty".into(), Tensor::zeros([0, 4], (Kind::Float, Device::Cpu))));
+    // Strides are not kept, values are; a graph is not needed to write.
+    tensors.push(("transposed".into(), tensors[0].1.transpose(0, 1).set_requires_grad(true)));
+    let metadata = HashMap::from([("epoch".to_owned(), "3".to_owned())]);
+    file::write(&path, tensors.iter().map(|(name, t)| (name.as_str(), t)), metadata.clone()).unwrap();
+    let (read, read_metadata) = file::read(&path).unwrap();
+    assert_eq!(read_metadata, metadata);
+    assert_eq!(read.len(), tensors.len());
+    for (name, t) in tensors {
+        assert_eq!(read[&name].kind(), t.kind(), "{name}");
+        assert_eq!(read[&name].size(), t.size(), "{name}");
+        assert_eq!(read[&name], t.detach(), "{name}");
+    }
+}
+
+#[test]
+fn a_truncated_or_foreign_file_is_an_error_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    write(&path, "w", &Tensor::ones([100], (Kind::Float, Device::Cpu))).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    for keep in 0..bytes.len() {
+        std::fs::write(&path, &bytes[..keep]).unwrap();
+        let e = file::read(&path).unwrap_err();
+        assert!(matches!(e, Error::File { .. }), "{e}");
+        let text = e.to_string();
+        assert!(text.contains("a.safetensors") && text.contains("cut short"), "{keep}: {text}");
+    }
+    std::fs::write(&path, b"PK\x03\x04 a zip archive, as torch.save writes it").unwrap();
+    assert!(file::read(&path).unwrap_err().to_string().contains("not a whole safetensors file"));
+    let absent = file::read(&folder.path().join("b.safetensors")).unwrap_err().to_string();
+    assert!(absent.contains("b.safetensors") && absent.contains("No such file"), "{absent}");
+    assert!(matches!(file::read(folder.path()).unwrap_err(), Error::File { .. }), "a folder is not a file");
+}
+
+#[test]
+fn a_type_that_safetensors_or_we_do_not_have_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let e = write(&path, "w", &Tensor::zeros([2], (Kind::ComplexFloat, Device::Cpu))).unwrap_err().to_string();
+    assert!(e.contains("`w`") && e.contains("ComplexFloat"), "{e}");
+    assert!(!path.exists());
+    let header = br#"{"w":{"dtype":"U64","shape":[1],"data_offsets":[0,8]}}"#;
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 8]].concat();
+    std::fs::write(&path, bytes).unwrap();
+    let e = file::read(&path).unwrap_err().to_string();
+    assert!(e.contains("`w`") && e.contains("U64"), "{e}");
+}
+
+#[test]
+fn a_failed_write_leaves_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = Tensor::ones([3], (Kind::Float, Device::Cpu));
+    // No such folder.
+    let e = write(&folder.path().join("no/a.safetensors"), "w", &one).unwrap_err().to_string();
+    assert!(e.contains("cannot be written") && e.contains("unchanged"), "{e}");
+    // A folder is in the way of the file.
+    let taken = folder.path().join("taken");
+    std::fs::create_dir(&taken).unwrap();
+    std::fs::write(taken.join("inside"), b"x").unwrap();
+    assert!(matches!(write(&taken, "w", &one).unwrap_err(), Error::File { .. }));
+    assert!(taken.join("inside").exists());
+    // A tensor that cannot be written does not cost the old file.
+    let path = folder.path().join("a.safetensors");
+    write(&path, "w", &one).unwrap();
+    assert!(write(&path, "w", &Tensor::zeros([2], (Kind::ComplexFloat, Device::Cpu))).is_err());
+    assert_eq!(file::read(&path).unwrap().0["w"], one);
+    let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "no half-written file is left behind: {names:?}");
+}

@@ -1,0 +1,4 @@
+//! Tests of the vocabulary: initialisers against PyTorch, the parameter store, load reports and weights files.
+mod files;
+mod init;
+mod store;

@@ -1,0 +1,151 @@
+//! The metrics as a TensorBoard event file: TFRecords of `tensorflow.Event` messages with scalar summaries, in the few fields of
+//! `event.proto` and `summary.proto` that a scalar needs.
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::{Error, Metric, Result};
+
+/// Appends scalars to a new event file.
+#[derive(Debug)]
+pub struct EventWriter {
+    path: PathBuf,
+    file: File,
+}
+
+impl EventWriter {
+    /// Makes a new event file in `folder` (which is made too); TensorBoard reads all files of a folder as one run, in order of their names.
+    pub fn create(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(|e| Error::new(folder, e))?;
+        let since = now();
+        let path = (0..1000u32)
+            .map(|n| folder.join(format!("events.out.tfevents.{:010}.heterodyne.{}.{n}", since as u64, std::process::id())))
+            .find(|path| !path.exists())
+            .ok_or_else(|| Error::new(folder, "has too many event files of this second"))?;
+        let file = OpenOptions::new().append(true).create_new(true).open(&path).map_err(|e| Error::new(&path, e))?;
+        let mut writer = Self { path, file };
+        let mut first = Vec::new();
+        double(&mut first, 1, since);
+        bytes(&mut first, 3, b"brain.Event:2");
+        writer.record(&first)?;
+        Ok(writer)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds every number of `metric` at its step: `train/loss`, `train/terms/kd`, `test/top1`, `test-ema/top1` and so on.
+    pub fn write(&mut self, metric: &Metric) -> Result<()> {
+        let room = match metric {
+            Metric::Train { .. } => "train".to_owned(),
+            Metric::Eval(eval) if eval.weights == "live" => eval.split.clone(),
+            Metric::Eval(eval) => format!("{}-{}", eval.split, eval.weights),
+        };
+        let mut summary = Vec::new();
+        for (name, number) in metric.numbers() {
+            let mut scalar = Vec::new();
+            bytes(&mut scalar, 1, format!("{room}/{}", name.replace('.', "/")).as_bytes());
+            float(&mut scalar, 2, number as f32);
+            bytes(&mut summary, 1, &scalar);
+        }
+        let mut event = Vec::new();
+        double(&mut event, 1, now());
+        key(&mut event, 2, VARINT);
+        varint(&mut event, metric.step());
+        bytes(&mut event, 5, &summary);
+        self.record(&event)
+    }
+
+    /// One TFRecord: length, its checksum, the data, their checksum.
+    fn record(&mut self, data: &[u8]) -> Result<()> {
+        let length = (data.len() as u64).to_le_bytes();
+        let mut out = Vec::with_capacity(data.len() + 16);
+        out.extend(length);
+        out.extend(masked_crc(&length).to_le_bytes());
+        out.extend(data);
+        out.extend(masked_crc(data).to_le_bytes());
+        self.file.write_all(&out).map_err(|e| Error::new(&self.path, format!("cannot be written ({e})")))
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+// Protocol buffers: a field is a key (number and wire type) and its payload.
+const VARINT: u64 = 0;
+const FIXED64: u64 = 1;
+const LENGTH: u64 = 2;
+const FIXED32: u64 = 5;
+
+fn key(out: &mut Vec<u8>, field: u64, wire: u64) {
+    varint(out, field << 3 | wire);
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn double(out: &mut Vec<u8>, field: u64, value: f64) {
+    key(out, field, FIXED64);
+    out.extend(value.to_le_bytes());
+}
+
+fn float(out: &mut Vec<u8>, field: u64, value: f32) {
+    key(out, field, FIXED32);
+    out.extend(value.to_le_bytes());
+}
+
+fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
+    key(out, field, LENGTH);
+    varint(out, value.len() as u64);
+    out.extend(value);
+}
+
+/// CRC-32C (Castagnoli, reflected polynomial 0x82f63b78), rotated and offset as TFRecord files want it.
+fn masked_crc(data: &[u8]) -> u32 {
+    crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+fn crc32c(data: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut i = 0;
+        while i < 256 {
+            let mut crc = i as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+                bit += 1;
+            }
+            table[i] = crc;
+            i += 1;
+        }
+        table
+    };
+    !data.iter().fold(!0, |crc, byte| TABLE[usize::from(crc as u8 ^ byte)] ^ crc >> 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The check value and the vectors of RFC 3720, B.4.
+    #[test]
+    fn the_checksum_is_crc_32c() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+        assert_eq!(crc32c(&(0..32).collect::<Vec<u8>>()), 0x46dd_794e);
+    }
+}

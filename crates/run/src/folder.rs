@@ -1,0 +1,239 @@
+//! The folder of one run: the names in it, its lock, and files that are replaced atomically.
+//!
+//! ```text
+//! plan.json             the resolved recipe; with it a run can be repeated
+//! metrics.jsonl         one measurement per line, as the run goes
+//! checkpoint/           all that a run needs to continue
+//! weights/              last, best and (with an average) ema, each a .safetensors file
+//! summary.json          how the run ended
+//! .lock                 held by the process that writes here; freed by the system when that process ends, however it ends
+//! ```
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Error, Result, Summary};
+
+const LOCK: &str = ".lock";
+const PLAN: &str = "plan.json";
+
+/// The folder of one run.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Held for as long as this value lives, where this process writes the folder.
+    _lock: Option<File>,
+}
+
+impl RunFolder {
+    /// Makes the folder (and its parents) for a new run and takes its lock. A folder with anything in it is refused.
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::check_free(path)?;
+        fs::create_dir_all(path).map_err(|e| Error::new(path, format!("the run folder cannot be made ({e})")))?;
+        let folder = Self { path: path.to_owned(), _lock: lock(path)? };
+        // Another process may have been quicker between the look and the lock.
+        Self::check_free(path)?;
+        folder.make_rooms()?;
+        Ok(folder)
+    }
+
+    /// Whether [`RunFolder::create`] would find `path` free: absent, or without files.
+    pub fn check_free(path: &Path) -> Result<()> {
+        if !path.exists() {
+            return Ok(());
+        }
+        if !path.is_dir() {
+            return Err(Error::new(path, "is a file; a run needs a folder"));
+        }
+        if holds_files(path).map_err(|e| Error::new(path, e))? {
+            let advice = if path.join(PLAN).is_file() { "choose another folder, or continue it with --resume" } else { "choose another folder" };
+            let what = if path.join(PLAN).is_file() { "holds a run already" } else { "exists and is not empty" };
+            return Err(Error::new(path, format!("{what}: {advice}")));
+        }
+        Ok(())
+    }
+
+    /// Opens the folder of an existing run to read it, also while another process writes it.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(Error::new(path, "there is no such folder"));
+        }
+        if !path.is_dir() {
+            return Err(Error::new(path, "is a file, not a run folder"));
+        }
+        if !path.join(PLAN).is_file() {
+            return Err(Error::new(path, format!("is not a run folder: it has no {PLAN}")));
+        }
+        Ok(Self { path: path.to_owned(), _lock: None })
+    }
+
+    /// Opens the folder of an existing run to continue it, and takes its lock.
+    pub fn resume(path: &Path) -> Result<Self> {
+        let folder = Self { _lock: lock(&Self::open(path)?.path)?, path: path.to_owned() };
+        folder.make_rooms()?;
+        Ok(folder)
+    }
+
+    fn make_rooms(&self) -> Result<()> {
+        for room in ["checkpoint", "weights"] {
+            let room = self.path.join(room);
+            fs::create_dir_all(&room).map_err(|e| Error::new(&room, e))?;
+        }
+        Ok(())
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `plan.json`
+    #[must_use]
+    pub fn plan(&self) -> PathBuf {
+        self.path.join(PLAN)
+    }
+
+    /// `metrics.jsonl`
+    #[must_use]
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// `checkpoint/state.safetensors`
+    #[must_use]
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint").join("state.safetensors")
+    }
+
+    /// `weights/NAME.safetensors`; names are `last`, `best` and `ema`.
+    #[must_use]
+    pub fn weights(&self, name: &str) -> PathBuf {
+        self.path.join("weights").join(format!("{name}.safetensors"))
+    }
+
+    /// `summary.json`
+    #[must_use]
+    pub fn summary(&self) -> PathBuf {
+        self.path.join("summary.json")
+    }
+
+    /// Where TensorBoard event files go.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events")
+    }
+
+    /// Stores the resolved recipe.
+    pub fn write_plan(&self, plan: &serde_json::Value) -> Result<()> {
+        write_json_atomic(&self.plan(), plan)
+    }
+
+    /// The stored recipe.
+    pub fn read_plan(&self) -> Result<serde_json::Value> {
+        read_json(&self.plan())
+    }
+
+    /// Stores how the run ended.
+    pub fn write_summary(&self, summary: &Summary) -> Result<()> {
+        write_json_atomic(&self.summary(), summary)
+    }
+
+    /// How the run ended. An error while it still runs, or after it was killed.
+    pub fn read_summary(&self) -> Result<Summary> {
+        let path = self.summary();
+        if !path.exists() {
+            return Err(Error::new(path, "is not there: the run is still going on, or was killed (continue it with --resume)"));
+        }
+        read_json(&path)
+    }
+}
+
+/// Whether there is a file anywhere in `path`, apart from the lock.
+fn holds_files(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let holds = if entry.file_type()?.is_dir() { holds_files(&entry.path())? } else { entry.file_name() != LOCK };
+        if holds {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Takes the folder's lock, which the system frees when the process ends. `None` on a file system that has no locks.
+fn lock(folder: &Path) -> Result<Option<File>> {
+    let path = folder.join(LOCK);
+    let fail = |e: io::Error| Error::new(&path, format!("the lock cannot be taken ({e})"));
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(fail)?;
+            Ok(Some(file))
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            let process = match file.read_to_string(&mut owner) {
+                Ok(_) if !owner.trim().is_empty() => format!("process {}", owner.trim()),
+                _ => "another process".to_owned(),
+            };
+            Err(Error::new(folder, format!("{process} is writing this run folder; wait for it, or choose another folder")))
+        }
+        Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(None),
+        Err(TryLockError::Error(e)) => Err(fail(e)),
+    }
+}
+
+/// Writes `value` as indented JSON; the old file stays until the new one is complete on disk.
+pub fn write_json_atomic<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::new(path, e))?;
+    bytes.push(b'\n');
+    replace(path, &bytes)
+}
+
+/// Replaces a file by `bytes`; the old file stays until the new one is complete on disk.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".new-");
+        // A temporary file is private by default; this one becomes an ordinary file (the umask still applies).
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        // The new name, too, is to survive a power cut. Not every system can flush a folder, and the file itself is whole.
+        let _ = File::open(folder).and_then(|f| f.sync_all());
+        Ok(())
+    };
+    let old = if path.exists() { "; what was there before is unchanged" } else { "" };
+    write().map_err(|e| Error::new(path, format!("cannot be written ({e}){old}")))
+}
+
+/// Reads a JSON file as a `T`.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(Error::new(path, "is empty; was the disk full, or the copy cut short?"));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(&bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
+        let key = e.path().to_string();
+        let cause = e.inner();
+        let what = match cause.classify() {
+            serde_json::error::Category::Eof => "ends too early; was the disk full, or the copy cut short?",
+            serde_json::error::Category::Data => "does not hold what it should",
+            _ => "is not JSON",
+        };
+        let key = if key == "." { String::new() } else { format!("`{key}`: ") };
+        Error::new(path, format!("{what} ({key}{cause})"))
+    })?;
+    reader.end().map_err(|e| Error::new(path, format!("has something behind its end ({e})")))?;
+    Ok(value)
+}

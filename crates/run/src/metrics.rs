@@ -1,0 +1,165 @@
+//! What was measured, one JSON object per line, written as the run goes.
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, folder};
+
+/// One line of the metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Metric {
+    /// Training since the line before.
+    Train {
+        /// Optimizer steps done.
+        step: u64,
+        /// The same in epochs.
+        epoch: f64,
+        /// Learning rate.
+        lr: f64,
+        /// The whole loss.
+        loss: f64,
+        /// Its terms by name, weighted as in the sum.
+        terms: IndexMap<String, f64>,
+        /// 2-norm of the whole gradient before clipping.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grad_norm: Option<f64>,
+        /// Training images per second.
+        images_per_second: f64,
+        /// Share of the time spent waiting for data, 0..1.
+        data_wait: f64,
+        /// Wall time of training so far, in seconds.
+        seconds: f64,
+    },
+    /// An evaluation.
+    Eval(Eval),
+}
+
+/// Accuracy on one split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Eval {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// The same in epochs.
+    pub epoch: f64,
+    /// `validation` or `test`.
+    pub split: String,
+    /// `live`, or `ema` for their exponential moving average.
+    pub weights: String,
+    /// Percentage (0..100) whose label has the largest logit.
+    pub top1: f64,
+    /// Percentage (0..100) whose label is among the five largest logits; `None` for few classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top5: Option<f64>,
+    /// Mean cross-entropy, without smoothing.
+    pub loss: f64,
+    /// Number of images.
+    pub images: u64,
+    /// Wall time of the evaluation.
+    pub seconds: f64,
+}
+
+impl Metric {
+    /// Optimizer steps done when it was measured.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        match self {
+            Self::Train { step, .. } => *step,
+            Self::Eval(eval) => eval.step,
+        }
+    }
+
+    /// All its numbers by name.
+    pub fn numbers(&self) -> Vec<(String, f64)> {
+        match self {
+            Self::Train { step: _, epoch, lr, loss, terms, grad_norm, images_per_second, data_wait, seconds } => {
+                let fixed = [("epoch", *epoch), ("lr", *lr), ("loss", *loss)];
+                let tail = [("images_per_second", *images_per_second), ("data_wait", *data_wait), ("seconds", *seconds)];
+                let name = |(name, value): (&str, f64)| (name.to_owned(), value);
+                let terms = terms.iter().map(|(term, value)| (format!("terms.{term}"), *value));
+                let norm = grad_norm.map(|value| ("grad_norm".to_owned(), value));
+                fixed.into_iter().map(name).chain(terms).chain(norm).chain(tail.into_iter().map(name)).collect()
+            }
+            Self::Eval(e) => {
+                let fixed = [("epoch", e.epoch), ("top1", e.top1), ("loss", e.loss), ("seconds", e.seconds)];
+                let all = fixed.into_iter().chain(e.top5.map(|value| ("top5", value)));
+                all.map(|(name, value)| (name.to_owned(), value)).collect()
+            }
+        }
+    }
+}
+
+/// Appends lines to a metrics file; each is on its way to the disk when [`Writer::write`] returns.
+#[derive(Debug)]
+pub struct Writer {
+    path: PathBuf,
+    file: File,
+    /// Length of the whole lines.
+    length: u64,
+}
+
+impl Writer {
+    /// Opens or makes the file. Lines after `keep_until_step` (those that a resumed run will write again) are dropped, and so is
+    /// an unfinished last line; the old file stays until the shorter one is complete.
+    pub fn open(path: &Path, keep_until_step: Option<u64>) -> Result<Self> {
+        let fail = |e: std::io::Error| Error::new(path, format!("cannot be written ({e})"));
+        if path.exists() {
+            let old = std::fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
+            let mut kept = Vec::with_capacity(old.len());
+            for (text, metric) in lines(path, &old)? {
+                if keep_until_step.is_none_or(|step| metric.step() <= step) {
+                    kept.extend_from_slice(text);
+                    kept.push(b'\n');
+                }
+            }
+            if kept != old {
+                folder::replace(path, &kept)?;
+            }
+        }
+        let file = OpenOptions::new().append(true).create(true).open(path).map_err(fail)?;
+        let length = file.metadata().map_err(fail)?.len();
+        Ok(Self { path: path.to_owned(), file, length })
+    }
+
+    /// Appends a line. A number that is NaN or infinite is an error, and so is a full disk; the file then holds whole lines only.
+    pub fn write(&mut self, metric: &Metric) -> Result<()> {
+        if let Some((name, value)) = metric.numbers().into_iter().find(|(_, value)| !value.is_finite()) {
+            return Err(Error::new(&self.path, format!("step {}: `{name}` is {value}, which is not written", metric.step())));
+        }
+        let mut line = serde_json::to_vec(metric).map_err(|e| Error::new(&self.path, e))?;
+        line.push(b'\n');
+        if let Err(e) = self.file.write_all(&line).and_then(|()| self.file.flush()) {
+            // Half a line must not get in the way of the next one; should even this fail, readers drop an unfinished last line.
+            let _ = self.file.set_len(self.length);
+            return Err(Error::new(&self.path, format!("step {}: cannot be written ({e})", metric.step())));
+        }
+        self.length += line.len() as u64;
+        Ok(())
+    }
+}
+
+/// All lines of a metrics file. An unfinished last line, as a killed process leaves it, is passed over; any other line that
+/// cannot be read is an error.
+pub fn read(path: &Path) -> Result<Vec<Metric>> {
+    let bytes = std::fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
+    Ok(lines(path, &bytes)?.into_iter().map(|(_, metric)| metric).collect())
+}
+
+/// The lines with their text, without the line ends.
+fn lines<'b>(path: &Path, bytes: &'b [u8]) -> Result<Vec<(&'b [u8], Metric)>> {
+    let mut out = Vec::new();
+    for (i, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
+        let (text, whole) = line.strip_suffix(b"\n").map_or((line, false), |text| (text, true));
+        match serde_json::from_slice(text) {
+            Ok(metric) => out.push((text, metric)),
+            Err(e) if whole => return Err(Error::new(path, format!("line {} is damaged ({e})", i + 1))),
+            Err(_) => {}
+        }
+    }
+    Ok(out)
+}

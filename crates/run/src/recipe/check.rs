@@ -1,0 +1,121 @@
+//! Values that have the right type and still make no sense.
+use super::{
+    schema::{NetworkTable, Optim, OptimName, Recipe, Schedule, ScheduleName, Train},
+    tree::{Item, Table},
+};
+
+/// What is wrong with a key: `KEY message`.
+pub struct Problem {
+    pub key: &'static str,
+    pub message: String,
+    pub hint: Option<&'static str>,
+}
+
+type Checked = Result<(), Problem>;
+
+/// The first problem of a recipe.
+pub fn recipe(r: &Recipe) -> Option<Problem> {
+    all(r).err()
+}
+
+fn all(r: &Recipe) -> Checked {
+    let plain = !r.name.contains(['/', '\\']) && !r.name.contains(char::is_control) && r.name != "." && r.name != "..";
+    ensure(plain, "name", || format!("is {:?}; it names a folder, so it has no slashes and no control characters", r.name))?;
+    let positive = |key, value: Option<i64>| ensure(value.is_none_or(|n| n >= 1), key, || format!("is {}; it is at least 1", value.unwrap_or(0)));
+    positive("data.img", r.data.img)?;
+    ensure(r.data.per_class != Some(0), "data.per_class", || "is 0; it is at least 1".to_owned())?;
+    positive("student.img", r.student.img)?;
+    statistics("student.mean", "student.std", &r.student)?;
+    if let Some(teacher) = &r.teacher {
+        positive("teacher.img", teacher.img)?;
+        statistics("teacher.mean", "teacher.std", teacher)?;
+    }
+    train(&r.train)?;
+    optim(&r.optim)?;
+    schedule(&r.schedule, r)?;
+    range("loss.ce", r.loss.ce, |ce| ce >= 0.0, "at least 0")
+}
+
+fn statistics(mean: &'static str, std: &'static str, network: &NetworkTable) -> Checked {
+    let plausible = |m: f64| (-1.0..=2.0).contains(&m);
+    ensure(network.mean.is_none_or(|m| m.into_iter().all(plausible)), mean, || "is not a mean of pixels in 0..1".to_owned())
+        .map_err(|p| Problem { hint: Some("means of pixels in 0..255 are to be divided by 255"), ..p })?;
+    ensure(network.std.is_none_or(|s| s.into_iter().all(|s| s > 0.0)), std, || "has a value that is not greater than 0".to_owned())
+}
+
+fn train(t: &Train) -> Checked {
+    at_least_1("train.epochs", u64::from(t.epochs))?;
+    at_least_1("train.batch", t.batch as u64)?;
+    at_least_1("train.eval_batch", t.eval_batch as u64)?;
+    range("train.label_smoothing", t.label_smoothing, |s| (0.0..1.0).contains(&s), "at least 0 and less than 1")?;
+    if let Some(clip) = t.clip {
+        range("train.clip", clip, |c| c > 0.0, "greater than 0")
+            .map_err(|p| Problem { hint: Some("without train.clip nothing is clipped; `--set train.clip=` removes it"), ..p })?;
+    }
+    if let Some(ema) = t.ema {
+        range("train.ema", ema, |d| d > 0.0 && d < 1.0, "greater than 0 and less than 1")
+            .map_err(|p| Problem { hint: Some("without train.ema there is no average; `--set train.ema=` removes it"), ..p })?;
+    }
+    at_least_1("train.log_every", t.log_every)?;
+    at_least_1("train.eval_every", u64::from(t.eval_every))?;
+    at_least_1("train.checkpoint_every", u64::from(t.checkpoint_every))
+}
+
+fn optim(o: &Optim) -> Checked {
+    range("optim.lr", o.lr, |lr| lr > 0.0, "greater than 0")?;
+    range("optim.momentum", o.momentum, |m| (0.0..1.0).contains(&m), "at least 0 and less than 1")?;
+    if o.name == OptimName::Sgd && o.nesterov {
+        ensure(o.momentum > 0.0, "optim.nesterov", || "is true and optim.momentum is 0; Nesterov's variant needs momentum".to_owned())?;
+    }
+    let decays = o.betas.into_iter().all(|b| (0.0..1.0).contains(&b));
+    ensure(decays, "optim.betas", || format!("is {:?}; both are at least 0 and less than 1", o.betas))?;
+    range("optim.eps", o.eps, |eps| eps > 0.0, "greater than 0")?;
+    range("optim.weight_decay", o.weight_decay, |d| d >= 0.0, "at least 0")
+}
+
+fn schedule(s: &Schedule, r: &Recipe) -> Checked {
+    let (lr, epochs) = (r.optim.lr, f64::from(r.train.epochs));
+    range("schedule.warmup_epochs", s.warmup_epochs, |w| w >= 0.0, "at least 0")?;
+    ensure(s.warmup_epochs <= epochs, "schedule.warmup_epochs", || format!("is {}, more than train.epochs, {epochs}", s.warmup_epochs))?;
+    range("schedule.warmup_lr", s.warmup_lr, |lr| lr >= 0.0, "at least 0")?;
+    let rises = s.warmup_epochs == 0.0 || s.warmup_lr <= lr;
+    ensure(rises, "schedule.warmup_lr", || format!("is {}, more than optim.lr, {lr}, to which it rises", s.warmup_lr))?;
+    range("schedule.min_lr", s.min_lr, |lr| lr >= 0.0, "at least 0")?;
+    ensure(s.min_lr <= lr, "schedule.min_lr", || format!("is {}, more than optim.lr, {lr}, from which it falls", s.min_lr))?;
+    let times = s.milestones.iter().all(|m| *m > 0.0) && s.milestones.is_sorted_by(|a, b| a < b);
+    ensure(times, "schedule.milestones", || format!("is {:?}; epochs greater than 0, each later than the one before, are expected", s.milestones))?;
+    let steps = s.name != ScheduleName::Step || !s.milestones.is_empty();
+    ensure(steps, "schedule.name", || "is `step` and there are no schedule.milestones to step at".to_owned())?;
+    range("schedule.gamma", s.gamma, |g| g > 0.0 && g <= 1.0, "greater than 0 and at most 1")
+}
+
+fn at_least_1(key: &'static str, value: u64) -> Checked {
+    ensure(value >= 1, key, || format!("is {value}; it is at least 1"))
+}
+
+fn range(key: &'static str, value: f64, valid: impl Fn(f64) -> bool, words: &str) -> Checked {
+    ensure(valid(value), key, || format!("is {value}; it is {words}"))
+}
+
+fn ensure(valid: bool, key: &'static str, message: impl FnOnce() -> String) -> Checked {
+    if valid { Ok(()) } else { Err(Problem { key, message: message(), hint: None }) }
+}
+
+/// The first number of the tree that is NaN or infinite, with its path. JSON could not store it.
+pub fn not_finite(table: &Table) -> Option<(Vec<String>, f64)> {
+    fn inside(value: &toml::Value) -> Option<f64> {
+        match value {
+            toml::Value::Float(number) => (!number.is_finite()).then_some(*number),
+            toml::Value::Array(items) => items.iter().find_map(inside),
+            toml::Value::Table(table) => table.values().find_map(inside),
+            _ => None,
+        }
+    }
+    table.iter().find_map(|(key, node)| match &node.item {
+        Item::Leaf(value) => inside(value).map(|number| (vec![key.clone()], number)),
+        Item::Table(inner) => not_finite(inner).map(|(mut path, number)| {
+            path.insert(0, key.clone());
+            (path, number)
+        }),
+    })
+}

@@ -1,0 +1,13 @@
+//! Recipes: TOML layers with origins ([`Layered`]), then typed tables ([`Recipe`]).
+mod check;
+mod error;
+mod layer;
+pub mod schema;
+mod tree;
+mod wording;
+
+pub use error::RecipeError;
+pub use layer::Layered;
+pub use schema::{
+    Data, DeviceChoice, Loss, NetworkTable, Optim, OptimName, Precision, Recipe, Schedule, ScheduleName, Train,
+};

@@ -1,0 +1,258 @@
+//! Serde's sentences in the recipe's words, with the nearest valid name.
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde_path_to_error::{Path, Segment};
+use toml::Value;
+
+use super::schema::{Data, Loss, NetworkTable, Optim, Recipe, Schedule, Train};
+
+/// A path to a value: keys, and behind them what no key can address (`[2]`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPath {
+    /// The keys from the outermost table inwards.
+    pub keys: Vec<String>,
+    /// Indices, and keys inside of lists.
+    pub rest: String,
+}
+
+impl KeyPath {
+    /// A path of keys alone.
+    pub fn of(keys: Vec<String>) -> Self {
+        Self { keys, rest: String::new() }
+    }
+
+    /// Reads `a.b[2].c`.
+    pub fn parse(text: &str) -> Self {
+        let (keys, rest) = text.split_at(text.find('[').unwrap_or(text.len()));
+        Self { keys: keys.split('.').filter(|k| !k.is_empty() && *k != "?").map(str::to_owned).collect(), rest: rest.to_owned() }
+    }
+
+    /// `inner`, as [`KeyPath::parse`] reads it, below this path.
+    pub fn join(mut self, inner: &str) -> Self {
+        let inner = Self::parse(inner);
+        self.keys.extend(inner.keys);
+        self.rest.push_str(&inner.rest);
+        self
+    }
+
+    fn parent(&self) -> String {
+        self.keys[..self.keys.len().saturating_sub(1)].join(".")
+    }
+}
+
+impl From<&Path> for KeyPath {
+    fn from(path: &Path) -> Self {
+        let mut out = Self::default();
+        for segment in path {
+            match segment {
+                Segment::Map { key } | Segment::Enum { variant: key } if out.rest.is_empty() => out.keys.push(key.clone()),
+                Segment::Map { key } | Segment::Enum { variant: key } => out.rest.push_str(&format!(".{key}")),
+                Segment::Seq { index } => out.rest.push_str(&format!("[{index}]")),
+                Segment::Unknown => {}
+            }
+        }
+        out
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.keys.join("."), self.rest)
+    }
+}
+
+/// An error in the recipe's words.
+pub struct Worded {
+    /// What it is about.
+    pub path: KeyPath,
+    pub message: String,
+    pub hint: Option<String>,
+    /// The type that was expected, where that is what is wrong.
+    pub expected: Option<&'static str>,
+}
+
+/// What a table is called.
+pub const TABLE: &str = "a table";
+/// What a string is called.
+pub const TEXT: &str = "text";
+
+/// Serde's names of types, and ours.
+const TYPES: [(&str, &str); 14] = [
+    ("f64", "a number"),
+    ("f32", "a number"),
+    ("u8", "a whole number from 0 to 255"),
+    ("u16", "a whole number from 0 to 65535"),
+    ("u32", "a whole number of at least 0"),
+    ("u64", "a whole number of at least 0"),
+    ("usize", "a whole number of at least 0"),
+    ("i32", "a whole number"),
+    ("i64", "a whole number"),
+    ("a boolean", "true or false"),
+    ("a string", TEXT),
+    ("path string", TEXT),
+    ("a sequence", "a list"),
+    ("a map", TABLE),
+];
+
+/// Turns serde's `message` about `path` into the recipe's words. A sentence that is not serde's stays as it is.
+pub fn word(mut path: KeyPath, message: &str) -> Worded {
+    let quoted = backticked(message);
+    if let Some(name) = message.strip_prefix("unknown field `").and_then(|_| quoted.first().copied()) {
+        if path.keys.last().is_none_or(|last| last != name) || !path.rest.is_empty() {
+            path = path.join(name);
+        }
+        let hint = hint_for_key(&path, name, &quoted[1..]);
+        return Worded { message: format!("unknown key `{path}`"), path, hint: Some(hint), expected: None };
+    }
+    if let Some(name) = message.strip_prefix("missing field `").and_then(|_| quoted.first().copied()) {
+        let whole = path.clone().join(name);
+        let table = path.keys.is_empty() && TABLES.iter().any(|(table, _)| *table == name);
+        let hint = match (table, path.keys.is_empty()) {
+            (true, _) => format!("add a table [{name}]"),
+            (false, true) => format!("add `{name} = ..` at the top"),
+            (false, false) => format!("add `{name} = ..` to [{path}]"),
+        };
+        return Worded { path, message: format!("`{whole}` is missing"), hint: Some(hint), expected: None };
+    }
+    if let Some(name) = message.strip_prefix("unknown variant `").and_then(|_| quoted.first().copied()) {
+        let hint = hint_for_name(name, &quoted[1..]);
+        return Worded { message: format!("`{path}` cannot be `{name}`"), path, hint, expected: None };
+    }
+    for kind in ["invalid type: ", "invalid value: ", "invalid length "] {
+        if let Some((found, expected)) = message.strip_prefix(kind).and_then(|rest| rest.split_once(", expected ")) {
+            let found = if kind == "invalid length " { format!("a list of {found}") } else { unexpected(found) };
+            let known = TYPES.iter().find(|(serde, _)| *serde == expected).map(|(_, ours)| *ours);
+            let known = known.or_else(|| expected.starts_with("struct ").then_some(TABLE));
+            let expected = known.map_or_else(|| expected.replace("an array of length ", "a list of "), str::to_owned);
+            return Worded { message: format!("`{path}` is {found}; {expected} is expected"), path, hint: None, expected: known };
+        }
+    }
+    // An owner's own sentence, perhaps with a list of valid names.
+    let hint = message.split_once("expected ").and_then(|(before, after)| hint_for_name(backticked(before).last()?, &backticked(after)));
+    let message = if path == KeyPath::default() { message.to_owned() } else { format!("`{path}`: {message}") };
+    Worded { path, message, hint, expected: None }
+}
+
+/// Serde's word for what it met, in ours.
+fn unexpected(found: &str) -> String {
+    let plain = found.replace('`', "");
+    match plain.as_str() {
+        "map" => TABLE.to_owned(),
+        "sequence" => "a list".to_owned(),
+        other => match other.split_once(' ') {
+            Some(("floating", number)) => format!("the number {}", number.trim_start_matches("point ")),
+            Some(("integer", number)) => format!("the number {number}"),
+            Some(("string", text)) => format!("the text {text}"),
+            Some(("boolean", flag)) => flag.to_owned(),
+            _ => plain,
+        },
+    }
+}
+
+/// A value in the same words.
+pub fn found(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("the text {text:?}"),
+        Value::Integer(number) => format!("the number {number}"),
+        Value::Float(number) => format!("the number {number}"),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Datetime(date) => format!("the date {date}"),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Table(_) => TABLE.to_owned(),
+    }
+}
+
+/// The parts of `text` between backticks.
+fn backticked(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The keys of each fixed table, as serde knows them.
+const TABLES: [(&str, fn() -> Vec<String>); 7] = [
+    ("data", keys_of::<Data>),
+    ("student", keys_of::<NetworkTable>),
+    ("teacher", keys_of::<NetworkTable>),
+    ("train", keys_of::<Train>),
+    ("optim", keys_of::<Optim>),
+    ("schedule", keys_of::<Schedule>),
+    ("loss", keys_of::<Loss>),
+];
+
+/// A struct's keys, from its refusal of a key that it cannot have.
+fn keys_of<T: DeserializeOwned>() -> Vec<String> {
+    let probe = toml::Table::from_iter([(String::new(), Value::Boolean(true))]);
+    match Value::Table(probe).try_into::<T>() {
+        Ok(_) => Vec::new(),
+        Err(e) => backticked(e.message()).into_iter().skip(1).map(str::to_owned).collect(),
+    }
+}
+
+fn hint_for_key(path: &KeyPath, name: &str, valid: &[&str]) -> String {
+    let parent = path.parent();
+    let prefix = if parent.is_empty() { String::new() } else { format!("{parent}.") };
+    let owner = if parent.is_empty() { "a recipe".to_owned() } else { format!("[{parent}]") };
+    if valid.is_empty() {
+        return format!("{owner} takes no keys");
+    }
+    let list = valid.join(", ");
+    // `epochs` at the top, or `batch` in [data], belongs elsewhere.
+    let elsewhere = TABLES.iter().find(|(table, keys)| *table != parent && path.keys.len() <= 2 && keys().iter().any(|k| k == name));
+    match (nearest(name, valid.iter().copied()), elsewhere) {
+        (_, Some((table, _))) => format!("did you mean `{table}.{name}`? {owner} takes {list}"),
+        (Some(near), None) => format!("did you mean `{prefix}{near}`? {owner} takes {list}"),
+        (None, None) => format!("{owner} takes {list}"),
+    }
+}
+
+fn hint_for_name(name: &str, valid: &[&str]) -> Option<String> {
+    if valid.is_empty() {
+        return None;
+    }
+    let list = valid.join(", ");
+    Some(match nearest(name, valid.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`? Valid are {list}"),
+        None => format!("valid are {list}"),
+    })
+}
+
+/// The most similar of `names`, if any is similar enough to be meant. The threshold lets `learning_rate` find `lr`.
+pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let wanted = wanted.to_lowercase();
+    names
+        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
+        .filter(|(score, _)| *score >= 0.74)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// The keys of a whole recipe.
+#[cfg(test)]
+fn top() -> Vec<String> {
+    keys_of::<Recipe>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fixed_table_is_known_with_its_keys() {
+        let tables: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
+        let scalars = ["name", "seed", "device", "methods"];
+        assert_eq!(top().iter().map(String::as_str).filter(|k| !scalars.contains(k)).collect::<Vec<_>>(), tables);
+        assert!(TABLES.iter().all(|(_, keys)| !keys().is_empty()));
+        assert_eq!(keys_of::<Loss>(), ["ce"]);
+    }
+
+    #[test]
+    fn near_names_are_found_and_far_ones_are_not() {
+        let optim = keys_of::<Optim>();
+        let near = |wanted| nearest(wanted, optim.iter().map(String::as_str));
+        assert_eq!(near("learning_rate"), Some("lr"));
+        assert_eq!(near("lerning_rate"), Some("lr"));
+        assert_eq!(near("weigth_decay"), Some("weight_decay"));
+        assert_eq!(near("Momentum"), Some("momentum"));
+        assert_eq!(near("xyz"), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! The bridge against PyTorch's formulas, written out with plain operations.
+mod fused;
+mod state;

@@ -1,0 +1,60 @@
+//! What can end a run.
+use std::path::PathBuf;
+
+use heterodyne_run::RecipeError;
+
+/// Why a plan was refused or a run stopped. The message names the cause and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The recipe, with file, line and hint.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// Networks, methods, data or weights.
+    #[error(transparent)]
+    Nn(#[from] heterodyne_nn::Error),
+    /// A file of the run folder.
+    #[error(transparent)]
+    Run(#[from] heterodyne_run::Error),
+    /// The GPU that the recipe asks for.
+    #[error("device = \"cuda\": {0}")]
+    Cuda(#[from] heterodyne_shim::CudaError),
+    /// The pair, the data or the settings contradict each other.
+    #[error("{0}")]
+    Plan(String),
+    /// A loss or gradient stopped being a number.
+    #[error(
+        "step {step} (epoch {epoch:.2}): {what} is {value}; the parameters were not updated by it and every file written before is whole\n  hint: lower optim.lr (now {lr:.3e}), add warm-up (schedule.warmup_epochs) or clipping (train.clip), or look at that term's weight"
+    )]
+    NonFinite {
+        /// The optimizer step, counted from 1.
+        step: u64,
+        /// The time in epochs.
+        epoch: f64,
+        /// The term's name, or the gradient norm.
+        what: String,
+        /// NaN or an infinity.
+        value: f64,
+        /// The learning rate of the step.
+        lr: f64,
+    },
+    /// A checkpoint that does not belong to this run.
+    #[error("the checkpoint does not fit this run: {0}")]
+    State(String),
+    /// A run folder that cannot continue.
+    #[error("{}: {message}", path.display())]
+    Resume {
+        /// The run folder.
+        path: PathBuf,
+        /// Why not.
+        message: String,
+    },
+}
+
+/// The result of fallible functions here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<heterodyne_shim::Error> for Error {
+    fn from(e: heterodyne_shim::Error) -> Self {
+        Self::Nn(e.into())
+    }
+}

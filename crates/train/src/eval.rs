@@ -1,0 +1,53 @@
+//! Accuracy over a dataset.
+use std::time::Instant;
+
+use heterodyne_data::EvalLoader;
+use heterodyne_nn::{Labels, Pass};
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Result, net::Net};
+
+/// Counts on the images of one split.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Percentage whose label has the largest logit.
+    pub top1: f64,
+    /// Percentage whose label is among the five largest logits; `None` for fewer than six classes.
+    pub top5: Option<f64>,
+    /// Mean cross-entropy, without smoothing.
+    pub loss: f64,
+    /// Number of images.
+    pub images: usize,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// Runs `net` in evaluation mode over all images; sums stay on the device until the end. `each` hears how many images are done.
+pub fn evaluate(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> Result<Measured> {
+    let start = Instant::now();
+    let device = net.device();
+    let classes = net.model.net.taps().classes;
+    // top-1 hits, top-5 hits, summed loss
+    let mut sums = Tensor::zeros([3], (Kind::Double, device));
+    let mut images = 0usize;
+    for batch in loader.iter() {
+        let batch = batch?;
+        let labels_b = batch.labels.to_device(device);
+        let logits_bc = net.infer(&batch.images.to_device(device), Pass::EVAL)?.logits.to_kind(Kind::Float);
+        let ranked = logits_bc.topk(5.min(classes), -1, true, true).1.eq_tensor(&labels_b.unsqueeze(1)).to_kind(Kind::Double);
+        let loss = Labels::Hard(labels_b).cross_entropy(&logits_bc, 0.0).to_kind(Kind::Double) * batch.indices.len() as f64;
+        sums += Tensor::stack(&[ranked.narrow(1, 0, 1).sum(None::<Kind>), ranked.sum(None::<Kind>), loss], 0);
+        images += batch.indices.len();
+        each(images);
+    }
+    if images == 0 {
+        return Err(Error::Plan("there are no images to evaluate on".to_owned()));
+    }
+    let sums = Vec::<f64>::try_from(sums.to_device(Device::Cpu)).map_err(heterodyne_nn::Error::from)?;
+    let percent = |count: f64| 100.0 * count / images as f64;
+    let loss = sums[2] / images as f64;
+    if !loss.is_finite() {
+        return Err(Error::Plan(format!("the evaluation gives a loss of {loss}: the network's weights or activations have overflowed")));
+    }
+    Ok(Measured { top1: percent(sums[0]), top5: (classes > 5).then(|| percent(sums[1])), loss, images, seconds: start.elapsed().as_secs_f64() })
+}

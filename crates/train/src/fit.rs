@@ -1,0 +1,301 @@
+//! The loop: epochs of steps, evaluations, checkpoints, and a clean end whatever happens.
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use heterodyne_nn::{Labels, Progress, catch, file};
+use heterodyne_run::{
+    folder::RunFolder,
+    metrics::{Eval, Metric, Writer},
+    summary::{Status, Summary, Versions},
+};
+use tch::Device;
+
+use crate::{
+    Error, Result, eval,
+    eval::Measured,
+    meter::Meter,
+    preflight::{self, TeacherCheck},
+    schedule,
+    session::Session,
+    state::{self, Position},
+    step,
+};
+
+/// What a run tells whoever watches.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The teacher was looked at.
+    Teacher(TeacherCheck),
+    /// An epoch begins.
+    Epoch {
+        /// Its number, from 0.
+        epoch: u32,
+        /// Its batches.
+        batches: usize,
+        /// Those of them that an interrupted run has done.
+        done: usize,
+    },
+    /// A step was issued.
+    Step {
+        /// Of the epoch so far.
+        images_per_second: f64,
+        /// Share of the epoch's time spent waiting for data.
+        data_wait: f64,
+    },
+    /// A line went into the metrics.
+    Metric(&'a Metric),
+    /// An evaluation goes on.
+    Evaluating {
+        /// Images that it has done.
+        done: usize,
+    },
+    /// The run was asked to stop and has saved a checkpoint.
+    Interrupted,
+}
+
+/// Whoever watches a run.
+pub trait Observer {
+    /// Hears an event.
+    fn on(&mut self, event: &Event);
+}
+
+impl<F: FnMut(&Event)> Observer for F {
+    fn on(&mut self, event: &Event) {
+        self(event);
+    }
+}
+
+/// Trains `s` in `folder`, from the folder's checkpoint where `resume` is set, until the end or until `stop`. The summary is
+/// written in every case; an error leaves the last checkpoint and the weights of the last evaluation whole.
+pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Summary> {
+    let mut position = if resume { state::load(&folder.checkpoint(), s)? } else { Position::default() };
+    let metrics = Writer::open(&folder.metrics(), resume.then_some(position.step))?;
+    let mut run = Run { s, folder, metrics, observer, meter: Meter::default() };
+    let outcome = catch(|| "training".to_owned(), || Ok(run.epochs(&mut position, stop))).map_err(Error::from).flatten();
+    let summary = summarise(s, &position, &outcome);
+    let written = folder.write_summary(&summary);
+    outcome?;
+    written?;
+    Ok(summary)
+}
+
+struct Run<'a> {
+    s: &'a Session,
+    folder: &'a RunFolder,
+    metrics: Writer,
+    observer: &'a mut dyn Observer,
+    meter: Meter,
+}
+
+/// Time since the last line of the metrics.
+struct Clock {
+    start: Instant,
+    waited: f64,
+    images: u64,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { start: Instant::now(), waited: 0.0, images: 0 }
+    }
+
+    fn images_per_second(&self) -> f64 {
+        self.images as f64 / self.start.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    fn data_wait(&self) -> f64 {
+        (self.waited / self.start.elapsed().as_secs_f64().max(1e-9)).min(1.0)
+    }
+}
+
+impl Run<'_> {
+    fn epochs(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<Status> {
+        if position.step == 0
+            && let Some(check) = preflight::teacher(self.s)?
+        {
+            self.observer.on(&Event::Teacher(check));
+        }
+        let t = &self.s.plan.recipe.train;
+        while position.epoch < t.epochs {
+            if self.epoch(position, stop)? == Status::Interrupted {
+                state::save(&self.folder.checkpoint(), self.s, position)?;
+                self.observer.on(&Event::Interrupted);
+                return Ok(Status::Interrupted);
+            }
+            position.epoch += 1;
+            position.batch = 0;
+            let last = position.epoch == t.epochs;
+            if last || position.epoch % t.eval_every == 0 {
+                self.evaluate(position)?;
+            }
+            if last || position.epoch % t.checkpoint_every == 0 {
+                state::save(&self.folder.checkpoint(), self.s, position)?;
+            }
+        }
+        Ok(Status::Finished)
+    }
+
+    fn epoch(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<Status> {
+        let s = self.s;
+        let recipe = &s.plan.recipe;
+        let device = s.student.device();
+        let batches = s.train.batches_per_epoch();
+        self.observer.on(&Event::Epoch { epoch: position.epoch, batches, done: position.batch });
+        let mut loader = s.train.epoch(position.epoch, position.batch);
+        let mut clock = Clock::new();
+        let mut since_epoch = Clock::new();
+        let mut seconds_before = position.seconds;
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                self.log(position, &clock)?;
+                return Ok(Status::Interrupted);
+            }
+            let asked = Instant::now();
+            let Some(batch) = loader.next() else { break };
+            let batch = batch?;
+            let waited = asked.elapsed().as_secs_f64();
+            let epoch = f64::from(position.epoch) + position.batch as f64 / batches as f64;
+            let lr = schedule::rate(&recipe.schedule, recipe.optim.lr, epoch, f64::from(recipe.train.epochs));
+            let progress = Progress { step: position.step, steps: s.total_steps(), epoch };
+            let images = batch.images.to_device_(device, batch.images.kind(), true, false);
+            let labels = Labels::Hard(batch.labels.to_device_(device, batch.labels.kind(), true, false));
+            let values = step::step(s, &images, &labels, lr, progress)?;
+
+            position.batch += 1;
+            position.step += 1;
+            position.images += batch.indices.len() as u64;
+            self.meter.add(position.step, epoch, lr, values);
+            for clock in [&mut clock, &mut since_epoch] {
+                clock.waited += waited;
+                clock.images += batch.indices.len() as u64;
+            }
+            position.seconds = seconds_before + since_epoch.start.elapsed().as_secs_f64();
+            self.observer.on(&Event::Step { images_per_second: since_epoch.images_per_second(), data_wait: since_epoch.data_wait() });
+            if position.step % recipe.train.log_every == 0 {
+                self.log(position, &clock)?;
+                clock = Clock::new();
+            }
+        }
+        self.log(position, &clock)?;
+        seconds_before += since_epoch.start.elapsed().as_secs_f64();
+        position.seconds = seconds_before;
+        Ok(Status::Finished)
+    }
+
+    /// Fetches the waiting values; a value that is no number ends the run here.
+    fn log(&mut self, position: &Position, clock: &Clock) -> Result<()> {
+        let Some(window) = self.meter.fetch()? else { return Ok(()) };
+        let recipe = &self.s.plan.recipe;
+        let batches = self.s.train.batches_per_epoch();
+        let epoch = f64::from(position.epoch) + position.batch as f64 / batches as f64;
+        let metric = Metric::Train {
+            step: position.step,
+            epoch,
+            lr: schedule::rate(&recipe.schedule, recipe.optim.lr, epoch, f64::from(recipe.train.epochs)),
+            loss: window.loss,
+            terms: window.terms,
+            grad_norm: Some(window.grad_norm),
+            images_per_second: clock.images_per_second(),
+            data_wait: clock.data_wait(),
+            seconds: position.seconds,
+        };
+        self.metrics.write(&metric)?;
+        self.observer.on(&Event::Metric(&metric));
+        Ok(())
+    }
+
+    /// Measures the held-out and the test images and writes the weights. The best is chosen on the held-out images, or, where
+    /// there are none, on the test images, which the summary says.
+    fn evaluate(&mut self, position: &mut Position) -> Result<()> {
+        let s = self.s;
+        let measured = match &s.ema {
+            Some(ema) => ema.swapped(|| self.measure())?,
+            None => self.measure()?,
+        };
+        let weights = if s.ema.is_some() { "ema" } else { "live" };
+        let mut evals = Vec::new();
+        for (split, m) in measured {
+            let eval = Eval {
+                step: position.step,
+                epoch: f64::from(position.epoch),
+                split: split.to_owned(),
+                weights: weights.to_owned(),
+                top1: m.top1,
+                top5: m.top5,
+                loss: m.loss,
+                images: m.images as u64,
+                seconds: m.seconds,
+            };
+            let metric = Metric::Eval(eval.clone());
+            self.metrics.write(&metric)?;
+            self.observer.on(&Event::Metric(&metric));
+            evals.push(eval);
+        }
+        // The test images come last; the chooser is the first.
+        let (chooser, test) = (&evals[0], &evals[evals.len() - 1]);
+        let better = position.best_on.is_none_or(|best| chooser.top1 > best);
+        if better {
+            position.best_on = Some(chooser.top1);
+            position.best = Some(test.clone());
+        }
+        position.last = Some(test.clone());
+        self.write_weights(&self.folder.weights("last"), false)?;
+        if s.ema.is_some() {
+            self.write_weights(&self.folder.weights("ema"), true)?;
+        }
+        if better {
+            self.write_weights(&self.folder.weights("best"), s.ema.is_some())?;
+        }
+        Ok(())
+    }
+
+    fn measure(&mut self) -> Result<Vec<(&'static str, Measured)>> {
+        let s = self.s;
+        let mut out = Vec::new();
+        for (split, loader) in s.validation.iter().map(|l| ("validation", l)).chain([("test", &s.test)]) {
+            out.push((split, eval::evaluate(&s.student, loader, |done| self.observer.on(&Event::Evaluating { done }))?));
+        }
+        Ok(out)
+    }
+
+    fn write_weights(&self, path: &Path, average: bool) -> Result<()> {
+        let tensors = match &self.s.ema {
+            Some(ema) if average => ema.tensors(),
+            _ => self.s.student.model.store.tensors(),
+        };
+        Ok(file::write(path, tensors.iter().map(|(name, t)| (name.as_str(), t)), self.s.card.metadata()?)?)
+    }
+}
+
+fn summarise(s: &Session, position: &Position, outcome: &Result<Status>) -> Summary {
+    let recipe = &s.plan.recipe;
+    let (status, error) = match outcome {
+        Ok(status) => (*status, None),
+        Err(e) => (Status::Failed, Some(e.to_string())),
+    };
+    Summary {
+        name: recipe.name.clone(),
+        command: s.plan.command.name().to_owned(),
+        status,
+        error,
+        student: recipe.student.model.clone(),
+        teacher: recipe.teacher.as_ref().map(|t| t.model.clone()),
+        methods: s.plan.methods.iter().map(|m| m.name.clone()).collect(),
+        seed: recipe.seed,
+        epochs: position.epoch,
+        steps: position.step,
+        parameters: s.student.model.store.num_parameters() as u64,
+        train_images: s.train_images as u64,
+        last: position.last.clone(),
+        best: position.best.clone(),
+        selected_on: if s.validation.is_some() { "validation" } else { "test" }.to_owned(),
+        seconds: position.seconds,
+        images_per_second: position.images as f64 / position.seconds.max(1e-9),
+        device: if s.student.device() == Device::Cpu { "cpu" } else { "cuda" }.to_owned(),
+        precision: serde_json::to_value(recipe.train.precision).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
+        versions: Versions { heterodyne: env!("CARGO_PKG_VERSION").to_owned(), libtorch: "2.11.0".to_owned() },
+    }
+}

@@ -1,0 +1,127 @@
+//! A recipe with everything in it checked that can be checked without touching weights, data or a device.
+use heterodyne_data::Augment;
+use heterodyne_methods::Settings;
+use heterodyne_models::ModelDef;
+use heterodyne_nn::config::KeyError;
+use heterodyne_run::recipe::{
+    Layered, RecipeError,
+    schema::{NetworkTable, Recipe},
+};
+
+use crate::{Error, Result};
+
+/// What is to be done with a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Labels alone teach.
+    Train,
+    /// A teacher teaches too.
+    Distill,
+}
+
+impl Command {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Distill => "distill",
+        }
+    }
+}
+
+/// A method's settings and its weight in the total.
+#[derive(Debug)]
+pub struct Planned {
+    /// Its name.
+    pub name: String,
+    /// Factor of all its terms.
+    pub weight: f64,
+    /// Its own keys, checked.
+    pub settings: Box<dyn Settings>,
+}
+
+/// A checked recipe.
+#[derive(Debug)]
+pub struct Plan {
+    /// What is to be done.
+    pub command: Command,
+    /// The recipe, every method's table filled with the values in force.
+    pub recipe: Recipe,
+    /// The student's entry in the registry.
+    pub student: &'static ModelDef,
+    /// The teacher's.
+    pub teacher: Option<&'static ModelDef>,
+    /// The methods in the recipe's order.
+    pub methods: Vec<Planned>,
+    /// The augmentation.
+    pub augment: Augment,
+}
+
+impl Plan {
+    /// Checks a layered recipe; errors name file, line and the nearest valid key.
+    pub fn resolve(layered: &Layered, command: Command) -> Result<Self> {
+        let mut recipe = layered.recipe()?;
+        let explain = |table: &str, e: KeyError| Error::Recipe(layered.explain(table, &e.key, &e.message));
+        heterodyne_data::find(&recipe.data.name).map_err(|e| explain("data", KeyError::new("name", e.to_string())))?;
+        let student = network(&recipe.student, "student", &explain)?;
+        match (command, &recipe.teacher) {
+            (Command::Train, Some(_)) => {
+                return Err(explain("", KeyError::new("teacher", "`train` uses no teacher: run `heterodyne distill`, or remove [teacher] and [methods]")));
+            }
+            (Command::Distill, None) => {
+                return Err(explain("", KeyError::new("teacher", "`distill` needs a [teacher] with model and weights (or run `heterodyne train`)")));
+            }
+            _ => {}
+        }
+        let teacher = recipe.teacher.as_ref().map(|t| network(t, "teacher", &explain)).transpose()?;
+        if let Some(t) = &recipe.teacher
+            && t.weights.is_none()
+        {
+            return Err(explain("teacher", KeyError::new("weights", "a teacher needs weights: a random network teaches nothing")));
+        }
+        if command == Command::Train && !recipe.methods.is_empty() {
+            return Err(explain("", KeyError::new("methods", "`train` uses no methods: run `heterodyne distill`, or remove [methods]")));
+        }
+        if command == Command::Distill && recipe.methods.is_empty() {
+            return Err(explain("", KeyError::new("methods", "`distill` needs at least one method, for example [methods.kd]")));
+        }
+        let augment = Augment::parse(&recipe.data.augment).map_err(|e| explain("data.augment", e))?;
+        let mut methods = Vec::new();
+        for (name, table) in &mut recipe.methods {
+            let path = format!("methods.{name}");
+            let def = heterodyne_methods::find(name).map_err(|e| explain("methods", KeyError::new(name, e.to_string())))?;
+            let mut own = table.clone();
+            let weight = own.remove("weight").map_or(Ok(1.0), |v| weight(&v)).map_err(|e| explain(&path, e))?;
+            let settings = (def.configure)(&own).map_err(|e| explain(&path, e))?;
+            *table = settings.resolved();
+            table.insert("weight".to_owned(), weight.into());
+            if weight > 0.0 {
+                methods.push(Planned { name: name.clone(), weight, settings });
+            }
+        }
+        if recipe.loss.ce == 0.0 && methods.is_empty() {
+            return Err(explain("loss", KeyError::new("ce", "the loss has no terms: loss.ce is 0 and no method has a weight")));
+        }
+        Ok(Self { command, recipe, student, teacher, methods, augment })
+    }
+}
+
+fn network(table: &NetworkTable, role: &str, explain: &impl Fn(&str, KeyError) -> Error) -> Result<&'static ModelDef> {
+    let def = heterodyne_models::find(&table.model).map_err(|e| explain(role, KeyError::new("model", e.to_string())))?;
+    (def.check_options)(&table.options).map_err(|e| explain(&format!("{role}.options"), e))?;
+    if table.std.is_some_and(|std| std.iter().any(|s| !(s.is_finite() && *s > 0.0))) {
+        return Err(explain(role, KeyError::new("std", "every standard deviation must be greater than 0")));
+    }
+    Ok(def)
+}
+
+fn weight(value: &toml::Value) -> Result<f64, KeyError> {
+    let number = value.as_float().or_else(|| value.as_integer().map(|i| i as f64));
+    number.filter(|w| w.is_finite() && *w >= 0.0).ok_or_else(|| KeyError::new("weight", format!("expected a number of at least 0, found {value}")))
+}
+
+/// The recipe of a stored plan, as a layered one that can be resolved again.
+pub fn stored(name: &str, json: &serde_json::Value) -> Result<Layered, RecipeError> {
+    Layered::from_json(name, json)
+}

@@ -1,0 +1,30 @@
+//! A look at the teacher before anything is trained: most failed distillations begin with a teacher that does not know the data
+//! as it is presented to it.
+use crate::{Result, eval, eval::Measured, session::Session};
+
+/// Images that the check looks at, at most.
+pub const IMAGES: usize = 512;
+
+/// What the check found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TeacherCheck {
+    /// The teacher on the first test images.
+    pub measured: Measured,
+    /// Accuracy of guessing, in percent.
+    pub chance: f64,
+}
+
+impl TeacherCheck {
+    /// Whether the teacher is hardly better than guessing.
+    #[must_use]
+    pub fn is_suspicious(&self) -> bool {
+        self.measured.top1 < 3.0 * self.chance && self.measured.top1 < 50.0
+    }
+}
+
+/// Measures the teacher on the first [`IMAGES`] test images; `None` without a teacher.
+pub fn teacher(s: &Session) -> Result<Option<TeacherCheck>> {
+    let Some(teacher) = &s.teacher else { return Ok(None) };
+    let measured = eval::evaluate(teacher, &s.test.first(IMAGES), |_| {})?;
+    Ok(Some(TeacherCheck { measured, chance: 100.0 / teacher.model.net.taps().classes as f64 }))
+}

@@ -1,0 +1,48 @@
+//! One optimizer step. Nothing in here waits for the device: values stay there until a logging step fetches them.
+use heterodyne_nn::{Labels, Pass, Progress};
+use heterodyne_shim as shim;
+use tch::{Kind, Tensor};
+
+use crate::{Result, optim, session::Session};
+
+/// What a step leaves behind, still on the device.
+#[derive(Debug)]
+pub struct StepValues {
+    /// Names of the terms, the same at every step of a run.
+    pub names: Vec<String>,
+    /// float32 (terms + 2): every unweighted term, the total, the gradient's 2-norm before clipping.
+    pub values: Tensor,
+}
+
+/// Forward, loss, backward, clip, update. `images` uint8 (B,3,H,W) and `labels` are on the device. A loss or gradient that is
+/// not finite updates nothing; [`crate::meter::Meter`] reports it at the next logging step.
+pub fn step(s: &Session, images: &Tensor, labels: &Labels, lr: f64, progress: Progress) -> Result<StepValues> {
+    let taught = s.teacher.as_ref().map(|t| t.infer(images, Pass::TEACH)).transpose()?;
+    let x_bchw = s.student.view.apply(images);
+    let (terms, total) = {
+        // One region for network and methods, so that a weight is cast to bfloat16 once per step.
+        let _cast = s.student.autocast()?;
+        let output = s.student.model.net.forward(&x_bchw, Pass { train: true, taps: taught.is_some() });
+        let terms = s.objective.terms(&output, taught.as_ref(), labels, progress)?;
+        let total = terms.total().ok_or_else(|| crate::Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned()))?;
+        (terms, total)
+    };
+    let params = s.optimizer.parameters();
+    shim::grad_clear(params)?;
+    total.f_backward().map_err(heterodyne_nn::Error::from)?;
+
+    let norm = shim::grad_norm(params)?;
+    if let Some(max_norm) = s.plan.recipe.train.clip {
+        optim::clip(params, &norm, max_norm)?;
+    }
+    let total = total.detach().to_kind(Kind::Float);
+    let norm = norm.to_kind(Kind::Float);
+    let found_inf = (&total + &norm).isfinite().logical_not().to_kind(Kind::Float);
+    s.optimizer.step(lr, &found_inf)?;
+    if let Some(ema) = &s.ema {
+        ema.update()?;
+    }
+    let names = terms.iter().map(|t| t.name.clone()).collect();
+    let values = Tensor::cat(&[terms.values(), total.reshape([1]), norm.reshape([1])], 0);
+    Ok(StepValues { names, values })
+}

@@ -1,0 +1,5 @@
+//! The trainer on the embedded digits: its parts against written-out formulas, whole runs against each other.
+mod parts;
+mod plan;
+mod runs;
+mod support;

@@ -1,0 +1,66 @@
+use crate::support::{plan, session, taught_by, teacher};
+
+fn refused(sets: &[&str], parts: &[&str]) {
+    let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
+    let text = match plan(&sets) {
+        Ok(_) => panic!("{sets:?} was accepted"),
+        Err(e) => e.to_string(),
+    };
+    for part in parts {
+        assert!(text.contains(part), "{sets:?} gives:\n{text}\nwhich lacks {part:?}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused_with_their_key() {
+    refused(&["methods.kd={}"], &["methods"]);
+    refused(&["teacher.model=vit_nano", "methods.kd={}"], &["teacher.weights", "needs weights"]);
+    refused(&["teacher.model=vit_nano", "teacher.weights=x"], &["at least one method"]);
+    refused(&["teacher.model=vit_nan", "teacher.weights=x", "methods.kd={}"], &["teacher.model", "vit_nano"]);
+    refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.ukhd={}"], &["ukhd", "uhkd"]);
+    refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={temperatur=2}"], &["methods.kd", "temperatur", "temperature"]);
+    refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={weight=-1}"], &["methods.kd.weight", "at least 0"]);
+    refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={weight=0}", "loss.ce=0"], &["no terms"]);
+    refused(&["data.name=digit"], &["digits"]);
+    refused(&["data.augment.fllip=0.5"], &["data.augment", "fllip", "flip"]);
+    refused(&["student.options.stem='imagenet'"], &["student.options"]);
+    refused(&["student.std=[0.0,1.0,1.0]"], &["student.std", "greater than 0"]);
+}
+
+#[test]
+fn a_plan_holds_every_key_of_its_methods_and_can_be_resolved_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = taught_by(&teacher(folder.path(), 10), &["uhkd", "lfcc", "hcd", "fitnet", "kd"]);
+    let first = plan(&sets).unwrap();
+    assert_eq!(first.recipe.methods["uhkd"]["k"].as_integer(), Some(7));
+    let json = serde_json::to_value(&first.recipe).unwrap();
+    let layered = heterodyne_train::plan::stored("plan.json", &json).unwrap();
+    let again = heterodyne_train::Plan::resolve(&layered, first.command).unwrap();
+    assert_eq!(serde_json::to_value(&again.recipe).unwrap(), json);
+}
+
+#[test]
+fn a_teacher_of_other_classes_is_refused_with_both_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let e = session(&taught_by(&teacher(folder.path(), 7), &["kd"])).err().unwrap().to_string();
+    assert!(e.contains("knows 7 classes") && e.contains("has 10"), "{e}");
+}
+
+#[test]
+fn a_contrastive_method_refuses_a_batch_of_one_before_data_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sets = taught_by(&teacher(folder.path(), 10), &["lfcc"]);
+    // A path that does not exist: the pair is looked at first.
+    sets.extend(["train.batch=1".to_owned(), "data.name=cifar10".to_owned(), "data.path=/nowhere".to_owned()]);
+    let e = session(&sets).err().unwrap().to_string();
+    assert!(e.contains("lfcc") && e.contains('1'), "{e}");
+}
+
+#[test]
+fn weights_of_another_model_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sets = taught_by(&teacher(folder.path(), 10), &["kd"]);
+    sets[0] = "teacher.model=mixer_nano".to_owned();
+    let e = session(&sets).err().unwrap().to_string();
+    assert!(e.contains("vit_nano") && e.contains("mixer_nano"), "{e}");
+}

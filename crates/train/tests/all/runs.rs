@@ -1,0 +1,117 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use heterodyne_nn::{Tensors, file};
+use heterodyne_run::{
+    folder::RunFolder,
+    metrics::{self, Metric},
+    summary::Status,
+};
+use heterodyne_train::{Error, Event, fit};
+
+use crate::support::{folder, session, taught_by, teacher};
+
+fn all_methods(folder: &std::path::Path) -> Vec<String> {
+    taught_by(&teacher(folder, 10), &["kd", "fitnet", "uhkd", "lfcc", "hcd"])
+}
+
+fn tensors(path: &std::path::Path) -> Tensors {
+    file::read(path).unwrap().0
+}
+
+/// Names of the tensors that are not equal to the last bit. The global generator is left out: tests in other threads draw from it.
+fn differing(a: &Tensors, b: &Tensors) -> Vec<String> {
+    assert_eq!(a.len(), b.len());
+    a.iter().filter(|(name, t)| b.get(*name) != Some(*t) && *name != "rng/global").map(|(name, _)| name.clone()).collect()
+}
+
+#[test]
+fn an_interrupted_run_continues_to_the_very_same_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = all_methods(dir.path());
+    let never = AtomicBool::new(false);
+
+    let s = session(&sets).unwrap();
+    let straight = folder(&dir.path().join("straight"), &s);
+    let whole = fit(&s, &straight, false, &never, &mut |_: &Event| {}).unwrap();
+    assert_eq!(whole.status, Status::Finished);
+
+    let s = session(&sets).unwrap();
+    let broken = folder(&dir.path().join("broken"), &s);
+    let stop = AtomicBool::new(false);
+    let mut steps = 0;
+    // In the middle of the second epoch.
+    let mut watch = |event: &Event| {
+        if matches!(event, Event::Step { .. }) {
+            steps += 1;
+            stop.store(steps == 6, Ordering::Relaxed);
+        }
+    };
+    assert_eq!(fit(&s, &broken, false, &stop, &mut watch).unwrap().status, Status::Interrupted);
+    drop((s, broken));
+
+    let s = session(&sets).unwrap();
+    let broken = RunFolder::resume(&dir.path().join("broken")).unwrap();
+    let resumed = fit(&s, &broken, true, &never, &mut |_: &Event| {}).unwrap();
+    assert_eq!(resumed.steps, whole.steps);
+    assert_eq!(resumed.last.unwrap().top1, whole.last.unwrap().top1);
+    assert_eq!(differing(&tensors(&broken.checkpoint()), &tensors(&straight.checkpoint())), Vec::<String>::new());
+    assert_eq!(differing(&tensors(&broken.weights("last")), &tensors(&straight.weights("last"))), Vec::<String>::new());
+
+    // The metrics read as one run: steps rise, evaluations are there once.
+    let steps: Vec<u64> = metrics::read(&broken.metrics())
+        .unwrap()
+        .iter()
+        .filter_map(|m| match m {
+            Metric::Train { step, .. } => Some(*step),
+            Metric::Eval(_) => None,
+        })
+        .collect();
+    assert!(steps.is_sorted_by(|a, b| a < b), "{steps:?}");
+    assert_eq!(steps.last(), Some(&whole.steps));
+}
+
+#[test]
+fn an_overflowing_loss_ends_the_run_by_name_and_spares_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sets = taught_by(&teacher(dir.path(), 10), &["kd"]);
+    sets.extend(["optim.lr=1e30".to_owned(), "train.clip=1e30".to_owned()]);
+    let s = session(&sets).unwrap();
+    let run = folder(&dir.path().join("run"), &s);
+    let e = fit(&s, &run, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap_err();
+    let Error::NonFinite { step, .. } = &e else { panic!("{e}") };
+    assert!(*step <= 4, "{e}");
+    assert!(e.to_string().contains("lower optim.lr"), "{e}");
+    let summary = run.read_summary().unwrap();
+    assert_eq!(summary.status, Status::Failed);
+    assert!(summary.last.is_none());
+    let text = std::fs::read_to_string(run.metrics()).unwrap();
+    assert!(!text.contains("NaN") && !text.contains("null") && !text.contains("inf"), "{text}");
+}
+
+#[test]
+fn two_runs_of_a_recipe_are_equal_and_another_seed_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |name: &str, extra: &[&str]| {
+        let sets: Vec<String> = extra.iter().map(|s| (*s).to_owned()).chain(["train.epochs=1".to_owned()]).collect();
+        let s = session(&sets).unwrap();
+        let folder = folder(&dir.path().join(name), &s);
+        fit(&s, &folder, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap();
+        tensors(&folder.weights("last"))
+    };
+    let first = run("a", &[]);
+    assert_eq!(differing(&first, &run("b", &["data.workers=2"])), Vec::<String>::new());
+    assert!(!differing(&first, &run("c", &["seed=1"])).is_empty());
+}
+
+#[test]
+fn bfloat16_and_adamw_train_every_method() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sets = all_methods(dir.path());
+    sets.extend(["train.precision=bf16", "optim.name=adamw", "optim.lr=1e-3", "train.epochs=1"].map(str::to_owned));
+    let s = session(&sets).unwrap();
+    let run = folder(&dir.path().join("run"), &s);
+    let summary = fit(&s, &run, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap();
+    assert_eq!(summary.status, Status::Finished);
+    let weights = tensors(&run.weights("last"));
+    assert!(weights.values().all(|t| t.kind() == tch::Kind::Float && bool::try_from(t.isfinite().all()).unwrap()));
+}

@@ -1,0 +1,73 @@
+//! Small runs on the embedded digits.
+use std::path::Path;
+
+use heterodyne_models::Model;
+use heterodyne_nn::file;
+use heterodyne_run::{folder::RunFolder, recipe::Layered};
+use heterodyne_train::{Command, Plan, Result, Session, card::Card};
+use tch::Device;
+
+/// Forty images per epoch step by ten; a run of a second or two.
+pub const STUDENT: &str = r#"
+name = "test"
+device = "cpu"
+[data]
+name = "digits"
+per_class = 4
+validation = 20
+augment = { crop = "pad", pad = 1 }
+[student]
+model = "resnet8"
+[train]
+epochs = 3
+batch = 10
+log_every = 2
+ema = 0.9
+clip = 5.0
+[optim]
+lr = 0.02
+"#;
+
+/// Writes a random teacher with `classes` classes and gives its path.
+pub fn teacher(folder: &Path, classes: i64) -> String {
+    let def = heterodyne_models::find("vit_nano").unwrap();
+    let model = Model::build(def, classes, None, &toml::Table::new(), Device::Cpu, 5).unwrap();
+    let card = Card {
+        model: def.name.to_owned(),
+        options: toml::Table::new(),
+        classes,
+        img: 8,
+        mean: [0.3; 3],
+        std: [0.4; 3],
+        class_names: Vec::new(),
+    };
+    let path = folder.join(format!("teacher{classes}.safetensors"));
+    let tensors = model.store.tensors();
+    file::write(&path, tensors.iter().map(|(n, t)| (n.as_str(), t)), card.metadata().unwrap()).unwrap();
+    path.display().to_string()
+}
+
+/// The settings that make [`STUDENT`] a distillation.
+pub fn taught_by(weights: &str, methods: &[&str]) -> Vec<String> {
+    let mut sets = vec!["teacher.model=vit_nano".to_owned(), format!("teacher.weights='{weights}'")];
+    sets.extend(methods.iter().map(|m| format!("methods.{m}={{}}")));
+    sets
+}
+
+/// The plan of [`STUDENT`] with changes.
+pub fn plan(sets: &[String]) -> Result<Plan> {
+    let command = if sets.iter().any(|s| s.starts_with("teacher.")) { Command::Distill } else { Command::Train };
+    Plan::resolve(&Layered::from_str("test.toml", STUDENT, sets)?, command)
+}
+
+/// The session of [`STUDENT`] with changes.
+pub fn session(sets: &[String]) -> Result<Session> {
+    Session::build(plan(sets)?)
+}
+
+/// A run folder with its plan.
+pub fn folder(path: &Path, s: &Session) -> RunFolder {
+    let folder = RunFolder::create(path).unwrap();
+    folder.write_plan(&serde_json::to_value(&s.plan.recipe).unwrap()).unwrap();
+    folder
+}
