@@ -59,7 +59,11 @@ fn inspect(dataset: &dyn Dataset, index: usize) -> Result<()> {
         || {
             dataset.image(index)?;
             let (label, classes) = (dataset.label(index), dataset.classes().len());
-            if label < classes { Ok(()) } else { Err(Error::invalid(format!("sample {index}: label {label}, but there are {classes} classes"))) }
+            if label < classes {
+                Ok(())
+            } else {
+                Err(Error::invalid(format!("sample {index}: label {label}, but there are {classes} classes")))
+            }
         },
     )
 }

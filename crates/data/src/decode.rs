@@ -70,7 +70,8 @@ fn check_png(bytes: &[u8]) -> Result<(), String> {
     loop {
         let length = bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or_else(short)? as usize;
         let body = bytes.get(at + 4..at + 8 + length).ok_or_else(short)?;
-        let stored = bytes.get(at + 8 + length..at + 12 + length).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or_else(short)?;
+        let stored =
+            bytes.get(at + 8 + length..at + 12 + length).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or_else(short)?;
         let mut crc = flate2::Crc::new();
         crc.update(body);
         if crc.sum() != stored {

@@ -184,7 +184,13 @@ fn choose_workers(workers: usize, side: u32) -> usize {
 }
 
 /// Reads, renders and stacks samples. Bytes are written as (B,H,W,3) and shown as (B,3,H,W): channels-last without a copy.
-fn assemble(dataset: &dyn Dataset, indices: &[usize], side: u32, stop: &Stop, render: impl Fn(usize, Image) -> Result<Image>) -> Result<Batch> {
+fn assemble(
+    dataset: &dyn Dataset,
+    indices: &[usize],
+    side: u32,
+    stop: &Stop,
+    render: impl Fn(usize, Image) -> Result<Image>,
+) -> Result<Batch> {
     let bytes = side as usize * side as usize * 3;
     let mut pixels = Vec::with_capacity(indices.len() * bytes);
     let mut labels = Vec::with_capacity(indices.len());

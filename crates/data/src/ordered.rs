@@ -39,13 +39,12 @@ impl<T: Send + 'static> Ordered<T> {
     pub(crate) fn start(jobs: Range<usize>, workers: usize, work: impl Fn(usize, &Stop) -> Result<T> + Send + Sync + 'static) -> Self {
         let workers = workers.clamp(1, jobs.len().max(1));
         let waiting = match workers {
-            1 => 2,
+            1 => 3,
             2..=4 => 1,
             _ => 0,
         };
         let work = Arc::new(work);
-        let mut ordered =
-            Self { lanes: Vec::new(), threads: Vec::new(), stop: Stop::default(), failed: None, lane: 0, left: jobs.len() };
+        let mut ordered = Self { lanes: Vec::new(), threads: Vec::new(), stop: Stop::default(), failed: None, lane: 0, left: jobs.len() };
         for worker in 0..workers {
             let (sender, receiver) = bounded(waiting);
             let (work, stop, jobs) = (Arc::clone(&work), ordered.stop.clone(), jobs.clone());
@@ -60,7 +59,8 @@ impl<T: Send + 'static> Ordered<T> {
             match thread::Builder::new().name(format!("loader-{worker}")).spawn(run) {
                 Ok(thread) => ordered.threads.push(thread),
                 Err(e) => {
-                    ordered.failed = Some(Error::invalid(format!("loader thread {worker} of {workers} cannot be started ({e}); use fewer workers")));
+                    ordered.failed =
+                        Some(Error::invalid(format!("loader thread {worker} of {workers} cannot be started ({e}); use fewer workers")));
                     return ordered;
                 }
             }

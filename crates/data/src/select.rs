@@ -1,10 +1,7 @@
 //! Stratified subsets of a dataset.
 use heterodyne_nn::{Error, Result};
 
-use crate::{
-    Dataset, Random,
-    random::Purpose,
-};
+use crate::{Dataset, Random, random::Purpose};
 
 /// Positions in a dataset, ascending, without overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +24,18 @@ pub fn select(dataset: &dyn Dataset, per_class: Option<usize>, validation: usize
     for index in 0..dataset.len() {
         let label = dataset.label(index);
         let class = members.get_mut(label);
-        class.ok_or_else(|| Error::invalid(format!("sample {index} of {} has label {label}; there are {} classes", dataset.describe(), classes.len())))?.push(index);
+        class
+            .ok_or_else(|| {
+                Error::invalid(format!("sample {index} of {} has label {label}; there are {} classes", dataset.describe(), classes.len()))
+            })?
+            .push(index);
     }
     if validation > 0 && validation >= dataset.len() {
-        return Err(Error::invalid(format!("{validation} validation samples are asked for, but {} has only {}", dataset.describe(), dataset.len())));
+        return Err(Error::invalid(format!(
+            "{validation} validation samples are asked for, but {} has only {}",
+            dataset.describe(),
+            dataset.len()
+        )));
     }
     if per_class == Some(0) {
         return Err(Error::invalid("0 samples per class are asked for; ask for at least 1, or for all by leaving it out"));
@@ -52,7 +57,9 @@ pub fn select(dataset: &dyn Dataset, per_class: Option<usize>, validation: usize
         if rest.is_empty() && held > 0 {
             return Err(Error::invalid(format!(
                 "holding out {} validation samples would leave class `{}` of {} without a training sample; hold out fewer",
-                held, classes[class], dataset.describe()
+                held,
+                classes[class],
+                dataset.describe()
             )));
         }
         selection.validation.extend_from_slice(validation);

@@ -41,7 +41,6 @@ impl View {
     /// Enlarging is `F.interpolate(mode="bicubic", align_corners=False)`; shrinking a side is the same with `antialias=True`. Nothing
     /// waits for the device, except the upload of a batch that is still on the CPU; where several networks look at one batch, upload
     /// it once and give each view the result. Panics, as libtorch's operators do, where the shape is not (B,3,H,W).
-    #[must_use]
     pub fn apply(&self, images: &Tensor) -> Tensor {
         let levels = images.to_device(self.scale.device());
         let (_, _, height, width) = levels.size4().unwrap_or_default();

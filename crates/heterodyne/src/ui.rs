@@ -43,8 +43,9 @@ impl Progress {
 
     /// Shows the bar only, no lines (a run inside a larger job).
     #[must_use]
-    pub fn quiet(self) -> Self {
-        Self { quiet: true, ..self }
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
     }
 
     fn line(&self, text: &str) {

@@ -10,7 +10,6 @@
 use heterodyne_nn::{
     Result, Scope, StageSpec, TapSpec, Terms,
     config::{KeyError, parse},
-    shim::NoGrad,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
@@ -127,10 +126,7 @@ impl Method for Built {
             let x_bchw = part_input(&stage(step.student, regressor.level, "student")?.to_map(), self.kind)?;
             let y_bchw = regressor.forward(&x_bchw);
             let _exact = exact(y_bchw.device())?;
-            let target_bchw = {
-                let _constant = NoGrad::new();
-                stage(step.teacher, regressor.level, "teacher")?.to_map().to_kind(self.kind)
-            };
+            let target_bchw = stage(step.teacher, regressor.level, "teacher")?.detach().to_map().to_kind(self.kind);
             Ok(y_bchw.to_kind(self.kind).mse_loss(&target_bchw, Reduction::Mean))
         };
         let values: Vec<Tensor> = self.regressors.iter().map(value).collect::<Result<_>>()?;

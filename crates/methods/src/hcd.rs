@@ -128,11 +128,12 @@ impl Default for Hcd {
 
 fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Hcd = parse(table)?;
-    let Hcd { w_kd, w_gt, w_hcd, w_ol, .. } = settings;
-    keys::weights(&[("w_kd", w_kd), ("w_gt", w_gt), ("w_hcd", w_hcd), ("w_ol", w_ol)])?;
+    let Hcd { w_kd, w_gt, w_hcd, w_ol, num_sub, .. } = settings;
+    at_least_one("num_sub", num_sub)?;
+    non_negative("w_ol", w_ol)?;
+    keys::weights(&[("w_kd", w_kd), ("w_gt", w_gt), ("w_hcd", w_hcd), ("w_ol", if num_sub > 1 { w_ol } else { 0.0 })])?;
     positive("temperature", settings.temperature)?;
     keys::levels(&settings.levels)?;
-    at_least_one("num_sub", settings.num_sub)?;
     between("theta", settings.theta, -1.0, 1.0)?;
     positive("lambda_s", settings.lambda_s)?;
     non_negative("lambda_t", settings.lambda_t)?;

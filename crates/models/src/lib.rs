@@ -1,5 +1,5 @@
 //! Networks with timm's parameter names: a configuration table, blocks and a forward pass per file, and nothing else.
-//! Adding a model is a row in a table; adding a family is one file and one word in the list below.
+//! Adding a model is a row in a table; adding a family is one file and its name in the list below.
 
 mod conv_bn;
 mod mixer;

@@ -117,7 +117,10 @@ fn from_binary(variant: &Variant, folder: &Path) -> Result<Splits> {
             let count = read_records(variant, &path, &mut split)?;
             // The official files of a split are of one size: another one was cut between two records.
             if *records.get_or_insert(count) != count {
-                return Err(Error::file(path, format!("holds {count} images, where {} holds {}; was the copy cut short?", files[0], records.unwrap_or(0))));
+                return Err(Error::file(
+                    path,
+                    format!("holds {count} images, where {} holds {}; was the copy cut short?", files[0], records.unwrap_or(0)),
+                ));
             }
         }
         Ok(split)
@@ -147,7 +150,10 @@ fn read_records(variant: &Variant, path: &Path, split: &mut Raster) -> Result<us
         return Err(Error::file(path, "the file is empty"));
     }
     if bytes.len() % size != 0 {
-        return Err(Error::file(path, format!("cut short in record {count}: {} bytes are no whole number of records of {size} bytes", bytes.len())));
+        return Err(Error::file(
+            path,
+            format!("cut short in record {count}: {} bytes are no whole number of records of {size} bytes", bytes.len()),
+        ));
     }
     split.rgb.reserve(count * 3 * PIXELS);
     for (row, record) in bytes.chunks_exact(size).enumerate() {

@@ -40,7 +40,13 @@ pub(super) fn open(path: Option<&Path>) -> Result<Splits> {
             classes: Arc::clone(&classes),
         })
     };
-    Ok(Splits { train: split("digits train", train), test: split("digits test", test), side: Some(SIDE as u32), mean: [MEAN; 3], std: [STD; 3] })
+    Ok(Splits {
+        train: split("digits train", train),
+        test: split("digits test", test),
+        side: Some(SIDE as u32),
+        mean: [MEAN; 3],
+        std: [STD; 3],
+    })
 }
 
 /// Ink 0..=16 as a grey level 0..=255, rounded.

@@ -42,11 +42,13 @@ pub(super) fn open(path: Option<&Path>) -> Result<Splits> {
     for class in class_folders(&test)? {
         if !classes.contains(&class) {
             let nearest = classes.iter().map(|known| (strsim::jaro_winkler(&class, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
-            let hint = nearest.filter(|(likeness, _)| *likeness > 0.85).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
+            let hint =
+                nearest.filter(|(likeness, _)| *likeness > 0.85).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
             return Err(Error::file(test.join(class), format!("is a class that {} does not have{hint}", train.display())));
         }
     }
-    let split = |root: PathBuf| Ok::<_, Error>(Arc::new(Folder { samples: samples(&root, &classes)?, root, classes: Arc::clone(&classes) }));
+    let split =
+        |root: PathBuf| Ok::<_, Error>(Arc::new(Folder { samples: samples(&root, &classes)?, root, classes: Arc::clone(&classes) }));
     Ok(Splits { train: split(train)?, test: split(test)?, side: None, mean: MEAN, std: STD })
 }
 

@@ -60,7 +60,8 @@ pub fn all() -> &'static [Entry] {
 pub fn find(name: &str) -> Result<&'static Entry> {
     ALL.iter().find(|entry| entry.name == name).ok_or_else(|| {
         let nearest = ALL.iter().map(|e| (strsim::jaro_winkler(name, e.name), e.name)).max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = nearest.filter(|(likeness, _)| *likeness > 0.6).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
+        let hint =
+            nearest.filter(|(likeness, _)| *likeness > 0.6).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
         let known: Vec<&str> = ALL.iter().map(|e| e.name).collect();
         Error::invalid(format!("there is no dataset `{name}`{hint} (known: {})", known.join(", ")))
     })

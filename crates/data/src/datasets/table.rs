@@ -40,7 +40,10 @@ pub(super) fn shards(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
     // train-00001-of-00003.parquet
     let total = found.iter().filter_map(|path| path.file_stem()?.to_str()?.rsplit_once("-of-")?.1.parse::<usize>().ok()).max();
     if let Some(total) = total.filter(|total| *total != found.len()) {
-        return Err(Error::file(folder, format!("holds {} of the {total} files {split}-*-of-{total:05}.parquet; fetch the others", found.len())));
+        return Err(Error::file(
+            folder,
+            format!("holds {} of the {total} files {split}-*-of-{total:05}.parquet; fetch the others", found.len()),
+        ));
     }
     Ok(found)
 }
@@ -58,10 +61,10 @@ pub(super) fn read(variant: &Variant, paths: &[PathBuf], title: &'static str) ->
     let shards = paths.iter().map(|path| Shard::open(variant, path)).collect::<Result<Vec<_>>>()?;
     let mut classes: Option<Vec<String>> = None;
     for shard in &shards {
-        if let Some(names) = shard.class_names()? {
-            if classes.get_or_insert_with(|| names.clone()) != &names {
-                return Err(Error::file(shard.path, format!("names other classes than {}", shards[0].path.display())));
-            }
+        if let Some(names) = shard.class_names()?
+            && classes.get_or_insert_with(|| names.clone()) != &names
+        {
+            return Err(Error::file(shard.path, format!("names other classes than {}", shards[0].path.display())));
         }
     }
     let classes: Arc<[String]> = classes.unwrap_or_else(|| variant.class_names.iter().map(|&name| name.to_owned()).collect()).into();
@@ -101,7 +104,9 @@ pub(super) fn read(variant: &Variant, paths: &[PathBuf], title: &'static str) ->
 impl<'a> Shard<'a> {
     fn open(variant: &Variant, path: &'a Path) -> Result<Self> {
         let bytes = Bytes::from(fs::read(path).map_err(|e| Error::file(path, e))?);
-        let whole = |e: &dyn std::fmt::Display| Error::file(path, format!("not a whole Parquet file ({e}); was the download or the copy cut short?"));
+        let whole = |e: &dyn std::fmt::Display| {
+            Error::file(path, format!("not a whole Parquet file ({e}); was the download or the copy cut short?"))
+        };
         let context = || format!("{}: reading the Parquet footer", path.display());
         let reader = catch(context, || SerializedFileReader::new(bytes).map_err(|e| whole(&e)))?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
@@ -122,10 +127,13 @@ impl<'a> Shard<'a> {
     /// The names that the metadata under `huggingface` gives for the label column.
     fn class_names(&self) -> Result<Option<Vec<String>>> {
         let metadata = self.reader.metadata().file_metadata();
-        let Some(text) = metadata.key_value_metadata().and_then(|pairs| pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref()) else {
+        let Some(text) =
+            metadata.key_value_metadata().and_then(|pairs| pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref())
+        else {
             return Ok(None);
         };
-        let parsed: serde_json::Value = serde_json::from_str(text).map_err(|e| self.error(format!("metadata `huggingface` is no JSON ({e})")))?;
+        let parsed: serde_json::Value =
+            serde_json::from_str(text).map_err(|e| self.error(format!("metadata `huggingface` is no JSON ({e})")))?;
         let column = metadata.schema_descr().column(self.label);
         let names = &parsed["info"]["features"][column.name()]["names"];
         Ok(names.as_array().map(|names| names.iter().map(|name| name.as_str().unwrap_or_default().to_owned()).collect()))

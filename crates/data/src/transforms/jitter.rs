@@ -43,10 +43,9 @@ pub fn adjust(image: &mut Image, how: Adjust) {
 
 /// torchvision's `ColorJitter`: each adjustment whose strength s is above 0 with a factor from U(max(0, 1-s), 1+s), in random order.
 pub fn jitter(image: &mut Image, brightness: f64, contrast: f64, saturation: f64, rng: &mut Random) {
-    let kinds: [(f64, fn(f64) -> Adjust); 3] = [(brightness, Adjust::Brightness), (contrast, Adjust::Contrast), (saturation, Adjust::Saturation)];
-    let mut order = [0, 1, 2];
+    let mut order = [(brightness, Adjust::Brightness as fn(f64) -> Adjust), (contrast, Adjust::Contrast), (saturation, Adjust::Saturation)];
     rng.shuffle(&mut order);
-    for (strength, how) in order.map(|i| kinds[i]) {
+    for (strength, how) in order {
         if strength > 0.0 {
             adjust(image, how(rng.uniform((1.0 - strength).max(0.0), 1.0 + strength)));
         }

@@ -67,7 +67,14 @@ pub fn resized_crop(image: &Image, region: Region, width: usize, height: usize, 
 }
 
 /// Resizes RGBA pixels of one (width, height) to another.
-fn stretch(resizer: &mut Resizer, from: &[u8], from_size: (usize, usize), to: &mut Vec<u8>, to_size: (usize, usize), filter: Filter) -> Result<()> {
+fn stretch(
+    resizer: &mut Resizer,
+    from: &[u8],
+    from_size: (usize, usize),
+    to: &mut Vec<u8>,
+    to_size: (usize, usize),
+    filter: Filter,
+) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| Error::invalid(format!("resizing {from_size:?} to {to_size:?} pixels: {e}"));
     to.resize(to_size.0 * to_size.1 * 4, 0);
     let source = images::ImageRef::new(from_size.0 as u32, from_size.1 as u32, from, PixelType::U8x4).map_err(|e| failed(&e))?;

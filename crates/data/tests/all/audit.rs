@@ -8,7 +8,10 @@ fn all_broken_samples_are_counted_and_ten_are_named() {
     let faults = vec![(3, Fault::Panic), (5, Fault::Error), (49, Fault::Label)];
     for workers in [0, 1, 2] {
         let text = message(audit(&Pattern { faults: faults.clone(), ..Pattern::new(50, 4, 3) }, workers));
-        says(&text, &["pattern, 50 images: 3 broken", "sample 3: a bug in a decoder", "pictures/broken.png: is torn", "sample 49: label 3"]);
+        says(
+            &text,
+            &["pattern, 50 images: 3 broken", "sample 3: a bug in a decoder", "pictures/broken.png: is torn", "sample 49: label 3"],
+        );
     }
     let faults = (10..35).map(|i| (i, Fault::Label)).collect();
     let text = message(audit(&Pattern { faults, ..Pattern::new(50, 4, 3) }, 2));

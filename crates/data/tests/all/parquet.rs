@@ -122,7 +122,10 @@ fn a_file_cut_anywhere_is_refused_and_named() {
     let mut broken = whole.clone();
     broken[2000..2030].fill(0xA5);
     fs::write(&path, &broken).unwrap();
-    says(&message(open("cifar10", Some(folder.path()))), &["train-00001-of-00002.parquet: row 0: broken PNG: the checksum of the IDAT chunk"]);
+    says(
+        &message(open("cifar10", Some(folder.path()))),
+        &["train-00001-of-00002.parquet: row 0: broken PNG: the checksum of the IDAT chunk"],
+    );
 }
 
 #[test]

@@ -49,7 +49,8 @@ fn cifar100_is_complete_and_what_pillow_reads() {
 #[test]
 fn photographs_decode_and_resize_as_pillow_does() {
     let Some(folder) = shared("imagenet-sample") else { return };
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "JPEG")).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "JPEG")).collect();
     files.sort();
     let names: Vec<&str> = files.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
     let goldens = goldens("real.safetensors");
@@ -69,14 +70,15 @@ fn photographs_decode_and_resize_as_pillow_does() {
             }
         }
     }
-    for (what, gaps) in ["decoded", "resized to 248 and cropped to 224"].iter().zip(&gaps) {
+    // JPEG decoders may round their inverse transforms differently; resizing adds its own rare level (tests/all/transforms.rs).
+    for (what, largest, gaps) in [("decoded", 3, &gaps[0]), ("resized to 248 and cropped to 224", 4, &gaps[1])] {
         let total: usize = gaps.iter().sum();
         let max = gaps.iter().rposition(|&n| n > 0).unwrap();
         let mean = gaps.iter().enumerate().map(|(gap, n)| (gap * n) as f64).sum::<f64>() / total as f64;
         let beyond = gaps.iter().skip(3).sum::<usize>() as f64 / total as f64;
         println!("{what}: max {max}, mean {mean:.4}, more than 2 levels: {:.4} %", beyond * 100.0);
+        assert!(max <= largest && mean < 0.1 && beyond < 1e-3, "{what}: {:?}", &gaps[..12]);
     }
-    assert!(gaps[1].iter().skip(3).sum::<usize>() == 0, "resized: {:?}", &gaps[1][..12]);
 }
 
 #[test]

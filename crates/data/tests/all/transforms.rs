@@ -1,7 +1,9 @@
 use heterodyne_data::{
     Image, Random,
     random::Purpose,
-    transforms::{Adjust, Filter, PadMode, Region, adjust, erase_region, evaluation, fit, flip, pad_crop, random_region, resize, resized_crop},
+    transforms::{
+        Adjust, Filter, PadMode, Region, adjust, erase_region, evaluation, fit, flip, pad_crop, random_region, resize, resized_crop,
+    },
 };
 use heterodyne_nn::Tensors;
 use tch::Tensor;
@@ -32,8 +34,12 @@ fn filter(name: &str) -> Filter {
     }
 }
 
+/// Largest and mean difference from Pillow in levels: the resizer's weights have 16 bits, Pillow's 22, so that a few roundings differ
+/// by one level, and by two where both passes differ.
+const PILLOW: (u8, f64) = (2, 0.01);
+
 #[test]
-fn resizing_is_pillows_to_one_level() {
+fn resizing_is_pillows_but_for_rare_roundings() {
     let goldens = goldens("transforms.safetensors");
     let source = image(&goldens["source"]);
     each(&goldens, "resize", |name, expected| {
@@ -41,13 +47,13 @@ fn resizing_is_pillows_to_one_level() {
         let ours = resize(&source, w.parse().unwrap(), h.parse().unwrap(), filter(name[0])).unwrap();
         let (max, mean) = difference(&ours, &image(expected));
         println!("resize {name:?}: max {max}, mean {mean:.5}");
-        assert!(max <= 1 && mean < 0.01, "{name:?}: max {max}, mean {mean}");
+        assert!(max <= PILLOW.0 && mean < PILLOW.1, "{name:?}: max {max}, mean {mean}");
     });
     each(&goldens, "resized_crop", |name, expected| {
         let region = Region { top: 5, left: 7, height: 23, width: 31 };
         let ours = resized_crop(&source, region, 32, 32, filter(name[0])).unwrap();
         let (max, mean) = difference(&ours, &image(expected));
-        assert!(max <= 1 && mean < 0.01, "{name:?}: max {max}, mean {mean}");
+        assert!(max <= PILLOW.0 && mean < PILLOW.1, "{name:?}: max {max}, mean {mean}");
     });
 }
 
@@ -60,7 +66,7 @@ fn evaluation_crops_where_torchvision_does() {
         each(&goldens, prefix, |name, expected| {
             let ours = fit(source, name[0].parse().unwrap(), name[1].parse().unwrap(), Filter::Bicubic).unwrap();
             let (max, mean) = difference(&ours, &image(expected));
-            assert!(max <= 1 && mean < 0.01, "{prefix} {name:?}: max {max}, mean {mean}");
+            assert!(max <= PILLOW.0 && mean < PILLOW.1, "{prefix} {name:?}: max {max}, mean {mean}");
         });
     }
     // 32 / 0.9 = 35.6: timm takes 35.
@@ -73,7 +79,10 @@ fn evaluation_crops_where_torchvision_does() {
 
 fn transposed(image: &Image) -> Image {
     let (height, width) = image.size();
-    let rgb = (0..width).flat_map(|x| (0..height).flat_map(move |y| (0..3).map(move |c| (y * width + x) * 3 + c))).map(|at| image.rgb[at]).collect();
+    let rgb = (0..width)
+        .flat_map(|x| (0..height).flat_map(move |y| (0..3).map(move |c| (y * width + x) * 3 + c)))
+        .map(|at| image.rgb[at])
+        .collect();
     Image::new(height as u32, width as u32, rgb).unwrap()
 }
 
@@ -88,7 +97,9 @@ fn padding_flipping_and_jitter_are_exact() {
     let mut flipped = image(&goldens["source"]);
     flip(&mut flipped);
     assert_eq!(flipped, image(&goldens["flip"]));
-    for (kind, how) in [("brightness", Adjust::Brightness as fn(f64) -> Adjust), ("contrast", Adjust::Contrast), ("saturation", Adjust::Saturation)] {
+    for (kind, how) in
+        [("brightness", Adjust::Brightness as fn(f64) -> Adjust), ("contrast", Adjust::Contrast), ("saturation", Adjust::Saturation)]
+    {
         each(&goldens, kind, |name, expected| {
             let mut ours = small.clone();
             adjust(&mut ours, how(name.join(".").parse().unwrap()));

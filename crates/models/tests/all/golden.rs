@@ -3,11 +3,16 @@ use heterodyne_models::{Request, all, find};
 use heterodyne_nn::{ParamStore, Pass, Role, shim::NoGrad};
 use tch::{Device, Kind, Tensor};
 
+use crate::support::{CLASSES, Case, Goldens, difference, fill, goldens, images, noise, sample, tensor};
+
 /// Largest relative difference of an evaluation in float32, and of gradients in float64 (the goldens are stored in float32).
 const EVAL: f64 = 1e-4;
-const TRAIN: f64 = 1e-5;
+const TRAIN: f64 = 1e-6;
 
-use crate::support::{CLASSES, Case, Goldens, difference, fill, goldens, images, noise, sample, tensor};
+/// Also true of NaN.
+fn beyond(difference: f64, tolerance: f64) -> bool {
+    difference.is_nan() || difference > tolerance
+}
 
 /// What differs from timm in an evaluation.
 fn evaluate(case: &Case, goldens: &Goldens) -> Vec<String> {
@@ -16,7 +21,7 @@ fn evaluate(case: &Case, goldens: &Goldens) -> Vec<String> {
     let mut complaints = Vec::new();
     let mut compare = |what: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64| {
         let d = difference(ours, theirs);
-        if !(d <= tolerance) {
+        if beyond(d, tolerance) {
             complaints.push(format!("{} {what}: {d:.1e}", case.key));
         }
     };
@@ -46,7 +51,7 @@ fn train(case: &Case, goldens: &Goldens) -> Vec<String> {
     let logits = net.forward(&images(4, case.img).to_kind(Kind::Double), Pass::TRAIN).logits;
     let mut complaints = Vec::new();
     let d = difference(&logits, goldens.get(case, "train_logits").unwrap());
-    if !(d <= TRAIN) {
+    if beyond(d, TRAIN) {
         complaints.push(format!("{} training logits: {d:.1e}", case.key));
     }
     (&logits * tensor(noise(7, logits.numel()), &logits.size())).sum(Kind::Double).backward();
@@ -60,7 +65,7 @@ fn train(case: &Case, goldens: &Goldens) -> Vec<String> {
         let norm = theirs.double_value(&[4]).max(1e-6);
         let scale = theirs.abs().clamp_min(norm / (t.numel() as f64).sqrt());
         let d = ((ours - &theirs) / scale).abs().max().double_value(&[]);
-        if !(d <= TRAIN) {
+        if beyond(d, TRAIN) {
             complaints.push(format!("{} gradient or statistic {name}: {d:.1e}", case.key));
         }
     }

@@ -3,8 +3,8 @@ use std::collections::HashSet;
 
 use heterodyne_models::{Model, ModelDef, all};
 use heterodyne_nn::{
-    Output, Pass, Role, file,
-    shim::{Autocast, NoGrad},
+    FeatureMap, Output, Pass, Role, file,
+    shim::{Autocast, NoGrad, channels_last, is_channels_last},
 };
 use tch::{Device, Kind, Tensor};
 
@@ -49,7 +49,7 @@ fn taps_are_known_before_the_forward_pass() {
             let model = build(def, img);
             let spec = model.net.taps();
             let out = model.net.forward(&images(2, img), Pass::TEACH);
-            let found: Vec<_> = out.stages.iter().map(heterodyne_nn::FeatureMap::spec).collect();
+            let found: Vec<_> = out.stages.iter().map(FeatureMap::spec).collect();
             assert_eq!(found, spec.stages, "{} at {img}", def.name);
             assert_eq!(spec.stages.len(), 4, "{}", def.name);
             assert!(
@@ -98,6 +98,22 @@ fn every_parameter_receives_a_gradient_in_float32_and_in_bfloat16() {
                 assert!(norm.is_finite() && norm > 0.0, "{} {name}, bf16 {bf16}: norm {norm}", def.name);
             }
         }
+    }
+}
+
+#[test]
+fn conv_nets_keep_channels_innermost_in_memory() {
+    let _guard = NoGrad::new();
+    for def in all() {
+        let img = tiny(def).0[0];
+        let model = build(def, img);
+        let out = model.net.forward(&channels_last(&images(2, img)).unwrap(), Pass::TEACH);
+        for stage in &out.stages {
+            let FeatureMap::Map(x) = stage else { continue };
+            assert!(is_channels_last(x), "{}", def.name);
+        }
+        let plain = model.net.forward(&images(2, img), Pass::EVAL).logits;
+        assert!(out.logits.allclose(&plain, 1e-5, 1e-5, false), "{}", def.name);
     }
 }
 

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 use toml::Value;
 
-use super::schema::{Data, Loss, NetworkTable, Optim, Recipe, Schedule, Train};
+use super::schema::{Data, Loss, NetworkTable, Optim, Schedule, Train};
 
 /// A path to a value: keys, and behind them what no key can address (`[2]`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -226,12 +226,6 @@ pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option
         .map(|(_, name)| name)
 }
 
-/// The keys of a whole recipe.
-#[cfg(test)]
-fn top() -> Vec<String> {
-    keys_of::<Recipe>()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,7 +234,7 @@ mod tests {
     fn every_fixed_table_is_known_with_its_keys() {
         let tables: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
         let scalars = ["name", "seed", "device", "methods"];
-        assert_eq!(top().iter().map(String::as_str).filter(|k| !scalars.contains(k)).collect::<Vec<_>>(), tables);
+        assert_eq!(keys_of::<crate::Recipe>().iter().map(String::as_str).filter(|k| !scalars.contains(k)).collect::<Vec<_>>(), tables);
         assert!(TABLES.iter().all(|(_, keys)| !keys().is_empty()));
         assert_eq!(keys_of::<Loss>(), ["ce"]);
     }

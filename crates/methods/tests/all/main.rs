@@ -1,0 +1,10 @@
+//! The methods against an independent implementation, finite differences, and the properties that their equations promise.
+mod configure;
+mod finite_differences;
+mod goldens;
+mod hcd;
+mod lfcc;
+mod support;
+mod sweep;
+mod time;
+mod uhkd;

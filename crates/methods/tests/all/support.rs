@@ -1,0 +1,113 @@
+//! Pairs of networks' outputs, weights by formula, and losses as numbers.
+use heterodyne_methods::{Context, Method, find};
+use heterodyne_nn::{FeatureMap, Labels, Output, ParamStore, Progress, Result, StageKind, StageSpec, TapSpec, Terms};
+use tch::{Device, Kind, Tensor};
+
+pub const CPU: Device = Device::Cpu;
+
+pub fn table(text: &str) -> toml::Table {
+    text.parse().unwrap()
+}
+
+pub fn map(channels: i64, h: i64, w: i64) -> StageSpec {
+    StageSpec { kind: StageKind::Map, channels, grid: (h, w) }
+}
+
+pub fn tokens(prefix: i64, channels: i64, h: i64, w: i64) -> StageSpec {
+    StageSpec { kind: StageKind::Tokens { prefix }, channels, grid: (h, w) }
+}
+
+pub fn taps(stages: &[StageSpec], embedding: i64, classes: i64) -> TapSpec {
+    TapSpec { stages: stages.to_vec(), embedding: Some(embedding), classes }
+}
+
+/// A tensor as the stage it belongs to.
+pub fn feature(spec: &StageSpec, tensor: Tensor) -> FeatureMap {
+    match spec.kind {
+        StageKind::Map => FeatureMap::Map(tensor),
+        StageKind::Tokens { prefix } => FeatureMap::Tokens { tokens: tensor, prefix, grid: spec.grid },
+    }
+}
+
+pub fn tensor_of(feature: &FeatureMap) -> &Tensor {
+    match feature {
+        FeatureMap::Map(x) | FeatureMap::Tokens { tokens: x, .. } => x,
+    }
+}
+
+/// A random output of the given shapes.
+pub fn output(spec: &TapSpec, batch: i64, kind: Kind) -> Output {
+    let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Double, CPU)).to_kind(kind);
+    let stage = |s: &StageSpec| {
+        let (h, w) = s.grid;
+        let shape = match s.kind {
+            StageKind::Map => vec![batch, s.channels, h, w],
+            StageKind::Tokens { prefix } => vec![batch, prefix + h * w, s.channels],
+        };
+        feature(s, random(&shape))
+    };
+    Output {
+        logits: random(&[batch, spec.classes]),
+        embedding: spec.embedding.map(|d| random(&[batch, d])),
+        stages: spec.stages.iter().map(stage).collect(),
+    }
+}
+
+/// The same values as leaves of a graph of their own.
+pub fn leaves(output: &Output) -> Output {
+    let leaf = |x: &Tensor| x.detach().copy().set_requires_grad(true);
+    let stage = |f: &FeatureMap| match f {
+        FeatureMap::Map(x) => FeatureMap::Map(leaf(x)),
+        FeatureMap::Tokens { tokens, prefix, grid } => FeatureMap::Tokens { tokens: leaf(tokens), prefix: *prefix, grid: *grid },
+    };
+    Output { logits: leaf(&output.logits), embedding: output.embedding.as_ref().map(leaf), stages: output.stages.iter().map(stage).collect() }
+}
+
+/// The leaves of an output by name.
+pub fn tensors(output: &Output) -> Vec<(String, Tensor)> {
+    let stages = output.stages.iter().enumerate().map(|(i, f)| (format!("stage{}", i + 1), tensor_of(f).shallow_clone()));
+    let embedding = output.embedding.iter().map(|x| ("embedding".to_owned(), x.shallow_clone()));
+    std::iter::once(("logits".to_owned(), output.logits.shallow_clone())).chain(embedding).chain(stages).collect()
+}
+
+/// Fills every parameter by the formula of tests/goldens/make.py.
+pub fn fill(store: &ParamStore) {
+    let _guard = heterodyne_nn::shim::NoGrad::new();
+    for (name, mut tensor, _) in store.parameters() {
+        let salt = 0.1 * name.bytes().map(f64::from).sum::<f64>();
+        let values: Vec<f64> = (0..tensor.numel()).map(|i| 0.4 * (1.3 * i as f64 + salt).sin()).collect();
+        tensor.copy_(&Tensor::from_slice(&values).reshape(tensor.size()));
+    }
+}
+
+pub fn build(name: &str, settings: &toml::Table, store: &ParamStore, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<Box<dyn Method>> {
+    let settings = (find(name)?.configure)(settings).unwrap_or_else(|e| panic!("{name}: {e}"));
+    settings.check(student, teacher, batch)?;
+    settings.build(&store.root(), student, teacher)
+}
+
+pub fn loss(method: &dyn Method, student: &Output, teacher: &Output, labels: &Labels, smoothing: f64) -> Result<Terms> {
+    method.loss(&Context { student, teacher, labels, smoothing, progress: Progress::default() })
+}
+
+pub fn number(x: &Tensor) -> f64 {
+    x.double_value(&[])
+}
+
+pub fn value(terms: &Terms, name: &str) -> f64 {
+    terms.iter().find(|t| t.name == name).map(|t| number(&t.value)).unwrap_or_else(|| panic!("no term {name}"))
+}
+
+/// Four conv stages.
+pub fn conv(embedding: i64, classes: i64) -> TapSpec {
+    taps(&[map(2, 8, 8), map(3, 6, 7), map(4, 4, 4), map(6, 2, 2)], embedding, classes)
+}
+
+/// Four token stages on one grid.
+pub fn vit(prefix: i64, embedding: i64, classes: i64) -> TapSpec {
+    taps(&[tokens(prefix, 4, 5, 5); 4], embedding, classes)
+}
+
+pub fn hard(classes: &[i64]) -> Labels {
+    Labels::Hard(Tensor::from_slice(classes))
+}

@@ -1,0 +1,179 @@
+//! What the frequency domain promises.
+use heterodyne_methods::parts::{
+    pointwise::Pointwise,
+    spectrum::{Band, Dft, Normalise, Representation, Window, WindowShape},
+};
+use heterodyne_nn::ParamStore;
+use tch::{Kind, Reduction, Tensor};
+
+use crate::support::{CPU, number};
+
+fn max(x: &Tensor) -> f64 {
+    number(&x.abs().max())
+}
+
+/// (B,2,K,K',C) the other way: the full transform, then the crop.
+fn cropped(x_bchw: &Tensor, band: Band) -> Tensor {
+    let [_, _, h, w] = x_bchw.size()[..] else { panic!() };
+    let full = x_bchw.fft_fft2(None::<&[i64]>, [-2i64, -1].as_slice(), "forward");
+    let indices = |range: std::ops::Range<i64>, n: i64| Tensor::from_slice(&range.map(|f| f.rem_euclid(n)).collect::<Vec<_>>());
+    let crop = full.index_select(2, &indices(band.u(), h)).index_select(3, &indices(band.v(), w));
+    crop.view_as_real().permute([0, 4, 2, 3, 1])
+}
+
+#[test]
+fn the_pruned_transform_is_the_crop_of_the_full_one() {
+    for (h, w) in [(1, 1), (2, 2), (3, 3), (4, 4), (7, 7), (8, 8), (14, 14), (16, 9), (5, 12), (1, 6), (28, 28), (56, 56)] {
+        for k in [1, 2, 3, 4, 5, 6, 7, 8, 14, 100] {
+            let band = Band::shared(k, (h, w), (h, w));
+            assert_eq!(band.size(), (k.min(h), k.min(w) / 2 + 1), "equal grids drop nothing");
+            let x = Tensor::randn([2, 3, h, w], (Kind::Float, CPU));
+            let ours = Dft::new((h, w), band, Kind::Float, CPU).forward(&x);
+            let off = max(&(ours - cropped(&x, band)));
+            assert!(off < 1e-5, "{h}x{w}, K {k}: {off}");
+            let x = x.to_kind(Kind::Double);
+            let off = max(&(Dft::new((h, w), band, Kind::Double, CPU).forward(&x) - cropped(&x, band)));
+            assert!(off < 1e-14, "{h}x{w}, K {k}: {off}");
+        }
+    }
+}
+
+#[test]
+fn channels_last_maps_and_folded_tokens_have_the_same_spectrum() {
+    let x = Tensor::randn([2, 5, 6, 8], (Kind::Float, CPU));
+    let dft = Dft::new((6, 8), Band::shared(5, (6, 8), (6, 8)), Kind::Float, CPU);
+    assert_eq!(dft.forward(&x), dft.forward(&heterodyne_nn::shim::channels_last(&x).unwrap()));
+}
+
+#[test]
+fn the_full_transform_keeps_the_energy() {
+    for (h, w) in [(7, 7), (8, 6), (5, 8), (4, 9)] {
+        let x = Tensor::randn([2, 3, h, w], (Kind::Double, CPU));
+        let band = Band::shared(100, (h, w), (h, w));
+        let energy = Dft::new((h, w), band, Kind::Double, CPU).forward(&x).square().sum_dim_intlist([0i64, 1, 2, 4].as_slice(), false, Kind::Double);
+        // A column stands for its conjugate too, but for v = 0 and an even grid's Nyquist column.
+        let times: Vec<f64> = band.v().map(|v| if v == 0 || 2 * v == w { 1.0 } else { 2.0 }).collect();
+        let energy = number(&(energy * Tensor::from_slice(&times)).sum(Kind::Double));
+        let mean_square = number(&x.square().sum(Kind::Double)) / (h * w) as f64;
+        assert!((energy - mean_square).abs() < 1e-12 * mean_square, "{h}x{w}: {energy} against {mean_square}");
+    }
+}
+
+#[test]
+fn a_constant_map_has_its_zero_frequency_alone() {
+    let x = Tensor::full([1, 1, 8, 6], 2.5, (Kind::Double, CPU));
+    let band = Band::shared(6, (8, 6), (8, 6));
+    let dft = Dft::new((8, 6), band, Kind::Double, CPU);
+    let expected = dft.of_one().unwrap().unsqueeze(0) * 2.5;
+    assert!(max(&(dft.forward(&x) - &expected)) < 1e-14);
+    assert_eq!(number(&expected.sum(Kind::Double)), 2.5);
+    assert_eq!(expected.double_value(&[0, 0, 3, 0, 0]), 2.5, "zero is in the middle of the rows");
+}
+
+#[test]
+fn a_circular_shift_leaves_the_amplitude() {
+    let x = Tensor::randn([2, 3, 7, 8], (Kind::Double, CPU));
+    let dft = Dft::new((7, 8), Band::shared(5, (7, 8), (7, 8)), Kind::Double, CPU);
+    let amplitude = |x: &Tensor| Representation::Amplitude.of(&dft.forward(x));
+    let shifted = x.roll([2, 3], [2, 3]);
+    assert!(max(&(amplitude(&x) - amplitude(&shifted))) < 1e-12);
+    assert!(max(&(dft.forward(&x) - dft.forward(&shifted))) > 1e-2, "the phase does change");
+}
+
+/// The same scene, a sum of waves, sampled on two grids.
+fn scene(h: i64, w: i64) -> Tensor {
+    let axis = |n: i64| Tensor::arange(n, (Kind::Double, CPU)) * (std::f64::consts::TAU / n as f64);
+    let (y, x) = (axis(h).unsqueeze(1), axis(w).unsqueeze(0));
+    let image = (&y + &x * 2.0).cos() * 0.7 + (&y * 2.0 - &x).sin() * 0.4 + (&y * 0.0 + &x * 1.0 + 0.3).cos() + 1.5;
+    image.unsqueeze(0).unsqueeze(0)
+}
+
+#[test]
+fn one_scene_has_one_spectrum_on_any_grid() {
+    for (a, b) in [((7, 7), (14, 14)), ((9, 5), (6, 11)), ((8, 8), (12, 16))] {
+        let band = Band::shared(5, a, b);
+        let of = |grid: (i64, i64)| Dft::new(grid, band, Kind::Double, CPU).forward(&scene(grid.0, grid.1));
+        assert!(max(&(of(a) - of(b))) < 1e-13, "{a:?} and {b:?}");
+    }
+}
+
+/// A 4-grid sees the frequencies 2 and -2 as one, an 8-grid does not. Were the line kept, a scene with that frequency would differ
+/// from itself.
+#[test]
+fn a_nyquist_line_of_one_grid_only_is_dropped_on_both() {
+    let sides = |k, a: i64, b: i64| Band::shared(k, (a, a), (b, b)).size();
+    assert_eq!(sides(7, 4, 8), (3, 2));
+    assert_eq!(sides(4, 4, 8), (3, 2));
+    assert_eq!(sides(7, 4, 4), (4, 3));
+    assert_eq!(sides(4, 7, 14), (4, 3), "an odd grid has none");
+    assert_eq!(sides(4, 8, 14), (4, 3), "nor does the crop reach it");
+    assert_eq!(sides(7, 2, 7), (1, 1));
+    assert_eq!(sides(7, 1, 7), (1, 1));
+    assert_eq!(Band::shared(7, (4, 7), (4, 14)).size(), (4, 4), "each axis by itself");
+    let (small, large) = ((4, 4), (8, 8));
+    let band = Band::shared(4, small, large);
+    let of = |grid: (i64, i64)| Dft::new(grid, band, Kind::Double, CPU).forward(&scene(grid.0, grid.1));
+    assert!(max(&(of(small) - of(large))) < 1e-14);
+}
+
+#[test]
+fn windows_weigh_frequencies_by_their_distance_from_zero() {
+    let store = ParamStore::with_kind(CPU, Kind::Double, 0);
+    let band = Band::shared(5, (9, 9), (9, 9));
+    let at = |shape, name: &str| Window::new(&store.root().sub(name), shape, band, 2.0).unwrap().weights();
+    let gaussian = at(WindowShape::Gaussian, "a");
+    assert_eq!(gaussian.size(), [5, 3, 1]);
+    assert!((gaussian.double_value(&[0, 1, 0]) - (-5.0f64 / 8.0).exp()).abs() < 1e-15, "u = -2, v = 1");
+    assert_eq!(number(&at(WindowShape::None, "b").min()), 1.0);
+    assert_eq!(number(&at(WindowShape::Ideal, "c").sum(Kind::Double)), 9.0, "8 of 13 half-plane points, and (0,0), lie within radius 2");
+    assert!(max(&(at(WindowShape::Learnable, "d") - &gaussian)) < 1e-15, "it starts as the Gaussian");
+}
+
+#[test]
+fn equal_maps_give_no_loss_and_a_constant_map_gives_no_nan() {
+    let store = ParamStore::new(CPU, 0);
+    for representation in [Representation::Complex, Representation::Amplitude, Representation::LogAmplitude] {
+        for normalise in [Normalise::Sample, Normalise::Channel, Normalise::None] {
+            let band = Band::shared(7, (8, 8), (8, 8));
+            let dft = Dft::new((8, 8), band, Kind::Float, CPU);
+            let window = Window::new(&store.root().sub(format!("{representation:?}{normalise:?}")), WindowShape::Gaussian, band, 3.5).unwrap();
+            let of = |x: &Tensor| normalise.apply(&(representation.of(&dft.forward(x)) * window.weights()));
+            let x = Tensor::randn([2, 3, 8, 8], (Kind::Float, CPU));
+            assert_eq!(number(&of(&x).mse_loss(&of(&x), Reduction::Mean)), 0.0);
+            for fill in [0.0, 3.0] {
+                let flat = Tensor::full([2, 3, 8, 8], fill, (Kind::Float, CPU)).set_requires_grad(true);
+                let value = of(&flat).mse_loss(&of(&x), Reduction::Mean);
+                value.backward();
+                assert!(number(&value).is_finite() && max(&flat.grad()).is_finite(), "{representation:?} {normalise:?} {fill}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_standardised_spectrum_has_mean_0_and_variance_1() {
+    let x = Tensor::randn([3, 1, 5, 3, 4], (Kind::Double, CPU)) * 40.0 + 7.0;
+    let per_sample = Normalise::Sample.apply(&x).flatten(1, -1);
+    assert!(max(&per_sample.mean_dim(1, false, Kind::Double)) < 1e-12);
+    assert!(max(&(per_sample.var_dim(1, false, false) - 1.0)) < 1e-6);
+    let per_channel = Normalise::Channel.apply(&x).flatten(2, -1);
+    assert_eq!(per_channel.size(), [3, 4, 15]);
+    assert!(max(&per_channel.mean_dim(2, false, Kind::Double)) < 1e-12);
+}
+
+/// What lets phi's last convolution run on whichever side is smaller.
+#[test]
+fn a_pointwise_map_commutes_with_the_transform_and_with_pooling() {
+    let store = ParamStore::with_kind(CPU, Kind::Double, 0);
+    let pointwise = Pointwise::new(&store.root(), 3, 5).unwrap();
+    for (grid, k) in [((14, 14), 7), ((9, 6), 4), ((4, 4), 4), ((2, 3), 7)] {
+        let band = Band::shared(k, grid, grid);
+        let dft = Dft::new(grid, band, Kind::Double, CPU);
+        let x = Tensor::randn([2, 3, grid.0, grid.1], (Kind::Double, CPU));
+        let before = dft.forward(&pointwise.on_map(&x));
+        let after = pointwise.on_spectrum(&dft.forward(&x), &dft.of_one().unwrap());
+        assert!(max(&(before - after)) < 1e-14, "{grid:?}");
+        let pooled = pointwise.on_last(&x.adaptive_avg_pool2d([2, 1]).permute([0, 2, 3, 1])).permute([0, 3, 1, 2]);
+        assert!(max(&(pointwise.on_map(&x).adaptive_avg_pool2d([2, 1]) - pooled)) < 1e-14);
+    }
+}

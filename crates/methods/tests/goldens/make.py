@@ -1,0 +1,398 @@
+"""Writes methods.safetensors: losses and gradients of every method, computed in float64 with PyTorch from the papers' formulas.
+
+Usage: python make.py    (needs torch, safetensors and nothing else)
+
+Everything here goes another way than the Rust code: full Fourier transforms that are cropped afterwards, loops over images, windows
+and sub-logits, torch.nn.functional where it has the function. Learnable weights are filled by `weight`, which the test repeats.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+torch.set_default_dtype(torch.float64)
+BATCH, CLASSES = 4, 5
+
+
+class Params:
+    """Weights by name, made on first use and kept so that their gradients can be read."""
+
+    def __init__(self):
+        self.tensors = {}
+
+    def __call__(self, name, *shape):
+        if name not in self.tensors:
+            n = math.prod(shape)
+            salt = 0.1 * sum(name.encode())
+            values = [0.4 * math.sin(1.3 * i + salt) for i in range(n)]
+            self.tensors[name] = torch.tensor(values).reshape(shape).requires_grad_()
+        assert list(self.tensors[name].shape) == list(shape), name
+        return self.tensors[name]
+
+
+# --- inputs ---------------------------------------------------------------------------------------------------------------------
+
+
+def maps(*shapes):
+    return [dict(kind="map", channels=c, grid=[h, w]) for c, h, w in shapes]
+
+
+def tokens(prefix, *shapes):
+    return [dict(kind="tokens", prefix=prefix, channels=c, grid=[h, w]) for c, h, w in shapes]
+
+
+PAIRS = {
+    "conv_conv": dict(student=maps((2, 12, 10), (3, 8, 8), (4, 5, 6), (5, 3, 3)), teacher=maps((3, 12, 10), (2, 8, 8), (4, 5, 6), (6, 3, 3)), d_s=8, d_t=6),
+    "conv_vit": dict(student=maps((2, 14, 14), (3, 8, 8), (4, 4, 4), (5, 2, 2)), teacher=tokens(1, *[(6, 7, 7)] * 4), d_s=5, d_t=6),
+    "vit_conv": dict(student=tokens(1, *[(6, 8, 8)] * 4), teacher=maps((2, 16, 16), (3, 8, 8), (4, 4, 4), (5, 2, 2)), d_s=6, d_t=9),
+    "swin_vit": dict(student=tokens(0, (3, 15, 16), (4, 9, 8), (5, 4, 4), (6, 2, 3)), teacher=tokens(2, *[(4, 5, 7)] * 4), d_s=8, d_t=4),
+}
+
+
+def inputs(pair, out):
+    generator = torch.Generator().manual_seed(sum(pair.encode()))
+    spec = PAIRS[pair]
+    for side in ("student", "teacher"):
+        for i, s in enumerate(spec[side]):
+            h, w = s["grid"]
+            shape = (BATCH, s["channels"], h, w) if s["kind"] == "map" else (BATCH, s["prefix"] + h * w, s["channels"])
+            out[f"{pair}/{side}.stage{i + 1}"] = torch.randn(shape, generator=generator)
+        out[f"{pair}/{side}.logits"] = 2.0 * torch.randn(BATCH, CLASSES, generator=generator)
+    out[f"{pair}/teacher.embedding"] = torch.randn(BATCH, spec["d_t"], generator=generator)
+    out[f"{pair}/hard"] = torch.tensor([3, 0, 3, 1])
+    out[f"{pair}/soft"] = torch.softmax(2.0 * torch.randn(BATCH, CLASSES, generator=generator), -1)
+
+
+def as_map(x, spec):
+    if spec["kind"] == "map":
+        return x
+    h, w = spec["grid"]
+    places = x[:, spec["prefix"] :]
+    rows = [places[:, i * w : (i + 1) * w] for i in range(h)]
+    return torch.stack(rows, 1).permute(0, 3, 1, 2)
+
+
+# --- what methods share -----------------------------------------------------------------------------------------------------------
+
+
+def kl(p_logits, q_logits, temperature):
+    """T^2 KL(p || q), sum over classes, mean over the batch."""
+    p = torch.softmax(p_logits / temperature, -1)
+    q = torch.softmax(q_logits / temperature, -1)
+    return temperature**2 * (p * (p / q).log()).sum() / len(p)
+
+
+def batch_norm(x, w, name):
+    c = x.shape[1]
+    return F.batch_norm(x, None, None, w(f"{name}.weight", c), w(f"{name}.bias", c), training=True)
+
+
+# --- methods: (settings, w, student stages as maps, teacher stages as maps, step) -> terms -----------------------------------------
+
+
+def kd(o, w, s, t, step):
+    return {"kd": kl(step.z_t, step.z_s, o["temperature"])}
+
+
+def fitnet(o, w, s, t, step):
+    losses = []
+    for level in o["levels"]:
+        x, y = s[level - 1], t[level - 1]
+        name = f"level{level}.project"
+        x = F.conv2d(x, w(f"{name}.weight", y.shape[1], x.shape[1])[:, :, None, None], w(f"{name}.bias", y.shape[1]))
+        size = y.shape[2:]
+        if size[0] <= x.shape[2] and size[1] <= x.shape[3]:
+            x = F.adaptive_avg_pool2d(x, size)
+        else:
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False)
+        losses.append(F.mse_loss(x, y))
+    return {"feature": sum(losses) / len(losses)}
+
+
+def kept(k, a, b):
+    """Signed frequencies that both lengths see alike, the k lowest, as a centred spectrum lists them."""
+    n = min(k, a, b)
+    frequencies = [f - n // 2 for f in range(n)]
+    is_nyquist = lambda f, length: 2 * abs(f) == length
+    return [f for f in frequencies if is_nyquist(f, a) == is_nyquist(f, b)]
+
+
+def uhkd(o, w, s, t, step):
+    terms = {}
+    if o["alpha"] > 0:
+        terms["kd"] = kl(step.z_t, step.z_s, o["temperature"])
+    losses = []
+    for level in o["levels"] if o["beta"] > 0 else []:
+        x, y = s[level - 1], t[level - 1]
+        c_s, c_t, name = x.shape[1], y.shape[1], f"level{level}"
+        (h_s, w_s), (h_t, w_t) = x.shape[2:], y.shape[2:]
+        us = kept(o["k"], h_s, h_t)
+        vs = list(range(len(kept(o["k"], w_s, w_t)) // 2 + 1))
+
+        def spectrum(m):
+            full = torch.fft.fft2(m, norm="forward")
+            h, width = m.shape[2:]
+            return torch.stack([torch.stack([full[:, :, u % h, v % width] for v in vs], -1) for u in us], -2)
+
+        def value(z):
+            if o["representation"] == "complex":
+                return torch.view_as_real(z)
+            amplitude = (z.real**2 + z.imag**2 + 1e-12).sqrt()
+            return (amplitude if o["representation"] == "amplitude" else torch.log(1 + amplitude))[..., None]
+
+        sigma = o["sigma"] * o["k"]
+        gaussian = torch.tensor([[math.exp(-(u * u + v * v) / (2 * sigma**2)) for v in vs] for u in us])
+        ideal = torch.tensor([[float(math.hypot(u, v) <= sigma) for v in vs] for u in us])
+        g = {"gaussian": gaussian, "none": torch.ones_like(gaussian), "ideal": ideal}.get(o["window"])
+        if g is None:
+            theta = w(f"{name}.window", len(us), len(vs))
+            g = gaussian * theta.exp() / theta.exp().mean()
+
+        def finish(a, g):
+            """(B,C,K,K',P), weighted and standardised."""
+            a = a * g[:, :, None]
+            if o["normalise"] == "none":
+                return a
+            dims = (1, 2, 3, 4) if o["normalise"] == "sample" else (2, 3, 4)
+            return (a - a.mean(dims, keepdim=True)) / (a.var(dims, unbiased=False, keepdim=True) + 1e-6).sqrt()
+
+        z = F.conv2d(x, w(f"{name}.project.weight", c_t, c_s, 1, 1))
+        z = F.relu(batch_norm(z, w, f"{name}.norm"))
+        z = F.conv2d(z, w(f"{name}.depthwise.weight", c_t, 1, 3, 3), padding=1, groups=c_t)
+        parts = 2 if o["representation"] == "complex" else 1
+        out = c_t * parts if o["fam_mode"] == "direct" else c_t
+        z = F.conv2d(z, w(f"{name}.last.weight", out, c_t)[:, :, None, None], w(f"{name}.last.bias", out))
+        if o["fam_mode"] == "direct":
+            pooled = F.adaptive_avg_pool2d(z, (len(us), len(vs)))
+            a_s = torch.stack(pooled.split(c_t, 1), -1)
+        else:
+            a_s = value(spectrum(z))
+        losses.append(F.mse_loss(finish(a_s, g), finish(value(spectrum(y)), g.detach())))
+    if losses:
+        terms["freq"] = sum(losses) / len(losses)
+    return terms
+
+
+def lfcc(o, w, s, t, step):
+    terms = {}
+    if o["alpha"] > 0:
+        terms["kd"] = kl(step.z_t, step.z_s, o["temperature"])
+    losses = []
+    for level in o["levels"] if o["beta"] > 0 else []:
+        x, y = s[level - 1], t[level - 1]
+        for scale in o["scales"]:
+            if scale > min(*x.shape[2:], *y.shape[2:]):
+                continue
+            name = f"level{level}.scale{scale}"
+            pooled = F.adaptive_avg_pool2d(y, scale)
+            if o["filter"] == "avgpool":
+                low = F.adaptive_avg_pool2d(x, scale)
+            else:
+                low = low_pass(x, scale, w, f"{name}.theta")
+            low = F.conv2d(low, w(f"{name}.project.weight", y.shape[1], x.shape[1])[:, :, None, None])
+            low = batch_norm(low, w, f"{name}.norm")
+            q, k = F.normalize(low.flatten(1)), F.normalize(pooled.flatten(1))
+            m = q @ k.T
+            m = m * w("logit_scale").clamp(max=math.log(100)).exp() if o["tau_learnable"] else m / o["tau"]
+            if o["mask_same_class"]:
+                y_index = step.index
+                keep = torch.tensor([[i == j or y_index[i] != y_index[j] for j in range(BATCH)] for i in range(BATCH)])
+                m = torch.where(keep, m, torch.tensor(-math.inf))
+            own = torch.arange(BATCH)
+            loss = F.cross_entropy(m, own)
+            if o["symmetric"]:
+                loss = (loss + F.cross_entropy(m.T, own)) / 2
+            losses.append(loss)
+    if losses:
+        terms["con"] = sum(losses) / len(losses)
+    return terms
+
+
+def low_pass(x, scale, w, name):
+    b, c, height, width = x.shape
+    bounds = lambda n: [(i * n // scale, -(-(i + 1) * n // scale)) for i in range(scale)]
+    rows, columns = bounds(height), bounds(width)
+    theta = w(name, c, max(e - a for a, e in rows), max(e - a for a, e in columns))
+    if height % scale == 0 and width % scale == 0:
+        kernel = theta.flatten(1).softmax(-1).view_as(theta)
+        return F.conv2d(x, kernel[:, None], stride=tuple(theta.shape[1:]), groups=c)
+    out = torch.zeros(b, c, scale, scale)
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns):
+            e = theta[:, : bottom - top, : right - left].exp()
+            window = x[:, :, top:bottom, left:right]
+            cell = torch.zeros(scale, scale)
+            cell[i, j] = 1.0
+            out = out + ((window * e).sum((2, 3)) / e.sum((1, 2)))[:, :, None, None] * cell
+    return out
+
+
+def hcd(o, w, s, t, step):
+    n, theta, temperature = o["num_sub"], o["theta"], o["temperature"]
+    terms = {}
+    if o["w_kd"] > 0:
+        terms["kd"] = kl(step.z_t, step.z_s, temperature)
+    gt, distil, ol = [], [], []
+    for level in o["levels"]:
+        name = f"level{level}"
+        f_s = head(w, f"{name}.head", s[level - 1], step.student[level - 1]["kind"], level, step.d_s, max(step.d_s, step.d_t))
+        joint = torch.cat([f_s, step.f_t], -1)
+        linear = lambda x, part, out: x @ w(f"{name}.cfm.{part}.weight", out, x.shape[1]).T + w(f"{name}.cfm.{part}.bias", out)
+        if o["cfm"] == "mlp":
+            u = linear(linear(joint, "fc1", step.d_t).relu(), "fc2", n * CLASSES)
+        else:
+            u = linear(joint, "fc", n * CLASSES)
+        v = [o["lambda_s"] * chunk + o["lambda_t"] * step.z_t for chunk in u.chunk(n, -1)]
+        gt.append(sum(F.cross_entropy(x, step.target, label_smoothing=step.smoothing) for x in v) / n)
+        distil.append(sum(kl(x.detach() if o["detach_sub"] else x, step.z_s, temperature) for x in v) / n)
+        if n > 1:
+            g = []
+            for x in v:
+                keep = torch.ones(BATCH, CLASSES)
+                keep[range(BATCH), step.index] = 0.0
+                g.append(x * keep)
+            pairs = [F.relu(F.cosine_similarity(g[i], g[j]) - theta).square().mean() for i in range(n) for j in range(n) if i != j]
+            ol.append(sum(pairs) / len(pairs))
+    reduce = (lambda x: sum(x)) if o["reduce"] == "sum" else (lambda x: sum(x) / len(x))
+    for key, values in (("gt", gt), ("hcd", distil), ("ol", ol)):
+        if o[f"w_{key}"] > 0 and values:
+            terms[key] = reduce(values)
+    return terms
+
+
+def head(w, name, x, kind, level, d_s, d):
+    if kind == "map":
+        c = x.shape[1]
+        if level == 4:
+            return F.conv2d(x, w(f"{name}.pointwise.weight", d, c)[:, :, None, None]).mean((2, 3))
+        for i in range(4 - level):
+            c = x.shape[1]
+            out = d if i == 3 - level else 2 * c
+            for half, stride, width in (("down", 2, c), ("keep", 1, out)):
+                x = F.conv2d(x, w(f"{name}.{i}.{half}.depthwise.weight", c, 1, 3, 3), stride=stride, padding=1, groups=c)
+                x = F.conv2d(x, w(f"{name}.{i}.{half}.pointwise.weight", width, c, 1, 1))
+                x = F.relu(batch_norm(x, w, f"{name}.{i}.{half}.norm"))
+        return x.mean((2, 3))
+    merged = 0
+    while max(x.shape[2:]) > 7:
+        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        x = torch.cat([x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)], 1).permute(0, 2, 3, 1)
+        c, part = x.shape[-1], f"{name}.merge.{merged}"
+        x = F.layer_norm(x, (c,), w(f"{part}.norm.weight", c), w(f"{part}.norm.bias", c), 1e-5)
+        x = F.gelu(x @ w(f"{part}.reduction.weight", d_s, c).T).permute(0, 3, 1, 2)
+        merged += 1
+    x = x.flatten(2).transpose(1, 2)
+    if merged == 0 and x.shape[-1] != d_s:
+        x = x @ w(f"{name}.widen.weight", d_s, x.shape[-1]).T + w(f"{name}.widen.bias", d_s)
+    heads = max(n for n in (1, 2, 3, 4) if d_s % n == 0)
+    for i in range(max(4 - level, 1)):
+        x = block(w, f"{name}.blocks.{i}", x, heads)
+    return x.mean(1)
+
+
+def block(w, name, x, heads):
+    d = x.shape[-1]
+    norm = lambda x, part: F.layer_norm(x, (d,), w(f"{name}.{part}.weight", d), w(f"{name}.{part}.bias", d), 1e-6)
+    linear = lambda x, part, out: x @ w(f"{name}.{part}.weight", out, x.shape[-1]).T + w(f"{name}.{part}.bias", out)
+    q, k, v = linear(norm(x, "norm1"), "attn.qkv", 3 * d).chunk(3, -1)
+    out = []
+    for part in range(heads):
+        at = slice(part * d // heads, (part + 1) * d // heads)
+        attention = (q[..., at] @ k[..., at].transpose(1, 2) / math.sqrt(d // heads)).softmax(-1)
+        out.append(attention @ v[..., at])
+    x = x + linear(torch.cat(out, -1), "attn.proj", d)
+    return x + linear(F.gelu(linear(norm(x, "norm2"), "mlp.fc1", 4 * d)), "mlp.fc2", d)
+
+
+# --- cases ------------------------------------------------------------------------------------------------------------------------
+
+LEVELS = [1, 2, 3, 4]
+DEFAULTS = {
+    "kd": dict(temperature=1.0),
+    "fitnet": dict(levels=LEVELS),
+    "uhkd": dict(
+        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, k=7, representation="amplitude", window="gaussian", sigma=0.5, normalise="sample", fam_mode="spectrum"
+    ),
+    "lfcc": dict(
+        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, scales=[1, 2, 4], tau=0.07, tau_learnable=False, filter="learnable", symmetric=False, mask_same_class=False
+    ),
+    "hcd": dict(
+        w_kd=1.0, w_gt=1.0, w_hcd=6.0, w_ol=1.0, temperature=1.0, levels=LEVELS, num_sub=4, theta=0.5, lambda_s=1.0, lambda_t=1.0, cfm="mlp", detach_sub=False, reduce="sum"
+    ),
+}
+CASES = [
+    ("kd", "conv_conv", {}),
+    ("kd", "conv_vit", dict(temperature=4.0)),
+    *[("fitnet", pair, {}) for pair in PAIRS],
+    ("fitnet", "conv_vit", dict(levels=[4, 2])),
+    *[("uhkd", pair, {}) for pair in PAIRS],
+    ("uhkd", "conv_conv", dict(representation="complex", k=5)),
+    ("uhkd", "conv_vit", dict(representation="complex", fam_mode="direct", sigma=0.3)),
+    ("uhkd", "vit_conv", dict(representation="log_amplitude", k=4, normalise="channel")),
+    ("uhkd", "swin_vit", dict(representation="complex", k=6, normalise="none", window="none")),
+    ("uhkd", "conv_conv", dict(representation="log_amplitude", window="ideal", k=6, levels=[1, 3])),
+    ("uhkd", "conv_vit", dict(window="learnable", k=3)),
+    ("uhkd", "swin_vit", dict(window="learnable", k=3, normalise="none", fam_mode="direct", temperature=2.0, beta=0.5)),
+    ("uhkd", "vit_conv", dict(k=1, alpha=0.0)),
+    ("uhkd", "vit_conv", dict(beta=0.0)),
+    *[("lfcc", pair, {}) for pair in PAIRS],
+    ("lfcc", "conv_vit", dict(filter="avgpool", symmetric=True)),
+    ("lfcc", "vit_conv", dict(mask_same_class=True, symmetric=True, tau=0.2)),
+    ("lfcc", "swin_vit", dict(tau_learnable=True, mask_same_class=True, scales=[3, 1], levels=[2, 1])),
+    ("lfcc", "conv_conv", dict(alpha=0.0, scales=[5, 2, 1], filter="learnable")),
+    ("lfcc", "conv_conv", dict(alpha=2.0, beta=0.0, temperature=3.0)),
+    *[("hcd", pair, {}) for pair in PAIRS],
+    ("hcd", "conv_vit", dict(cfm="linear", detach_sub=True, temperature=2.0, theta=-0.2)),
+    ("hcd", "vit_conv", dict(reduce="mean", num_sub=2, lambda_s=0.7, lambda_t=0.4, theta=0.1, w_kd=0.0)),
+    ("hcd", "swin_vit", dict(num_sub=1, levels=[1, 4], w_gt=0.5)),
+    ("hcd", "conv_conv", dict(levels=[2, 3, 4], w_hcd=0.0, num_sub=3, theta=0.0)),
+]
+
+
+class Step:
+    pass
+
+
+def run(i, method, pair, changes, stored, out):
+    """One case: terms and the gradient of their weighted sum. Odd cases have mixed labels and label smoothing."""
+    settings, w, step, spec = {**DEFAULTS[method], **changes}, Params(), Step(), PAIRS[pair]
+    raw = {k: stored[f"{pair}/{k}"].clone().requires_grad_() for k in ["student.logits"] + [f"student.stage{i}" for i in LEVELS]}
+    step.student, step.d_s, step.d_t = spec["student"], spec["d_s"], spec["d_t"]
+    step.z_s, step.z_t, step.f_t = raw["student.logits"], stored[f"{pair}/teacher.logits"], stored[f"{pair}/teacher.embedding"]
+    labels, step.smoothing = ("soft", 0.1) if i % 2 else ("hard", 0.0)
+    step.target = stored[f"{pair}/{labels}"]
+    step.index = step.target if labels == "hard" else step.target.argmax(-1)
+    s = [as_map(raw[f"student.stage{i + 1}"], x) for i, x in enumerate(spec["student"])]
+    t = [as_map(stored[f"{pair}/teacher.stage{i + 1}"], x) for i, x in enumerate(spec["teacher"])]
+    terms = globals()[method](settings, w, s, t, step)
+    weights = {"kd": settings.get("alpha", settings.get("w_kd", 1.0)), "freq": settings.get("beta"), "con": settings.get("beta"), "feature": 1.0}
+    weight = lambda term: settings.get(f"w_{term}", weights.get(term))
+    sum(weight(name) * value for name, value in terms.items()).backward()
+    case = f"case{i}"
+    for name, value in terms.items():
+        out[f"{case}/term.{name}"] = value.detach()
+    for name, x in raw.items():
+        if x.grad is not None:
+            out[f"{case}/grad.{name}"] = x.grad
+    # Of a weight's gradient its product with a fixed pattern is kept.
+    for name, p in w.tensors.items():
+        pattern = torch.tensor([math.cos(0.7 * i) for i in range(p.numel())])
+        out[f"{case}/param.{name}"] = (p.grad.flatten() * pattern).sum()
+    return dict(name=case, method=method, pair=pair, settings=changes, labels=labels, smoothing=step.smoothing, weights={k: weight(k) for k in terms})
+
+
+def main():
+    out = {}
+    for pair in PAIRS:
+        inputs(pair, out)
+    cases = [run(i, *case, dict(out), out) for i, case in enumerate(CASES)]
+    metadata = {"torch": torch.__version__, "pairs": json.dumps(PAIRS), "cases": json.dumps(cases), "classes": str(CLASSES)}
+    save_file({k: v.contiguous() for k, v in out.items()}, Path(__file__).with_name("methods.safetensors"), metadata)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+//! Run folders, read.
+use std::path::{Path, PathBuf};
+
+use heterodyne_run::{
+    Eval, Metric, Result, RunFolder, Status, Summary, Versions, metrics,
+};
+use serde_json::Value;
+
+use crate::stats;
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its folder.
+    pub path: PathBuf,
+    /// How it ended; put together from the plan and the metrics where no summary was written (see [`Run::ended`]).
+    pub summary: Summary,
+    /// Whether there is a summary: false while a run goes on, and after it was killed.
+    pub ended: bool,
+    /// What was measured.
+    pub metrics: Vec<Metric>,
+    /// The resolved recipe.
+    pub plan: Value,
+}
+
+/// A group with its runs.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The group's name.
+    pub name: String,
+    /// Its runs.
+    pub runs: Vec<Run>,
+}
+
+impl Run {
+    /// Reads a run folder; absent metrics are no measurements, a damaged file is an error.
+    pub fn load(path: &Path) -> Result<Self> {
+        let folder = RunFolder::open(path)?;
+        let plan = folder.read_plan()?;
+        let metrics = if folder.metrics().exists() { metrics::read(&folder.metrics())? } else { Vec::new() };
+        let ended = folder.summary().exists();
+        let summary = if ended { folder.read_summary()? } else { unfinished(&plan, &metrics) };
+        Ok(Self { path: path.to_owned(), summary, ended, metrics, plan })
+    }
+
+    /// The result: top-1 (0..100) on the test images after the last epoch of a finished run.
+    #[must_use]
+    pub fn result(&self) -> Option<f64> {
+        let finished = self.ended && self.summary.status == Status::Finished;
+        self.summary.last.as_ref().filter(|last| finished && last.split == "test").map(|last| last.top1)
+    }
+
+    /// The accuracy of the best epoch on the test images, whatever chose it.
+    #[must_use]
+    pub fn best(&self) -> Option<f64> {
+        self.result().and(self.summary.best.as_ref()).map(|best| best.top1)
+    }
+
+    /// How it ended, in words.
+    #[must_use]
+    pub fn state(&self) -> String {
+        match (self.ended, self.summary.status, &self.summary.error) {
+            (false, ..) => "no summary: still running, or killed".to_owned(),
+            (true, Status::Failed, Some(error)) => format!("failed: {error}"),
+            (true, status, _) => status.name().to_owned(),
+        }
+    }
+
+    /// The test evaluations of the weights that the result was measured with, in order.
+    pub fn evals(&self) -> impl Iterator<Item = &Eval> {
+        let weights = self.summary.last.as_ref().map_or("live", |last| last.weights.as_str());
+        self.metrics.iter().filter_map(move |metric| match metric {
+            Metric::Eval(eval) if eval.split == "test" && eval.weights == weights => Some(eval),
+            _ => None,
+        })
+    }
+
+    /// The dataset's name.
+    #[must_use]
+    pub fn data(&self) -> Option<&str> {
+        self.plan.pointer("/data/name").and_then(Value::as_str)
+    }
+
+    /// Mean share (0..1) of the time that training waited for data.
+    #[must_use]
+    pub fn data_wait(&self) -> Option<f64> {
+        let waits: Vec<f64> = self
+            .metrics
+            .iter()
+            .filter_map(|metric| match metric {
+                Metric::Train { data_wait, .. } => Some(*data_wait),
+                Metric::Eval(_) => None,
+            })
+            .collect();
+        stats::mean(&waits)
+    }
+}
+
+impl Loaded {
+    /// The results of the finished runs.
+    #[must_use]
+    pub fn results(&self) -> Vec<f64> {
+        self.runs.iter().filter_map(Run::result).collect()
+    }
+
+    /// Their mean.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        stats::mean(&self.results())
+    }
+
+    /// Their sample standard deviation; `None` for fewer than two.
+    #[must_use]
+    pub fn std(&self) -> Option<f64> {
+        stats::std(&self.results())
+    }
+
+    /// Mean wall time of training of the finished runs, in seconds.
+    #[must_use]
+    pub fn seconds(&self) -> Option<f64> {
+        stats::mean(&self.runs.iter().filter(|r| r.result().is_some()).map(|r| r.summary.seconds).collect::<Vec<_>>())
+    }
+
+    /// The runs whose curves are drawn: the finished ones, or all if none is.
+    #[must_use]
+    pub fn shown(&self) -> Vec<&Run> {
+        let finished: Vec<&Run> = self.runs.iter().filter(|r| r.result().is_some()).collect();
+        if finished.is_empty() { self.runs.iter().collect() } else { finished }
+    }
+
+    fn untaught(&self) -> bool {
+        !self.runs.is_empty() && self.runs.iter().all(|r| r.summary.teacher.is_none() && r.summary.methods.is_empty())
+    }
+}
+
+/// The row that the others are compared with: the one called `scratch`, else the only one without a teacher. It needs a result.
+pub fn scratch(groups: &[Loaded]) -> Option<&Loaded> {
+    let by_name = groups.iter().find(|g| g.name.eq_ignore_ascii_case("scratch"));
+    let untaught = || {
+        let mut all = groups.iter().filter(|g| g.untaught());
+        all.next().filter(|_| all.next().is_none())
+    };
+    by_name.or_else(untaught).filter(|g| g.mean().is_some())
+}
+
+/// What can be said about a run that has not written a summary.
+fn unfinished(plan: &Value, metrics: &[Metric]) -> Summary {
+    let text = |pointer: &str| plan.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let last = metrics.iter().rev().find_map(|metric| match metric {
+        Metric::Eval(eval) if eval.split == "test" => Some(eval.clone()),
+        _ => None,
+    });
+    let (epochs, seconds, speed) = metrics
+        .iter()
+        .rev()
+        .find_map(|metric| match metric {
+            Metric::Train { epoch, seconds, images_per_second, .. } => Some((*epoch, *seconds, *images_per_second)),
+            Metric::Eval(_) => None,
+        })
+        .unwrap_or_default();
+    Summary {
+        name: text("/name").unwrap_or_default(),
+        command: if plan.get("teacher").is_some() { "distill" } else { "train" }.to_owned(),
+        status: Status::Interrupted,
+        error: None,
+        student: text("/student/model").unwrap_or_default(),
+        teacher: text("/teacher/model"),
+        methods: plan.get("methods").and_then(Value::as_object).map_or_else(Vec::new, |m| m.keys().cloned().collect()),
+        seed: plan.get("seed").and_then(Value::as_u64).unwrap_or_default(),
+        epochs: epochs as u32,
+        steps: metrics.last().map_or(0, Metric::step),
+        parameters: 0,
+        train_images: 0,
+        last,
+        best: None,
+        selected_on: "none".to_owned(),
+        seconds,
+        images_per_second: speed,
+        device: text("/device").unwrap_or_default(),
+        precision: text("/train/precision").unwrap_or_default(),
+        versions: Versions::default(),
+    }
+}

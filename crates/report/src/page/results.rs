@@ -1,0 +1,170 @@
+//! The headline: table and dots; and what it cost.
+use indexmap::IndexSet;
+
+use super::{both, section as titled};
+use crate::{
+    Loaded, Run,
+    chart::{Dots, Row},
+    load,
+    markup::{escape, table},
+    stats,
+    terminal::{difference, why_not},
+};
+
+/// Headline table and dot plot.
+pub fn section(groups: &[Loaded]) -> String {
+    let scratch = load::scratch(groups);
+    let named = |g: &Loaded| !g.runs.is_empty();
+    let pairs: IndexSet<String> = groups.iter().filter(|g| named(g)).map(pair).collect();
+    let (with_pair, with_best) = (pairs.len() > 1, groups.iter().flat_map(|g| &g.runs).any(|r| r.best().is_some()));
+
+    let mut head = vec!["method".to_owned()];
+    let mut left = vec![0];
+    if with_pair {
+        left.push(head.len());
+        head.push("networks".to_owned());
+    }
+    head.push("test top-1, last epoch, %".to_owned());
+    if scratch.is_some() {
+        head.push("vs scratch".to_owned());
+    }
+    left.push(head.len());
+    head.push("each seed".to_owned());
+    if with_best {
+        left.push(head.len() + 1);
+        head.extend(["best epoch, %".to_owned(), "best epoch chosen on".to_owned()]);
+    }
+    head.push("training, s per run".to_owned());
+
+    let mut rows = Vec::new();
+    for group in groups {
+        let mut row = vec![format!("<strong>{}</strong>", escape(&group.name))];
+        if with_pair {
+            row.push(escape(pair(group)));
+        }
+        row.push(format!("<strong>{}</strong>", stats::spread(&group.results())));
+        if let Some(base) = scratch {
+            row.push(difference(group, base));
+        }
+        row.push(seeds(group));
+        if with_best {
+            let best: Vec<f64> = group.runs.iter().filter_map(Run::best).collect();
+            row.extend([stats::spread(&best), chosen_on(group)]);
+        }
+        row.push(group.seconds().map_or_else(|| "–".to_owned(), |s| format!("{s:.1}")));
+        rows.push(row);
+    }
+    let mut body = summary_line(groups, &pairs);
+    body.push_str(&table(&head, &rows, &left));
+    body.push_str(
+        "<p class=\"note\">The result is the accuracy on the test images after the last epoch: mean ± sample standard deviation over seeds.",
+    );
+    if groups.iter().flat_map(|g| &g.runs).any(|r| r.best().is_some() && r.summary.selected_on == "test") {
+        body.push_str(" A best epoch that was chosen on the test images themselves is too good to be true and is no result.");
+    }
+    body.push_str("</p>\n");
+    body.push_str(&uncounted(groups));
+    body.push_str(&dots(groups, scratch));
+    titled("Results", &body)
+}
+
+/// `teacher → student`, or the student alone.
+fn pair(group: &Loaded) -> String {
+    let Some(run) = group.runs.first() else { return String::new() };
+    match &run.summary.teacher {
+        Some(teacher) => format!("{teacher} → {}", run.summary.student),
+        None => run.summary.student.clone(),
+    }
+}
+
+fn summary_line(groups: &[Loaded], pairs: &IndexSet<String>) -> String {
+    let runs: Vec<&Run> = groups.iter().flat_map(|g| &g.runs).collect();
+    let data: IndexSet<&str> = runs.iter().filter_map(|r| r.data()).collect();
+    let images: IndexSet<u64> = runs.iter().filter_map(|r| r.summary.last.as_ref()).map(|last| last.images).collect();
+    let mut parts = vec![format!("{} {}", runs.len(), if runs.len() == 1 { "run" } else { "runs" })];
+    if !data.is_empty() {
+        parts.push(data.into_iter().collect::<Vec<_>>().join(", "));
+    }
+    if images.len() == 1 {
+        parts.extend(images.first().map(|n| format!("{n} test images")));
+    }
+    if pairs.len() <= 3 {
+        parts.extend(pairs.iter().cloned());
+    }
+    format!("<p class=\"facts\">{}</p>\n", parts.iter().map(|p| format!("<span>{}</span>", escape(p))).collect::<Vec<_>>().join(" "))
+}
+
+/// Each seed's result.
+fn seeds(group: &Loaded) -> String {
+    let one = |run: &Run| {
+        run.result().map(|top1| format!("<span class=\"seed\" title=\"seed {}\">{top1:.2}</span>", run.summary.seed))
+    };
+    group.runs.iter().filter_map(one).collect::<Vec<_>>().join(" ")
+}
+
+fn chosen_on(group: &Loaded) -> String {
+    let chosen: IndexSet<&str> = group.runs.iter().filter(|r| r.best().is_some()).map(|r| r.summary.selected_on.as_str()).collect();
+    let word = |on: &str| match on {
+        "validation" => "held-out images".to_owned(),
+        "test" => "<em>test images</em>".to_owned(),
+        other => escape(other),
+    };
+    if chosen.is_empty() { "–".to_owned() } else { chosen.into_iter().map(word).collect::<Vec<_>>().join(", ") }
+}
+
+/// The runs that have no result, and why.
+fn uncounted(groups: &[Loaded]) -> String {
+    let items: String = groups
+        .iter()
+        .flat_map(|g| g.runs.iter().map(move |r| (g, r)))
+        .filter(|(_, run)| run.result().is_none())
+        .map(|(group, run)| {
+            format!("<li><strong>{}</strong>, seed {}: {}</li>\n", escape(&group.name), run.summary.seed, escape(why_not(run)))
+        })
+        .collect();
+    if items.is_empty() { items } else { format!("<div class=\"warning\"><p>Not counted above:</p>\n<ul>\n{items}</ul></div>\n") }
+}
+
+fn dots(groups: &[Loaded], scratch: Option<&Loaded>) -> String {
+    let rows: Vec<Row> = groups
+        .iter()
+        .enumerate()
+        .map(|(look, group)| Row {
+            name: group.name.clone(),
+            look,
+            values: group.runs.iter().filter_map(|r| Some((r.result()?, r.summary.seed))).collect(),
+            summary: stats::spread(&group.results()),
+        })
+        .collect();
+    let reference = scratch.filter(|_| groups.len() > 1).and_then(|g| Some((g.mean()?, format!("{} mean", g.name))));
+    let plot = Dots { label: "Test accuracy of every seed, by method".to_owned(), x: "test top-1, last epoch, %", rows, reference };
+    format!("<figure>\n{}<figcaption>One mark per seed; the bar is their mean.</figcaption>\n</figure>\n", both(&plot.svg(880.0), &plot.svg(360.0)))
+}
+
+/// What the runs cost.
+pub fn speed(groups: &[Loaded]) -> String {
+    let head = ["method", "training images/s", "waiting for data", "training, s per run", "one evaluation, s", "device", "precision", "parameters"];
+    let rows: Vec<Vec<String>> = groups
+        .iter()
+        .map(|group| {
+            let runs = group.shown();
+            let mean = |value: &dyn Fn(&Run) -> Option<f64>| stats::mean(&runs.iter().filter_map(|r| value(r)).collect::<Vec<_>>());
+            let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+            let words = |value: &dyn Fn(&Run) -> String| {
+                let all: IndexSet<String> = runs.iter().map(|r| value(r)).filter(|w| !w.is_empty()).collect();
+                or_dash((!all.is_empty()).then(|| escape(all.into_iter().collect::<Vec<_>>().join(", "))))
+            };
+            vec![
+                format!("<strong>{}</strong>", escape(&group.name)),
+                or_dash(mean(&|r| Some(r.summary.images_per_second).filter(|v| *v > 0.0)).map(|v| format!("{v:.0}"))),
+                or_dash(mean(&|r| r.data_wait()).map(|v| format!("{:.1} %", 100.0 * v))),
+                or_dash(mean(&|r| Some(r.summary.seconds).filter(|v| *v > 0.0)).map(|v| format!("{v:.1}"))),
+                or_dash(mean(&|r| r.summary.last.as_ref().map(|last| last.seconds)).map(|v| format!("{v:.2}"))),
+                words(&|r| r.summary.device.clone()),
+                words(&|r| r.summary.precision.clone()),
+                words(&|r| if r.summary.parameters > 0 { format!("{:.2} M", r.summary.parameters as f64 / 1e6) } else { String::new() }),
+            ]
+        })
+        .collect();
+    titled("Speed", &table(&head.map(str::to_owned), &rows, &[0, 5, 6]))
+}

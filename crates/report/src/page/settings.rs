@@ -1,0 +1,68 @@
+//! What was run, exactly.
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use super::section as titled;
+use crate::{Loaded, Run, markup::escape};
+
+/// Settings, versions and devices of every run.
+pub fn section(groups: &[Loaded]) -> String {
+    let body: String = groups.iter().filter(|g| !g.runs.is_empty()).map(group).collect();
+    titled("Settings", &body)
+}
+
+fn group(group: &Loaded) -> String {
+    let plans: Vec<IndexMap<String, String>> = group.runs.iter().map(|r| flatten(&r.plan)).collect();
+    let common = |key: &str, value: &str| plans.iter().all(|p| p.get(key).is_some_and(|v| v == value));
+    let shared: Vec<(&String, &String)> = plans.first().into_iter().flatten().filter(|(k, v)| common(k, v)).collect();
+    let mut out = format!("<details>\n<summary>{}</summary>\n{}", escape(&group.name), list(&shared));
+    for (run, plan) in group.runs.iter().zip(&plans) {
+        let own: Vec<(&String, &String)> = plan.iter().filter(|(k, v)| !common(k, v)).collect();
+        out.push_str(&format!("<h4>{}</h4>\n<p class=\"facts\">{}</p>\n{}", escape(run.path.display()), facts(run), list(&own)));
+    }
+    out.push_str("</details>\n");
+    out
+}
+
+fn facts(run: &Run) -> String {
+    let s = &run.summary;
+    let mut facts = vec![format!("seed {}", s.seed), run.state(), format!("{} epochs, {} steps", s.epochs, s.steps)];
+    if s.train_images > 0 {
+        facts.push(format!("{} training images", s.train_images));
+    }
+    if !s.device.is_empty() {
+        facts.push(format!("{}, {}", s.device, s.precision));
+    }
+    if !s.versions.heterodyne.is_empty() {
+        facts.push(format!("heterodyne {}, libtorch {}", s.versions.heterodyne, s.versions.libtorch));
+    }
+    facts.iter().map(|f| format!("<span>{}</span>", escape(f))).collect::<Vec<_>>().join(" ")
+}
+
+fn list(settings: &[(&String, &String)]) -> String {
+    if settings.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<String> = settings.iter().map(|(key, value)| format!("{} = {}", escape(key), escape(value))).collect();
+    format!("<pre>{}</pre>\n", lines.join("\n"))
+}
+
+/// A JSON object as dotted keys, in their order; empty tables are left out.
+fn flatten(value: &Value) -> IndexMap<String, String> {
+    fn walk(path: &str, value: &Value, out: &mut IndexMap<String, String>) {
+        match value {
+            Value::Object(map) => {
+                for (key, inner) in map {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    walk(&path, inner, out);
+                }
+            }
+            leaf => {
+                out.insert(path.to_owned(), leaf.to_string());
+            }
+        }
+    }
+    let mut out = IndexMap::new();
+    walk("", value, &mut out);
+    out
+}

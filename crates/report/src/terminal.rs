@@ -1,0 +1,58 @@
+//! The table for a terminal.
+use crate::{Loaded, load, stats};
+
+/// Method, mean ± sample standard deviation of the last epoch's test top-1, each seed, training time of one run, and the
+/// difference to the scratch row where there is one. Runs that did not finish follow below.
+#[must_use]
+pub fn table(groups: &[Loaded]) -> String {
+    let scratch = load::scratch(groups);
+    let mut rows = vec![["method", "test top-1 %", "each seed", "s per run"].map(str::to_owned).to_vec()];
+    if scratch.is_some() {
+        rows[0].push("vs scratch".to_owned());
+    }
+    for group in groups {
+        let results = group.results();
+        let seeds: Vec<String> = results.iter().map(|r| format!("{r:.2}")).collect();
+        let seconds = group.seconds().map_or_else(|| "–".to_owned(), |s| format!("{s:.1}"));
+        let mut row = vec![group.name.clone(), stats::spread(&results), seeds.join("  "), seconds];
+        if let Some(base) = scratch {
+            row.push(difference(group, base));
+        }
+        rows.push(row);
+    }
+    let columns = rows[0].len();
+    let widths: Vec<usize> = (0..columns).map(|c| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in &rows {
+        // Names and seeds to the left, numbers to the right.
+        let cells = row.iter().enumerate().map(|(c, cell)| {
+            let pad = " ".repeat(widths[c] - cell.chars().count());
+            if matches!(c, 0 | 2) { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
+        });
+        out.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
+        out.push('\n');
+    }
+    for group in groups {
+        for run in group.runs.iter().filter(|r| r.result().is_none()) {
+            out.push_str(&format!("{}, seed {}: not counted ({})\n", group.name, run.summary.seed, why_not(run)));
+        }
+    }
+    out
+}
+
+/// Why a run has no result.
+pub fn why_not(run: &crate::Run) -> String {
+    match run.state() {
+        state if state == "finished" => "finished without an evaluation on test images".to_owned(),
+        state if run.summary.epochs > 0 => format!("{state}, after {} epochs", run.summary.epochs),
+        state => state,
+    }
+}
+
+/// `+1.25` points against `base`; a dash for `base` itself and without results.
+pub fn difference(group: &Loaded, base: &Loaded) -> String {
+    match (group.mean(), base.mean()) {
+        (Some(own), Some(base_mean)) if !std::ptr::eq(group, base) => format!("{:+.2}", own - base_mean),
+        _ => "–".to_owned(),
+    }
+}
