@@ -9,14 +9,14 @@ fn main() {
     for file in ["src/bridge.cc", "src/bridge.h", "src/ffi.rs"] {
         println!("cargo:rerun-if-changed={file}");
     }
-    let root = env::var("LIBTORCH").unwrap_or_else(|_| fail("LIBTORCH is not set: build from the project's folder, whose .cargo/config.toml sets it"));
+    let root = env::var("LIBTORCH")
+        .unwrap_or_else(|_| fail("LIBTORCH is not set: build from the project's folder, whose .cargo/config.toml sets it"));
     let root = Path::new(&root);
     match version(root) {
         None => fail(&format!("there is no libtorch in {}: run `make libtorch`", root.display())),
-        Some(found) if found.split('+').next() != Some(LIBTORCH_VERSION) => fail(&format!(
-            "{} holds libtorch {found}, and {LIBTORCH_VERSION} is needed: run `make libtorch`",
-            root.display()
-        )),
+        Some(found) if found.split('+').next() != Some(LIBTORCH_VERSION) => {
+            fail(&format!("{} holds libtorch {found}, and {LIBTORCH_VERSION} is needed: run `make libtorch`", root.display()))
+        }
         Some(_) => {}
     }
     println!("cargo:rerun-if-changed={}", root.join("version.py").display());

@@ -20,6 +20,10 @@ enum Command {
     Distill(commands::fit::Args),
     /// Measure the accuracy of weights on a dataset
     Eval(commands::eval::Args),
+    /// Make one HTML page of runs
+    Report(commands::report::Args),
+    /// A ViT teaches a conv net on the embedded digits with every method, in about three minutes
+    Demo(commands::demo::Args),
     /// List the models, their default inputs and options
     Models(commands::list::Filter),
     /// List the methods and their keys
@@ -29,10 +33,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    heterodyne::shim::keep_freed_memory();
     let result = match Cli::parse().command {
         Command::Train(args) => commands::fit::run(&args, heterodyne::train::Command::Train),
         Command::Distill(args) => commands::fit::run(&args, heterodyne::train::Command::Distill),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Report(args) => commands::report::run(&args),
+        Command::Demo(args) => commands::demo::run(&args),
         Command::Models(filter) => commands::list::models(&filter),
         Command::Methods(filter) => commands::list::methods(&filter),
         Command::Data => commands::list::data(),

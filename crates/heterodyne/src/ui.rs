@@ -62,7 +62,8 @@ impl Progress {
         if !self.terminal {
             return;
         }
-        let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg} {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg} {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.bar.get_or_insert_with(|| ProgressBar::new(0).with_style(style));
         bar.reset();
         bar.set_length(batches as u64);
@@ -124,5 +125,8 @@ impl Observer for Progress {
 pub fn show(eval: &Eval) -> String {
     let top5 = eval.top5.map_or_else(String::new, |t| format!("  top-5 {t:.2} %"));
     let weights = if eval.weights == "ema" { " (average of weights)" } else { "" };
-    format!("{}{weights}: top-1 {:.2} %{top5}  loss {:.4}  {} images in {:.1} s", eval.split, eval.top1, eval.loss, eval.images, eval.seconds)
+    format!(
+        "{}{weights}: top-1 {:.2} %{top5}  loss {:.4}  {} images in {:.1} s",
+        eval.split, eval.top1, eval.loss, eval.images, eval.seconds
+    )
 }

@@ -54,7 +54,11 @@ pub static METHOD: MethodDef = MethodDef {
         Key { name: "w_ol", default: "1.0", doc: "Weight of the orthogonality loss `ol`; third-party." },
         Key { name: "temperature", default: "1.0", doc: "Temperature of `kd` and `hcd`; third-party." },
         Key { name: "levels", default: "[1, 2, 3, 4]", doc: "The student's stages that are used; third-party." },
-        Key { name: "num_sub", default: "4", doc: "Sub-logits per stage, n; with one there are no pairs and `ol` is left out; third-party." },
+        Key {
+            name: "num_sub",
+            default: "4",
+            doc: "Sub-logits per stage, n; with one there are no pairs and `ol` is left out; third-party.",
+        },
         Key { name: "theta", default: "0.5", doc: "Cosine between two sub-logits above which they are pushed apart; third-party." },
         Key { name: "lambda_s", default: "1.0", doc: "Share of the complementary logits in a sub-logit; third-party." },
         Key { name: "lambda_t", default: "1.0", doc: "Share of the teacher's logits in a sub-logit; third-party." },
@@ -63,7 +67,11 @@ pub static METHOD: MethodDef = MethodDef {
             default: "\"mlp\"",
             doc: "The complementary feature mapper: \"mlp\" (two linear maps with a ReLU between them; third-party) or \"linear\" (one).",
         },
-        Key { name: "detach_sub", default: "false", doc: "Stops the gradient of `hcd` to the sub-logits, so that they only teach; third-party default." },
+        Key {
+            name: "detach_sub",
+            default: "false",
+            doc: "Stops the gradient of `hcd` to the sub-logits, so that they only teach; third-party default.",
+        },
         Key {
             name: "reduce",
             default: "\"sum\"",

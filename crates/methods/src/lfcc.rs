@@ -48,7 +48,11 @@ pub static METHOD: MethodDef = MethodDef {
         Key { name: "alpha", default: "1.0", doc: "Weight of the logit loss `kd`; ours." },
         Key { name: "beta", default: "1.0", doc: "Weight of the contrastive loss `con` (the loss is published, this value is ours)." },
         Key { name: "temperature", default: "1.0", doc: "Temperature of the logit loss; ours, the heterogeneous protocol's value." },
-        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages that are contrasted (intermediate features are published, which ones is ours)." },
+        Key {
+            name: "levels",
+            default: "[1, 2, 3, 4]",
+            doc: "Stages that are contrasted (intermediate features are published, which ones is ours).",
+        },
         Key {
             name: "scales",
             default: "[1, 2, 4]",
@@ -252,7 +256,7 @@ impl Psi {
     }
 }
 
-/// (B,K,C) to unit vectors (B,K*C).
+/// (B,K,C) to unit vectors (B,K*C): `x / sqrt(|x|^2 + eps)`.
 fn normalize(x_bkc: &Tensor) -> Tensor {
     let x = x_bkc.flatten(1, 2);
     let square = x.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>);

@@ -96,8 +96,11 @@ pub fn all() -> &'static [&'static MethodDef] {
 pub fn find(name: &str) -> Result<&'static MethodDef> {
     all().iter().copied().find(|method| method.name == name).ok_or_else(|| {
         let names: Vec<_> = all().iter().map(|method| method.name).collect();
-        let nearest = names.iter().map(|known| (strsim::jaro_winkler(&name.to_lowercase(), known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = nearest.filter(|(similarity, _)| *similarity > 0.7).map_or_else(String::new, |(_, known)| format!(" (did you mean `{known}`?)"));
+        let nearest =
+            names.iter().map(|known| (strsim::jaro_winkler(&name.to_lowercase(), known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = nearest
+            .filter(|(similarity, _)| *similarity > 0.7)
+            .map_or_else(String::new, |(_, known)| format!(" (did you mean `{known}`?)"));
         Error::invalid(format!("there is no method `{name}`{hint}; the methods are {}", names.join(", ")))
     })
 }

@@ -20,9 +20,10 @@ const KINDS: [(Dtype, Kind); 9] = [
 
 /// Reads all tensors of a safetensors file onto the CPU, with the file's text metadata.
 pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
-
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-    let broken = |e: &dyn std::fmt::Display| Error::file(path, format!("not a whole safetensors file ({e}); was the download or the copy cut short?"));
+    let broken = |e: &dyn std::fmt::Display| {
+        Error::file(path, format!("not a whole safetensors file ({e}); was the download or the copy cut short?"))
+    };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
     let parsed = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
     let mut tensors = Tensors::new();
@@ -53,7 +54,9 @@ pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Te
     }
     let views = blobs
         .iter()
-        .map(|(name, dtype, shape, bytes)| Ok((name.clone(), TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| Error::file(path, e))?)))
+        .map(|(name, dtype, shape, bytes)| {
+            Ok((name.clone(), TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| Error::file(path, e))?))
+        })
         .collect::<Result<Vec<_>>>()?;
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(path, e))?;
     replace(path, &bytes).map_err(|e| Error::file(path, format!("cannot be written ({e}); what was there before is unchanged")))
@@ -62,7 +65,12 @@ pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Te
 /// Writes beside the target, flushes to disk, then renames over it.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".new-");
+    // A temporary file is private by default; this one becomes an ordinary file (the umask still applies).
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;

@@ -60,7 +60,10 @@ impl fmt::Display for LoadReport {
                 .collect(),
         )?;
         section("unknown to the network", self.unexpected.clone())?;
-        section("of another shape", self.mismatched.iter().map(|(name, file, own)| format!("{name}: {file:?} in the file, {own:?} in the network")).collect())?;
+        section(
+            "of another shape",
+            self.mismatched.iter().map(|(name, file, own)| format!("{name}: {file:?} in the file, {own:?} in the network")).collect(),
+        )?;
         section("adapted", self.adapted.clone())
     }
 }

@@ -24,7 +24,11 @@ impl Terms {
 
     /// Adds another loss, its names prefixed with `prefix.` and its weights multiplied by `weight`.
     pub fn extend(&mut self, prefix: &str, weight: f64, other: Self) {
-        self.0.extend(other.0.into_iter().map(|t| Term { name: format!("{prefix}.{}", t.name), weight: t.weight * weight, value: t.value }));
+        self.0.extend(other.0.into_iter().map(|t| Term {
+            name: format!("{prefix}.{}", t.name),
+            weight: t.weight * weight,
+            value: t.value,
+        }));
     }
 
     /// The summands.

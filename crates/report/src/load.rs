@@ -1,9 +1,7 @@
 //! Run folders, read.
 use std::path::{Path, PathBuf};
 
-use heterodyne_run::{
-    Eval, Metric, Result, RunFolder, Status, Summary, Versions, metrics,
-};
+use heterodyne_run::{Eval, Metric, Result, RunFolder, Status, Summary, Versions, metrics};
 use serde_json::Value;
 
 use crate::stats;

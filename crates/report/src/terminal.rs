@@ -40,12 +40,14 @@ pub fn table(groups: &[Loaded]) -> String {
     out
 }
 
-/// Why a run has no result.
+/// Why a run has no result, in one line.
 pub fn why_not(run: &crate::Run) -> String {
-    match run.state() {
-        state if state == "finished" => "finished without an evaluation on test images".to_owned(),
-        state if run.summary.epochs > 0 => format!("{state}, after {} epochs", run.summary.epochs),
-        state => state,
+    let state = run.state();
+    match (state.lines().next().unwrap_or_default(), run.summary.epochs) {
+        ("finished", _) => "finished without an evaluation on test images".to_owned(),
+        (state, 0) => state.to_owned(),
+        (state, 1) => format!("{state}, after 1 epoch"),
+        (state, epochs) => format!("{state}, after {epochs} epochs"),
     }
 }
 

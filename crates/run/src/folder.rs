@@ -50,7 +50,8 @@ impl RunFolder {
             return Err(Error::new(path, "is a file; a run needs a folder"));
         }
         if holds_files(path).map_err(|e| Error::new(path, e))? {
-            let advice = if path.join(PLAN).is_file() { "choose another folder, or continue it with --resume" } else { "choose another folder" };
+            let advice =
+                if path.join(PLAN).is_file() { "choose another folder, or continue it with --resume" } else { "choose another folder" };
             let what = if path.join(PLAN).is_file() { "holds a run already" } else { "exists and is not empty" };
             return Err(Error::new(path, format!("{what}: {advice}")));
         }

@@ -26,7 +26,15 @@ pub mod bridge {
         unsafe fn rng_normal(rng: &Rng, x: usize, mean: f64, std: f64) -> Result<()>;
         unsafe fn rng_uniform(rng: &Rng, x: usize, low: f64, high: f64) -> Result<()>;
 
-        unsafe fn sgd_step(params: &[usize], momenta: &[usize], found_inf: usize, lr: f64, momentum: f64, weight_decay: f64, nesterov: bool) -> Result<()>;
+        unsafe fn sgd_step(
+            params: &[usize],
+            momenta: &[usize],
+            found_inf: usize,
+            lr: f64,
+            momentum: f64,
+            weight_decay: f64,
+            nesterov: bool,
+        ) -> Result<()>;
         unsafe fn adamw_step(
             params: &[usize],
             exp_avgs: &[usize],

@@ -36,12 +36,21 @@ pub struct AdamW {
 pub fn sgd_step(params: &[Tensor], momenta: &[Tensor], found_inf: &Tensor, h: Sgd) -> Result<()> {
     assert_eq!(params.len(), momenta.len(), "one momentum per parameter");
     // SAFETY: all tensors are live for the call; the lists are of equal length.
-    Ok(unsafe { bridge::sgd_step(&addresses(params), &addresses(momenta), address(found_inf), h.lr, h.momentum, h.weight_decay, h.nesterov) }?)
+    Ok(unsafe {
+        bridge::sgd_step(&addresses(params), &addresses(momenta), address(found_inf), h.lr, h.momentum, h.weight_decay, h.nesterov)
+    }?)
 }
 
 /// One AdamW update of `params` by their gradients; parameters without a gradient stay. `steps` are float32 scalars that count
 /// the updates of each parameter. `found_inf` as in [`sgd_step`].
-pub fn adamw_step(params: &[Tensor], exp_avgs: &[Tensor], exp_avg_sqs: &[Tensor], steps: &[Tensor], found_inf: &Tensor, h: AdamW) -> Result<()> {
+pub fn adamw_step(
+    params: &[Tensor],
+    exp_avgs: &[Tensor],
+    exp_avg_sqs: &[Tensor],
+    steps: &[Tensor],
+    found_inf: &Tensor,
+    h: AdamW,
+) -> Result<()> {
     assert!([exp_avgs.len(), exp_avg_sqs.len(), steps.len()] == [params.len(); 3], "one state per parameter");
     // SAFETY: all tensors are live for the call; the lists are of equal length.
     Ok(unsafe {

@@ -3,6 +3,7 @@
 //!
 //! Everything here is thread-bound in the way libtorch is: gradient mode and autocast belong to the calling thread.
 
+mod allocator;
 mod cuda;
 mod ffi;
 mod fused;
@@ -10,6 +11,7 @@ mod guards;
 mod layout;
 mod rng;
 
+pub use allocator::keep_freed_memory;
 pub use cuda::{CudaError, load_cuda};
 pub use fused::{AdamW, Sgd, adamw_step, grad_clear, grad_norm, grad_scale, lerp, sgd_step};
 pub use guards::{Autocast, NoGrad, autocast_enabled, grad_enabled};

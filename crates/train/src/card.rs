@@ -35,7 +35,8 @@ impl Card {
 
     /// The metadata that carries the card.
     pub fn metadata(&self) -> heterodyne_nn::Result<HashMap<String, String>> {
-        let text = serde_json::to_string(self).map_err(|e| heterodyne_nn::Error::invalid(format!("the weights' description cannot be written: {e}")))?;
+        let text = serde_json::to_string(self)
+            .map_err(|e| heterodyne_nn::Error::invalid(format!("the weights' description cannot be written: {e}")))?;
         Ok(HashMap::from([(KEY.to_owned(), text), ("format".to_owned(), "pt".to_owned())]))
     }
 }

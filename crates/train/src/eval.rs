@@ -49,5 +49,11 @@ pub fn evaluate(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> 
     if !loss.is_finite() {
         return Err(Error::Plan(format!("the evaluation gives a loss of {loss}: the network's weights or activations have overflowed")));
     }
-    Ok(Measured { top1: percent(sums[0]), top5: (classes > 5).then(|| percent(sums[1])), loss, images, seconds: start.elapsed().as_secs_f64() })
+    Ok(Measured {
+        top1: percent(sums[0]),
+        top5: (classes > 5).then(|| percent(sums[1])),
+        loss,
+        images,
+        seconds: start.elapsed().as_secs_f64(),
+    })
 }

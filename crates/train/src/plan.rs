@@ -67,10 +67,16 @@ impl Plan {
         let student = network(&recipe.student, "student", &explain)?;
         match (command, &recipe.teacher) {
             (Command::Train, Some(_)) => {
-                return Err(explain("", KeyError::new("teacher", "`train` uses no teacher: run `heterodyne distill`, or remove [teacher] and [methods]")));
+                return Err(explain(
+                    "",
+                    KeyError::new("teacher", "`train` uses no teacher: run `heterodyne distill`, or remove [teacher] and [methods]"),
+                ));
             }
             (Command::Distill, None) => {
-                return Err(explain("", KeyError::new("teacher", "`distill` needs a [teacher] with model and weights (or run `heterodyne train`)")));
+                return Err(explain(
+                    "",
+                    KeyError::new("teacher", "`distill` needs a [teacher] with model and weights (or run `heterodyne train`)"),
+                ));
             }
             _ => {}
         }
@@ -118,7 +124,9 @@ fn network(table: &NetworkTable, role: &str, explain: &impl Fn(&str, KeyError) -
 
 fn weight(value: &toml::Value) -> Result<f64, KeyError> {
     let number = value.as_float().or_else(|| value.as_integer().map(|i| i as f64));
-    number.filter(|w| w.is_finite() && *w >= 0.0).ok_or_else(|| KeyError::new("weight", format!("expected a number of at least 0, found {value}")))
+    number
+        .filter(|w| w.is_finite() && *w >= 0.0)
+        .ok_or_else(|| KeyError::new("weight", format!("expected a number of at least 0, found {value}")))
 }
 
 /// The recipe of a stored plan, as a layered one that can be resolved again.

@@ -50,6 +50,9 @@ impl Session {
     /// Builds a plan.
     pub fn build(mut plan: Plan) -> Result<Self> {
         let device = device(plan.recipe.device)?;
+        if let Ok(threads @ 1..) = i32::try_from(plan.recipe.threads) {
+            tch::set_num_threads(threads);
+        }
         let seed = plan.recipe.seed;
         Rng::global(device)?.seed(seed)?;
 
@@ -57,7 +60,9 @@ impl Session {
         if let (Some(def), Some(table)) = (plan.teacher, plan.recipe.teacher.as_mut()) {
             let weights = table.weights.as_deref().map(Weights::read).transpose()?;
             let classes = weights.as_ref().map_or(Ok(None), |w| w.classes(def)).and_then(|n| {
-                n.ok_or_else(|| Error::Plan(format!("{}: the weights have no classifier, so the teacher's classes are unknown", show(table))))
+                n.ok_or_else(|| {
+                    Error::Plan(format!("{}: the weights have no classifier, so the teacher's classes are unknown", show(table)))
+                })
             })?;
             let input = Input::of(table, def, weights.as_ref(), None)?;
             let net = Net::build(def, table, input, classes, weights.as_ref(), plan.recipe.train.precision, device, seed)?;
@@ -120,7 +125,20 @@ impl Session {
             class_names: splits.train.classes().to_vec(),
         };
         let Loaders { train, validation, test, train_images } = loaders;
-        Ok(Self { student, teacher, objective, optimizer, ema, train, validation, test, card, data: splits.train.describe(), train_images, plan })
+        Ok(Self {
+            student,
+            teacher,
+            objective,
+            optimizer,
+            ema,
+            train,
+            validation,
+            test,
+            card,
+            data: splits.train.describe(),
+            train_images,
+            plan,
+        })
     }
 
     /// Optimizer steps of the whole run.
@@ -189,7 +207,12 @@ pub struct Input {
 impl Input {
     /// Settles the input and writes it into the recipe's table. A network that starts from scratch takes the data's size and
     /// statistics; one with weights those that it was trained with.
-    pub fn of(table: &mut NetworkTable, def: &ModelDef, weights: Option<&Weights>, data: Option<(Option<u32>, [f64; 3], [f64; 3])>) -> Result<Self> {
+    pub fn of(
+        table: &mut NetworkTable,
+        def: &ModelDef,
+        weights: Option<&Weights>,
+        data: Option<(Option<u32>, [f64; 3], [f64; 3])>,
+    ) -> Result<Self> {
         let own = (def.input.img, def.input.mean, def.input.std);
         let (img, mean, std) = match (weights, data) {
             (Some(w), _) => w.card().map_or(own, |c| (c.img, c.mean, c.std)),
@@ -257,7 +280,9 @@ impl Loaders {
         let chosen = heterodyne_data::select(&**train, data.per_class, data.validation, plan.recipe.seed)?;
         let train_images = chosen.train.len();
         let config = LoaderConfig { batch: t.batch, side, seed: plan.recipe.seed, workers: data.workers, augment: plan.augment.clone() };
-        let evaluator = |dataset: &Arc<dyn Dataset>, indices: Vec<usize>| EvalLoader::new(Arc::clone(dataset), indices, t.eval_batch, side, crop, data.workers);
+        let evaluator = |dataset: &Arc<dyn Dataset>, indices: Vec<usize>| {
+            EvalLoader::new(Arc::clone(dataset), indices, t.eval_batch, side, crop, data.workers)
+        };
         let validation = (!chosen.validation.is_empty()).then(|| evaluator(train, chosen.validation)).transpose()?;
         Ok(Self {
             train: TrainLoader::new(Arc::clone(train), chosen.train, config)?,

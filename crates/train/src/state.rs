@@ -53,7 +53,8 @@ pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
 pub fn load(path: &Path, s: &Session) -> Result<Position> {
     let (all, metadata) = file::read(path)?;
     let json = metadata.get(KEY).ok_or_else(|| Error::State(format!("{} is no checkpoint of a run", path.display())))?;
-    let position = serde_json::from_str(json).map_err(|e| Error::State(format!("{}: its position cannot be read ({e})", path.display())))?;
+    let position =
+        serde_json::from_str(json).map_err(|e| Error::State(format!("{}: its position cannot be read ({e})", path.display())))?;
     let room = |room: &str| -> Tensors {
         let inside = |name: &String| name.strip_prefix(room).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned);
         all.iter().filter_map(|(name, t)| inside(name).map(|own| (own, t.shallow_clone()))).collect()

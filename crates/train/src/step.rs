@@ -24,7 +24,8 @@ pub fn step(s: &Session, images: &Tensor, labels: &Labels, lr: f64, progress: Pr
         let _cast = s.student.autocast()?;
         let output = s.student.model.net.forward(&x_bchw, Pass { train: true, taps: taught.is_some() });
         let terms = s.objective.terms(&output, taught.as_ref(), labels, progress)?;
-        let total = terms.total().ok_or_else(|| crate::Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned()))?;
+        let total =
+            terms.total().ok_or_else(|| crate::Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned()))?;
         (terms, total)
     };
     let params = s.optimizer.parameters();

@@ -48,8 +48,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let work = &args.out;
     prepare(work, &aside)?;
 
-    println!("A vision transformer learns 1,297 scanned digits and then teaches a conv net that sees 100 of them.\n");
-    let Some(teacher) = one(&Layered::from_str("recipes/digits/teacher.toml", TEACHER, &[])?, Command::Train, &work.join("teacher"), &stop)? else {
+    println!("A vision transformer learns 1,297 scanned digits and then teaches a conv net that sees 50 of them.\n");
+    let Some(teacher) =
+        one(&Layered::from_str("recipes/digits/teacher.toml", TEACHER, &[])?, Command::Train, &work.join("teacher"), &stop)?
+    else {
         return Ok(Outcome::Interrupted);
     };
     println!("{:10} {}", "teacher", line(&teacher)?);
@@ -152,7 +154,7 @@ fn finish(work: &Path, groups: &[Group], teacher: &Summary, start: Instant) -> R
         "seconds": start.elapsed().as_secs_f64(),
     });
     let intro = format!(
-        "A small vision transformer, trained on all 1,297 training digits ({:.2} % on the 500 test digits), teaches a ResNet-8 that sees ten labelled digits per class.",
+        "A small vision transformer, trained on all 1,297 training digits ({:.2} % on the 500 test digits), teaches a ResNet-8 that sees five labelled digits per class.",
         teacher.last.as_ref().map_or(f64::NAN, |e| e.top1)
     );
     heterodyne_report::write(&work.join("report.html"), "heterodyne demo", &intro, groups)?;

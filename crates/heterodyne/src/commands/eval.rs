@@ -95,7 +95,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let splits = heterodyne_data::open(&subject.data.name, subject.data.path.as_deref())?;
     let dataset = if args.split == Split::Test { splits.test } else { splits.train };
     if dataset.classes().len() as i64 != classes {
-        bail!("{} knows {classes} classes and the data ({}) has {}", subject.weights.display(), dataset.describe(), dataset.classes().len());
+        bail!(
+            "{} knows {classes} classes and the data ({}) has {}",
+            subject.weights.display(),
+            dataset.describe(),
+            dataset.classes().len()
+        );
     }
     let input = Input::of(&mut table, def, Some(&weights), None)?;
     let net = Net::build(def, &table, input, classes, Some(&weights), args.precision, device, 0)?;
@@ -153,9 +158,17 @@ impl Subject {
 
 fn text(model: &str, img: i64, data: &str, m: &Measured) -> String {
     let top5 = m.top5.map_or_else(String::new, |t| format!(", top-5 {t:.2} %"));
-    format!("{model} at {img} px on {data}: top-1 {:.2} %{top5}, loss {:.4} ({} images, {:.1} s, {:.0} img/s)", m.top1, m.loss, m.images, m.seconds, m.images as f64 / m.seconds)
+    format!(
+        "{model} at {img} px on {data}: top-1 {:.2} %{top5}, loss {:.4} ({} images, {:.1} s, {:.0} img/s)",
+        m.top1,
+        m.loss,
+        m.images,
+        m.seconds,
+        m.images as f64 / m.seconds
+    )
 }
 
 fn json(model: &str, m: &Measured) -> String {
-    serde_json::json!({"model": model, "top1": m.top1, "top5": m.top5, "loss": m.loss, "images": m.images, "seconds": m.seconds}).to_string()
+    serde_json::json!({"model": model, "top1": m.top1, "top5": m.top5, "loss": m.loss, "images": m.images, "seconds": m.seconds})
+        .to_string()
 }

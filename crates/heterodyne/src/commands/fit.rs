@@ -37,7 +37,10 @@ pub fn run(args: &Args, command: Command) -> Result<Outcome> {
             let folder = RunFolder::resume(path)?;
             let layered = plan::stored(&folder.plan().display().to_string(), &folder.read_plan()?)?;
             if !folder.checkpoint().is_file() {
-                bail!("{}: there is no checkpoint to resume from; the run stopped before its first one, start it again in a new folder", path.display());
+                bail!(
+                    "{}: there is no checkpoint to resume from; the run stopped before its first one, start it again in a new folder",
+                    path.display()
+                );
             }
             (Session::build(Plan::resolve(&layered, command)?)?, folder)
         }
@@ -80,7 +83,13 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
     if s.objective.heads.num_parameters() > 0 {
         lines.push(format!("heads    {:.2} M parameters, used in training only", s.objective.heads.num_parameters() as f64 / 1e6));
     }
-    lines.push(format!("run      {} on {:?}, {} epochs of {} steps", folder.path().display(), s.student.device(), s.plan.recipe.train.epochs, s.train.batches_per_epoch()));
+    lines.push(format!(
+        "run      {} on {:?}, {} epochs of {} steps",
+        folder.path().display(),
+        s.student.device(),
+        s.plan.recipe.train.epochs,
+        s.train.batches_per_epoch()
+    ));
     lines.join("\n") + "\n"
 }
 
@@ -92,7 +101,12 @@ fn closing(summary: &Summary, folder: &RunFolder) -> String {
     if let Some(best) = &summary.best {
         lines.push(format!("best epoch  {} (epoch {}, chosen on the {} images)", ui::show(best), best.epoch, summary.selected_on));
     }
-    lines.push(format!("{:.1} s of training, {:.0} img/s; weights and summary in {}", summary.seconds, summary.images_per_second, folder.path().display()));
+    lines.push(format!(
+        "{:.1} s of training, {:.0} img/s; weights and summary in {}",
+        summary.seconds,
+        summary.images_per_second,
+        folder.path().display()
+    ));
     if summary.status == Status::Interrupted {
         lines.push(format!("to continue: heterodyne {} --resume {}", summary.command, folder.path().display()));
     }

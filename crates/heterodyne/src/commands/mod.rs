@@ -1,7 +1,9 @@
 //! One file per command.
+pub mod demo;
 pub mod eval;
 pub mod fit;
 pub mod list;
+pub mod report;
 
 /// How a command ended, when not with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

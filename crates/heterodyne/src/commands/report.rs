@@ -2,8 +2,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use heterodyne_report::Group;
-use heterodyne_run::folder::RunFolder;
+use heterodyne_report::{Group, Run};
 
 use super::Outcome;
 
@@ -25,7 +24,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome> {
     let mut groups: Vec<Group> = Vec::new();
     for path in &args.runs {
-        let name = RunFolder::open(path)?.read_summary()?.name;
+        let name = Run::load(path)?.summary.name;
         match groups.iter_mut().find(|g| g.name == name) {
             Some(group) => group.runs.push(path.clone()),
             None => groups.push(Group { name, runs: vec![path.clone()] }),

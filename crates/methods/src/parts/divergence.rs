@@ -6,7 +6,6 @@ use super::mode::float;
 
 /// `T^2 KL( softmax(p/T) || softmax(q/T) )` of logits over the last dimension, summed over all others; float32 at least, from
 /// log-softmax. The factor T^2 keeps the gradient's size when T changes (Hinton et al. 2015, section 2). Shapes broadcast.
-#[must_use]
 pub fn kl_sum(p_logits: &Tensor, q_logits: &Tensor, temperature: f64) -> Tensor {
     let log_p = log_softmax(&tempered(p_logits, temperature));
     let log_q = log_softmax(&tempered(q_logits, temperature));
@@ -14,13 +13,11 @@ pub fn kl_sum(p_logits: &Tensor, q_logits: &Tensor, temperature: f64) -> Tensor 
 }
 
 /// `T^2 KL( p_t || p_s )`, sum over classes and mean over the batch, of logits (B,C). The teacher gets no gradient.
-#[must_use]
 pub fn kd(teacher_bc: &Tensor, student_bc: &Tensor, temperature: f64) -> Tensor {
     kl_sum(&teacher_bc.detach(), student_bc, temperature) / student_bc.size()[0] as f64
 }
 
 /// The mean of scalars.
-#[must_use]
 pub fn mean(values: &[Tensor]) -> Tensor {
     Tensor::stack(values, 0).mean(None::<Kind>)
 }

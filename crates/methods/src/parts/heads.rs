@@ -35,7 +35,12 @@ impl SepConv {
         let half = |name: &str, stride, out| {
             let scope = scope.sub(name);
             Ok::<_, heterodyne_nn::Error>(Separable {
-                depthwise: Conv2d::new(&scope.sub("depthwise"), channels_in, channels_in, Conv::same(3).stride(stride).groups(channels_in))?,
+                depthwise: Conv2d::new(
+                    &scope.sub("depthwise"),
+                    channels_in,
+                    channels_in,
+                    Conv::same(3).stride(stride).groups(channels_in),
+                )?,
                 pointwise: Conv2d::new(&scope.sub("pointwise"), channels_in, out, Conv::same(1))?,
                 norm: BatchNorm2d::new(&scope.sub("norm"), out)?,
             })
@@ -44,9 +49,10 @@ impl SepConv {
     }
 
     /// Applies both halves.
-    #[must_use]
     pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
-        self.halves.iter().fold(x_bchw.shallow_clone(), |x, half| half.norm.forward(&half.pointwise.forward(&half.depthwise.forward(&x)), training()).relu())
+        self.halves.iter().fold(x_bchw.shallow_clone(), |x, half| {
+            half.norm.forward(&half.pointwise.forward(&half.depthwise.forward(&x)), training()).relu()
+        })
     }
 }
 
@@ -100,7 +106,9 @@ impl Head {
     pub fn new(scope: &Scope, stage: &StageSpec, level: usize, conv_width: i64, token_width: i64) -> Result<Self> {
         let steps = NUM_LEVELS.saturating_sub(level);
         let (body, width) = match stage.kind {
-            StageKind::Map if steps == 0 => (Body::Last(Linear::with(&scope.sub("pointwise"), stage.channels, conv_width, Init::TorchDefault, None)?), conv_width),
+            StageKind::Map if steps == 0 => {
+                (Body::Last(Linear::with(&scope.sub("pointwise"), stage.channels, conv_width, Init::TorchDefault, None)?), conv_width)
+            }
             StageKind::Map => {
                 let width = |i: usize| if i == steps { conv_width } else { stage.channels << i };
                 let convs = (0..steps).map(|i| SepConv::new(&scope.sub(i), width(i), width(i + 1))).collect::<Result<_>>()?;

@@ -11,7 +11,6 @@ pub fn exact(device: Device) -> Result<Autocast> {
 }
 
 /// `x` in float32, or as it is where it is float64; no copy where nothing changes.
-#[must_use]
 pub fn float(x: &Tensor) -> Tensor {
     x.to_kind(if x.kind() == Kind::Double { Kind::Double } else { Kind::Float })
 }

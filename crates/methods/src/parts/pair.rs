@@ -31,14 +31,26 @@ pub fn check_classes(method: &str, student: &TapSpec, teacher: &TapSpec) -> Resu
         )));
     }
     if student.classes < 2 {
-        return Err(Error::invalid(format!("{method} needs at least 2 classes: student and teacher both give logits (B,{})", student.classes)));
+        return Err(Error::invalid(format!(
+            "{method} needs at least 2 classes: student and teacher both give logits (B,{})",
+            student.classes
+        )));
     }
     Ok(())
 }
 
 /// The pairs of stages at `levels`; refuses levels that one of the networks does not have.
 pub fn stage_pairs(method: &str, levels: &[usize], student: &TapSpec, teacher: &TapSpec) -> Result<Vec<StagePair>> {
-    levels.iter().map(|&level| Ok(StagePair { level, student: stage_spec(method, "student", level, student, teacher)?, teacher: stage_spec(method, "teacher", level, teacher, student)? })).collect()
+    levels
+        .iter()
+        .map(|&level| {
+            Ok(StagePair {
+                level,
+                student: stage_spec(method, "student", level, student, teacher)?,
+                teacher: stage_spec(method, "teacher", level, teacher, student)?,
+            })
+        })
+        .collect()
 }
 
 /// The spec of stage `level` of `own`, one side of the pair.
@@ -90,13 +102,19 @@ pub fn check_norm(method: &str, what: &str, batch: usize, grid: (i64, i64)) -> R
 /// Stage `level` of an output; an error where the network ran without taps.
 pub fn stage<'a>(output: &'a Output, level: usize, side: &str) -> Result<&'a FeatureMap> {
     output.stages.get(level - 1).ok_or_else(|| {
-        Error::invalid(format!("stage {level} of the {side} is read, and its output holds {} stages: run it with taps", output.stages.len()))
+        Error::invalid(format!(
+            "stage {level} of the {side} is read, and its output holds {} stages: run it with taps",
+            output.stages.len()
+        ))
     })
 }
 
 /// The embedding of an output; an error where the network ran without taps.
 pub fn embedding<'a>(output: &'a Output, side: &str) -> Result<&'a Tensor> {
-    output.embedding.as_ref().ok_or_else(|| Error::invalid(format!("the {side}'s embedding is read, and its output holds none: run it with taps")))
+    output
+        .embedding
+        .as_ref()
+        .ok_or_else(|| Error::invalid(format!("the {side}'s embedding is read, and its output holds none: run it with taps")))
 }
 
 /// A stage's shape in words.

@@ -24,20 +24,17 @@ impl Pointwise {
     }
 
     /// On a map (B,in,H,W), giving (B,out,H,W).
-    #[must_use]
     pub fn on_map(&self, x_bchw: &Tensor) -> Tensor {
         x_bchw.conv2d(&self.weight.unsqueeze(-1).unsqueeze(-1), Some(&self.bias), [1, 1], [0, 0], [1, 1], 1)
     }
 
     /// On (..,in) with channels last, giving (..,out).
-    #[must_use]
     pub fn on_last(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, Some(&self.bias))
     }
 
     /// On a spectrum (B,2,K,K',in), giving (B,2,K,K',out). `zero` (2,K,K',1) is 1 at the real part of the zero frequency and 0
     /// elsewhere: where the transform of a constant is.
-    #[must_use]
     pub fn on_spectrum(&self, s_bpuvc: &Tensor, zero: &Tensor) -> Tensor {
         s_bpuvc.linear::<&Tensor>(&self.weight, None) + &self.bias * zero
     }

@@ -58,7 +58,6 @@ impl Band {
     }
 
     /// `f(u,v)` for all kept frequencies, (K,K',1).
-    #[must_use]
     pub fn map(&self, f: impl Fn(i64, i64) -> f64, kind: Kind, device: Device) -> Tensor {
         let values: Vec<f64> = self.u().flat_map(|u| self.v().map(move |v| (u, v))).map(|(u, v)| f(u, v)).collect();
         constant(&values, &[self.rows, self.cols, 1], kind, device)
@@ -110,7 +109,6 @@ impl Dft {
 
     /// The band of a map (B,C,H,W) of the constants' kind: real and imaginary parts (B,2,K,K',C). Channels come last because
     /// that is how tokens and channels-last maps lie in memory; those are read without a copy.
-    #[must_use]
     pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
         let [b, c, h, _] = x_bchw.size()[..] else { panic!("a spectrum is taken of (B,C,H,W), got {:?}", x_bchw.size()) };
         let (k, k_half) = self.band.size();
@@ -147,7 +145,6 @@ impl Representation {
     }
 
     /// Of real and imaginary parts (B,2,K,K',C): (B,P,K,K',C).
-    #[must_use]
     pub fn of(self, s_bpuvc: &Tensor) -> Tensor {
         let amplitude = || (s_bpuvc.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>) + AMPLITUDE_EPS).sqrt();
         match self {
@@ -200,7 +197,6 @@ impl Window {
     }
 
     /// The weights in force, (K,K',1).
-    #[must_use]
     pub fn weights(&self) -> Tensor {
         match &self.theta {
             None => self.fixed.shallow_clone(),
@@ -223,9 +219,9 @@ pub enum Normalise {
 
 impl Normalise {
     /// `(x - mean) / sqrt(var + eps)` of (B,P,K,K',C) with the biased variance; the order of dimensions is not kept.
-    #[must_use]
     pub fn apply(self, x_bpuvc: &Tensor) -> Tensor {
-        let standardise = |x: &Tensor| x.layer_norm::<&Tensor>(x.size()[x.dim() - self.trailing()..].to_vec(), None, None, STANDARD_EPS, true);
+        let standardise =
+            |x: &Tensor| x.layer_norm::<&Tensor>(x.size()[x.dim() - self.trailing()..].to_vec(), None, None, STANDARD_EPS, true);
         match self {
             Self::None => x_bpuvc.shallow_clone(),
             Self::Sample => standardise(x_bpuvc),

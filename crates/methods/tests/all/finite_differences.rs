@@ -41,7 +41,10 @@ fn check(name: &str, settings: &str, token_student: bool, token_teacher: bool) {
             value
         };
         let numeric = (at(STEP) - at(-STEP)) / (2.0 * STEP);
-        assert!((analytic - numeric).abs() < 1e-6 * (1.0 + numeric.abs()), "{name} {settings}: {tensor_name}: {analytic} against {numeric}");
+        assert!(
+            (analytic - numeric).abs() < 1e-6 * (1.0 + numeric.abs()),
+            "{name} {settings}: {tensor_name}: {analytic} against {numeric}"
+        );
         checked += 1;
     }
     assert!(checked >= 1, "{name}");
@@ -70,7 +73,9 @@ fn gradients_are_those_of_finite_differences() {
 fn a_learnable_window_learns_from_the_students_side_only() {
     let taps = conv(6, 3);
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
-    let method = build("uhkd", &table("window = \"learnable\"\nrepresentation = \"complex\"\nlevels = [1]\nalpha = 0.0"), &store, &taps, &taps, 4).unwrap();
+    let method =
+        build("uhkd", &table("window = \"learnable\"\nrepresentation = \"complex\"\nlevels = [1]\nalpha = 0.0"), &store, &taps, &taps, 4)
+            .unwrap();
     fill(&store);
     let student = output(&taps, 4, Kind::Double);
     // A student whose spectrum is zero everywhere: only the teacher's side depends on the window.
@@ -82,7 +87,8 @@ fn a_learnable_window_learns_from_the_students_side_only() {
             }
         }
     }
-    let terms = loss(&*method, &student, &output(&taps, 4, Kind::Double), &Labels::Hard(Tensor::from_slice(&[0i64, 1, 2, 0])), 0.0).unwrap();
+    let terms =
+        loss(&*method, &student, &output(&taps, 4, Kind::Double), &Labels::Hard(Tensor::from_slice(&[0i64, 1, 2, 0])), 0.0).unwrap();
     terms.total().unwrap().backward();
     let window = store.parameters().into_iter().find(|(name, ..)| name.ends_with("window")).unwrap().1;
     assert_eq!(number(&window.grad().abs().max()), 0.0);

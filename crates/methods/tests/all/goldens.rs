@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use crate::support::{CPU, build, feature, fill, leaves, loss, map, number, taps, tensors, tokens};
 
 /// Both sides compute in float64 by different routes; what differs is rounding.
-const TOLERANCE: f64 = 1e-9;
+const TOLERANCE: f64 = 1e-11;
 
 #[derive(Deserialize)]
 struct Stage {

@@ -53,7 +53,10 @@ fn stages_are_summed_or_averaged_and_sub_logits_averaged() {
         assert!((value(&summed, name) - 4.0 * value(&one, name)).abs() < 1e-12, "{name}");
         assert!((value(&averaged, name) - value(&one, name)).abs() < 1e-12, "{name}");
     }
-    assert_eq!(summed.iter().map(|t| (t.name.as_str(), t.weight)).collect::<Vec<_>>(), [("kd", 1.0), ("gt", 1.0), ("hcd", 6.0), ("ol", 1.0)]);
+    assert_eq!(
+        summed.iter().map(|t| (t.name.as_str(), t.weight)).collect::<Vec<_>>(),
+        [("kd", 1.0), ("gt", 1.0), ("hcd", 6.0), ("ol", 1.0)]
+    );
 }
 
 /// The student's logits learn from the sub-logits either way; the heads hear from `hcd` only where it is not detached.

@@ -5,8 +5,15 @@ use tch::{Kind, Tensor};
 
 use crate::support::{CPU, build, conv, fill, hard, loss, map, number, output, table, taps, tensor_of, value};
 
-const GRIDS: [((i64, i64), &[i64]); 7] =
-    [((8, 8), &[1, 2, 4]), ((7, 7), &[1, 2, 4]), ((5, 9), &[4, 3]), ((1, 1), &[1]), ((14, 14), &[4, 1]), ((3, 2), &[2, 1]), ((12, 6), &[6, 4, 5])];
+const GRIDS: [((i64, i64), &[i64]); 7] = [
+    ((8, 8), &[1, 2, 4]),
+    ((7, 7), &[1, 2, 4]),
+    ((5, 9), &[4, 3]),
+    ((1, 1), &[1]),
+    ((14, 14), &[4, 1]),
+    ((3, 2), &[2, 1]),
+    ((12, 6), &[6, 4, 5]),
+];
 
 fn max(x: &Tensor) -> f64 {
     number(&x.abs().max())
@@ -103,11 +110,16 @@ fn equal_similarities_give_log_b() {
 fn a_permuted_teacher_raises_the_loss() {
     for settings in ["", "symmetric = true", "mask_same_class = true", "tau_learnable = true", "filter = \"avgpool\""] {
         let same = contrast(settings, |student, _| {
-            let copy = Output { logits: student.logits.copy(), embedding: None, stages: student.stages.iter().map(FeatureMap::detach).collect() };
+            let copy =
+                Output { logits: student.logits.copy(), embedding: None, stages: student.stages.iter().map(FeatureMap::detach).collect() };
             (student, copy)
         });
         let permuted = contrast(settings, |student, _| {
-            let copy = Output { logits: student.logits.copy(), embedding: None, stages: student.stages.iter().map(|s| FeatureMap::Map(tensor_of(s).roll([1], [0]))).collect() };
+            let copy = Output {
+                logits: student.logits.copy(),
+                embedding: None,
+                stages: student.stages.iter().map(|s| FeatureMap::Map(tensor_of(s).roll([1], [0]))).collect(),
+            };
             (student, copy)
         });
         assert!(same < 6f64.ln() / 2.0 && permuted > 6f64.ln(), "{settings}: {same} against {permuted}");

@@ -6,5 +6,4 @@ mod hcd;
 mod lfcc;
 mod support;
 mod sweep;
-mod time;
 mod uhkd;

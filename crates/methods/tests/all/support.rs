@@ -60,7 +60,11 @@ pub fn leaves(output: &Output) -> Output {
         FeatureMap::Map(x) => FeatureMap::Map(leaf(x)),
         FeatureMap::Tokens { tokens, prefix, grid } => FeatureMap::Tokens { tokens: leaf(tokens), prefix: *prefix, grid: *grid },
     };
-    Output { logits: leaf(&output.logits), embedding: output.embedding.as_ref().map(leaf), stages: output.stages.iter().map(stage).collect() }
+    Output {
+        logits: leaf(&output.logits),
+        embedding: output.embedding.as_ref().map(leaf),
+        stages: output.stages.iter().map(stage).collect(),
+    }
 }
 
 /// The leaves of an output by name.
@@ -80,7 +84,14 @@ pub fn fill(store: &ParamStore) {
     }
 }
 
-pub fn build(name: &str, settings: &toml::Table, store: &ParamStore, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<Box<dyn Method>> {
+pub fn build(
+    name: &str,
+    settings: &toml::Table,
+    store: &ParamStore,
+    student: &TapSpec,
+    teacher: &TapSpec,
+    batch: usize,
+) -> Result<Box<dyn Method>> {
     let settings = (find(name)?.configure)(settings).unwrap_or_else(|e| panic!("{name}: {e}"));
     settings.check(student, teacher, batch)?;
     settings.build(&store.root(), student, teacher)

@@ -34,7 +34,8 @@ fn labels(batch: i64, classes: i64, soft: bool) -> Labels {
 fn run(name: &str, student_taps: &TapSpec, teacher_taps: &TapSpec, student: &Output, teacher: &Output, labels: &Labels) {
     let what = format!("{name}: {student_taps:?} from {teacher_taps:?}");
     let store = ParamStore::new(CPU, 1);
-    let method = build(name, &toml::Table::new(), &store, student_taps, teacher_taps, labels.len() as usize).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let method = build(name, &toml::Table::new(), &store, student_taps, teacher_taps, labels.len() as usize)
+        .unwrap_or_else(|e| panic!("{what}: {e}"));
     let terms = loss(&*method, student, teacher, labels, 0.1).unwrap_or_else(|e| panic!("{what}: {e}"));
     for term in &terms {
         assert_eq!((term.value.kind(), term.value.dim()), (Kind::Float, 0), "{what}: {}", term.name);

@@ -50,7 +50,8 @@ fn the_full_transform_keeps_the_energy() {
     for (h, w) in [(7, 7), (8, 6), (5, 8), (4, 9)] {
         let x = Tensor::randn([2, 3, h, w], (Kind::Double, CPU));
         let band = Band::shared(100, (h, w), (h, w));
-        let energy = Dft::new((h, w), band, Kind::Double, CPU).forward(&x).square().sum_dim_intlist([0i64, 1, 2, 4].as_slice(), false, Kind::Double);
+        let energy =
+            Dft::new((h, w), band, Kind::Double, CPU).forward(&x).square().sum_dim_intlist([0i64, 1, 2, 4].as_slice(), false, Kind::Double);
         // A column stands for its conjugate too, but for v = 0 and an even grid's Nyquist column.
         let times: Vec<f64> = band.v().map(|v| if v == 0 || 2 * v == w { 1.0 } else { 2.0 }).collect();
         let energy = number(&(energy * Tensor::from_slice(&times)).sum(Kind::Double));
@@ -136,7 +137,8 @@ fn equal_maps_give_no_loss_and_a_constant_map_gives_no_nan() {
         for normalise in [Normalise::Sample, Normalise::Channel, Normalise::None] {
             let band = Band::shared(7, (8, 8), (8, 8));
             let dft = Dft::new((8, 8), band, Kind::Float, CPU);
-            let window = Window::new(&store.root().sub(format!("{representation:?}{normalise:?}")), WindowShape::Gaussian, band, 3.5).unwrap();
+            let window =
+                Window::new(&store.root().sub(format!("{representation:?}{normalise:?}")), WindowShape::Gaussian, band, 3.5).unwrap();
             let of = |x: &Tensor| normalise.apply(&(representation.of(&dft.forward(x)) * window.weights()));
             let x = Tensor::randn([2, 3, 8, 8], (Kind::Float, CPU));
             assert_eq!(number(&of(&x).mse_loss(&of(&x), Reduction::Mean)), 0.0);

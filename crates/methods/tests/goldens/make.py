@@ -195,7 +195,7 @@ def lfcc(o, w, s, t, step):
                 low = low_pass(x, scale, w, f"{name}.theta")
             low = F.conv2d(low, w(f"{name}.project.weight", y.shape[1], x.shape[1])[:, :, None, None])
             low = batch_norm(low, w, f"{name}.norm")
-            q, k = F.normalize(low.flatten(1)), F.normalize(pooled.flatten(1))
+            q, k = (x.flatten(1) / (x.flatten(1).norm(dim=1, keepdim=True) ** 2 + 1e-12).sqrt() for x in (low, pooled))
             m = q @ k.T
             m = m * w("logit_scale").clamp(max=math.log(100)).exp() if o["tau_learnable"] else m / o["tau"]
             if o["mask_same_class"]:

@@ -70,7 +70,8 @@ impl Conv2d {
     pub fn new(scope: &Scope, channels_in: i64, channels_out: i64, shape: Conv) -> Result<Self> {
         let fan_in = channels_in / shape.groups * shape.kernel * shape.kernel;
         let weight = scope.param("weight", &[channels_out, channels_in / shape.groups, shape.kernel, shape.kernel], shape.init)?;
-        let bias = shape.bias.then(|| scope.param("bias", &[channels_out], Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() })).transpose()?;
+        let bias =
+            shape.bias.then(|| scope.param("bias", &[channels_out], Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() })).transpose()?;
         Ok(Self { weight, bias, shape })
     }
 

@@ -17,7 +17,10 @@ impl Linear {
 
     /// `weight` (out, in) and, where an initialiser is given, `bias` (out).
     pub fn with(scope: &Scope, inputs: i64, outputs: i64, weight: Init, bias: Option<Init>) -> Result<Self> {
-        Ok(Self { weight: scope.param("weight", &[outputs, inputs], weight)?, bias: bias.map(|init| scope.param("bias", &[outputs], init)).transpose()? })
+        Ok(Self {
+            weight: scope.param("weight", &[outputs, inputs], weight)?,
+            bias: bias.map(|init| scope.param("bias", &[outputs], init)).transpose()?,
+        })
     }
 
     /// Applies the map to the last dimension.

@@ -20,9 +20,15 @@ impl Attention {
     /// `qkv` and `proj` of width `d`, which `num_heads` must divide.
     pub fn new(scope: &Scope, d: i64, num_heads: i64) -> Result<Self> {
         if num_heads < 1 || d % num_heads != 0 {
-            return Err(Error::invalid(format!("an attention of width {d} cannot be split into {num_heads} heads: the width must be a multiple")));
+            return Err(Error::invalid(format!(
+                "an attention of width {d} cannot be split into {num_heads} heads: the width must be a multiple"
+            )));
         }
-        Ok(Self { qkv: Linear::with(&scope.sub("qkv"), d, 3 * d, WEIGHT, ZERO)?, proj: Linear::with(&scope.sub("proj"), d, d, WEIGHT, ZERO)?, num_heads })
+        Ok(Self {
+            qkv: Linear::with(&scope.sub("qkv"), d, 3 * d, WEIGHT, ZERO)?,
+            proj: Linear::with(&scope.sub("proj"), d, d, WEIGHT, ZERO)?,
+            num_heads,
+        })
     }
 
     /// (B,N,D) to (B,N,D).
@@ -45,7 +51,10 @@ pub struct Mlp {
 impl Mlp {
     /// `fc1` (d -> hidden) and `fc2` (hidden -> d) with the given initialisers of weight and bias.
     pub fn new(scope: &Scope, d: i64, hidden: i64, weight: Init, bias: Init) -> Result<Self> {
-        Ok(Self { fc1: Linear::with(&scope.sub("fc1"), d, hidden, weight, Some(bias))?, fc2: Linear::with(&scope.sub("fc2"), hidden, d, weight, Some(bias))? })
+        Ok(Self {
+            fc1: Linear::with(&scope.sub("fc1"), d, hidden, weight, Some(bias))?,
+            fc2: Linear::with(&scope.sub("fc2"), hidden, d, weight, Some(bias))?,
+        })
     }
 
     /// (.., D) to (.., D).

@@ -33,8 +33,9 @@ pub struct Lines {
     pub percent: bool,
 }
 
-/// Most markers that a curve may have before they would touch.
+/// Points that a curve may have for each to be marked; a longer one gets a few marks that repeat what its colour says.
 const MARKERS: usize = 24;
+const FEW: usize = 6;
 /// Points that a curve is thinned to.
 const THIN: usize = 240;
 
@@ -48,7 +49,7 @@ impl Lines {
         let (top, bottom) = (26.0, size.h - 34.0);
         let y = Scale::over(all().flat_map(|p| [p.lo, p.hi]), bottom, top, self.log).padded(0.04);
         let y = if self.percent { y.capped(100.0) } else { y };
-        let y_ticks = y.ticks(5);
+        let y_ticks = y.ticks(6);
         let left = 12.0 + y_ticks.iter().map(|(_, label)| width(label)).fold(14.0, f64::max);
         let x = Scale::over(all().map(|p| p.x), left, size.w - 14.0, false);
 
@@ -91,7 +92,7 @@ fn curve(series: &Series, x: &Scale, y: &Scale) -> String {
             escape(&series.name)
         ));
     }
-    let stride = points.len().div_ceil(MARKERS).max(1);
+    let stride = if points.len() <= MARKERS { 1 } else { points.len().div_ceil(FEW) };
     // Counted from the end, so that the last point, which is the result, always has one.
     for (i, p) in points.iter().rev().enumerate() {
         if i % stride == 0 {
@@ -124,7 +125,7 @@ pub fn bundle(runs: &[Vec<(f64, f64)>]) -> Vec<Point> {
     xs.dedup();
     let stride = xs.len().div_ceil(THIN).max(1);
     let last = xs.len().saturating_sub(1);
-    let xs = xs.iter().enumerate().filter(|(i, _)| (last - i) % stride == 0).map(|(_, x)| *x);
+    let xs = xs.iter().enumerate().filter(|(i, _)| (last - i).is_multiple_of(stride)).map(|(_, x)| *x);
     xs.filter_map(|x| {
         let values: Vec<f64> = runs.iter().filter_map(|run| interpolate(run, x)).collect();
         let mean = crate::stats::mean(&values)?;
@@ -137,7 +138,9 @@ pub fn bundle(runs: &[Vec<(f64, f64)>]) -> Vec<Point> {
 /// Averages neighbours until at most [`THIN`] points are left; each stands at the x of its last.
 fn thin(run: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let stride = run.len().div_ceil(THIN).max(1);
-    run.chunks(stride).filter_map(|chunk| Some((chunk.last()?.0, crate::stats::mean(&chunk.iter().map(|(_, y)| *y).collect::<Vec<_>>())?))).collect()
+    run.chunks(stride)
+        .filter_map(|chunk| Some((chunk.last()?.0, crate::stats::mean(&chunk.iter().map(|(_, y)| *y).collect::<Vec<_>>())?)))
+        .collect()
 }
 
 fn interpolate(run: &[(f64, f64)], x: f64) -> Option<f64> {
@@ -158,10 +161,7 @@ mod tests {
     fn runs_with_the_same_x_are_averaged_with_their_range() {
         let a = vec![(1.0, 10.0), (2.0, 20.0)];
         let b = vec![(1.0, 30.0), (2.0, 20.0)];
-        assert_eq!(
-            bundle(&[a, b]),
-            [Point { x: 1.0, mean: 20.0, lo: 10.0, hi: 30.0 }, Point { x: 2.0, mean: 20.0, lo: 20.0, hi: 20.0 }]
-        );
+        assert_eq!(bundle(&[a, b]), [Point { x: 1.0, mean: 20.0, lo: 10.0, hi: 30.0 }, Point { x: 2.0, mean: 20.0, lo: 20.0, hi: 20.0 }]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ pub mod lines;
 mod scale;
 
 pub use dots::{Dots, Row};
-pub use lines::{Lines, Point, Series};
+pub use lines::{Lines, Series};
 
 use crate::markup::escape;
 

@@ -79,7 +79,7 @@ impl Scale {
         let mantissas: &[f64] = if fine { &[1.0, 2.0, 5.0] } else { &[1.0] };
         ((first - 1)..=last)
             .rev()
-            .filter(|d| (last - d) as usize % stride == 0)
+            .filter(|d| ((last - d) as usize).is_multiple_of(stride))
             .flat_map(|d| mantissas.iter().map(move |m| m * 10f64.powi(d)))
             .filter(inside)
             .map(|v| (v, label(v, v)))

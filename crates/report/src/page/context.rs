@@ -25,22 +25,26 @@ pub fn section(groups: &[Loaded]) -> String {
         return String::new();
     }
     let mut head = vec!["networks".to_owned(), "source".to_owned()];
-    head.extend(columns.iter().map(|c| escape(c)));
+    head.extend(columns.iter().map(escape));
     let mut rows = Vec::new();
     for (pair, groups) in &pairs {
         let mut row = vec![escape(format!("{} → {}", pair.teacher, pair.student)), format!("published, {} px", pair.img)];
-        row.extend(columns.iter().map(|column| pair.numbers.iter().find(|(name, _)| name == column).map_or_else(String::new, |(_, n)| {
-            let mark = match n.trust {
-                Trust::Read => "",
-                Trust::Recalled => "<sup>a</sup>",
-                Trust::Secondary => "<sup>b</sup>",
-                Trust::Low => "<sup>c</sup>",
-            };
-            format!("{:.2}{mark}", n.top1)
-        })));
+        row.extend(columns.iter().map(|column| {
+            pair.numbers.iter().find(|(name, _)| name == column).map_or_else(String::new, |(_, n)| {
+                let mark = match n.trust {
+                    Trust::Read => "",
+                    Trust::Recalled => "<sup>a</sup>",
+                    Trust::Secondary => "<sup>b</sup>",
+                    Trust::Low => "<sup>c</sup>",
+                };
+                format!("{:.2}{mark}", n.top1)
+            })
+        }));
         rows.push(row);
         // Our own groups stand below, each under the published method of its name.
-        let own = |column: &str| groups.iter().find(|g| g.name.eq_ignore_ascii_case(column)).map_or_else(String::new, |g| stats::spread(&g.results()));
+        let own = |column: &str| {
+            groups.iter().find(|g| g.name.eq_ignore_ascii_case(column)).map_or_else(String::new, |g| stats::spread(&g.results()))
+        };
         let cells: Vec<String> = columns.iter().map(|column| own(column)).collect();
         if cells.iter().any(|c| !c.is_empty()) {
             let mut row = vec![String::new(), "these runs".to_owned()];

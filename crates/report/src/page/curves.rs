@@ -49,7 +49,14 @@ pub fn losses(groups: &[Loaded]) -> String {
         }
         let values = || series.iter().flat_map(|s| &s.points).flat_map(|p| [p.lo, p.hi]);
         let (lo, hi) = values().fold((f64::INFINITY, 0.0f64), |(lo, hi), v| (lo.min(v), hi.max(v)));
-        let lines = Lines { label: format!("Loss terms of {}", group.name), x: "step", y: "loss", log: lo > 0.0 && hi / lo > 30.0, series, percent: false };
+        let lines = Lines {
+            label: format!("Loss terms of {}", group.name),
+            x: "step",
+            y: "loss",
+            log: lo > 0.0 && hi / lo > 30.0,
+            series,
+            percent: false,
+        };
         charts.push_str(&format!(
             "<figure>\n<h3>{}</h3>\n{}{}</figure>\n",
             escape(&group.name),
@@ -58,7 +65,7 @@ pub fn losses(groups: &[Loaded]) -> String {
         ));
     }
     let note = "<p class=\"note\">Each term with its weight, as it enters the sum. The axis is logarithmic where terms differ by more than a factor of 30.</p>\n";
-    section("Loss terms", &format!("<div class=\"grid\">\n{charts}</div>\n{note}"))
+    section("Loss terms", &format!("<div class=\"panels\">\n{charts}</div>\n{note}"))
 }
 
 /// Learning rate over steps; methods with the same curve share a line.

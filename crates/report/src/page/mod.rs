@@ -14,12 +14,8 @@ const STYLE: &str = include_str!("style.css");
 
 /// The whole page.
 pub fn page(title: &str, intro: &str, groups: &[Loaded]) -> String {
-    let paragraphs: String = intro
-        .split("\n\n")
-        .map(str::trim)
-        .filter(|p| !p.is_empty())
-        .map(|p| format!("<p>{}</p>\n", escape(p)))
-        .collect();
+    let paragraphs: String =
+        intro.split("\n\n").map(str::trim).filter(|p| !p.is_empty()).map(|p| format!("<p>{}</p>\n", escape(p))).collect();
     let body = if groups.iter().all(|g| g.runs.is_empty()) {
         "<p class=\"empty\">There are no runs.</p>\n".to_owned()
     } else {

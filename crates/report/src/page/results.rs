@@ -14,8 +14,7 @@ use crate::{
 /// Headline table and dot plot.
 pub fn section(groups: &[Loaded]) -> String {
     let scratch = load::scratch(groups);
-    let named = |g: &Loaded| !g.runs.is_empty();
-    let pairs: IndexSet<String> = groups.iter().filter(|g| named(g)).map(pair).collect();
+    let pairs = pairs(groups);
     let (with_pair, with_best) = (pairs.len() > 1, groups.iter().flat_map(|g| &g.runs).any(|r| r.best().is_some()));
 
     let mut head = vec!["method".to_owned()];
@@ -34,7 +33,7 @@ pub fn section(groups: &[Loaded]) -> String {
         left.push(head.len() + 1);
         head.extend(["best epoch, %".to_owned(), "best epoch chosen on".to_owned()]);
     }
-    head.push("training, s per run".to_owned());
+    head.push("seconds per run".to_owned());
 
     let mut rows = Vec::new();
     for group in groups {
@@ -77,6 +76,17 @@ fn pair(group: &Loaded) -> String {
     }
 }
 
+/// The distinct pairs. A student without a teacher counts only where it is nobody's pupil: beside a scratch row nobody needs to
+/// be told that it has no teacher.
+fn pairs(groups: &[Loaded]) -> IndexSet<String> {
+    let taught = |g: &&Loaded| g.runs.first().is_some_and(|r| r.summary.teacher.is_some());
+    let mut out: IndexSet<String> = groups.iter().filter(taught).map(pair).collect();
+    let pupils: Vec<String> = out.iter().cloned().collect();
+    let alone = groups.iter().filter(|g| !g.runs.is_empty() && !taught(g)).map(pair);
+    out.extend(alone.filter(|student| !pupils.iter().any(|p| p.ends_with(&format!("→ {student}")))));
+    out
+}
+
 fn summary_line(groups: &[Loaded], pairs: &IndexSet<String>) -> String {
     let runs: Vec<&Run> = groups.iter().flat_map(|g| &g.runs).collect();
     let data: IndexSet<&str> = runs.iter().filter_map(|r| r.data()).collect();
@@ -96,9 +106,7 @@ fn summary_line(groups: &[Loaded], pairs: &IndexSet<String>) -> String {
 
 /// Each seed's result.
 fn seeds(group: &Loaded) -> String {
-    let one = |run: &Run| {
-        run.result().map(|top1| format!("<span class=\"seed\" title=\"seed {}\">{top1:.2}</span>", run.summary.seed))
-    };
+    let one = |run: &Run| run.result().map(|top1| format!("<span class=\"seed\" title=\"seed {}\">{top1:.2}</span>", run.summary.seed));
     group.runs.iter().filter_map(one).collect::<Vec<_>>().join(" ")
 }
 
@@ -138,12 +146,24 @@ fn dots(groups: &[Loaded], scratch: Option<&Loaded>) -> String {
         .collect();
     let reference = scratch.filter(|_| groups.len() > 1).and_then(|g| Some((g.mean()?, format!("{} mean", g.name))));
     let plot = Dots { label: "Test accuracy of every seed, by method".to_owned(), x: "test top-1, last epoch, %", rows, reference };
-    format!("<figure>\n{}<figcaption>One mark per seed; the bar is their mean.</figcaption>\n</figure>\n", both(&plot.svg(880.0), &plot.svg(360.0)))
+    format!(
+        "<figure>\n{}<figcaption>One mark per seed; the bar is their mean.</figcaption>\n</figure>\n",
+        both(&plot.svg(880.0), &plot.svg(360.0))
+    )
 }
 
 /// What the runs cost.
 pub fn speed(groups: &[Loaded]) -> String {
-    let head = ["method", "training images/s", "waiting for data", "training, s per run", "one evaluation, s", "device", "precision", "parameters"];
+    let head = [
+        "method",
+        "training images/s",
+        "waiting for data",
+        "seconds per run",
+        "seconds per evaluation",
+        "device",
+        "precision",
+        "parameters",
+    ];
     let rows: Vec<Vec<String>> = groups
         .iter()
         .map(|group| {

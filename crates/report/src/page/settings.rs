@@ -18,7 +18,9 @@ fn group(group: &Loaded) -> String {
     let mut out = format!("<details>\n<summary>{}</summary>\n{}", escape(&group.name), list(&shared));
     for (run, plan) in group.runs.iter().zip(&plans) {
         let own: Vec<(&String, &String)> = plan.iter().filter(|(k, v)| !common(k, v)).collect();
-        out.push_str(&format!("<h4>{}</h4>\n<p class=\"facts\">{}</p>\n{}", escape(run.path.display()), facts(run), list(&own)));
+        // The folder's own name: the page is passed on, and a path of this machine would say nothing elsewhere.
+        let name = run.path.file_name().unwrap_or(run.path.as_os_str()).to_string_lossy();
+        out.push_str(&format!("<h4>{}</h4>\n<p class=\"facts\">{}</p>\n{}", escape(name), facts(run), list(&own)));
     }
     out.push_str("</details>\n");
     out

@@ -21,9 +21,10 @@ pub fn recipe(r: &Recipe) -> Option<Problem> {
 fn all(r: &Recipe) -> Checked {
     let plain = !r.name.contains(['/', '\\']) && !r.name.contains(char::is_control) && r.name != "." && r.name != "..";
     ensure(plain, "name", || format!("is {:?}; it names a folder, so it has no slashes and no control characters", r.name))?;
-    let positive = |key, value: Option<i64>| ensure(value.is_none_or(|n| n >= 1), key, || format!("is {}; it is at least 1", value.unwrap_or(0)));
+    let positive =
+        |key, value: Option<i64>| ensure(value.is_none_or(|n| n >= 1), key, || format!("is {}; it must be at least 1", value.unwrap_or(0)));
     positive("data.img", r.data.img)?;
-    ensure(r.data.per_class != Some(0), "data.per_class", || "is 0; it is at least 1".to_owned())?;
+    ensure(r.data.per_class != Some(0), "data.per_class", || "is 0; it must be at least 1".to_owned())?;
     positive("student.img", r.student.img)?;
     statistics("student.mean", "student.std", &r.student)?;
     if let Some(teacher) = &r.teacher {
@@ -68,7 +69,7 @@ fn optim(o: &Optim) -> Checked {
         ensure(o.momentum > 0.0, "optim.nesterov", || "is true and optim.momentum is 0; Nesterov's variant needs momentum".to_owned())?;
     }
     let decays = o.betas.into_iter().all(|b| (0.0..1.0).contains(&b));
-    ensure(decays, "optim.betas", || format!("is {:?}; both are at least 0 and less than 1", o.betas))?;
+    ensure(decays, "optim.betas", || format!("is {:?}; both must be at least 0 and less than 1", o.betas))?;
     range("optim.eps", o.eps, |eps| eps > 0.0, "greater than 0")?;
     range("optim.weight_decay", o.weight_decay, |d| d >= 0.0, "at least 0")
 }
@@ -83,18 +84,20 @@ fn schedule(s: &Schedule, r: &Recipe) -> Checked {
     range("schedule.min_lr", s.min_lr, |lr| lr >= 0.0, "at least 0")?;
     ensure(s.min_lr <= lr, "schedule.min_lr", || format!("is {}, more than optim.lr, {lr}, from which it falls", s.min_lr))?;
     let times = s.milestones.iter().all(|m| *m > 0.0) && s.milestones.is_sorted_by(|a, b| a < b);
-    ensure(times, "schedule.milestones", || format!("is {:?}; epochs greater than 0, each later than the one before, are expected", s.milestones))?;
+    ensure(times, "schedule.milestones", || {
+        format!("is {:?}; epochs greater than 0, each later than the one before, are expected", s.milestones)
+    })?;
     let steps = s.name != ScheduleName::Step || !s.milestones.is_empty();
     ensure(steps, "schedule.name", || "is `step` and there are no schedule.milestones to step at".to_owned())?;
     range("schedule.gamma", s.gamma, |g| g > 0.0 && g <= 1.0, "greater than 0 and at most 1")
 }
 
 fn at_least_1(key: &'static str, value: u64) -> Checked {
-    ensure(value >= 1, key, || format!("is {value}; it is at least 1"))
+    ensure(value >= 1, key, || format!("is {value}; it must be at least 1"))
 }
 
 fn range(key: &'static str, value: f64, valid: impl Fn(f64) -> bool, words: &str) -> Checked {
-    ensure(valid(value), key, || format!("is {value}; it is {words}"))
+    ensure(valid(value), key, || format!("is {value}; it must be {words}"))
 }
 
 fn ensure(valid: bool, key: &'static str, message: impl FnOnce() -> String) -> Checked {

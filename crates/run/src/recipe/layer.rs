@@ -120,7 +120,11 @@ impl Layered {
     }
 
     fn word(&self, path: KeyPath, message: &str) -> RecipeError {
-        let worded = wording::word(path, message);
+        let value = match tree::deepest(&self.root, &path.keys) {
+            (depth, Some(node)) if depth == path.keys.len() => Some(node.value()),
+            _ => None,
+        };
+        let worded = wording::word(path, value.as_ref(), message);
         let mut error = self.at(&worded.path, |_| worded.message);
         error.hint = worded.hint;
         // `--set name=5` and `--set teacher=none` deserve to be told what would have worked.
@@ -128,7 +132,9 @@ impl Layered {
             && error.hint.is_none()
         {
             error.hint = match worded.expected {
-                Some(wording::TABLE) => Some(format!("`--set {path}=` removes the table, `--set {path}={{}}` makes one", path = worded.path)),
+                Some(wording::TABLE) => {
+                    Some(format!("`--set {path}=` removes the table, `--set {path}={{}}` makes one", path = worded.path))
+                }
                 Some(wording::TEXT) => Some(format!("quote it: --set '{}=\"{value}\"'", worded.path)),
                 _ => None,
             };
@@ -167,10 +173,15 @@ impl Layered {
             }
         }
         if remove {
-            return match table.shift_remove(last) {
-                Some(_) => Ok(()),
-                None => wrong(format!("there is no `{}` to remove", keys.join("."))),
-            };
+            if table.shift_remove(last).is_some() {
+                return Ok(());
+            }
+            let near = wording::nearest(last, table.keys().map(String::as_str));
+            let error = RecipeError::new(&origin, format!("there is no `{}` to remove", keys.join(".")));
+            return Err(RecipeError {
+                hint: near.map(|near| format!("did you mean `{}`?", [parents, &[near.to_owned()]].concat().join("."))),
+                ..error
+            });
         }
         tree::merge(table, Table::from([(last.clone(), tree::parse_value(value, &origin)?)]));
         Ok(())

@@ -8,6 +8,4 @@ mod wording;
 
 pub use error::RecipeError;
 pub use layer::Layered;
-pub use schema::{
-    Data, DeviceChoice, Loss, NetworkTable, Optim, OptimName, Precision, Recipe, Schedule, ScheduleName, Train,
-};
+pub use schema::{Data, DeviceChoice, Loss, NetworkTable, Optim, OptimName, Precision, Recipe, Schedule, ScheduleName, Train};

@@ -17,6 +17,9 @@ pub struct Recipe {
     /// Where to compute.
     #[serde(default)]
     pub device: DeviceChoice,
+    /// Threads that one operation may use on a CPU; 0 leaves it to libtorch (all cores). Tiny networks are faster with 1.
+    #[serde(default)]
+    pub threads: usize,
     /// What to learn from.
     pub data: Data,
     /// The network that is trained.
@@ -201,7 +204,16 @@ pub struct Optim {
 
 impl Default for Optim {
     fn default() -> Self {
-        Self { name: OptimName::Sgd, lr: 0.05, momentum: 0.9, nesterov: true, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 5e-4, decay_all: false }
+        Self {
+            name: OptimName::Sgd,
+            lr: 0.05,
+            momentum: 0.9,
+            nesterov: true,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 5e-4,
+            decay_all: false,
+        }
     }
 }
 

@@ -80,7 +80,10 @@ pub fn parse(name: &Arc<str>, text: &str) -> Result<Table, RecipeError> {
             }
             None => name.to_string(),
         };
-        RecipeError::new(place, format!("not valid TOML: {}", e.message()))
+        // The parser does not say which key is there twice.
+        let key = e.span().filter(|_| e.message() == "duplicate key").and_then(|span| text.get(span));
+        let key = key.map_or_else(String::new, |key| format!(" `{key}`"));
+        RecipeError::new(place, format!("not valid TOML: {}{key}", e.message()))
     };
     let document = DeTable::parse(text).map_err(fail)?;
     convert_table(document.into_inner(), &|offset| Origin::File(name.clone(), position(text, offset).0)).map_err(fail)

@@ -78,25 +78,27 @@ pub const TABLE: &str = "a table";
 pub const TEXT: &str = "text";
 
 /// Serde's names of types, and ours.
-const TYPES: [(&str, &str); 14] = [
+const TYPES: [(&str, &str); 15] = [
     ("f64", "a number"),
     ("f32", "a number"),
     ("u8", "a whole number from 0 to 255"),
     ("u16", "a whole number from 0 to 65535"),
-    ("u32", "a whole number of at least 0"),
+    ("u32", "a whole number from 0 to 4294967295"),
     ("u64", "a whole number of at least 0"),
     ("usize", "a whole number of at least 0"),
     ("i32", "a whole number"),
     ("i64", "a whole number"),
     ("a boolean", "true or false"),
     ("a string", TEXT),
+    ("string only", TEXT),
     ("path string", TEXT),
     ("a sequence", "a list"),
     ("a map", TABLE),
 ];
 
-/// Turns serde's `message` about `path` into the recipe's words. A sentence that is not serde's stays as it is.
-pub fn word(mut path: KeyPath, message: &str) -> Worded {
+/// Turns serde's `message` about `path` into the recipe's words; `value` is what stands there. A sentence that is not serde's
+/// stays as it is.
+pub fn word(mut path: KeyPath, value: Option<&Value>, message: &str) -> Worded {
     let quoted = backticked(message);
     if let Some(name) = message.strip_prefix("unknown field `").and_then(|_| quoted.first().copied()) {
         if path.keys.last().is_none_or(|last| last != name) || !path.rest.is_empty() {
@@ -121,7 +123,11 @@ pub fn word(mut path: KeyPath, message: &str) -> Worded {
     }
     for kind in ["invalid type: ", "invalid value: ", "invalid length "] {
         if let Some((found, expected)) = message.strip_prefix(kind).and_then(|rest| rest.split_once(", expected ")) {
-            let found = if kind == "invalid length " { format!("a list of {found}") } else { unexpected(found) };
+            let found = match value {
+                _ if kind == "invalid length " => format!("a list of {found}"),
+                Some(value) if path.rest.is_empty() => self::found(value),
+                _ => unexpected(found),
+            };
             let known = TYPES.iter().find(|(serde, _)| *serde == expected).map(|(_, ours)| *ours);
             let known = known.or_else(|| expected.starts_with("struct ").then_some(TABLE));
             let expected = known.map_or_else(|| expected.replace("an array of length ", "a list of "), str::to_owned);
@@ -168,8 +174,10 @@ fn backticked(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
+type Keys = fn() -> Vec<String>;
+
 /// The keys of each fixed table, as serde knows them.
-const TABLES: [(&str, fn() -> Vec<String>); 7] = [
+const TABLES: [(&str, Keys); 7] = [
     ("data", keys_of::<Data>),
     ("student", keys_of::<NetworkTable>),
     ("teacher", keys_of::<NetworkTable>),
@@ -191,7 +199,7 @@ fn keys_of<T: DeserializeOwned>() -> Vec<String> {
 fn hint_for_key(path: &KeyPath, name: &str, valid: &[&str]) -> String {
     let parent = path.parent();
     let prefix = if parent.is_empty() { String::new() } else { format!("{parent}.") };
-    let owner = if parent.is_empty() { "a recipe".to_owned() } else { format!("[{parent}]") };
+    let owner = if parent.is_empty() { "A recipe".to_owned() } else { format!("[{parent}]") };
     if valid.is_empty() {
         return format!("{owner} takes no keys");
     }
@@ -212,7 +220,7 @@ fn hint_for_name(name: &str, valid: &[&str]) -> Option<String> {
     let list = valid.join(", ");
     Some(match nearest(name, valid.iter().copied()) {
         Some(near) => format!("did you mean `{near}`? Valid are {list}"),
-        None => format!("valid are {list}"),
+        None => format!("Valid are {list}"),
     })
 }
 
@@ -220,10 +228,16 @@ fn hint_for_name(name: &str, valid: &[&str]) -> Option<String> {
 pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let wanted = wanted.to_lowercase();
     names
-        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
+        .map(|name| (similarity(&wanted, &name.to_lowercase()), name))
         .filter(|(score, _)| *score >= 0.74)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
+}
+
+/// 0..1. One slip of the finger in a short word (`sdg`) counts for more than Jaro and Winkler give it.
+fn similarity(a: &str, b: &str) -> f64 {
+    let slip = a.len().min(b.len()) >= 3 && strsim::osa_distance(a, b) == 1;
+    strsim::jaro_winkler(a, b).max(if slip { 0.9 } else { 0.0 })
 }
 
 #[cfg(test)]
@@ -233,7 +247,7 @@ mod tests {
     #[test]
     fn every_fixed_table_is_known_with_its_keys() {
         let tables: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
-        let scalars = ["name", "seed", "device", "methods"];
+        let scalars = ["name", "seed", "device", "threads", "methods"];
         assert_eq!(keys_of::<crate::Recipe>().iter().map(String::as_str).filter(|k| !scalars.contains(k)).collect::<Vec<_>>(), tables);
         assert!(TABLES.iter().all(|(_, keys)| !keys().is_empty()));
         assert_eq!(keys_of::<Loss>(), ["ce"]);
@@ -248,5 +262,6 @@ mod tests {
         assert_eq!(near("weigth_decay"), Some("weight_decay"));
         assert_eq!(near("Momentum"), Some("momentum"));
         assert_eq!(near("xyz"), None);
+        assert_eq!(nearest("sdg", ["adamw", "sgd"].into_iter()), Some("sgd"));
     }
 }

@@ -1,1 +1,198 @@
-//! x
+//! Run folders: who may make, open and write them, and what a full disk leaves.
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use heterodyne_run::{Eval, RunFolder, Status, Summary, Versions, metrics, read_json, write_json_atomic};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::metrics::{eval, train};
+
+fn message<T: std::fmt::Debug>(result: heterodyne_run::Result<T>, dir: &TempDir) -> String {
+    result.unwrap_err().to_string().replace(&format!("{}/", dir.path().display()), "")
+}
+
+fn summary() -> Summary {
+    let heterodyne_run::Metric::Eval(last) = eval(20) else { unreachable!() };
+    Summary {
+        name: "kd".to_owned(),
+        command: "distill".to_owned(),
+        status: Status::Failed,
+        error: Some("step 3: kd is NaN".to_owned()),
+        student: "resnet8".to_owned(),
+        teacher: None,
+        methods: vec!["kd".to_owned()],
+        seed: 1,
+        epochs: 2,
+        steps: 20,
+        parameters: 1000,
+        train_images: 100,
+        last: Some(Eval { top5: Some(99.0), ..last }),
+        best: None,
+        selected_on: "test".to_owned(),
+        seconds: 1.25,
+        images_per_second: 80.0,
+        device: "cpu".to_owned(),
+        precision: "fp32".to_owned(),
+        versions: Versions { heterodyne: "0.1.0".to_owned(), libtorch: "2.11.0".to_owned() },
+    }
+}
+
+#[test]
+fn a_run_is_made_written_and_opened() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("runs/a");
+    let folder = RunFolder::create(&path).unwrap();
+    folder.write_plan(&json!({"seed": 1})).unwrap();
+    folder.write_summary(&summary()).unwrap();
+    // Reading needs no lock.
+    let open = RunFolder::open(&path).unwrap();
+    assert_eq!(open.read_plan().unwrap(), json!({"seed": 1}));
+    assert_eq!(open.read_summary().unwrap(), summary());
+    assert!(open.weights("best").ends_with("runs/a/weights/best.safetensors") && open.weights("best").parent().unwrap().is_dir());
+    assert!(open.checkpoint().parent().unwrap().is_dir());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let probe = dir.path().join("probe");
+        fs::write(&probe, "").unwrap();
+        let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder.plan()), mode(&probe), "files are as readable as any other");
+    }
+}
+
+#[test]
+fn only_a_free_folder_becomes_a_run() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a");
+    // Empty, or left by a run that wrote nothing.
+    fs::create_dir(&path).unwrap();
+    drop(RunFolder::create(&path).unwrap());
+    let folder = RunFolder::create(&path).unwrap();
+    folder.write_plan(&json!({})).unwrap();
+    drop(folder);
+    assert_eq!(message(RunFolder::create(&path), &dir), "a: holds a run already: choose another folder, or continue it with --resume");
+    let other = dir.path().join("b");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("thesis.tex"), "").unwrap();
+    assert_eq!(message(RunFolder::create(&other), &dir), "b: exists and is not empty: choose another folder");
+    assert_eq!(message(RunFolder::create(&other.join("thesis.tex")), &dir), "b/thesis.tex: is a file; a run needs a folder");
+    assert_eq!(message(RunFolder::open(&other), &dir), "b: is not a run folder: it has no plan.json");
+    assert_eq!(message(RunFolder::open(&other.join("thesis.tex")), &dir), "b/thesis.tex: is a file, not a run folder");
+    assert_eq!(message(RunFolder::open(&dir.path().join("c")), &dir), "c: there is no such folder");
+    assert_eq!(
+        message(RunFolder::open(&path).unwrap().read_summary(), &dir),
+        "a/summary.json: is not there: the run is still going on, or was killed (continue it with --resume)"
+    );
+}
+
+/// Runs this binary again as a child that runs the test `name` with `variable` set. `shell` is what the shell does before.
+fn child(name: &str, variable: &str, value: &Path, shell: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{shell} exec \"$0\" \"$@\"")]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(variable, value).stdout(Stdio::piped());
+    command
+}
+
+#[test]
+fn one_process_at_a_time_and_nothing_stale_after_a_crash() {
+    if let Some(path) = std::env::var_os("HETERODYNE_TEST_HOLD") {
+        let _folder = RunFolder::resume(Path::new(&path)).unwrap();
+        println!("\nheld");
+        std::thread::sleep(std::time::Duration::from_secs(600));
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a");
+    RunFolder::create(&path).unwrap().write_plan(&json!({})).unwrap();
+    let mut holder =
+        child("folder::one_process_at_a_time_and_nothing_stale_after_a_crash", "HETERODYNE_TEST_HOLD", &path, "").spawn().unwrap();
+    let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "held"), "the child did not get the lock");
+    let refused = message(RunFolder::resume(&path), &dir);
+    let readable = RunFolder::open(&path).is_ok();
+    // SIGKILL: the child has no chance to tidy up.
+    holder.kill().unwrap();
+    let pid = holder.id();
+    holder.wait().unwrap();
+    assert_eq!(refused, format!("a: process {pid} is writing this run folder; wait for it, or choose another folder"));
+    assert!(readable);
+    let held = RunFolder::resume(&path).unwrap();
+    assert!(RunFolder::resume(&path).is_err());
+    drop(held);
+    RunFolder::resume(&path).unwrap();
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_file_whole() {
+    if let Some(path) = std::env::var_os("HETERODYNE_TEST_FULL") {
+        full_disk(&PathBuf::from(path));
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let name = "folder::a_full_disk_leaves_the_old_file_whole";
+    // A limit on the size of files makes writes fail half-way, as a full disk does; the signal that comes with it is ignored.
+    let output = child(name, "HETERODYNE_TEST_FULL", dir.path(), "trap '' XFSZ; ulimit -f 8 || exit 77;").output().unwrap();
+    if output.status.code() == Some(77) {
+        println!("skipped: the shell has no ulimit -f");
+        return;
+    }
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("full disk done"), "the child ran no test");
+}
+
+/// What the child does, whose files may have a few KiB.
+fn full_disk(dir: &Path) {
+    let path = dir.join("summary.json");
+    write_json_atomic(&path, &json!({"seed": 1})).unwrap();
+    let e = write_json_atomic(&path, &vec![0u8; 100_000]).unwrap_err().to_string();
+    assert!(e.contains("summary.json: cannot be written (") && e.ends_with("; what was there before is unchanged"), "{e}");
+    assert_eq!(read_json::<serde_json::Value>(&path).unwrap(), json!({"seed": 1}));
+    let e = write_json_atomic(&dir.join("new.json"), &vec![0u8; 100_000]).unwrap_err().to_string();
+    assert!(!e.contains("before"), "{e}");
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 1, "no half-written file is left");
+
+    let path = dir.join("metrics.jsonl");
+    let mut writer = metrics::Writer::open(&path, None).unwrap();
+    let written = (0..1000).take_while(|step| writer.write(&train(*step)).is_ok()).count();
+    assert!((10..1000).contains(&written), "{written}");
+    assert!(fs::read(&path).unwrap().ends_with(b"\n"), "whole lines only");
+    assert_eq!(metrics::read(&path).unwrap().len(), written);
+    println!("\nfull disk done");
+}
+
+#[test]
+fn a_failed_write_says_so() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("absent/x.json");
+    assert!(message(write_json_atomic(&path, &1), &dir).starts_with("absent/x.json: cannot be written (No such file or directory"));
+    // The target is a folder: the rename fails after the write.
+    let path = dir.path().join("taken");
+    fs::create_dir(&path).unwrap();
+    assert!(message(write_json_atomic(&path, &1), &dir).starts_with("taken: cannot be written ("));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn damaged_files_say_what_is_wrong() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("summary.json");
+    let read = |text: &str| {
+        fs::write(&path, text).unwrap();
+        message(read_json::<Summary>(&path), &dir)
+    };
+    let whole = serde_json::to_string_pretty(&summary()).unwrap();
+    assert_eq!(read(""), "summary.json: is empty; was the disk full, or the copy cut short?");
+    let text = read(&whole[..whole.len() / 2]);
+    assert!(text.starts_with("summary.json: ends too early; was the disk full, or the copy cut short? ("), "{text}");
+    let text = read("<html>");
+    assert!(text.starts_with("summary.json: is not JSON (expected value at line 1"), "{text}");
+    let text = read(&whole.replace("\"failed\"", "\"lost\""));
+    assert!(text.starts_with("summary.json: does not hold what it should (`status`: unknown variant `lost`, expected one of"), "{text}");
+    let text = read(&format!("{whole}\n{whole}"));
+    assert!(text.starts_with("summary.json: has something behind its end ("), "{text}");
+}

@@ -12,7 +12,8 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let conv = channels_last(&Tensor::randn([4, 3, 3, 3], CPU)).unwrap();
-        let params: Vec<Tensor> = [Tensor::randn([5, 7], CPU), conv, Tensor::randn([6], CPU)].into_iter().map(|t| t.set_requires_grad(true)).collect();
+        let params: Vec<Tensor> =
+            [Tensor::randn([5, 7], CPU), conv, Tensor::randn([6], CPU)].into_iter().map(|t| t.set_requires_grad(true)).collect();
         let inputs = params.iter().map(|p| Tensor::randn(p.size(), CPU)).collect();
         Self { params, inputs }
     }

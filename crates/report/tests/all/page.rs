@@ -1,0 +1,181 @@
+//! The page: well-formed, self-contained, and right in its odd cases.
+use std::fs;
+
+use heterodyne_report::{Group, html, published, write};
+use heterodyne_run::{Metric, RunFolder, Status, metrics::Writer};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::{
+    sample::{Spec, eval, everything, group, run},
+    wellformed::check,
+};
+
+fn page(groups: &[Group]) -> String {
+    let page = html("Runs", "An introduction.", groups).unwrap();
+    check(&page).unwrap_or_else(|e| panic!("{e}"));
+    for outside in ["http:", "https:", "<script", "src=", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    page
+}
+
+#[test]
+fn a_full_page_is_well_formed_and_shows_everything() {
+    let dir = TempDir::new().unwrap();
+    let groups = everything(dir.path());
+    let page = page(&groups);
+    for part in [
+        "<strong>84.40 ± 1.11</strong>",
+        "+6.13",
+        "no summary: still running, or killed, after 30 epochs",
+        "interrupted, after 40 epochs",
+        "failed: step 241",
+        "Loss terms",
+        "optim.betas = [0.9,0.999]",
+        "heterodyne 0.1.0, libtorch 2.11.0",
+        "<em>test images</em>",
+        "digits",
+        "prefers-color-scheme: dark",
+        "<h4>hcd-s7</h4>",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("context"), "no published numbers for digits");
+    assert!(page.len() < 400_000, "{}", page.len());
+    // The page to look at, where somebody wants to.
+    if let Some(path) = std::env::var_os("HETERODYNE_SAMPLE_PAGE") {
+        let intro = "A small vision transformer, trained on all 1,297 training digits (98.40 % on the 500 test digits), teaches a ResNet-8 that sees ten labelled digits per class.";
+        write(path.as_ref(), "heterodyne demo", intro, &groups).unwrap();
+    }
+}
+
+#[test]
+fn text_is_escaped_everywhere() {
+    let dir = TempDir::new().unwrap();
+    let evil = "<script>alert('1')</script>\"&\u{7}";
+    let path = dir.path().join("a<b>&c");
+    let spec = Spec {
+        name: evil,
+        method: Some("<i>"),
+        error: Some(evil),
+        networks: (evil, evil),
+        data: evil,
+        selected_on: evil,
+        ..Spec::default()
+    };
+    run(&path, &spec);
+    let failed = dir.path().join("failed");
+    run(&failed, &Spec { status: Some(Status::Failed), seed: 1, ..spec });
+    let groups = [Group { name: evil.to_owned(), runs: vec![path, failed] }];
+    let page = html(evil, &format!("{evil}\n\n{evil}"), &groups).unwrap();
+    check(&page).unwrap_or_else(|e| panic!("{e}"));
+    assert!(!page.contains("<script") && !page.contains('\u{7}'));
+    assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp; "));
+}
+
+#[test]
+fn odd_runs_make_a_page() {
+    let dir = TempDir::new().unwrap();
+    assert!(page(&[]).contains("There are no runs."));
+    assert!(page(&[Group { name: "empty".to_owned(), runs: vec![] }]).contains("There are no runs."));
+    // A run that has only just begun.
+    let bare = dir.path().join("bare");
+    RunFolder::create(&bare).unwrap().write_plan(&json!({"seed": 3})).unwrap();
+    let bare = Group { name: "bare".to_owned(), runs: vec![bare] };
+    let text = page(std::slice::from_ref(&bare));
+    assert!(text.contains("No run has finished.") && text.contains("Nothing was measured."));
+    assert!(text.contains("seed 3: no summary"));
+    // One run, one evaluation, no training lines; and equal values.
+    let single = dir.path().join("single");
+    run(&single, &Spec { seed: 1, epochs: 100, ..Spec::default() });
+    let folder = RunFolder::open(&single).unwrap();
+    fs::remove_file(folder.metrics()).unwrap();
+    Writer::open(&folder.metrics(), None).unwrap().write(&Metric::Eval(eval(2000, 100.0, 80.0))).unwrap();
+    let single = Group { name: "single".to_owned(), runs: vec![single] };
+    assert!(page(std::slice::from_ref(&single)).contains("<circle"));
+    page(&[single, bare, Group { name: "none".to_owned(), runs: vec![] }, group(dir.path(), Some("kd"), &[80.0, 80.0])]);
+    // Metrics gone altogether.
+    let gone = dir.path().join("gone");
+    run(&gone, &Spec::default());
+    fs::remove_file(gone.join("metrics.jsonl")).unwrap();
+    page(&[Group { name: "gone".to_owned(), runs: vec![gone] }]);
+    // More groups than colours, and perfect accuracy.
+    let many: Vec<Group> = (0..17)
+        .map(|i| {
+            let sub = dir.path().join(format!("many{i}"));
+            Group { name: format!("method {i}"), ..group(&sub, Some("kd"), &[100.0]) }
+        })
+        .collect();
+    assert!(page(&many).contains("dash2"));
+}
+
+#[test]
+fn a_best_epoch_says_what_chose_it() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a");
+    run(&path, &Spec { selected_on: "validation", ..Spec::default() });
+    let text = page(&[Group { name: "a".to_owned(), runs: vec![path] }]);
+    assert!(text.contains("held-out images") && !text.contains("too good to be true"));
+    let text = page(&[group(dir.path(), None, &[80.0])]);
+    assert!(text.contains("<em>test images</em>") && text.contains("too good to be true"));
+}
+
+#[test]
+fn published_numbers_stand_beside_the_same_networks() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a");
+    let spec = Spec {
+        name: "KD",
+        method: Some("kd"),
+        networks: ("swin_tiny_patch4_window7_224", "resnet18"),
+        data: "cifar100",
+        top1: 78.1,
+        ..Spec::default()
+    };
+    run(&path, &spec);
+    let text = page(&[Group { name: "kd".to_owned(), runs: vec![path] }]);
+    assert!(text.contains("Published numbers, as context") && text.contains("Swin-T → ResNet18") && text.contains("82.78<sup>b</sup>"));
+    assert!(text.contains("<td class=\"left\">these runs</td>") && text.contains("<td>78.10</td>"));
+    let path = dir.path().join("b");
+    run(&path, &Spec { data: "cifar10", ..spec });
+    assert!(!page(&[Group { name: "kd".to_owned(), runs: vec![path] }]).contains("as context"));
+}
+
+#[test]
+fn the_published_table_is_consistent() {
+    let pairs: Vec<_> = published::pairs().collect();
+    assert_eq!(pairs.iter().filter(|p| p.img == 224).count(), 12);
+    assert!(pairs.iter().all(|p| p.numbers[0].0 == "teacher" && p.numbers[1].0 == "scratch"));
+    // One teacher and one student each have one accuracy, whatever they are paired with.
+    for a in &pairs {
+        for b in &pairs {
+            assert!(a.teacher != b.teacher || a.numbers[0].1.top1 == b.numbers[0].1.top1, "{} {}", a.teacher, a.student);
+            assert!(a.student != b.student || a.numbers[1].1.top1 == b.numbers[1].1.top1, "{} {}", a.teacher, a.student);
+        }
+    }
+    let found = |t, s| heterodyne_report::published(t, s).map(|p| (p.teacher, p.student));
+    assert_eq!(found("vit_small_patch16_224", "mobilenetv2_100"), Some(("ViT-S", "MobileNetV2")));
+    assert_eq!(found("mixer_b16_224", "deit_tiny_patch16_224"), Some(("Mixer-B/16", "DeiT-T")));
+    assert_eq!(found("resnet32x4", "resnet8x4"), Some(("ResNet32x4", "ResNet8x4")));
+    assert_eq!(found("resnet18", "swin_tiny"), None);
+    assert_eq!(found("vit_nano", "resnet8"), None);
+}
+
+#[test]
+fn a_page_that_cannot_be_written_leaves_the_old_one() {
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("report.html");
+    write(&out, "t", "", &[]).unwrap();
+    let before = fs::read(&out).unwrap();
+    let bad = [Group { name: "a".to_owned(), runs: vec![dir.path().join("absent")] }];
+    let message = write(&out, "t", "", &bad).unwrap_err().to_string();
+    assert!(message.ends_with("absent: there is no such folder"), "{message}");
+    assert_eq!(fs::read(&out).unwrap(), before);
+    // A damaged run is named, not skipped.
+    let path = dir.path().join("damaged");
+    run(&path, &Spec::default());
+    fs::write(path.join("summary.json"), "{").unwrap();
+    let message = html("t", "", &[Group { name: "a".to_owned(), runs: vec![path] }]).unwrap_err().to_string();
+    assert!(message.contains("damaged/summary.json: ends too early"), "{message}");
+}
