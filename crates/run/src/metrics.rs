@@ -24,7 +24,7 @@ pub enum Metric {
         lr: f64,
         /// The whole loss.
         loss: f64,
-        /// Its terms by name, weighted as in the sum.
+        /// Its terms by name, before their weights.
         terms: IndexMap<String, f64>,
         /// 2-norm of the whole gradient before clipping.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -90,6 +90,10 @@ impl Session {
                 )));
             }
         }
+        if data.audit {
+            heterodyne_data::audit(&*splits.train, data.workers)?;
+            heterodyne_data::audit(&*splits.test, data.workers)?;
+        }
         let table = &mut plan.recipe.student;
         let input = Input::of(table, plan.student, student_weights.as_ref(), Some((splits.side, splits.mean, splits.std)))?;
         let student = Net::build(plan.student, table, input, classes, student_weights.as_ref(), plan.recipe.train.precision, device, seed)?;

@@ -35,7 +35,7 @@ pub struct Args {
     /// Seeds per row
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
-    /// Change a key of the students' recipe, for example --set train.epochs=20
+    /// Change a key of all its recipes, the teacher's too, for example --set train.epochs=20
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 
     println!("A vision transformer learns 1,297 scanned digits and then teaches a conv net that sees 50 of them.\n");
     let Some(teacher) =
-        one(&Layered::from_str("recipes/digits/teacher.toml", TEACHER, &[])?, Command::Train, &work.join("teacher"), &stop)?
+        one(&Layered::from_str("recipes/digits/teacher.toml", TEACHER, &args.sets)?, Command::Train, &work.join("teacher"), &stop)?
     else {
         return Ok(Outcome::Interrupted);
     };

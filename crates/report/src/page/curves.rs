@@ -64,7 +64,7 @@ pub fn losses(groups: &[Loaded]) -> String {
             legend(lines.series.iter().map(|s| (s.look, s.name.as_str())))
         ));
     }
-    let note = "<p class=\"note\">Each term with its weight, as it enters the sum. The axis is logarithmic where terms differ by more than a factor of 30.</p>\n";
+    let note = "<p class=\"note\">Each term before its weight in the sum. The axis is logarithmic where terms differ by more than a factor of 30.</p>\n";
     section("Loss terms", &format!("<div class=\"panels\">\n{charts}</div>\n{note}"))
 }
 

@@ -79,9 +79,16 @@ pub struct Data {
     /// Threads that decode and augment; 0 chooses by the machine.
     #[serde(default)]
     pub workers: usize,
+    /// Decode every image once before training, so that a broken one is found now and not after hours.
+    #[serde(default = "yes")]
+    pub audit: bool,
     /// `[data.augment]`, read by the data crate.
     #[serde(default)]
     pub augment: toml::Table,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// `[student]` and `[teacher]`
@@ -272,7 +279,7 @@ impl Data {
     /// A dataset by name, everything else as a recipe without those keys has it.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        Self { name: name.to_owned(), path: None, img: None, per_class: None, validation: 0, workers: 0, augment: toml::Table::new() }
+        Self { name: name.to_owned(), path: None, img: None, per_class: None, validation: 0, workers: 0, audit: true, augment: toml::Table::new() }
     }
 }
 

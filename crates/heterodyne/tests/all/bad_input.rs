@@ -1,0 +1,128 @@
+use std::{fs, process::Command};
+
+use heterodyne::nn::file;
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use crate::support::{Place, real, refused};
+
+#[test]
+fn recipes_are_read_strictly() {
+    let place = Place::new();
+    place.bad("train nowhere.toml", &["nowhere.toml"]);
+    place.bad("train small.toml --set optim.lerning_rate=1", &["optim.lerning_rate", "--set"]);
+    fs::write(place.path("typo.toml"), crate::support::RECIPE.replace("batch = 10", "bach = 10")).unwrap();
+    place.bad("train typo.toml", &["typo.toml:", "train.bach", "train.batch"]);
+    fs::write(place.path("type.toml"), crate::support::RECIPE.replace("epochs = 2", "epochs = \"two\"")).unwrap();
+    place.bad("train type.toml", &["type.toml:", "train.epochs"]);
+    place.bad("distill small.toml", &["teacher"]);
+    place.bad("train taught.toml", &["teacher", "distill"]);
+    place.bad("distill taught.toml --set teacher.model=vit_nan", &["vit_nano"]);
+    place.bad("distill taught.toml --set methods.uhkd.kk=3", &["unknown key `methods.uhkd.kk`", "did you mean `methods.uhkd.k`?"]);
+    place.bad("train small.toml --set schedule.min_lr=9", &["min_lr"]);
+    assert!(!place.path("runs").exists(), "a refused recipe leaves no run folder");
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_with_a_report() {
+    let place = Place::new();
+    let (whole, metadata) = file::read(&place.path("teacher.safetensors")).unwrap();
+    let write = |name: &str, change: &dyn Fn(&mut heterodyne::nn::Tensors)| {
+        let mut tensors = whole.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
+        change(&mut tensors);
+        file::write(&place.path(name), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata.clone()).unwrap();
+        format!("distill taught.toml --out runs/a --set teacher.weights={name}")
+    };
+    let words = write("missing.safetensors", &|t| drop(t.shift_remove("norm.bias")));
+    place.bad(&words, &["1 missing in the file", "norm.bias"]);
+    let words = write("extra.safetensors", &|t| drop(t.insert("surplus".to_owned(), Tensor::zeros([2], (Kind::Float, Device::Cpu)))));
+    place.bad(&words, &["1 unknown to the network", "surplus"]);
+    let words = write("shape.safetensors", &|t| drop(t.insert("norm.bias".to_owned(), Tensor::zeros([3], (Kind::Float, Device::Cpu)))));
+    place.bad(&words, &["of another shape", "norm.bias: [3] in the file, [64] in the network"]);
+
+    let bytes = fs::read(place.path("teacher.safetensors")).unwrap();
+    for keep in [0, 4, 100, bytes.len() / 2, bytes.len() - 1] {
+        fs::write(place.path("cut.safetensors"), &bytes[..keep]).unwrap();
+        place.bad("distill taught.toml --out runs/a --set teacher.weights=cut.safetensors", &["cut.safetensors", "not a whole safetensors file"]);
+    }
+    place.bad("distill taught.toml --out runs/a --set teacher.weights=none.safetensors", &["none.safetensors", "No such file"]);
+    place.write_teacher("seven.safetensors", 7);
+    place.bad("distill taught.toml --out runs/a --set teacher.weights=seven.safetensors", &["knows 7 classes", "has 10"]);
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn pairs_that_cannot_work_are_refused() {
+    let place = Place::new();
+    place.bad("distill taught.toml --set methods.lfcc.beta=1 --set train.batch=1", &["lfcc", "batch"]);
+    place.bad("train small.toml --set student.model=vit_nano --set student.img=9", &["vit_nano", "9"]);
+    place.bad("train small.toml --set student.model=resnet50 --set student.options.stem=cifr", &["stem", "cifar"]);
+    place.bad("train small.toml --set data.per_class=100000", &["100000"]);
+    place.bad("train small.toml --set device=cuda", &["CUDA"]);
+}
+
+#[test]
+fn a_loss_that_overflows_ends_the_run_and_spares_what_was_there() {
+    let place = Place::new();
+    place.good("train small.toml --out runs/good");
+    let before = fs::read(place.path("runs/good/weights/last.safetensors")).unwrap();
+    place.bad("train small.toml --out runs/bad --set optim.lr=1e30", &["ce", "lower optim.lr"]);
+    let summary: Value = serde_json::from_str(&place.read("runs/bad/summary.json")).unwrap();
+    assert_eq!(summary["status"], "failed");
+    assert!(summary["last"].is_null() && !place.read("runs/bad/metrics.jsonl").contains("null"));
+    place.bad("train small.toml --out runs/good", &["holds a run already"]);
+    assert_eq!(fs::read(place.path("runs/good/weights/last.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn a_full_disk_leaves_the_files_before_whole() {
+    let place = Place::new();
+    place.good("train small.toml --out runs/a --set train.epochs=1");
+    // A second run under a limit on file size that its metrics fit into and its weights (0.3 MB) do not: what a full disk does,
+    // for any user. Ignoring the signal makes the write fail instead.
+    let command = format!("trap '' XFSZ; ulimit -f 100; exec {} train small.toml --out runs/b", env!("CARGO_BIN_EXE_heterodyne"));
+    let output = Command::new("bash").arg("-c").arg(command).current_dir(place.path("")).output().unwrap();
+    refused(&output, "train on a full disk", &["last.safetensors", "cannot be written"]);
+    assert!(fs::read_dir(place.path("runs/b/weights")).unwrap().next().is_none(), "no half-written file is left");
+    assert!(place.read("runs/b/metrics.jsonl").lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    place.good("eval runs/a");
+}
+
+#[test]
+fn broken_images_are_found_before_training() {
+    let place = Place::new();
+    let picture = |split: &str, class: &str| {
+        let folder = place.path("photos").join(split).join(class);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    let Some(sample) = real("imagenet-sample/n01440764_tench.JPEG") else { return };
+    for split in ["train", "val"] {
+        for class in ["a", "b"] {
+            for i in 0..3 {
+                fs::copy(&sample, picture(split, class).join(format!("{i}.jpg"))).unwrap();
+            }
+        }
+    }
+    let words = "train small.toml --set data.name=folder --set data.path=photos --set data.per_class=3 --set data.img=32 --set train.batch=3 \
+                 --set train.epochs=1 --set student.img=32";
+    place.good(&format!("{words} --out runs/a"));
+    let bytes = fs::read(&sample).unwrap();
+    fs::write(picture("train", "b").join("1.jpg"), &bytes[..bytes.len() / 2]).unwrap();
+    place.bad(&format!("{words} --out runs/b"), &["b/1.jpg"]);
+    assert!(!place.path("runs/b").exists(), "found before the run began");
+}
+
+#[test]
+fn a_truncated_parquet_is_refused_by_name() {
+    let place = Place::new();
+    let Some(data) = real("cifar100") else { return };
+    fs::create_dir(place.path("cifar")).unwrap();
+    for split in ["train", "test"] {
+        let name = format!("{split}-00000-of-00001.parquet");
+        let bytes = fs::read(data.join(&name)).unwrap();
+        fs::write(place.path("cifar").join(&name), &bytes[..if split == "train" { bytes.len() / 2 } else { bytes.len() }]).unwrap();
+    }
+    let text = place.bad("train small.toml --set data.name=cifar100 --set data.path=cifar", &["train-00000-of-00001.parquet"]);
+    assert!(text.lines().count() < 5, "{text}");
+}

@@ -1,0 +1,115 @@
+//! Running the command in a folder of its own.
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use heterodyne::{models::Model, nn::file, train::card::Card};
+use tch::Device;
+
+/// A run of a second on the embedded digits.
+pub const RECIPE: &str = r#"
+name = "small"
+device = "cpu"
+threads = 1
+
+[data]
+name = "digits"
+per_class = 4
+
+[student]
+model = "resnet8"
+
+[train]
+epochs = 2
+batch = 10
+log_every = 2
+
+[optim]
+lr = 0.02
+"#;
+
+/// A folder with a recipe and a teacher in it.
+pub struct Place(tempfile::TempDir);
+
+impl Place {
+    pub fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        std::fs::write(place.path("small.toml"), RECIPE).unwrap();
+        let taught = RECIPE.replace("[train]", "[teacher]\nmodel = \"vit_nano\"\nweights = \"teacher.safetensors\"\n\n[methods.kd]\n\n[train]");
+        std::fs::write(place.path("taught.toml"), taught).unwrap();
+        place.write_teacher("teacher.safetensors", 10);
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// Random weights with `classes` classes.
+    pub fn write_teacher(&self, name: &str, classes: i64) {
+        let def = heterodyne::models::find("vit_nano").unwrap();
+        let model = Model::build(def, classes, None, &toml::Table::new(), Device::Cpu, 1).unwrap();
+        let card = Card {
+            model: def.name.to_owned(),
+            options: toml::Table::new(),
+            classes,
+            img: 8,
+            mean: [0.3; 3],
+            std: [0.4; 3],
+            class_names: Vec::new(),
+        };
+        let tensors = model.store.tensors();
+        file::write(&self.path(name), tensors.iter().map(|(n, t)| (n.as_str(), t)), card.metadata().unwrap()).unwrap();
+    }
+
+    pub fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heterodyne"));
+        command.current_dir(self.0.path()).args(words.split_whitespace()).env_remove("RUST_BACKTRACE");
+        command
+    }
+
+    pub fn run(&self, words: &str) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// What a successful command printed.
+    pub fn good(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a refused command said; it must have ended by itself, with code 1 (2 for the command line), and without a panic.
+    pub fn bad(&self, words: &str, parts: &[&str]) -> String {
+        refused(&self.run(words), words, parts)
+    }
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+pub fn refused(output: &Output, words: &str, parts: &[&str]) -> String {
+    let text = stderr(output);
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{words}: {:?}\n{text}", output.status);
+    assert!(!text.contains("panicked") && !text.contains("Exception raised"), "{words}:\n{text}");
+    for part in parts {
+        assert!(text.contains(part), "{words} says\n{text}\nwhich lacks {part:?}");
+    }
+    text
+}
+
+/// The real images and weights beside the project, or `None` with a printed reason.
+pub fn real(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: shared/data/{name} is absent");
+    None
+}

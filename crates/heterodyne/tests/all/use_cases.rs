@@ -1,0 +1,66 @@
+use serde_json::Value;
+
+use crate::support::Place;
+
+#[test]
+fn train_distil_evaluate_and_report() {
+    let place = Place::new();
+    let printed = place.good("train small.toml --out runs/a");
+    assert!(printed.contains("last epoch  test: top-1"), "{printed}");
+    let summary: Value = serde_json::from_str(&place.read("runs/a/summary.json")).unwrap();
+    assert_eq!(summary["status"], "finished");
+    assert_eq!(summary["steps"], 8);
+
+    // The weights say what they are, and evaluate to what the summary says.
+    for words in ["eval runs/a --json", "eval --weights runs/a/weights/last.safetensors --data digits --json"] {
+        let measured: Value = serde_json::from_str(&place.good(words)).unwrap();
+        assert_eq!(measured["top1"], summary["last"]["top1"]);
+        assert_eq!(measured["images"], 500);
+    }
+
+    // What was trained here teaches; the same plan again gives the same result.
+    place.good("distill taught.toml --out runs/b --set teacher.model=resnet8 --set teacher.weights=runs/a/weights/last.safetensors");
+    place.good("distill taught.toml --out runs/c --set teacher.model=resnet8 --set teacher.weights=runs/a/weights/last.safetensors");
+    let last = |run: &str| serde_json::from_str::<Value>(&place.read(&format!("runs/{run}/summary.json"))).unwrap()["last"]["loss"].clone();
+    assert_eq!(last("b"), last("c"));
+
+    let table = place.good("report runs/a runs/b --out page.html");
+    assert!(table.contains("small"), "{table}");
+    assert!(place.read("page.html").contains("</html>"));
+}
+
+#[test]
+fn fine_tuning_starts_from_weights_and_adapts_the_head() {
+    let place = Place::new();
+    place.write_teacher("seven.safetensors", 7);
+    let words = "train small.toml --set student.model=vit_nano --set student.weights=seven.safetensors --set optim.name=adamw --set optim.lr=1e-3";
+    place.bad(&format!("{words} --out runs/a"), &["7 classes", "adapt_head"]);
+    place.good(&format!("{words} --out runs/a --set student.adapt_head=true"));
+}
+
+#[test]
+fn the_demo_ends_with_a_table_a_summary_and_a_report() {
+    let place = Place::new();
+    let words = "demo --out demo --seeds 2 --set train.epochs=4 --set schedule.warmup_epochs=0";
+    let printed = place.good(words);
+    assert!(printed.contains("vs scratch"), "{printed}");
+    let summary: Value = serde_json::from_str(&place.read("demo/summary.json")).unwrap();
+    for method in ["scratch", "kd", "uhkd", "lfcc", "hcd"] {
+        let row = &summary["methods"][method];
+        assert_eq!(row["accuracies"].as_object().map(serde_json::Map::len), Some(2), "{summary}");
+        assert!(row["seconds"].as_f64().is_some_and(|s| s > 0.0));
+    }
+    // Again over itself, and never over something else.
+    place.good(words);
+    assert!(!place.path("demo.previous").exists());
+    std::fs::create_dir(place.path("mine")).unwrap();
+    place.bad("demo --out mine", &["mine exists and was not made by the demo"]);
+}
+
+#[test]
+fn the_registries_are_listed_with_their_keys() {
+    let place = Place::new();
+    assert!(place.good("models").contains("deit_tiny_patch16_224"));
+    assert!(place.good("methods uhkd").contains("log_amplitude"));
+    assert!(place.good("data").contains("cifar100"));
+}
