@@ -19,7 +19,6 @@ pub enum FeatureMap {
 
 impl FeatureMap {
     /// As a spatial map (B,C,H,W): prefix tokens are dropped, the rest is folded onto its grid. A view where possible.
-    #[must_use]
     pub fn to_map(&self) -> Tensor {
         match self {
             Self::Map(x_bchw) => x_bchw.shallow_clone(),
@@ -31,7 +30,6 @@ impl FeatureMap {
     }
 
     /// As a sequence of places (B,H*W,C), without prefix tokens. A view where possible.
-    #[must_use]
     pub fn to_tokens(&self) -> Tensor {
         match self {
             Self::Map(x_bchw) => x_bchw.flatten(2, 3).transpose(1, 2),
@@ -40,7 +38,6 @@ impl FeatureMap {
     }
 
     /// The mean over places (B,C), prefix tokens left out.
-    #[must_use]
     pub fn pooled(&self) -> Tensor {
         match self {
             Self::Map(x_bchw) => x_bchw.mean_dim([2i64, 3].as_slice(), false, None::<Kind>),

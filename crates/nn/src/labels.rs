@@ -26,7 +26,6 @@ impl Labels {
     }
 
     /// The class of each image, int64 (B); of a mixture the one with the largest share.
-    #[must_use]
     pub fn index(&self) -> Tensor {
         match self {
             Self::Hard(index_b) => index_b.shallow_clone(),
@@ -36,7 +35,6 @@ impl Labels {
 
     /// Mean cross-entropy of `logits` (B,C) in float32, with the target smoothed to (1-s) target + s/C
     /// (Szegedy et al. 2016; `torch.nn.functional.cross_entropy(.., label_smoothing=s)`).
-    #[must_use]
     pub fn cross_entropy(&self, logits_bc: &Tensor, smoothing: f64) -> Tensor {
         let log_p_bc = log_softmax(logits_bc);
         let picked_b = match self {
@@ -52,7 +50,6 @@ impl Labels {
 }
 
 /// Log-softmax over the last dimension, in float32 at least whatever the input's precision.
-#[must_use]
 pub fn log_softmax(logits: &Tensor) -> Tensor {
     let kind = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     logits.log_softmax(-1, kind)

@@ -32,7 +32,6 @@ impl Terms {
     }
 
     /// The summands.
-    #[must_use]
     pub fn iter(&self) -> std::slice::Iter<'_, Term> {
         self.0.iter()
     }
@@ -50,7 +49,6 @@ impl Terms {
     }
 
     /// The unweighted values side by side (number of terms), cut off from the graph, still on the device.
-    #[must_use]
     pub fn values(&self) -> Tensor {
         let values: Vec<Tensor> = self.0.iter().map(|t| t.value.detach().to_kind(Kind::Float)).collect();
         Tensor::stack(&values, 0)

@@ -5,6 +5,7 @@
 
 mod allocator;
 mod cuda;
+#[expect(clippy::too_many_arguments, reason = "one to one with ATen's fused updates")]
 mod ffi;
 mod fused;
 mod guards;

@@ -128,10 +128,10 @@ impl Run<'_> {
             position.epoch += 1;
             position.batch = 0;
             let last = position.epoch == t.epochs;
-            if last || position.epoch % t.eval_every == 0 {
+            if last || position.epoch.is_multiple_of(t.eval_every) {
                 self.evaluate(position)?;
             }
-            if last || position.epoch % t.checkpoint_every == 0 {
+            if last || position.epoch.is_multiple_of(t.checkpoint_every) {
                 state::save(&self.folder.checkpoint(), self.s, position)?;
             }
         }
@@ -174,7 +174,7 @@ impl Run<'_> {
             }
             position.seconds = seconds_before + since_epoch.start.elapsed().as_secs_f64();
             self.observer.on(&Event::Step { images_per_second: since_epoch.images_per_second(), data_wait: since_epoch.data_wait() });
-            if position.step % recipe.train.log_every == 0 {
+            if position.step.is_multiple_of(recipe.train.log_every) {
                 self.log(position, &clock)?;
                 clock = Clock::new();
             }

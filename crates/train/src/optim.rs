@@ -44,7 +44,6 @@ impl Optimizer {
     }
 
     /// Every parameter that is trained.
-    #[must_use]
     pub fn parameters(&self) -> &[Tensor] {
         &self.all
     }

@@ -105,7 +105,7 @@ impl Session {
         let crop = if splits.side == u32::try_from(side).ok() { 1.0 } else { student.model.def.input.crop };
         let loaders = Loaders::new(&plan, &splits.train, &splits.test, side, crop)?;
 
-        let heads = ParamStore::new(device, seed ^ 0x68_65_61_64);
+        let heads = ParamStore::new(device, seed ^ 0x6865_6164);
         let mut methods = Vec::new();
         if let Some(teacher) = &teacher {
             for m in &plan.methods {

@@ -43,7 +43,10 @@ fn weights_that_do_not_fit_are_refused_with_a_report() {
     let bytes = fs::read(place.path("teacher.safetensors")).unwrap();
     for keep in [0, 4, 100, bytes.len() / 2, bytes.len() - 1] {
         fs::write(place.path("cut.safetensors"), &bytes[..keep]).unwrap();
-        place.bad("distill taught.toml --out runs/a --set teacher.weights=cut.safetensors", &["cut.safetensors", "not a whole safetensors file"]);
+        place.bad(
+            "distill taught.toml --out runs/a --set teacher.weights=cut.safetensors",
+            &["cut.safetensors", "not a whole safetensors file"],
+        );
     }
     place.bad("distill taught.toml --out runs/a --set teacher.weights=none.safetensors", &["none.safetensors", "No such file"]);
     place.write_teacher("seven.safetensors", 7);

@@ -36,7 +36,8 @@ impl Place {
     pub fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         std::fs::write(place.path("small.toml"), RECIPE).unwrap();
-        let taught = RECIPE.replace("[train]", "[teacher]\nmodel = \"vit_nano\"\nweights = \"teacher.safetensors\"\n\n[methods.kd]\n\n[train]");
+        let taught =
+            RECIPE.replace("[train]", "[teacher]\nmodel = \"vit_nano\"\nweights = \"teacher.safetensors\"\n\n[methods.kd]\n\n[train]");
         std::fs::write(place.path("taught.toml"), taught).unwrap();
         place.write_teacher("teacher.safetensors", 10);
         place

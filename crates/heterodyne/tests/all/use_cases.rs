@@ -33,7 +33,8 @@ fn train_distil_evaluate_and_report() {
 fn fine_tuning_starts_from_weights_and_adapts_the_head() {
     let place = Place::new();
     place.write_teacher("seven.safetensors", 7);
-    let words = "train small.toml --set student.model=vit_nano --set student.weights=seven.safetensors --set optim.name=adamw --set optim.lr=1e-3";
+    let words =
+        "train small.toml --set student.model=vit_nano --set student.weights=seven.safetensors --set optim.name=adamw --set optim.lr=1e-3";
     place.bad(&format!("{words} --out runs/a"), &["7 classes", "adapt_head"]);
     place.good(&format!("{words} --out runs/a --set student.adapt_head=true"));
 }

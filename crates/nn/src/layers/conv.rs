@@ -76,7 +76,6 @@ impl Conv2d {
     }
 
     /// Applies the convolution.
-    #[must_use]
     pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
         let Conv { stride, padding, groups, .. } = self.shape;
         x_bchw.conv2d(&self.weight, self.bias.as_ref(), [stride, stride], [padding, padding], [1, 1], groups)

@@ -24,7 +24,6 @@ impl Linear {
     }
 
     /// Applies the map to the last dimension.
-    #[must_use]
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, self.bias.as_ref())
     }

@@ -31,7 +31,6 @@ impl BatchNorm2d {
     }
 
     /// Normalises (B,C,H,W) or (B,C) per channel.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         x.batch_norm(Some(&self.weight), Some(&self.bias), Some(&self.running_mean), Some(&self.running_var), train, 0.1, self.eps, true)
     }
@@ -52,7 +51,6 @@ impl LayerNorm {
     }
 
     /// Normalises the last dimension.
-    #[must_use]
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
     }

@@ -32,7 +32,6 @@ impl Attention {
     }
 
     /// (B,N,D) to (B,N,D).
-    #[must_use]
     pub fn forward(&self, x_bnd: &Tensor) -> Tensor {
         let [b, n, d] = x_bnd.size()[..] else { panic!("attention wants (B,N,D), got {:?}", x_bnd.size()) };
         let qkv = self.qkv.forward(x_bnd).reshape([b, n, 3, self.num_heads, d / self.num_heads]).permute([2, 0, 3, 1, 4]);
@@ -58,7 +57,6 @@ impl Mlp {
     }
 
     /// (.., D) to (.., D).
-    #[must_use]
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.fc2.forward(&self.fc1.forward(x).gelu("none"))
     }
@@ -85,7 +83,6 @@ impl Block {
     }
 
     /// (B,N,D) to (B,N,D).
-    #[must_use]
     pub fn forward(&self, x_bnd: &Tensor) -> Tensor {
         let x_bnd = x_bnd + self.attn.forward(&self.norm1.forward(x_bnd));
         &x_bnd + self.mlp.forward(&self.norm2.forward(&x_bnd))

@@ -279,7 +279,16 @@ impl Data {
     /// A dataset by name, everything else as a recipe without those keys has it.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        Self { name: name.to_owned(), path: None, img: None, per_class: None, validation: 0, workers: 0, audit: true, augment: toml::Table::new() }
+        Self {
+            name: name.to_owned(),
+            path: None,
+            img: None,
+            per_class: None,
+            validation: 0,
+            workers: 0,
+            audit: true,
+            augment: toml::Table::new(),
+        }
     }
 }
 

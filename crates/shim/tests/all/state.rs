@@ -69,7 +69,7 @@ fn a_saved_state_continues_the_stream() {
         rng.uniform(&x, -1.0, 1.0).unwrap();
         x
     };
-    draw();
+    let _ = draw();
     let state = rng.state().unwrap();
     let expected = draw();
     rng.seed(99).unwrap();
