@@ -51,8 +51,8 @@ pub static METHOD: MethodDef = MethodDef {
         Key { name: "k", default: "7", doc: "Frequencies kept per axis, the lowest; clipped to the smaller grid of the pair; ours." },
         Key {
             name: "representation",
-            default: "\"amplitude\"",
-            doc: "What is compared of a frequency: \"complex\" (real and imaginary part), \"amplitude\" or \"log_amplitude\"; ours.",
+            default: "\"complex\"",
+            doc: "What is compared of a frequency: \"complex\" (real and imaginary part), \"amplitude\" or \"log_amplitude\" (log(1 + amplitude)); ours, chosen by an ablation.",
         },
         Key {
             name: "window",
@@ -107,7 +107,7 @@ impl Default for Uhkd {
             temperature: 1.0,
             levels: vec![1, 2, 3, 4],
             k: 7,
-            representation: Representation::Amplitude,
+            representation: Representation::Complex,
             window: WindowShape::Gaussian,
             sigma: 0.5,
             normalise: Normalise::Sample,

@@ -1,45 +1,45 @@
 //! `heterodyne models`, `methods` and `data`: the registries, as they are.
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::Outcome;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Filter {
-    /// Only names that contain this, with their options
+    /// Only this one, or names that contain this, with their options
     name: Option<String>,
+    /// Print the reference page in Markdown
+    #[arg(long, conflicts_with = "name")]
+    markdown: bool,
 }
 
-impl Filter {
-    fn takes(&self, name: &str) -> bool {
-        self.name.as_ref().is_none_or(|part| name.contains(part.as_str()))
-    }
+/// One entry of a registry, as help shows it.
+struct Item {
+    name: &'static str,
+    about: String,
+    /// Name, default, sentence.
+    keys: Vec<[&'static str; 3]>,
 }
 
 /// Lists the models.
 pub fn models(filter: &Filter) -> Result<Outcome> {
-    for def in heterodyne_models::all().filter(|d| filter.takes(d.name)) {
-        println!("{:24} {:4} px  {}", def.name, def.input.img, def.summary);
-        if filter.name.is_some() {
-            for o in def.options {
-                println!("    {} = {}\n        {}", o.name, o.default, o.doc);
-            }
-        }
-    }
-    Ok(Outcome::Done)
+    let item = |d: &heterodyne_models::ModelDef| Item {
+        name: d.name,
+        about: format!("{} px: {}", d.input.img, d.summary),
+        keys: d.options.iter().map(|o| [o.name, o.default, o.doc]).collect(),
+    };
+    show(filter, "Models", "Options go into `[student.options]` or `[teacher.options]`.", heterodyne_models::all().map(item).collect())
 }
 
 /// Lists the methods.
 pub fn methods(filter: &Filter) -> Result<Outcome> {
-    for def in heterodyne_methods::all().iter().filter(|d| filter.takes(d.name)) {
-        println!("{:8} {} ({})", def.name, def.title, def.source);
-        if filter.name.is_some() {
-            for k in def.keys {
-                println!("    {} = {}\n        {}", k.name, k.default, k.doc);
-            }
-        }
-    }
-    Ok(Outcome::Done)
+    let item = |d: &&heterodyne_methods::MethodDef| Item {
+        name: d.name,
+        about: format!("{}. {}.", d.title, d.source),
+        keys: d.keys.iter().map(|k| [k.name, k.default, k.doc]).collect(),
+    };
+    let intro = "Keys go into `[methods.NAME]`, beside `weight` (default 1), the factor of the method's whole loss.";
+    show(filter, "Methods", intro, heterodyne_methods::all().iter().map(item).collect())
 }
 
 /// Lists the datasets.
@@ -48,4 +48,42 @@ pub fn data() -> Result<Outcome> {
         println!("{:10} {}", def.name, def.summary);
     }
     Ok(Outcome::Done)
+}
+
+fn show(filter: &Filter, title: &str, intro: &str, items: Vec<Item>) -> Result<Outcome> {
+    if filter.markdown {
+        print!("{}", markdown(title, intro, &items));
+        return Ok(Outcome::Done);
+    }
+    let Some(wanted) = &filter.name else {
+        items.iter().for_each(|i| println!("{:24} {}", i.name, i.about));
+        return Ok(Outcome::Done);
+    };
+    let exact: Vec<&Item> = items.iter().filter(|i| i.name == wanted).collect();
+    let chosen = if exact.is_empty() { items.iter().filter(|i| i.name.contains(wanted.as_str())).collect() } else { exact };
+    if chosen.is_empty() {
+        bail!("no name contains `{wanted}`; without a name the command lists them all");
+    }
+    for item in chosen {
+        println!("{}  {}", item.name, item.about);
+        for [name, default, doc] in &item.keys {
+            println!("    {name} = {default}\n        {doc}");
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn markdown(title: &str, intro: &str, items: &[Item]) -> String {
+    let name = title.to_lowercase();
+    let mut out = format!("# {title}\n\n{intro}\nThis page is what `heterodyne {name} --markdown` prints.\n");
+    for item in items {
+        out += &format!("\n## `{}`\n\n{}\n", item.name, item.about);
+        if !item.keys.is_empty() {
+            out += "\n| key | default | |\n|---|---|---|\n";
+            for [key, default, doc] in &item.keys {
+                out += &format!("| `{key}` | `{default}` | {} |\n", doc.replace('|', "\\|"));
+            }
+        }
+    }
+    out
 }

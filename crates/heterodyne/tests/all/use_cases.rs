@@ -64,4 +64,8 @@ fn the_registries_are_listed_with_their_keys() {
     assert!(place.good("models").contains("deit_tiny_patch16_224"));
     assert!(place.good("methods uhkd").contains("log_amplitude"));
     assert!(place.good("data").contains("cifar100"));
+    place.bad("methods nothing", &["no name contains `nothing`"]);
+    // The reference pages are what the registries print.
+    assert_eq!(place.good("models --markdown"), include_str!("../../../../docs/reference/models.md"));
+    assert_eq!(place.good("methods --markdown"), include_str!("../../../../docs/reference/methods.md"));
 }

@@ -315,7 +315,7 @@ DEFAULTS = {
     "kd": dict(temperature=1.0),
     "fitnet": dict(levels=LEVELS),
     "uhkd": dict(
-        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, k=7, representation="amplitude", window="gaussian", sigma=0.5, normalise="sample", fam_mode="spectrum"
+        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_mode="spectrum"
     ),
     "lfcc": dict(
         alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, scales=[1, 2, 4], tau=0.07, tau_learnable=False, filter="learnable", symmetric=False, mask_same_class=False
@@ -330,10 +330,10 @@ CASES = [
     *[("fitnet", pair, {}) for pair in PAIRS],
     ("fitnet", "conv_vit", dict(levels=[4, 2])),
     *[("uhkd", pair, {}) for pair in PAIRS],
-    ("uhkd", "conv_conv", dict(representation="complex", k=5)),
-    ("uhkd", "conv_vit", dict(representation="complex", fam_mode="direct", sigma=0.3)),
+    ("uhkd", "conv_conv", dict(representation="amplitude", k=5)),
+    ("uhkd", "conv_vit", dict(representation="amplitude", fam_mode="direct", sigma=0.3)),
     ("uhkd", "vit_conv", dict(representation="log_amplitude", k=4, normalise="channel")),
-    ("uhkd", "swin_vit", dict(representation="complex", k=6, normalise="none", window="none")),
+    ("uhkd", "swin_vit", dict(representation="amplitude", k=6, normalise="none", window="none")),
     ("uhkd", "conv_conv", dict(representation="log_amplitude", window="ideal", k=6, levels=[1, 3])),
     ("uhkd", "conv_vit", dict(window="learnable", k=3)),
     ("uhkd", "swin_vit", dict(window="learnable", k=3, normalise="none", fam_mode="direct", temperature=2.0, beta=0.5)),
