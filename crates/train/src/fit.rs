@@ -5,8 +5,10 @@ use std::{
     time::Instant,
 };
 
-use heterodyne_nn::{Labels, Progress, catch, file};
+use heterodyne_data::random::{Purpose, Random};
+use heterodyne_nn::{Progress, catch, file};
 use heterodyne_run::{
+    events::EventWriter,
     folder::RunFolder,
     metrics::{Eval, Metric, Writer},
     summary::{Status, Summary, Versions},
@@ -73,7 +75,8 @@ impl<F: FnMut(&Event)> Observer for F {
 pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Summary> {
     let mut position = if resume { state::load(&folder.checkpoint(), s)? } else { Position::default() };
     let metrics = Writer::open(&folder.metrics(), resume.then_some(position.step))?;
-    let mut run = Run { s, folder, metrics, observer, meter: Meter::default() };
+    let events = EventWriter::create(&folder.events())?;
+    let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default() };
     let outcome = catch(|| "training".to_owned(), || Ok(run.epochs(&mut position, stop))).map_err(Error::from).flatten();
     let summary = summarise(s, &position, &outcome);
     let written = folder.write_summary(&summary);
@@ -86,6 +89,7 @@ struct Run<'a> {
     s: &'a Session,
     folder: &'a RunFolder,
     metrics: Writer,
+    events: EventWriter,
     observer: &'a mut dyn Observer,
     meter: Meter,
 }
@@ -161,7 +165,9 @@ impl Run<'_> {
             let lr = schedule::rate(&recipe.schedule, recipe.optim.lr, epoch, f64::from(recipe.train.epochs));
             let progress = Progress { step: position.step, steps: s.total_steps(), epoch };
             let images = batch.images.to_device_(device, batch.images.kind(), true, false);
-            let labels = Labels::Hard(batch.labels.to_device_(device, batch.labels.kind(), true, false));
+            let labels = batch.labels.to_device_(device, batch.labels.kind(), true, false);
+            let mut rng = Random::new(recipe.seed, Purpose::Mix, u64::from(position.epoch), position.batch as u64);
+            let (images, labels) = s.plan.mix.apply(&images, &labels, s.card.classes, &mut rng)?;
             let values = step::step(s, &images, &labels, lr, progress)?;
 
             position.batch += 1;
@@ -202,8 +208,14 @@ impl Run<'_> {
             data_wait: clock.data_wait(),
             seconds: position.seconds,
         };
-        self.metrics.write(&metric)?;
-        self.observer.on(&Event::Metric(&metric));
+        self.record(&metric)
+    }
+
+    /// Writes a measurement down and shows it.
+    fn record(&mut self, metric: &Metric) -> Result<()> {
+        self.metrics.write(metric)?;
+        self.events.write(metric)?;
+        self.observer.on(&Event::Metric(metric));
         Ok(())
     }
 
@@ -229,9 +241,7 @@ impl Run<'_> {
                 images: m.images as u64,
                 seconds: m.seconds,
             };
-            let metric = Metric::Eval(eval.clone());
-            self.metrics.write(&metric)?;
-            self.observer.on(&Event::Metric(&metric));
+            self.record(&Metric::Eval(eval.clone()))?;
             evals.push(eval);
         }
         // The test images come last; the chooser is the first.

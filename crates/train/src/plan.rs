@@ -1,5 +1,5 @@
 //! A recipe with everything in it checked that can be checked without touching weights, data or a device.
-use heterodyne_data::Augment;
+use heterodyne_data::{Augment, Mix};
 use heterodyne_methods::Settings;
 use heterodyne_models::ModelDef;
 use heterodyne_nn::config::KeyError;
@@ -54,8 +54,10 @@ pub struct Plan {
     pub teacher: Option<&'static ModelDef>,
     /// The methods in the recipe's order.
     pub methods: Vec<Planned>,
-    /// The augmentation.
+    /// The augmentation of single images.
     pub augment: Augment,
+    /// The mixing of batches.
+    pub mix: Mix,
 }
 
 impl Plan {
@@ -93,6 +95,7 @@ impl Plan {
             return Err(explain("", KeyError::new("methods", "`distill` needs at least one method, for example [methods.kd]")));
         }
         let augment = Augment::parse(&recipe.data.augment).map_err(|e| explain("data.augment", e))?;
+        let mix = Mix::parse(&recipe.data.mix).map_err(|e| explain("data.mix", e))?;
         let mut methods = Vec::new();
         for (name, table) in &mut recipe.methods {
             let path = format!("methods.{name}");
@@ -109,7 +112,7 @@ impl Plan {
         if recipe.loss.ce == 0.0 && methods.is_empty() {
             return Err(explain("loss", KeyError::new("ce", "the loss has no terms: loss.ce is 0 and no method has a weight")));
         }
-        Ok(Self { command, recipe, student, teacher, methods, augment })
+        Ok(Self { command, recipe, student, teacher, methods, augment, mix })
     }
 }
 

@@ -85,6 +85,9 @@ pub struct Data {
     /// `[data.augment]`, read by the data crate.
     #[serde(default)]
     pub augment: toml::Table,
+    /// `[data.mix]`, mixup and CutMix, read by the data crate.
+    #[serde(default)]
+    pub mix: toml::Table,
 }
 
 fn yes() -> bool {
@@ -288,6 +291,7 @@ impl Data {
             workers: 0,
             audit: true,
             augment: toml::Table::new(),
+            mix: toml::Table::new(),
         }
     }
 }

@@ -104,6 +104,20 @@ fn two_runs_of_a_recipe_are_equal_and_another_seed_is_not() {
 }
 
 #[test]
+fn mixed_batches_train_every_method_and_are_the_same_in_every_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sets = all_methods(dir.path());
+    sets.extend(["data.mix={mixup=0.8,cutmix=1.0}", "train.epochs=2"].map(str::to_owned));
+    let run = |name: &str| {
+        let s = session(&sets).unwrap();
+        let run = folder(&dir.path().join(name), &s);
+        assert_eq!(fit(&s, &run, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap().status, Status::Finished);
+        tensors(&run.weights("last"))
+    };
+    assert_eq!(differing(&run("a"), &run("b")), Vec::<String>::new());
+}
+
+#[test]
 fn bfloat16_and_adamw_train_every_method() {
     let dir = tempfile::tempdir().unwrap();
     let mut sets = all_methods(dir.path());
