@@ -12,6 +12,7 @@ demo: build ## a ViT teaches a conv net on real digits: a table, a report, three
 	$(BINARY) demo
 
 test: libtorch ## every test of the workspace
+	$(PYTHON) -m unittest -q tools/test_libtorch.py
 	$(CARGO) test --release --workspace --locked
 
 build: libtorch ## the command-line tool, target/release/heterodyne

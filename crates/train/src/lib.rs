@@ -1,4 +1,4 @@
-//! From a recipe to a trained student. Data flows one way: [`plan`] checks everything, [`session`] builds it, [`fit`] runs the
+//! From a recipe to a trained student. Data flows one way: [`plan`] checks everything, [`session`] builds it, [`mod@fit`] runs the
 //! steps, [`eval`] measures, [`state`] lets a run continue.
 
 pub mod card;

@@ -2,4 +2,5 @@
 mod parts;
 mod plan;
 mod runs;
+mod steps;
 mod support;
