@@ -59,7 +59,8 @@ pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Te
         })
         .collect::<Result<Vec<_>>>()?;
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(path, e))?;
-    replace(path, &bytes).map_err(|e| Error::file(path, format!("cannot be written ({e}); what was there before is unchanged")))
+    let old = if path.exists() { "; what was there before is unchanged" } else { "" };
+    replace(path, &bytes).map_err(|e| Error::file(path, format!("cannot be written ({e}){old}")))
 }
 
 /// Writes beside the target, flushes to disk, then renames over it.
