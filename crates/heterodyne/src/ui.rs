@@ -120,6 +120,13 @@ impl Observer for Progress {
     }
 }
 
+/// A bar over `len` images; hidden where there is no terminal.
+#[must_use]
+pub fn bar(what: &'static str, len: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(len as u64).with_style(style).with_prefix(what)
+}
+
 /// An evaluation in one line.
 #[must_use]
 pub fn show(eval: &Eval) -> String {

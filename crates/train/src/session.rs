@@ -164,6 +164,13 @@ pub fn device(choice: DeviceChoice) -> Result<Device> {
     }
 }
 
+/// Why `auto` chose the CPU on a machine with an NVIDIA driver; `None` where there is no driver, or CUDA works.
+#[must_use]
+pub fn cuda_problem() -> Option<String> {
+    let driver = Path::new("/dev/nvidiactl").exists();
+    heterodyne_shim::load_cuda().err().filter(|_| driver).map(|e| e.to_string())
+}
+
 /// A weights file, read once.
 pub struct Weights {
     path: String,

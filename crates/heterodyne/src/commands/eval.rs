@@ -15,6 +15,7 @@ use heterodyne_train::{
 };
 
 use super::Outcome;
+use crate::ui;
 
 /// Which images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -109,7 +110,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let crop = if native == Some(side) { 1.0 } else { def.input.crop };
     let side = u32::try_from(side).context("the image size")?;
     let loader = EvalLoader::new(Arc::clone(&dataset), (0..dataset.len()).collect(), args.batch, side, crop, subject.data.workers)?;
-    let measured = evaluate(&net, &loader, |_| {})?;
+    let bar = ui::bar("evaluating", dataset.len());
+    let measured = evaluate(&net, &loader, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
     println!("{}", if args.json { json(&table.model, &measured) } else { text(&table.model, input.img, &dataset.describe(), &measured) });
     Ok(Outcome::Done)
 }

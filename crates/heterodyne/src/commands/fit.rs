@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use heterodyne_run::{
     folder::RunFolder,
-    recipe::Layered,
+    recipe::{Layered, schema::DeviceChoice},
     summary::{Status, Summary},
 };
-use heterodyne_train::{Command, Plan, Session, fit, plan};
+use heterodyne_train::{Command, Plan, Session, fit, plan, session::cuda_problem};
 
 use super::Outcome;
 use crate::ui::{self, Progress};
@@ -90,6 +90,9 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
         s.plan.recipe.train.epochs,
         s.train.batches_per_epoch()
     ));
+    if let (DeviceChoice::Auto, Some(problem)) = (s.plan.recipe.device, cuda_problem()) {
+        lines.push(format!("note     not on the GPU of this machine: {problem}"));
+    }
     lines.join("\n") + "\n"
 }
 
