@@ -1,7 +1,7 @@
 //! Knowledge distillation between vision networks of different families: a transformer or an MLP teaches a conv net, or the other
 //! way round. This crate is the facade over the workspace and the command line.
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! use heterodyne::{run::recipe::Layered, train};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let layered = Layered::read("recipes/cifar100/uhkd.toml".as_ref(), &[])?;
