@@ -22,7 +22,7 @@ static FAMILIES: &[&[ModelDef]] = &[resnet::MODELS, resnet_cifar::MODELS, mobile
 pub struct Input {
     /// Side of the square input in pixels.
     pub img: i64,
-    /// Mean of the channels R, G, B, in [0,1].
+    /// Mean of the channels R, G, B, from 0 to 1.
     pub mean: [f64; 3],
     /// Standard deviation of the channels.
     pub std: [f64; 3],
