@@ -53,6 +53,11 @@ pub enum Error {
 /// The result of fallible functions here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Runs `f`; a panic of the engine in it becomes an error that says what was being done.
+pub(crate) fn guarded<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    heterodyne_nn::catch(|| what.to_owned(), || Ok(f())).map_err(Error::from).flatten()
+}
+
 impl From<heterodyne_shim::Error> for Error {
     fn from(e: heterodyne_shim::Error) -> Self {
         Self::Nn(e.into())

@@ -5,7 +5,7 @@ use heterodyne_data::EvalLoader;
 use heterodyne_nn::{Labels, Pass};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, Result, net::Net};
+use crate::{Error, Result, error::guarded, net::Net};
 
 /// Counts on the images of one split.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,7 +23,11 @@ pub struct Measured {
 }
 
 /// Runs `net` in evaluation mode over all images; sums stay on the device until the end. `each` hears how many images are done.
-pub fn evaluate(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> Result<Measured> {
+pub fn evaluate(net: &Net, loader: &EvalLoader, each: impl FnMut(usize)) -> Result<Measured> {
+    guarded("evaluating", || measure(net, loader, each))
+}
+
+fn measure(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> Result<Measured> {
     let start = Instant::now();
     let device = net.device();
     let classes = net.model.net.taps().classes;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use heterodyne_data::random::{Purpose, Random};
-use heterodyne_nn::{Progress, catch, file};
+use heterodyne_nn::{Progress, file};
 use heterodyne_run::{
     events::EventWriter,
     folder::RunFolder,
@@ -16,7 +16,9 @@ use heterodyne_run::{
 use tch::Device;
 
 use crate::{
-    Error, Result, eval,
+    Result,
+    error::guarded,
+    eval,
     eval::Measured,
     meter::Meter,
     preflight::{self, TeacherCheck},
@@ -77,7 +79,7 @@ pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, obs
     let metrics = Writer::open(&folder.metrics(), resume.then_some(position.step))?;
     let events = EventWriter::create(&folder.events())?;
     let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default() };
-    let outcome = catch(|| "training".to_owned(), || Ok(run.epochs(&mut position, stop))).map_err(Error::from).flatten();
+    let outcome = guarded("training", || run.epochs(&mut position, stop));
     let summary = summarise(s, &position, &outcome);
     let written = folder.write_summary(&summary);
     outcome?;

@@ -129,3 +129,21 @@ fn bfloat16_and_adamw_train_every_method() {
     let weights = tensors(&run.weights("last"));
     assert!(weights.values().all(|t| t.kind() == tch::Kind::Float && bool::try_from(t.isfinite().all()).unwrap()));
 }
+
+/// A network that is fed what it was not built for fails inside the engine; that is an error, not a panic.
+#[test]
+fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
+    let mut s = session(&[]).unwrap();
+    s.student.view = heterodyne_data::View::new(8, [0.5; 3], [0.5; 3], tch::Device::Cpu).unwrap();
+    s.student.model = heterodyne_models::Model::build(
+        heterodyne_models::find("vit_nano").unwrap(),
+        10,
+        Some(16),
+        &toml::Table::new(),
+        tch::Device::Cpu,
+        0,
+    )
+    .unwrap();
+    let e = heterodyne_train::eval::evaluate(&s.student, &s.test, |_| {}).unwrap_err().to_string();
+    assert!(e.starts_with("evaluating: The size of tensor"), "{e}");
+}
