@@ -8,19 +8,19 @@
 //! bilinear. Both are linear with weights that sum to 1, so that projection and resampling commute: the projection runs on the
 //! smaller grid.
 use heterodyne_nn::{
-    Result, Scope, StageSpec, TapSpec, Terms,
+    Output, Result, Scope, StageSpec, TapSpec, Terms,
     config::{KeyError, parse},
 };
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings,
+    Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         divergence::mean,
         keys,
         mode::{exact, part_input},
-        pair::{StagePair, stage, stage_pairs},
+        pair::{StagePair, signal, stage, stage_pairs},
         pointwise::Pointwise,
     },
 };
@@ -81,6 +81,8 @@ struct Regressor {
     level: usize,
     project: Pointwise,
     resample: Resample,
+    /// The teacher's channels.
+    channels: i64,
     /// The teacher's grid.
     grid: (i64, i64),
 }
@@ -95,7 +97,7 @@ impl Regressor {
     fn new(scope: &Scope, pair: StagePair) -> Result<Self> {
         let StagePair { level, student, teacher } = pair;
         let project = Pointwise::new(&scope.sub(pair.scope()).sub("project"), student.channels, teacher.channels)?;
-        Ok(Self { level, project, resample: Resample::between(&student, &teacher), grid: teacher.grid })
+        Ok(Self { level, project, resample: Resample::between(&student, &teacher), channels: teacher.channels, grid: teacher.grid })
     }
 
     fn forward(&self, x_bchw: &Tensor) -> Tensor {
@@ -121,15 +123,25 @@ impl Resample {
 }
 
 impl Method for Built {
+    fn signals(&self) -> Vec<Signal> {
+        let of = |r: &Regressor| Signal { name: format!("stage{} as a map", r.level), shape: vec![r.channels, r.grid.0, r.grid.1] };
+        self.regressors.iter().map(of).collect()
+    }
+
+    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
+        let of = |r: &Regressor| Ok(stage(teacher, r.level, "teacher")?.detach().to_map().to_kind(self.kind));
+        self.regressors.iter().map(of).collect()
+    }
+
     fn loss(&self, step: &Context) -> Result<Terms> {
-        let value = |regressor: &Regressor| {
+        let value = |(i, regressor): (usize, &Regressor)| {
             let x_bchw = part_input(&stage(step.student, regressor.level, "student")?.to_map(), self.kind)?;
             let y_bchw = regressor.forward(&x_bchw);
             let _exact = exact(y_bchw.device())?;
-            let target_bchw = stage(step.teacher, regressor.level, "teacher")?.detach().to_map().to_kind(self.kind);
+            let target_bchw = signal(step.teacher, i, self.kind)?;
             Ok(y_bchw.to_kind(self.kind).mse_loss(&target_bchw, Reduction::Mean))
         };
-        let values: Vec<Tensor> = self.regressors.iter().map(value).collect::<Result<_>>()?;
+        let values: Vec<Tensor> = self.regressors.iter().enumerate().map(value).collect::<Result<_>>()?;
         let mut terms = Terms::default();
         terms.push("feature", 1.0, mean(&values));
         Ok(terms)

@@ -21,7 +21,7 @@
 //! Published is the idea (complementary features, shared and decomposed logits, orthogonality); the equations and defaults follow a
 //! third-party implementation; where a mixed label, token widths and the averaging over stages are concerned, they are ours.
 use heterodyne_nn::{
-    Labels, Result, Scope, StageKind, TapSpec, Terms,
+    Labels, Output, Result, Scope, StageKind, TapSpec, Terms,
     config::{KeyError, parse},
     layers::Linear,
 };
@@ -29,13 +29,13 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings,
+    Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         divergence::{self, kl_sum},
         heads::Head,
         keys::{self, NUM_LEVELS, at_least_one, between, non_negative, positive},
-        mode::{exact, float, part_input},
-        pair::{check_classes, check_norm, embedding, embeddings, stage, stage_spec},
+        mode::{exact, float},
+        pair::{check_classes, check_norm, embedding, embeddings, signal, stage, stage_spec},
     },
 };
 
@@ -177,7 +177,7 @@ impl Settings for Hcd {
         let n = self.num_sub;
         let options = (scope.kind(), scope.device());
         let others_nn = (1.0 - Tensor::eye(n, options)) / (n * (n - 1)).max(1) as f64;
-        Ok(Box::new(Built { settings: self.clone(), mappers, others_nn, kind: scope.kind() }))
+        Ok(Box::new(Built { settings: self.clone(), mappers, others_nn, teacher_width: d_t, kind: scope.kind() }))
     }
 
     fn resolved(&self) -> toml::Table {
@@ -190,6 +190,8 @@ struct Built {
     mappers: Vec<Mapper>,
     /// (n,n): the mean over pairs j != j' as weights.
     others_nn: Tensor,
+    /// d_t
+    teacher_width: i64,
     kind: Kind,
 }
 
@@ -225,7 +227,7 @@ impl Built {
     /// All sub-logits v, (B,S,n,C).
     fn sub_logits(&self, step: &Context) -> Result<Tensor> {
         let Hcd { num_sub, lambda_s, lambda_t, .. } = self.settings;
-        let f_t = part_input(&embedding(step.teacher, "teacher")?.detach(), self.kind)?;
+        let f_t = signal(step.teacher, 0, self.kind)?;
         let complementary = |mapper: &Mapper| {
             let f_s = mapper.head.forward(stage(step.student, mapper.level, "student")?)?;
             Ok(mapper.cfm.forward(&Tensor::cat(&[&f_s, &f_t.to_kind(f_s.kind())], 1)))
@@ -258,13 +260,30 @@ impl Built {
     }
 }
 
+impl Built {
+    /// Whether any loss of the sub-logits counts.
+    fn wants_sub_logits(&self) -> bool {
+        let Hcd { w_gt, w_hcd, w_ol, num_sub, .. } = self.settings;
+        w_gt > 0.0 || w_hcd > 0.0 || (w_ol > 0.0 && num_sub > 1)
+    }
+}
+
 impl Method for Built {
+    fn signals(&self) -> Vec<Signal> {
+        let embedding = Signal { name: "embedding".to_owned(), shape: vec![self.teacher_width] };
+        self.wants_sub_logits().then_some(embedding).into_iter().collect()
+    }
+
+    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
+        let f_t = || Ok(embedding(teacher, "teacher")?.detach().to_kind(self.kind));
+        self.wants_sub_logits().then(f_t).into_iter().collect()
+    }
+
     fn loss(&self, step: &Context) -> Result<Terms> {
         let Hcd { w_kd, w_gt, w_hcd, w_ol, temperature, num_sub, detach_sub, reduce, .. } = self.settings;
-        let (z_s, z_t) = (&step.student.logits, &step.teacher.logits);
+        let (z_s, z_t) = (&step.student.logits, step.teacher.logits);
         let w_ol = if num_sub > 1 { w_ol } else { 0.0 };
-        let wanted = w_gt > 0.0 || w_hcd > 0.0 || w_ol > 0.0;
-        let sub_logits = wanted.then(|| self.sub_logits(step)).transpose()?;
+        let sub_logits = self.wants_sub_logits().then(|| self.sub_logits(step)).transpose()?;
         let _exact = exact(z_s.device())?;
         let mut terms = Terms::default();
         if w_kd > 0.0 {

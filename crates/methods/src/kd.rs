@@ -68,7 +68,7 @@ impl Settings for Kd {
 
 impl Method for Kd {
     fn loss(&self, step: &Context) -> Result<Terms> {
-        let (z_s, z_t) = (&step.student.logits, &step.teacher.logits);
+        let (z_s, z_t) = (&step.student.logits, step.teacher.logits);
         let _exact = exact(z_s.device())?;
         let mut terms = Terms::default();
         terms.push("kd", 1.0, divergence::kd(z_t, z_s, self.temperature));

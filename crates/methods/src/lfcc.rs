@@ -15,7 +15,7 @@
 //! Published are the multi-scale low-pass filters on both sides, the compact space and the sample-level contrastive task; the
 //! definitions above are ours.
 use heterodyne_nn::{
-    Error, Init, Labels, Result, Scope, TapSpec, Terms,
+    Error, Init, Labels, Output, Result, Scope, TapSpec, Terms,
     config::{KeyError, parse},
     layers::{BatchNorm2d, Linear},
     shim::NoGrad,
@@ -24,13 +24,13 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings,
+    Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         divergence,
         keys::{self, between, positive},
         lowpass::{AveragePool, LowPass},
         mode::{exact, training},
-        pair::{StagePair, check_classes, shape, stage, stage_pairs},
+        pair::{StagePair, check_classes, shape, signal, stage, stage_pairs},
     },
 };
 
@@ -189,6 +189,8 @@ struct Level {
     teacher: AveragePool,
     student: Filter,
     psi: Vec<Psi>,
+    /// The teacher's channels.
+    channels: i64,
 }
 
 enum Filter {
@@ -224,28 +226,49 @@ impl Level {
                 FilterKind::Avgpool => Filter::Average(AveragePool::new(pair.student.grid, scales, kind, device)),
             },
             psi: scales.iter().map(psi).collect::<Result<_>>()?,
+            channels: c_t,
         })
     }
 
-    /// The cosines `q_i . k_j` of every scale, each (B,B).
-    fn similarities(&self, step: &Context, kind: Kind) -> Result<Vec<Tensor>> {
+    /// Each scale's windows with their place in the list of all.
+    fn scales(&self) -> impl Iterator<Item = (&Psi, i64)> {
+        let firsts = self.psi.iter().scan(0, |next, psi| {
+            *next += psi.num_windows;
+            Some(*next - psi.num_windows)
+        });
+        self.psi.iter().zip(firsts)
+    }
+
+    /// The teacher's side: the unit vectors k of all scales, one behind the other.
+    fn signal(&self) -> Signal {
+        let windows: Vec<_> = self.psi.iter().map(|psi| psi.num_windows).collect();
+        Signal {
+            name: format!("unit vectors of stage{} averaged to {windows:?} windows", self.level),
+            shape: vec![windows.iter().sum::<i64>() * self.channels],
+        }
+    }
+
+    fn observe(&self, teacher: &Output, kind: Kind) -> Result<Tensor> {
+        let _constant = NoGrad::new();
+        let x_bnc = stage(teacher, self.level, "teacher")?.to_tokens();
+        let _exact = exact(x_bnc.device())?;
+        let t_bkc = self.teacher.forward(&x_bnc.to_kind(kind));
+        let k: Vec<Tensor> = self.scales().map(|(psi, first)| normalize(&t_bkc.narrow(1, first, psi.num_windows))).collect();
+        Ok(Tensor::cat(&k, 1))
+    }
+
+    /// The cosines `q_i . k_j` of every scale, each (B,B); `k` is this level's signal.
+    fn similarities(&self, step: &Context, k: &Tensor, kind: Kind) -> Result<Vec<Tensor>> {
         let x_bnc = stage(step.student, self.level, "student")?.to_tokens().to_kind(kind);
         let s_bkc = match &self.student {
             Filter::Learnable(filter) => filter.forward(&x_bnc),
             Filter::Average(filter) => filter.forward(&x_bnc),
         };
-        let t_bkc = {
-            let _constant = NoGrad::new();
-            self.teacher.forward(&stage(step.teacher, self.level, "teacher")?.to_tokens().to_kind(kind))
+        let similarity = |(psi, first): (&Psi, i64)| {
+            let q = normalize(&psi.forward(&s_bkc.narrow(1, first, psi.num_windows)));
+            q.matmul(&k.narrow(1, first * self.channels, psi.num_windows * self.channels).transpose(0, 1))
         };
-        let mut first = 0;
-        let similarity = |psi: &Psi| {
-            let (offset, k) = (first, psi.num_windows);
-            first += k;
-            let q = normalize(&psi.forward(&s_bkc.narrow(1, offset, k)));
-            q.matmul(&normalize(&t_bkc.narrow(1, offset, k)).transpose(0, 1))
-        };
-        Ok(self.psi.iter().map(similarity).collect())
+        Ok(self.scales().map(similarity).collect())
     }
 }
 
@@ -275,19 +298,34 @@ fn same_class(labels: &Labels) -> Tensor {
     index_b.unsqueeze(0).eq_tensor(&index_b.unsqueeze(1)).fill_diagonal_(0, false)
 }
 
+impl Built {
+    /// The levels, where their loss counts.
+    fn compared(&self) -> impl Iterator<Item = &Level> {
+        self.levels.iter().filter(|_| self.settings.beta > 0.0)
+    }
+}
+
 impl Method for Built {
+    fn signals(&self) -> Vec<Signal> {
+        self.compared().map(Level::signal).collect()
+    }
+
+    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
+        self.compared().map(|level| level.observe(teacher, self.kind)).collect()
+    }
+
     fn loss(&self, step: &Context) -> Result<Terms> {
         let Lfcc { alpha, beta, temperature, tau, symmetric, mask_same_class, .. } = self.settings;
         let _exact = exact(step.student.logits.device())?;
         let mut terms = Terms::default();
         if alpha > 0.0 {
-            terms.push("kd", alpha, divergence::kd(&step.teacher.logits, &step.student.logits, temperature));
+            terms.push("kd", alpha, divergence::kd(step.teacher.logits, &step.student.logits, temperature));
         }
         if beta > 0.0 {
             check_contrast(step.student.logits.size()[0])?;
             let mut similarities = Vec::new();
-            for level in &self.levels {
-                similarities.extend(level.similarities(step, self.kind)?);
+            for (i, level) in self.levels.iter().enumerate() {
+                similarities.extend(level.similarities(step, &signal(step.teacher, i, self.kind)?, self.kind)?);
             }
             let cosine_lbb = Tensor::stack(&similarities, 0);
             let m_lbb = match &self.logit_scale {

@@ -13,6 +13,7 @@
 //! statistics where none is, so that a validation loss leaves no trace.
 
 use heterodyne_nn::{Error, Labels, Output, Progress, Result, Scope, TapSpec, Terms, config::KeyError};
+use tch::Tensor;
 
 pub mod parts;
 
@@ -26,13 +27,32 @@ macro_rules! methods {
 
 methods!(kd, fitnet, uhkd, lfcc, hcd);
 
+/// Something that a method compares the student with: a fixed function of the teacher's output on one view of an image, so that
+/// it may be stored and read back instead of running the teacher again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// Says all that the values depend on besides the teacher and the view; equal names are equal values.
+    pub name: String,
+    /// Shape for one image.
+    pub shape: Vec<i64>,
+}
+
+/// What a method sees of the teacher.
+#[derive(Clone, Copy, Debug)]
+pub struct Taught<'a> {
+    /// (B,classes), before any softmax, without a graph.
+    pub logits: &'a Tensor,
+    /// What [`Method::observe`] gave on the same images, or the same read back in a lower precision.
+    pub signals: &'a [Tensor],
+}
+
 /// What a method sees of one step.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The student's output, with its graph.
     pub student: &'a Output,
-    /// The teacher's output on the same images, without a graph.
-    pub teacher: &'a Output,
+    /// The teacher's part.
+    pub teacher: Taught<'a>,
     /// The targets.
     pub labels: &'a Labels,
     /// Label smoothing of the run, for methods that have a cross-entropy of their own.
@@ -43,6 +63,18 @@ pub struct Context<'a> {
 
 /// A method built for one pair of networks.
 pub trait Method {
+    /// What it reads of the teacher besides the logits, in the order in which [`Taught::signals`] holds it. With any of these the
+    /// method also reads the student's stages or embedding; without, the logits of both networks are all that it reads.
+    fn signals(&self) -> Vec<Signal> {
+        Vec::new()
+    }
+
+    /// The values of [`Method::signals`], each (B, shape..), in float32 (float64 where the method's parameters are) and without a
+    /// graph. The teacher may have run under any autocast.
+    fn observe(&self, _teacher: &Output) -> Result<Vec<Tensor>> {
+        Ok(Vec::new())
+    }
+
     /// The method's loss as terms; their weights are the method's own factors (its alpha and beta). A term whose weight is 0 is
     /// left out.
     fn loss(&self, step: &Context) -> Result<Terms>;

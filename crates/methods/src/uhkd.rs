@@ -18,7 +18,7 @@
 //!
 //! Published are the two modules, the matching on several levels and the three losses; the definitions above are ours.
 use heterodyne_nn::{
-    Result, Scope, TapSpec, Terms,
+    Output, Result, Scope, TapSpec, Terms,
     config::{KeyError, parse},
     layers::{BatchNorm2d, Conv, Conv2d},
     shim::NoGrad,
@@ -27,12 +27,12 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings,
+    Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         divergence::{self, mean},
         keys::{self, at_least_one, positive},
         mode::{exact, part_input, training},
-        pair::{StagePair, check_classes, check_norm, stage, stage_pairs},
+        pair::{StagePair, check_classes, check_norm, signal, stage, stage_pairs},
         pointwise::Pointwise,
         spectrum::{Band, Dft, Normalise, Representation, Window, WindowShape},
     },
@@ -160,6 +160,9 @@ struct Level {
     last: Last,
     teacher: Dft,
     window: Window,
+    band: Band,
+    /// The teacher's channels.
+    channels: i64,
 }
 
 /// phi without its last 1x1 convolution.
@@ -206,26 +209,62 @@ impl Level {
             }
         };
         let window = Window::new(&scope, settings.window, band, settings.sigma * settings.k as f64)?;
-        Ok(Self { level: pair.level, phi, last, teacher: Dft::new(teacher.grid, band, kind, device), window })
+        Ok(Self { level: pair.level, phi, last, teacher: Dft::new(teacher.grid, band, kind, device), window, band, channels: c_t })
     }
 
-    fn loss(&self, step: &Context, settings: &Uhkd, kind: Kind) -> Result<Tensor> {
+    /// Weighted and standardised, as both sides are compared.
+    fn weigh(&self, s_bpuvc: &Tensor, normalise: Normalise) -> Tensor {
+        normalise.apply(&(s_bpuvc * self.window.weights()))
+    }
+
+    /// The teacher's side: A_t, or what a learnable window is yet to weigh.
+    fn signal(&self, settings: &Uhkd) -> Signal {
+        let Uhkd { representation, window, sigma, normalise, k, .. } = settings;
+        let Self { level, band, channels, .. } = self;
+        let weighed = match window {
+            WindowShape::Learnable => "not weighed".to_owned(),
+            fixed => format!("{fixed:?} window of {sigma} * {k}, standardised by {normalise:?}"),
+        };
+        let (rows, cols) = band.size();
+        let last = if *normalise == Normalise::Channel && *window != WindowShape::Learnable {
+            vec![*channels, representation.parts(), rows, cols]
+        } else {
+            vec![representation.parts(), rows, cols, *channels]
+        };
+        Signal { name: format!("{representation:?} spectrum of stage{level}, {rows} x {cols} bins, {weighed}"), shape: last }
+    }
+
+    fn observe(&self, teacher: &Output, settings: &Uhkd, kind: Kind) -> Result<Tensor> {
+        let _constant = NoGrad::new();
+        let x_bchw = stage(teacher, self.level, "teacher")?.to_map();
+        let _exact = exact(x_bchw.device())?;
+        let spectrum = settings.representation.of(&self.teacher.forward(&x_bchw.to_kind(kind)));
+        Ok(if settings.window == WindowShape::Learnable { spectrum } else { self.weigh(&spectrum, settings.normalise) })
+    }
+
+    fn loss(&self, step: &Context, i: usize, settings: &Uhkd, kind: Kind) -> Result<Tensor> {
         let y_bchw = self.phi.forward(&part_input(&stage(step.student, self.level, "student")?.to_map(), kind)?);
         let y_bchw = if let Last::Map(last, _) = &self.last { last.on_map(&y_bchw) } else { y_bchw };
         let _exact = exact(y_bchw.device())?;
-        let represent = |s_bpuvc: &Tensor| settings.normalise.apply(&(s_bpuvc * self.window.weights()));
-        let target = {
+        let mut target = signal(step.teacher, i, kind)?;
+        if settings.window == WindowShape::Learnable {
             let _constant = NoGrad::new();
-            let x_bchw = stage(step.teacher, self.level, "teacher")?.to_map().to_kind(kind);
-            represent(&settings.representation.of(&self.teacher.forward(&x_bchw)))
-        };
+            target = self.weigh(&target, settings.normalise);
+        }
         let y_bchw = y_bchw.to_kind(kind);
         let spectrum = match &self.last {
             Last::Map(_, dft) => settings.representation.of(&dft.forward(&y_bchw)),
             Last::Spectrum(last, dft, one) => settings.representation.of(&last.on_spectrum(&dft.forward(&y_bchw), one)),
             Last::Direct(last, band, parts) => direct(&y_bchw, last, *band, *parts),
         };
-        Ok(represent(&spectrum).mse_loss(&target, Reduction::Mean))
+        Ok(self.weigh(&spectrum, settings.normalise).mse_loss(&target, Reduction::Mean))
+    }
+}
+
+impl Built {
+    /// The levels, where their loss counts.
+    fn compared(&self) -> impl Iterator<Item = &Level> {
+        self.levels.iter().filter(|_| self.settings.beta > 0.0)
     }
 }
 
@@ -243,15 +282,24 @@ impl Phi {
 }
 
 impl Method for Built {
+    fn signals(&self) -> Vec<Signal> {
+        self.compared().map(|level| level.signal(&self.settings)).collect()
+    }
+
+    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
+        self.compared().map(|level| level.observe(teacher, &self.settings, self.kind)).collect()
+    }
+
     fn loss(&self, step: &Context) -> Result<Terms> {
         let Uhkd { alpha, beta, temperature, .. } = self.settings;
         let mut terms = Terms::default();
         if alpha > 0.0 {
             let _exact = exact(step.student.logits.device())?;
-            terms.push("kd", alpha, divergence::kd(&step.teacher.logits, &step.student.logits, temperature));
+            terms.push("kd", alpha, divergence::kd(step.teacher.logits, &step.student.logits, temperature));
         }
         if beta > 0.0 {
-            let values: Vec<Tensor> = self.levels.iter().map(|level| level.loss(step, &self.settings, self.kind)).collect::<Result<_>>()?;
+            let values: Vec<Tensor> =
+                self.levels.iter().enumerate().map(|(i, level)| level.loss(step, i, &self.settings, self.kind)).collect::<Result<_>>()?;
             terms.push("freq", beta, mean(&values));
         }
         Ok(terms)

@@ -1,6 +1,7 @@
 //! The loss of a run: cross-entropy and the weighted methods, term by term.
-use heterodyne_methods::{Context, Method};
+use heterodyne_methods::{Context, Method, Taught};
 use heterodyne_nn::{Labels, Output, ParamStore, Progress, Terms};
+use tch::Tensor;
 
 use crate::{Error, Result};
 
@@ -26,9 +27,30 @@ pub struct Objective {
     pub heads: ParamStore,
 }
 
+/// What the methods need of the teacher on one batch, and nothing else of it.
+#[derive(Debug)]
+pub struct Lesson {
+    /// (B,classes), before any softmax.
+    pub logits: Tensor,
+    /// Each method's signals, in the objective's order.
+    pub signals: Vec<Vec<Tensor>>,
+}
+
 impl Objective {
+    /// Whether some method reads more than logits of either network.
+    #[must_use]
+    pub fn reads_taps(&self) -> bool {
+        self.methods.iter().any(|m| !m.method.signals().is_empty())
+    }
+
+    /// The teacher's part of a step.
+    pub fn observe(&self, teacher: &Output) -> Result<Lesson> {
+        let signals = self.methods.iter().map(|m| Ok(m.method.observe(teacher)?)).collect::<Result<_>>()?;
+        Ok(Lesson { logits: teacher.logits.shallow_clone(), signals })
+    }
+
     /// The terms of one step; the student's graph is in them.
-    pub fn terms(&self, student: &Output, teacher: Option<&Output>, labels: &Labels, progress: Progress) -> Result<Terms> {
+    pub fn terms(&self, student: &Output, lesson: Option<&Lesson>, labels: &Labels, progress: Progress) -> Result<Terms> {
         let mut terms = Terms::default();
         if self.ce > 0.0 {
             terms.push("ce", self.ce, labels.cross_entropy(&student.logits, self.smoothing));
@@ -36,9 +58,10 @@ impl Objective {
         if self.methods.is_empty() {
             return Ok(terms);
         }
-        let teacher = teacher.ok_or_else(|| Error::Plan("a method needs a teacher's output".to_owned()))?;
-        let context = Context { student, teacher, labels, smoothing: self.smoothing, progress };
-        for m in &self.methods {
+        let lesson = lesson.ok_or_else(|| Error::Plan("a method needs a teacher's output".to_owned()))?;
+        for (m, signals) in self.methods.iter().zip(&lesson.signals) {
+            let teacher = Taught { logits: &lesson.logits, signals };
+            let context = Context { student, teacher, labels, smoothing: self.smoothing, progress };
             terms.extend(&m.name, m.weight, m.method.loss(&context)?);
         }
         Ok(terms)

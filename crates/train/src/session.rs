@@ -4,17 +4,17 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use heterodyne_data::{Dataset, EvalLoader, LoaderConfig, TrainLoader, View};
 use heterodyne_models::{Model, ModelDef};
-use heterodyne_nn::{ParamStore, TapSpec, Tensors, catch, file};
+use heterodyne_nn::{ParamStore, Pass, TapSpec, Tensors, catch, file};
 use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Precision};
-use heterodyne_shim::Rng;
-use tch::Device;
+use heterodyne_shim::{NoGrad, Rng};
+use tch::{Device, Tensor};
 
 use crate::{
     Error, Plan, Result,
     card::Card,
     ema::Ema,
     net::Net,
-    objective::{Objective, Weighted},
+    objective::{Lesson, Objective, Weighted},
     optim::Optimizer,
 };
 
@@ -143,6 +143,15 @@ impl Session {
             train_images,
             plan,
         })
+    }
+
+    /// What the teacher says of uint8 images (B,3,H,W) on the device, as far as the methods read it; `None` without a teacher. The
+    /// rest of its output is freed before the student runs.
+    pub fn lesson(&self, images: &Tensor) -> Result<Option<Lesson>> {
+        let Some(teacher) = &self.teacher else { return Ok(None) };
+        let _guard = NoGrad::new();
+        let output = teacher.forward(images, Pass { train: false, taps: self.objective.reads_taps() })?;
+        self.objective.observe(&output).map(Some)
     }
 
     /// Optimizer steps of the whole run.

@@ -3,7 +3,7 @@ use heterodyne_nn::{Labels, Pass, Progress};
 use heterodyne_shim as shim;
 use tch::{Kind, Tensor};
 
-use crate::{Result, optim, session::Session};
+use crate::{Result, objective::Lesson, optim, session::Session};
 
 /// What a step leaves behind, still on the device.
 #[derive(Debug)]
@@ -17,13 +17,18 @@ pub struct StepValues {
 /// Forward, loss, backward, clip, update. `images` uint8 (B,3,H,W) and `labels` are on the device. A loss or gradient that is
 /// not finite updates nothing; [`crate::meter::Meter`] reports it at the next logging step.
 pub fn step(s: &Session, images: &Tensor, labels: &Labels, lr: f64, progress: Progress) -> Result<StepValues> {
-    let taught = s.teacher.as_ref().map(|t| t.infer(images, Pass::TEACH)).transpose()?;
+    let lesson = s.lesson(images)?;
+    learn(s, images, labels, lesson.as_ref(), lr, progress)
+}
+
+/// The student's part of a step, on what the teacher said or was remembered to have said.
+pub fn learn(s: &Session, images: &Tensor, labels: &Labels, lesson: Option<&Lesson>, lr: f64, progress: Progress) -> Result<StepValues> {
     let x_bchw = s.student.view.apply(images);
     let (terms, total) = {
         // One region for network and methods, so that a weight is cast to bfloat16 once per step.
         let _cast = s.student.autocast()?;
-        let output = s.student.model.net.forward(&x_bchw, Pass { train: true, taps: taught.is_some() });
-        let terms = s.objective.terms(&output, taught.as_ref(), labels, progress)?;
+        let output = s.student.model.net.forward(&x_bchw, Pass { train: true, taps: s.objective.reads_taps() });
+        let terms = s.objective.terms(&output, lesson, labels, progress)?;
         let total =
             terms.total().ok_or_else(|| crate::Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned()))?;
         (terms, total)

@@ -1,6 +1,8 @@
 //! What a method asks of a pair of networks, and how it refuses one.
 use heterodyne_nn::{Error, FeatureMap, Output, Result, StageKind, StageSpec, TapSpec};
-use tch::Tensor;
+use tch::{Kind, Tensor};
+
+use crate::Taught;
 
 /// One stage of the student and the teacher's stage of the same relative depth.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +117,12 @@ pub fn embedding<'a>(output: &'a Output, side: &str) -> Result<&'a Tensor> {
         .embedding
         .as_ref()
         .ok_or_else(|| Error::invalid(format!("the {side}'s embedding is read, and its output holds none: run it with taps")))
+}
+
+/// Signal `i` of a method in its own kind; an error where the teacher's side of the step is incomplete.
+pub fn signal(taught: Taught, i: usize, kind: Kind) -> Result<Tensor> {
+    let found = taught.signals.get(i).map(|s| s.to_kind(kind));
+    found.ok_or_else(|| Error::invalid(format!("signal {i} of the teacher is read, and the step holds {}", taught.signals.len())))
 }
 
 /// A stage's shape in words.

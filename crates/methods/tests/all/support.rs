@@ -1,5 +1,5 @@
 //! Pairs of networks' outputs, weights by formula, and losses as numbers.
-use heterodyne_methods::{Context, Method, find};
+use heterodyne_methods::{Context, Method, Taught, find};
 use heterodyne_nn::{FeatureMap, Labels, Output, ParamStore, Progress, Result, StageKind, StageSpec, TapSpec, Terms};
 use tch::{Device, Kind, Tensor};
 
@@ -98,6 +98,10 @@ pub fn build(
 }
 
 pub fn loss(method: &dyn Method, student: &Output, teacher: &Output, labels: &Labels, smoothing: f64) -> Result<Terms> {
+    let signals = method.observe(teacher)?;
+    let shapes: Vec<_> = signals.iter().map(|s| s.size()[1..].to_vec()).collect();
+    assert_eq!(shapes, method.signals().into_iter().map(|s| s.shape).collect::<Vec<_>>());
+    let teacher = Taught { logits: &teacher.logits, signals: &signals };
     method.loss(&Context { student, teacher, labels, smoothing, progress: Progress::default() })
 }
 
