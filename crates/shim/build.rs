@@ -6,9 +6,7 @@ const LIBTORCH_VERSION: &str = "2.11.0";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    for file in ["src/bridge.cc", "src/bridge.h", "src/ffi.rs"] {
-        println!("cargo:rerun-if-changed={file}");
-    }
+    println!("cargo:rerun-if-changed=src");
     let root = env::var("LIBTORCH")
         .unwrap_or_else(|_| fail("LIBTORCH is not set: build from the project's folder, whose .cargo/config.toml sets it"));
     let root = Path::new(&root);
@@ -20,17 +18,21 @@ fn main() {
         Some(_) => {}
     }
     println!("cargo:rerun-if-changed={}", root.join("version.py").display());
-    cxx_build::bridge("src/ffi.rs")
-        .file("src/bridge.cc")
+    cxx_build::bridges(["src/ffi.rs", "src/winograd/ffi.rs", "src/norm/ffi.rs", "src/packed/ffi.rs", "src/flops/ffi.rs"])
+        .files(["src/bridge.cc", "src/winograd/winograd.cc", "src/norm/norm.cc", "src/packed/packed.cc", "src/flops/flops.cc"])
+        .files(["src/norm/batch_norm.cc", "src/norm/depthwise.cc"])
+        .files(["src/packed/layers.cc", "src/packed/product.cc", "src/packed/vector.cc"])
         .include("src")
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .std("c++17")
         .flag_if_supported("-Wno-unused-parameter")
+        .flag("-fopenmp")
         .compile("heterodyne_shim");
     println!("cargo:rustc-link-search=native={}", root.join("lib").display());
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
+    println!("cargo:rustc-link-lib=dylib:+verbatim={}", openmp(root));
 }
 
 /// The version string of a Python wheel (`version.py`) or of a libtorch archive (`build-version`).
@@ -41,6 +43,13 @@ fn version(root: &Path) -> Option<String> {
     let text = fs::read_to_string(root.join("version.py")).ok()?;
     let line = text.lines().find(|line| line.starts_with("__version__ ="))?;
     line.split('\'').nth(1).map(str::to_owned)
+}
+
+/// The OpenMP runtime that libtorch brings along, under whatever name: at::parallel_for has to share its threads.
+fn openmp(root: &Path) -> String {
+    let files = fs::read_dir(root.join("lib")).into_iter().flatten().flatten();
+    let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("libgomp")).min().unwrap_or_else(|| "libgomp.so.1".to_owned())
 }
 
 fn fail(message: &str) -> ! {

@@ -3,7 +3,7 @@
 //! `cargo run --release -p heterodyne-data --example throughput -- <dataset> <path> [side] [crop: pad or resized]`
 use std::{path::Path, time::Instant};
 
-use heterodyne_data::{Augment, LoaderConfig, TrainLoader, augment::Crop, open};
+use heterodyne_data::{Augment, LoaderConfig, TrainLoader, Views, augment::Crop, open};
 
 fn main() -> Result<(), heterodyne_nn::Error> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -18,7 +18,7 @@ fn main() -> Result<(), heterodyne_nn::Error> {
     let crop = if rest.get(1).is_some_and(|crop| crop == "resized") { Crop::Resized } else { Crop::Pad };
     for workers in [1, 2, 1, 2, 4] {
         let augment = Augment { crop, flip: 0.5, ..Augment::default() };
-        let config = LoaderConfig { batch: 64, side, seed: 0, workers, augment };
+        let config = LoaderConfig { batch: 64, side, seed: 0, workers, augment, views: Views::Fresh };
         let loader = TrainLoader::new(splits.train.clone(), (0..splits.train.len()).collect(), config)?;
         let start = Instant::now();
         let mut images = 0;

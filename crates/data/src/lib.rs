@@ -20,7 +20,7 @@ pub use audit::audit;
 pub use augment::Augment;
 pub use dataset::{Dataset, Image, Splits};
 pub use datasets::{Entry, all, find, open};
-pub use loader::{Batch, Epoch, EvalLoader, LoaderConfig, TrainLoader};
+pub use loader::{Batch, Companion, Epoch, EvalLoader, Kept, LoaderConfig, TrainLoader, Views};
 pub use mix::Mix;
 pub use random::Random;
 pub use select::{Selection, select};

@@ -1,5 +1,5 @@
 //! From positions in a dataset to batches on the CPU.
-use std::{sync::Arc, thread};
+use std::{ops::Range, sync::Arc, thread};
 
 use heterodyne_nn::{Error, Result, catch};
 use tch::{Kind, Tensor};
@@ -20,6 +20,41 @@ pub struct Batch {
     pub labels: Tensor,
     /// Position of each image in the dataset.
     pub indices: Vec<usize>,
+    /// Which view of each image this is; of training batches.
+    pub view: u32,
+    /// Position of each image among the loader's own; of training batches.
+    pub rows: Vec<usize>,
+    /// What a [`Companion`] holds for these views.
+    pub kept: Option<Kept>,
+}
+
+/// Stored rows of a batch.
+#[derive(Debug)]
+pub struct Kept {
+    /// uint8 (B, bytes) on the CPU; zeros where a row is missing.
+    pub rows: Tensor,
+    /// Places in the batch whose rows are missing.
+    pub missing: Vec<i64>,
+}
+
+/// The views of an image that are drawn in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Views {
+    /// A new one in every epoch, drawn from the loader's seed.
+    Fresh,
+    /// The same `count` in turn, drawn from a seed of their own: epoch e takes view e mod count.
+    Fixed {
+        /// Views per image.
+        count: u32,
+        /// Seed of their augmentation.
+        seed: u64,
+    },
+}
+
+/// Something that is stored for views of training images and read by the loader's threads along with them.
+pub trait Companion: Send + Sync {
+    /// What is stored for `view` of the images `rows` (positions among the loader's own).
+    fn read(&self, view: u32, rows: &[usize]) -> Result<Kept>;
 }
 
 /// How training batches are made.
@@ -36,6 +71,18 @@ pub struct LoaderConfig {
     pub workers: usize,
     /// What happens to the images.
     pub augment: Augment,
+    /// How often the same happens again.
+    pub views: Views,
+}
+
+impl LoaderConfig {
+    /// View of an image in an epoch, and the seed of its augmentation.
+    fn view(&self, epoch: u32) -> (u32, u64) {
+        match self.views {
+            Views::Fresh => (epoch, self.seed),
+            Views::Fixed { count, seed } => (epoch % count.max(1), seed),
+        }
+    }
 }
 
 /// One pass over the training set; dropping it stops its threads.
@@ -61,6 +108,7 @@ pub struct TrainLoader {
     dataset: Arc<dyn Dataset>,
     indices: Arc<[usize]>,
     config: Arc<LoaderConfig>,
+    companion: Option<Arc<dyn Companion>>,
     workers: usize,
 }
 
@@ -76,7 +124,7 @@ impl TrainLoader {
         check(&*dataset, &indices, config.batch, config.side)?;
         config.augment.check_for(config.side)?;
         let workers = choose_workers(config.workers, config.side);
-        Ok(Self { dataset, indices: indices.into(), config: Arc::new(config), workers })
+        Ok(Self { dataset, indices: indices.into(), config: Arc::new(config), companion: None, workers })
     }
 
     /// Number of batches in an epoch, at least 1.
@@ -88,17 +136,48 @@ impl TrainLoader {
     /// The batches `start_batch..` of epoch `epoch`, equal to those of an epoch begun at 0.
     #[must_use]
     pub fn epoch(&self, epoch: u32, start_batch: usize) -> Epoch {
-        let mut order = self.indices.to_vec();
+        let mut order: Vec<usize> = (0..self.indices.len()).collect();
         Random::new(self.config.seed, Purpose::Shuffle, u64::from(epoch), 0).shuffle(&mut order);
         let batches = self.batches_per_epoch();
-        let (dataset, config) = (Arc::clone(&self.dataset), Arc::clone(&self.config));
-        Epoch(Ordered::start(start_batch.min(batches)..batches, self.workers, move |batch, stop| {
+        self.batches(order, self.config.view(epoch), start_batch.min(batches)..batches, self.companion.clone())
+    }
+
+    /// One view of the images `rows` (positions among the loader's own) in the order given, the last batch as small as it comes.
+    #[must_use]
+    pub fn view(&self, view: u32, rows: Vec<usize>) -> Epoch {
+        let batches = rows.len().div_ceil(self.config.batch);
+        self.batches(rows, self.config.view(view), 0..batches, None)
+    }
+
+    /// Lets the batches of [`TrainLoader::epoch`] bring along what `companion` holds.
+    pub fn accompany(&mut self, companion: Arc<dyn Companion>) {
+        self.companion = Some(companion);
+    }
+
+    /// Where each image that is loaded stands in the dataset.
+    #[must_use]
+    pub fn indices(&self) -> &[usize] {
+        &self.indices
+    }
+
+    /// The dataset that is loaded from.
+    #[must_use]
+    pub fn dataset(&self) -> &dyn Dataset {
+        &*self.dataset
+    }
+
+    fn batches(&self, order: Vec<usize>, (view, seed): (u32, u64), batches: Range<usize>, companion: Option<Arc<dyn Companion>>) -> Epoch {
+        let (dataset, indices, config) = (Arc::clone(&self.dataset), Arc::clone(&self.indices), Arc::clone(&self.config));
+        Epoch(Ordered::start(batches, self.workers, move |batch, stop| {
             let first = batch * config.batch;
-            let indices = &order[first..(first + config.batch).min(order.len())];
-            assemble(&*dataset, indices, config.side, stop, |index, image| {
-                let mut rng = Random::new(config.seed, Purpose::Sample, u64::from(epoch), index as u64);
+            let rows = &order[first..(first + config.batch).min(order.len())];
+            let chosen: Vec<usize> = rows.iter().map(|&row| indices[row]).collect();
+            let batch = assemble(&*dataset, &chosen, config.side, stop, |index, image| {
+                let mut rng = Random::new(seed, Purpose::Sample, u64::from(view), index as u64);
                 config.augment.apply(image, config.side as usize, &mut rng)
-            })
+            })?;
+            let kept = companion.as_ref().map(|companion| companion.read(view, rows)).transpose()?;
+            Ok(Batch { view, rows: rows.to_vec(), kept, ..batch })
         }))
     }
 }
@@ -209,5 +288,6 @@ fn assemble(
     }
     let side = i64::from(side);
     let images = Tensor::f_from_data_size(&pixels, &[indices.len() as i64, side, side, 3], Kind::Uint8)?.f_permute([0, 3, 1, 2])?;
-    Ok(Batch { images, labels: Tensor::f_from_slice(&labels)?, indices: indices.to_vec() })
+    let labels = Tensor::f_from_slice(&labels)?;
+    Ok(Batch { images, labels, indices: indices.to_vec(), view: 0, rows: Vec::new(), kept: None })
 }

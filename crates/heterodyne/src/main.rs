@@ -18,6 +18,8 @@ enum Command {
     Train(commands::fit::Args),
     /// Let a teacher teach a student
     Distill(commands::fit::Args),
+    /// Store what the teacher says of the training images, ahead of `distill`
+    Cache(commands::cache::Args),
     /// Measure the accuracy of weights on a dataset
     Eval(commands::eval::Args),
     /// Make one HTML page of runs
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => commands::fit::run(&args, heterodyne::train::Command::Train),
         Command::Distill(args) => commands::fit::run(&args, heterodyne::train::Command::Distill),
+        Command::Cache(args) => commands::cache::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Demo(args) => commands::demo::run(&args),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use heterodyne_run::metrics::{Eval, Metric};
-use heterodyne_train::{Event, Observer};
+use heterodyne_train::{Event, Observer, cache::Stock};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A flag that the first Ctrl-C (or termination signal) sets; the second ends the process at once.
@@ -94,6 +94,8 @@ impl Observer for Progress {
                     );
                 }
             }
+            Event::Cache { stock, checked } => self.line(&show_stock(stock, *checked, Some(self.epochs))),
+            Event::Note(text) => eprintln!("note: {text}"),
             Event::Epoch { epoch, batches, done } => self.epoch(*epoch, *batches, *done),
             Event::Step { images_per_second, data_wait } => {
                 if let Some(bar) = &self.bar {
@@ -125,6 +127,24 @@ impl Observer for Progress {
 pub fn bar(what: &'static str, len: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(len as u64).with_style(style).with_prefix(what)
+}
+
+/// A cache in one line; with the epochs of a run also from when on it pays.
+#[must_use]
+pub fn show_stock(stock: &Stock, checked: usize, epochs: Option<u32>) -> String {
+    let Stock { folder, views, written, entries, bytes } = stock;
+    let pays = match (epochs, stock.pays_from()) {
+        (None, _) => String::new(),
+        (Some(_), 1) => ", the teacher need not run".to_owned(),
+        (Some(epochs), from) if from <= epochs => format!(", pays from epoch {from} of {epochs} on"),
+        (Some(epochs), _) => format!(", pays only for runs after this one ({views} views, {epochs} epochs)"),
+    };
+    let checked = if checked > 0 { format!(", {checked} recomputed and equal") } else { String::new() };
+    format!(
+        "cache: {} ({views} views, {written} of {entries} entries, {:.2} GB on disk{checked}){pays}",
+        folder.display(),
+        *bytes as f64 / 1e9
+    )
 }
 
 /// An evaluation in one line.

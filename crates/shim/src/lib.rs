@@ -5,12 +5,16 @@
 
 mod allocator;
 mod cuda;
+pub mod flops;
 #[expect(clippy::too_many_arguments, reason = "one to one with ATen's fused updates")]
 mod ffi;
 mod fused;
 mod guards;
 mod layout;
+pub mod norm;
+pub mod packed;
 mod rng;
+pub mod winograd;
 
 pub use allocator::keep_freed_memory;
 pub use cuda::{CudaError, load_cuda};

@@ -58,6 +58,12 @@ pub(crate) fn guarded<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T>
     heterodyne_nn::catch(|| what.to_owned(), || Ok(f())).map_err(Error::from).flatten()
 }
 
+impl From<tch::TchError> for Error {
+    fn from(e: tch::TchError) -> Self {
+        Self::Nn(e.into())
+    }
+}
+
 impl From<heterodyne_shim::Error> for Error {
     fn from(e: heterodyne_shim::Error) -> Self {
         Self::Nn(e.into())

@@ -17,6 +17,7 @@ use tch::Device;
 
 use crate::{
     Result,
+    cache::{self, Stock},
     error::guarded,
     eval,
     eval::Measured,
@@ -33,6 +34,15 @@ use crate::{
 pub enum Event<'a> {
     /// The teacher was looked at.
     Teacher(TeacherCheck),
+    /// The teacher's cache was opened, and some of its entries compared with what the teacher says now.
+    Cache {
+        /// How full it is.
+        stock: &'a Stock,
+        /// Entries that were compared.
+        checked: usize,
+    },
+    /// Something that the run goes on without.
+    Note(&'a str),
     /// An epoch begins.
     Epoch {
         /// Its number, from 0.
@@ -78,7 +88,7 @@ pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, obs
     let mut position = if resume { state::load(&folder.checkpoint(), s)? } else { Position::default() };
     let metrics = Writer::open(&folder.metrics(), resume.then_some(position.step))?;
     let events = EventWriter::create(&folder.events())?;
-    let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default() };
+    let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default(), told: false };
     let outcome = guarded("training", || run.epochs(&mut position, stop));
     let summary = summarise(s, &position, &outcome);
     let written = folder.write_summary(&summary);
@@ -94,6 +104,8 @@ struct Run<'a> {
     events: EventWriter,
     observer: &'a mut dyn Observer,
     meter: Meter,
+    /// Whether the cache's trouble was told.
+    told: bool,
 }
 
 /// Time since the last line of the metrics.
@@ -124,6 +136,10 @@ impl Run<'_> {
         {
             self.observer.on(&Event::Teacher(check));
         }
+        if let Some(cache) = &self.s.cache {
+            let checked = cache::verify(self.s, cache)?;
+            self.observer.on(&Event::Cache { stock: &cache.stock(), checked });
+        }
         let t = &self.s.plan.recipe.train;
         while position.epoch < t.epochs {
             if self.epoch(position, stop)? == Status::Interrupted {
@@ -147,7 +163,7 @@ impl Run<'_> {
     fn epoch(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<Status> {
         let s = self.s;
         let recipe = &s.plan.recipe;
-        let device = s.student.device();
+        let device = s.pair.student.device();
         let batches = s.train.batches_per_epoch();
         self.observer.on(&Event::Epoch { epoch: position.epoch, batches, done: position.batch });
         let mut loader = s.train.epoch(position.epoch, position.batch);
@@ -170,7 +186,8 @@ impl Run<'_> {
             let labels = batch.labels.to_device_(device, batch.labels.kind(), true, false);
             let mut rng = Random::new(recipe.seed, Purpose::Mix, u64::from(position.epoch), position.batch as u64);
             let (images, labels) = s.plan.mix.apply(&images, &labels, s.card.classes, &mut rng)?;
-            let values = step::step(s, &images, &labels, lr, progress)?;
+            let lesson = s.lesson(&batch, &images)?;
+            let values = step::step(&s.pair, &images, &labels, lesson.as_ref(), lr, progress)?;
 
             position.batch += 1;
             position.step += 1;
@@ -188,9 +205,20 @@ impl Run<'_> {
             }
         }
         self.log(position, &clock)?;
+        self.settle_cache();
         seconds_before += since_epoch.start.elapsed().as_secs_f64();
         position.seconds = seconds_before;
         Ok(Status::Finished)
+    }
+
+    /// Writes the epoch's last entries, and says once why no more can be written.
+    fn settle_cache(&mut self) {
+        let Some(cache) = &self.s.cache else { return };
+        cache.flush();
+        if let (Some(problem), false) = (cache.broken(), self.told) {
+            self.told = true;
+            self.observer.on(&Event::Note(&format!("{problem}; the teacher runs on without its cache being filled")));
+        }
     }
 
     /// Fetches the waiting values; a value that is no number ends the run here.
@@ -225,11 +253,11 @@ impl Run<'_> {
     /// there are none, on the test images, which the summary says.
     fn evaluate(&mut self, position: &mut Position) -> Result<()> {
         let s = self.s;
-        let measured = match &s.ema {
+        let measured = match &s.pair.ema {
             Some(ema) => ema.swapped(|| self.measure())?,
             None => self.measure()?,
         };
-        let weights = if s.ema.is_some() { "ema" } else { "live" };
+        let weights = if s.pair.ema.is_some() { "ema" } else { "live" };
         let mut evals = Vec::new();
         for (split, m) in measured {
             let eval = Eval {
@@ -255,11 +283,11 @@ impl Run<'_> {
         }
         position.last = Some(test.clone());
         self.write_weights(&self.folder.weights("last"), false)?;
-        if s.ema.is_some() {
+        if s.pair.ema.is_some() {
             self.write_weights(&self.folder.weights("ema"), true)?;
         }
         if better {
-            self.write_weights(&self.folder.weights("best"), s.ema.is_some())?;
+            self.write_weights(&self.folder.weights("best"), s.pair.ema.is_some())?;
         }
         Ok(())
     }
@@ -268,15 +296,15 @@ impl Run<'_> {
         let s = self.s;
         let mut out = Vec::new();
         for (split, loader) in s.validation.iter().map(|l| ("validation", l)).chain([("test", &s.test)]) {
-            out.push((split, eval::evaluate(&s.student, loader, |done| self.observer.on(&Event::Evaluating { done }))?));
+            out.push((split, eval::evaluate(&s.pair.student, loader, |done| self.observer.on(&Event::Evaluating { done }))?));
         }
         Ok(out)
     }
 
     fn write_weights(&self, path: &Path, average: bool) -> Result<()> {
-        let tensors = match &self.s.ema {
+        let tensors = match &self.s.pair.ema {
             Some(ema) if average => ema.tensors(),
-            _ => self.s.student.model.store.tensors(),
+            _ => self.s.pair.student.model.store.tensors(),
         };
         Ok(file::write(path, tensors.iter().map(|(name, t)| (name.as_str(), t)), self.s.card.metadata()?)?)
     }
@@ -299,14 +327,14 @@ fn summarise(s: &Session, position: &Position, outcome: &Result<Status>) -> Summ
         seed: recipe.seed,
         epochs: position.epoch,
         steps: position.step,
-        parameters: s.student.model.store.num_parameters() as u64,
+        parameters: s.pair.student.model.store.num_parameters() as u64,
         train_images: s.train_images as u64,
         last: position.last.clone(),
         best: position.best.clone(),
         selected_on: if s.validation.is_some() { "validation" } else { "test" }.to_owned(),
         seconds: position.seconds,
         images_per_second: position.images as f64 / position.seconds.max(1e-9),
-        device: if s.student.device() == Device::Cpu { "cpu" } else { "cuda" }.to_owned(),
+        device: if s.pair.student.device() == Device::Cpu { "cpu" } else { "cuda" }.to_owned(),
         precision: serde_json::to_value(recipe.train.precision).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
         versions: Versions { heterodyne: env!("CARGO_PKG_VERSION").to_owned(), libtorch: "2.11.0".to_owned() },
     }

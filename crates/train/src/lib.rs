@@ -1,6 +1,7 @@
 //! From a recipe to a trained student. Data flows one way: [`plan`] checks everything, [`session`] builds it, [`mod@fit`] runs the
 //! steps, [`eval`] measures, [`state`] lets a run continue.
 
+pub mod cache;
 pub mod card;
 pub mod ema;
 pub mod error;
@@ -10,6 +11,7 @@ pub mod meter;
 pub mod net;
 pub mod objective;
 pub mod optim;
+pub mod pair;
 pub mod plan;
 pub mod preflight;
 pub mod schedule;

@@ -96,6 +96,10 @@ impl Plan {
         }
         let augment = Augment::parse(&recipe.data.augment).map_err(|e| explain("data.augment", e))?;
         let mix = Mix::parse(&recipe.data.mix).map_err(|e| explain("data.mix", e))?;
+        if recipe.teacher.as_ref().is_some_and(|t| t.cache.is_some()) && mix.is_on() {
+            let message = "a mixed image is none of the stored views: remove [data.mix], or the cache";
+            return Err(explain("teacher", KeyError::new("cache", message)));
+        }
         let mut methods = Vec::new();
         for (name, table) in &mut recipe.methods {
             let path = format!("methods.{name}");

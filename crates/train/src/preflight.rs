@@ -24,7 +24,7 @@ impl TeacherCheck {
 
 /// Measures the teacher on the first [`IMAGES`] test images; `None` without a teacher.
 pub fn teacher(s: &Session) -> Result<Option<TeacherCheck>> {
-    let Some(teacher) = &s.teacher else { return Ok(None) };
+    let Some(teacher) = &s.pair.teacher else { return Ok(None) };
     let measured = eval::evaluate(teacher, &s.test.first(IMAGES), |_| {})?;
     Ok(Some(TeacherCheck { measured, chance: 100.0 / teacher.model.net.taps().classes as f64 }))
 }

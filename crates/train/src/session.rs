@@ -2,36 +2,30 @@
 //! before any data is read.
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use heterodyne_data::{Dataset, EvalLoader, LoaderConfig, TrainLoader, View};
+use heterodyne_data::{Batch, Dataset, EvalLoader, LoaderConfig, TrainLoader, View, Views};
 use heterodyne_models::{Model, ModelDef};
-use heterodyne_nn::{ParamStore, Pass, TapSpec, Tensors, catch, file};
+use heterodyne_nn::{TapSpec, Tensors, file};
 use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Precision};
-use heterodyne_shim::{NoGrad, Rng};
+use heterodyne_shim::Rng;
 use tch::{Device, Tensor};
 
 use crate::{
     Error, Plan, Result,
+    cache::{self, Cache},
     card::Card,
-    ema::Ema,
     net::Net,
-    objective::{Lesson, Objective, Weighted},
-    optim::Optimizer,
+    objective::Lesson,
+    pair::Pair,
 };
 
 /// Everything a run needs.
 pub struct Session {
     /// The plan, its networks' inputs filled in.
     pub plan: Plan,
-    /// The network that is trained.
-    pub student: Net,
-    /// The network that teaches.
-    pub teacher: Option<Net>,
-    /// The loss, with the methods' heads.
-    pub objective: Objective,
-    /// Over the student and the heads.
-    pub optimizer: Optimizer,
-    /// The student's average, where the recipe asks for one.
-    pub ema: Option<Ema>,
+    /// The networks, the loss and the optimizer.
+    pub pair: Pair,
+    /// What the teacher has said before.
+    pub cache: Option<Cache>,
     /// Training batches.
     pub train: TrainLoader,
     /// Held-out training images.
@@ -105,20 +99,7 @@ impl Session {
         let crop = if splits.side == u32::try_from(side).ok() { 1.0 } else { student.model.def.input.crop };
         let loaders = Loaders::new(&plan, &splits.train, &splits.test, side, crop)?;
 
-        let heads = ParamStore::new(device, seed ^ 0x6865_6164);
-        let mut methods = Vec::new();
-        if let Some(teacher) = &teacher {
-            for m in &plan.methods {
-                let build = || m.settings.build(&heads.root().sub(&m.name), student.model.net.taps(), teacher.model.net.taps());
-                let method = catch(|| format!("building the heads of {}", m.name), build)?;
-                methods.push(Weighted { name: m.name.clone(), weight: m.weight, method });
-            }
-        }
-        let mut parameters = student.model.store.parameters();
-        parameters.extend(heads.parameters().into_iter().map(|(name, t, role)| (format!("heads.{name}"), t, role)));
-        let optimizer = Optimizer::new(&plan.recipe.optim, parameters)?;
-        let ema = plan.recipe.train.ema.map(|decay| Ema::new(&student.model.store, decay));
-        let objective = Objective { ce: plan.recipe.loss.ce, smoothing: plan.recipe.train.label_smoothing, methods, heads };
+        let pair = Pair::new(student, teacher, &plan.methods, &plan.recipe)?;
         let card = Card {
             model: plan.student.name.to_owned(),
             options: plan.recipe.student.options.clone(),
@@ -128,30 +109,24 @@ impl Session {
             std: input.std,
             class_names: splits.train.classes().to_vec(),
         };
-        let Loaders { train, validation, test, train_images } = loaders;
-        Ok(Self {
-            student,
-            teacher,
-            objective,
-            optimizer,
-            ema,
-            train,
-            validation,
-            test,
-            card,
-            data: splits.train.describe(),
-            train_images,
-            plan,
-        })
+        let Loaders { mut train, validation, test, train_images } = loaders;
+        let mut cache = None;
+        if let (Some(teacher), Some(table)) = (&pair.teacher, plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref())) {
+            let about = cache::about(&plan, teacher, &pair.objective, &train, table)?;
+            let opened = Cache::open(table, &about, &pair.objective, train_images)?;
+            opened.join(&mut train);
+            cache = Some(opened);
+        }
+        Ok(Self { pair, cache, train, validation, test, card, data: splits.train.describe(), train_images, plan })
     }
 
-    /// What the teacher says of uint8 images (B,3,H,W) on the device, as far as the methods read it; `None` without a teacher. The
-    /// rest of its output is freed before the student runs.
-    pub fn lesson(&self, images: &Tensor) -> Result<Option<Lesson>> {
-        let Some(teacher) = &self.teacher else { return Ok(None) };
-        let _guard = NoGrad::new();
-        let output = teacher.forward(images, Pass { train: false, taps: self.objective.reads_taps() })?;
-        self.objective.observe(&output).map(Some)
+    /// The teacher's part of a training batch whose images are on the device as `images`; `None` without a teacher.
+    pub fn lesson(&self, batch: &Batch, images: &Tensor) -> Result<Option<Lesson>> {
+        match (&self.pair.teacher, &self.cache) {
+            (None, _) => Ok(None),
+            (Some(_), None) => self.pair.teach(images).map(Some),
+            (Some(_), Some(cache)) => cache.lesson(batch, images, |images| self.pair.teach(images)).map(Some),
+        }
     }
 
     /// Optimizer steps of the whole run.
@@ -299,7 +274,10 @@ impl Loaders {
         let side = u32::try_from(side).ok().filter(|s| *s > 0).ok_or_else(|| Error::Plan(format!("data.img = {side} is no image size")))?;
         let chosen = heterodyne_data::select(&**train, data.per_class, data.validation, plan.recipe.seed)?;
         let train_images = chosen.train.len();
-        let config = LoaderConfig { batch: t.batch, side, seed: plan.recipe.seed, workers: data.workers, augment: plan.augment.clone() };
+        let cached = plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref());
+        let views = cached.map_or(Views::Fresh, |c| Views::Fixed { count: c.views, seed: c.seed.unwrap_or(plan.recipe.seed) });
+        let config =
+            LoaderConfig { batch: t.batch, side, seed: plan.recipe.seed, workers: data.workers, augment: plan.augment.clone(), views };
         let evaluator = |dataset: &Arc<dyn Dataset>, indices: Vec<usize>| {
             EvalLoader::new(Arc::clone(dataset), indices, t.eval_batch, side, crop, data.workers)
         };

@@ -37,13 +37,13 @@ pub struct Position {
 pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
     let mut all = Tensors::new();
     let mut put = |room: &str, tensors: Tensors| all.extend(tensors.into_iter().map(|(name, t)| (format!("{room}/{name}"), t)));
-    put("student", s.student.model.store.tensors());
-    put("heads", s.objective.heads.tensors());
-    put("optimizer", s.optimizer.state());
-    if let Some(ema) = &s.ema {
+    put("student", s.pair.student.model.store.tensors());
+    put("heads", s.pair.objective.heads.tensors());
+    put("optimizer", s.pair.optimizer.state());
+    if let Some(ema) = &s.pair.ema {
         put("ema", ema.tensors());
     }
-    put("rng", Tensors::from([("global".to_owned(), Rng::global(s.student.device())?.state()?)]));
+    put("rng", Tensors::from([("global".to_owned(), Rng::global(s.pair.student.device())?.state()?)]));
     let json = serde_json::to_string(position).map_err(|e| Error::State(e.to_string()))?;
     let metadata = HashMap::from([(KEY.to_owned(), json)]);
     Ok(file::write(path, all.iter().map(|(name, t)| (name.as_str(), t)), metadata)?)
@@ -59,14 +59,14 @@ pub fn load(path: &Path, s: &Session) -> Result<Position> {
         let inside = |name: &String| name.strip_prefix(room).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned);
         all.iter().filter_map(|(name, t)| inside(name).map(|own| (own, t.shallow_clone()))).collect()
     };
-    s.student.model.store.load(&room("student"))?.strict("checkpoint, student")?;
-    s.objective.heads.load(&room("heads"))?.strict("checkpoint, heads of the methods")?;
-    s.optimizer.load_state(&room("optimizer"))?;
-    if let Some(ema) = &s.ema {
+    s.pair.student.model.store.load(&room("student"))?.strict("checkpoint, student")?;
+    s.pair.objective.heads.load(&room("heads"))?.strict("checkpoint, heads of the methods")?;
+    s.pair.optimizer.load_state(&room("optimizer"))?;
+    if let Some(ema) = &s.pair.ema {
         ema.load(&room("ema"))?;
     }
     let rng = room("rng");
     let state = rng.get("global").ok_or_else(|| Error::State(format!("{} lacks the generator's state", path.display())))?;
-    Rng::global(s.student.device())?.set_state(state)?;
+    Rng::global(s.pair.student.device())?.set_state(state)?;
     Ok(position)
 }

@@ -3,7 +3,7 @@ use heterodyne_nn::{Labels, Pass, Progress};
 use heterodyne_shim as shim;
 use tch::{Kind, Tensor};
 
-use crate::{Result, objective::Lesson, optim, session::Session};
+use crate::{Result, objective::Lesson, optim, pair::Pair};
 
 /// What a step leaves behind, still on the device.
 #[derive(Debug)]
@@ -14,38 +14,32 @@ pub struct StepValues {
     pub values: Tensor,
 }
 
-/// Forward, loss, backward, clip, update. `images` uint8 (B,3,H,W) and `labels` are on the device. A loss or gradient that is
-/// not finite updates nothing; [`crate::meter::Meter`] reports it at the next logging step.
-pub fn step(s: &Session, images: &Tensor, labels: &Labels, lr: f64, progress: Progress) -> Result<StepValues> {
-    let lesson = s.lesson(images)?;
-    learn(s, images, labels, lesson.as_ref(), lr, progress)
-}
-
-/// The student's part of a step, on what the teacher said or was remembered to have said.
-pub fn learn(s: &Session, images: &Tensor, labels: &Labels, lesson: Option<&Lesson>, lr: f64, progress: Progress) -> Result<StepValues> {
-    let x_bchw = s.student.view.apply(images);
+/// Forward, loss, backward, clip, update, on what the teacher said of the images. `images` uint8 (B,3,H,W) and `labels` are on
+/// the device. A loss or gradient that is not finite updates nothing; [`crate::meter::Meter`] reports it at the next logging step.
+pub fn step(pair: &Pair, images: &Tensor, labels: &Labels, lesson: Option<&Lesson>, lr: f64, progress: Progress) -> Result<StepValues> {
+    let x_bchw = pair.student.view.apply(images);
     let (terms, total) = {
         // One region for network and methods, so that a weight is cast to bfloat16 once per step.
-        let _cast = s.student.autocast()?;
-        let output = s.student.model.net.forward(&x_bchw, Pass { train: true, taps: s.objective.reads_taps() });
-        let terms = s.objective.terms(&output, lesson, labels, progress)?;
+        let _cast = pair.student.autocast()?;
+        let output = pair.student.model.net.forward(&x_bchw, Pass { train: true, taps: pair.objective.reads_taps() });
+        let terms = pair.objective.terms(&output, lesson, labels, progress)?;
         let total =
             terms.total().ok_or_else(|| crate::Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned()))?;
         (terms, total)
     };
-    let params = s.optimizer.parameters();
+    let params = pair.optimizer.parameters();
     shim::grad_clear(params)?;
     total.f_backward().map_err(heterodyne_nn::Error::from)?;
 
     let norm = shim::grad_norm(params)?;
-    if let Some(max_norm) = s.plan.recipe.train.clip {
+    if let Some(max_norm) = pair.clip {
         optim::clip(params, &norm, max_norm)?;
     }
     let total = total.detach().to_kind(Kind::Float);
     let norm = norm.to_kind(Kind::Float);
     let found_inf = (&total + &norm).isfinite().logical_not().to_kind(Kind::Float);
-    s.optimizer.step(lr, &found_inf)?;
-    if let Some(ema) = &s.ema {
+    pair.optimizer.step(lr, &found_inf)?;
+    if let Some(ema) = &pair.ema {
         ema.update()?;
     }
     let names = terms.iter().map(|t| t.name.clone()).collect();

@@ -1,6 +1,6 @@
 use std::{fs, path::Path};
 
-use heterodyne_data::{Augment, EvalLoader, LoaderConfig, TrainLoader, audit, augment::Crop, open};
+use heterodyne_data::{Augment, EvalLoader, LoaderConfig, TrainLoader, Views, audit, augment::Crop, open};
 use tempfile::TempDir;
 
 use crate::support::{bytes, goldens, message, says};
@@ -80,7 +80,7 @@ fn broken_photographs_are_found_by_the_audit_and_in_place_by_the_loader() {
     says(&message(results.into_iter().nth(3).unwrap()), &["half.jpg"]);
 
     let augment = Augment { crop: Crop::Resized, flip: 0.5, brightness: 0.4, ..Augment::default() };
-    let config = LoaderConfig { batch: 2, side: 24, seed: 0, workers: 2, augment };
+    let config = LoaderConfig { batch: 2, side: 24, seed: 0, workers: 2, augment, views: Views::Fresh };
     let good = TrainLoader::new(splits.train, vec![0, 1, 2, 4], config).unwrap();
     assert!(good.epoch(0, 0).all(|batch| batch.unwrap().images.size() == [2, 3, 24, 24]));
 }

@@ -5,7 +5,7 @@ use std::{
 };
 
 use heterodyne_data::{
-    Augment, Batch, EvalLoader, LoaderConfig, TrainLoader,
+    Augment, Batch, EvalLoader, LoaderConfig, TrainLoader, Views,
     augment::{Crop, Interpolation},
 };
 use heterodyne_nn::{Result, shim};
@@ -24,7 +24,7 @@ fn config(batch: usize, workers: usize) -> LoaderConfig {
         erase: 0.3,
         ..Augment::default()
     };
-    LoaderConfig { batch, side: 8, seed: 5, workers, augment }
+    LoaderConfig { batch, side: 8, seed: 5, workers, augment, views: Views::Fresh }
 }
 
 fn loader(len: usize, config: LoaderConfig) -> TrainLoader {

@@ -73,20 +73,20 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
         format!("{} at {} px, {:.2} M parameters", n.model.def.name, n.model.img, n.model.store.num_parameters() as f64 / 1e6)
     };
     let mut lines = vec![format!("data     {} ({} to train on)", s.data, s.train_images)];
-    if let Some(t) = &s.teacher {
+    if let Some(t) = &s.pair.teacher {
         lines.push(format!("teacher  {}", net(t)));
     }
-    lines.push(format!("student  {}", net(&s.student)));
-    for m in &s.objective.methods {
+    lines.push(format!("student  {}", net(&s.pair.student)));
+    for m in &s.pair.objective.methods {
         lines.push(format!("method   {} (weight {})", m.name, m.weight));
     }
-    if s.objective.heads.num_parameters() > 0 {
-        lines.push(format!("heads    {:.2} M parameters, used in training only", s.objective.heads.num_parameters() as f64 / 1e6));
+    if s.pair.objective.heads.num_parameters() > 0 {
+        lines.push(format!("heads    {:.2} M parameters, used in training only", s.pair.objective.heads.num_parameters() as f64 / 1e6));
     }
     lines.push(format!(
         "run      {} on {:?}, {} epochs of {} steps",
         folder.path().display(),
-        s.student.device(),
+        s.pair.student.device(),
         s.plan.recipe.train.epochs,
         s.train.batches_per_epoch()
     ));

@@ -1,4 +1,5 @@
 //! One file per command.
+pub mod cache;
 pub mod demo;
 pub mod eval;
 pub mod fit;

@@ -27,9 +27,12 @@ fn all(r: &Recipe) -> Checked {
     ensure(r.data.per_class != Some(0), "data.per_class", || "is 0; it must be at least 1".to_owned())?;
     positive("student.img", r.student.img)?;
     statistics("student.mean", "student.std", &r.student)?;
+    ensure(r.student.cache.is_none(), "student.cache", || "makes no sense: only a teacher says the same of an image every time".to_owned())
+        .map_err(|p| Problem { hint: Some("teacher.cache keeps what the teacher says"), ..p })?;
     if let Some(teacher) = &r.teacher {
         positive("teacher.img", teacher.img)?;
         statistics("teacher.mean", "teacher.std", teacher)?;
+        positive("teacher.cache.views", teacher.cache.as_ref().map(|c| i64::from(c.views)))?;
     }
     train(&r.train)?;
     optim(&r.optim)?;

@@ -118,9 +118,30 @@ pub struct NetworkTable {
     /// Precision of this network alone; `train.precision` if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
+    /// Keeps what the teacher says of a fixed number of views of each image, so that it runs once per view; only for a teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheTable>,
     /// `[student.options]`, read by the model's family.
     #[serde(default)]
     pub options: toml::Table,
+}
+
+/// `[teacher.cache]`
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct CacheTable {
+    /// Augmented views of each image; epoch e shows view e mod `views`.
+    pub views: u32,
+    /// Seed of the views; the run's if not given. Runs with different seeds share a cache if they give the same here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Folder of all caches, relative to the working directory.
+    #[serde(default = "cache_path")]
+    pub path: PathBuf,
+}
+
+fn cache_path() -> PathBuf {
+    PathBuf::from("cache")
 }
 
 /// Number format of the heavy operations; weights and losses are float32 in both.
@@ -308,6 +329,7 @@ impl NetworkTable {
             mean: None,
             std: None,
             precision: None,
+            cache: None,
             options: toml::Table::new(),
         }
     }

@@ -1,3 +1,5 @@
 //! The bridge against PyTorch's formulas, written out with plain operations.
 mod fused;
+mod norm;
+mod packed;
 mod state;

@@ -134,8 +134,8 @@ fn bfloat16_and_adamw_train_every_method() {
 #[test]
 fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
     let mut s = session(&[]).unwrap();
-    s.student.view = heterodyne_data::View::new(8, [0.5; 3], [0.5; 3], tch::Device::Cpu).unwrap();
-    s.student.model = heterodyne_models::Model::build(
+    s.pair.student.view = heterodyne_data::View::new(8, [0.5; 3], [0.5; 3], tch::Device::Cpu).unwrap();
+    s.pair.student.model = heterodyne_models::Model::build(
         heterodyne_models::find("vit_nano").unwrap(),
         10,
         Some(16),
@@ -144,6 +144,6 @@ fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
         0,
     )
     .unwrap();
-    let e = heterodyne_train::eval::evaluate(&s.student, &s.test, |_| {}).unwrap_err().to_string();
+    let e = heterodyne_train::eval::evaluate(&s.pair.student, &s.test, |_| {}).unwrap_err().to_string();
     assert!(e.starts_with("evaluating: The size of tensor"), "{e}");
 }

@@ -62,11 +62,11 @@ fn six_steps_are_pytorchs() {
         .map(str::to_owned)
         .to_vec();
         let s = session(&sets).unwrap();
-        fill(&s.student.model.store);
-        fill(&s.teacher.as_ref().unwrap().model.store);
+        fill(&s.pair.student.model.store);
+        fill(&s.pair.teacher.as_ref().unwrap().model.store);
         for (i, row) in golden[name].as_array().unwrap().iter().enumerate() {
             let (images, labels) = batch(i as i64);
-            let values = step(&s, &images, &labels, lr / (1 + i) as f64, Progress::default()).unwrap();
+            let values = step(&s.pair, &images, &labels, Some(&s.pair.teach(&images).unwrap()), lr / (1 + i) as f64, Progress::default()).unwrap();
             assert_eq!(values.names, ["ce", "kd.kd"]);
             let ours = Vec::<f32>::try_from(&values.values).unwrap();
             for (ours, theirs) in ours.iter().zip(row.as_array().unwrap()) {

@@ -1,0 +1,48 @@
+//! `heterodyne cache`: runs the teacher ahead of training.
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use heterodyne_run::recipe::Layered;
+use heterodyne_train::{
+    Command, Plan, Session,
+    cache::{self, Filled},
+};
+
+use super::Outcome;
+use crate::ui;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Recipe (TOML) with `teacher.cache`
+    recipe: PathBuf,
+    /// Change a key of the recipe, for example --set teacher.cache.views=16
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let stop = ui::stop_flag()?;
+    let session = Session::build(Plan::resolve(&Layered::read(&args.recipe, &args.sets)?, Command::Distill)?)?;
+    let Some(cache) = &session.cache else {
+        bail!("{}: there is no cache to fill; add `--set teacher.cache.views=N`, N augmented views of each image", args.recipe.display());
+    };
+    let before = cache.stock();
+    println!("{}", ui::show_stock(&before, cache::verify(&session, cache)?, None));
+    let bar = ui::bar("cache", before.entries);
+    bar.set_position(before.written as u64);
+    let start = std::time::Instant::now();
+    let filled = cache::fill(&session, cache, &stop, &mut |n| bar.inc(n as u64))?;
+    bar.finish_and_clear();
+    let (after, seconds) = (cache.stock(), start.elapsed().as_secs_f64());
+    let new = after.written - before.written;
+    println!("{new} entries written in {seconds:.1} s ({:.0} per second); {} of {}", new as f64 / seconds, after.written, after.entries);
+    Ok(match filled {
+        Filled::Full => Outcome::Done,
+        Filled::Interrupted => {
+            println!("to continue: the same command");
+            Outcome::Interrupted
+        }
+    })
+}

@@ -1,0 +1,12 @@
+// Counting the arithmetic of matrix products, convolutions and attention while they run.
+#pragma once
+#include <cstdint>
+
+namespace heterodyne::flops {
+
+void start();
+void stop();
+uint64_t products();
+uint64_t convolutions();
+
+}  // namespace heterodyne::flops

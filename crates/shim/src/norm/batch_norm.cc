@@ -1,0 +1,460 @@
+#include "norm/batch_norm.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <type_traits>
+
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+
+#include "norm/vector.h"
+
+namespace heterodyne::norm {
+namespace {
+
+using c10::BFloat16;
+
+// Tiles are this many columns wide: four vectors, and one 64-bit word of a gate.
+constexpr int64_t tile_width = 64;
+constexpr int64_t tile_vectors = tile_width / vector::lanes;
+
+// A channels-last tensor as a matrix. Rows of C channels are joined until a row is a whole number of tiles; what does not fill
+// the last such row is its `rest`. Column j holds channel j mod C.
+struct Grid {
+  int64_t channels, values;  // values per channel
+  int64_t width, rows, rest;
+  int64_t block_rows;
+
+  explicit Grid(const at::Tensor& x) : channels(x.size(1)), values(x.numel() / x.size(1)) {
+    width = std::lcm(channels, tile_width);
+    rows = x.numel() / width;
+    rest = x.numel() % width;
+    // About 64 KiB of float; the upper bound keeps sums in float short, the lower one makes adding them up in double cheap.
+    block_rows = std::clamp<int64_t>(16384 / width, 32, 256);
+  }
+
+  int64_t full_blocks() const { return (rows + block_rows - 1) / block_rows; }
+  int64_t blocks() const { return full_blocks() + (rest != 0); }
+  // Blocks that are worth a thread.
+  int64_t grain() const { return std::max<int64_t>(1, 32768 / (block_rows * width)); }
+};
+
+// Rows of 64 columns.
+struct Tile {
+  int64_t start;   // of the first row, in elements from the tensor's start
+  int64_t column;  // of the first column
+  int64_t rows, stride;
+  int64_t live;  // columns that exist: 64, but for the last of an incomplete row
+};
+
+// The lanes of a tile's vectors: all of them, or those below `live`.
+template <bool Whole>
+struct Lanes {
+  int64_t live;
+
+  HETERODYNE_AVX512_INLINE __mmask16 mask(int64_t j) const {
+    const int64_t n = std::clamp<int64_t>(live - j * vector::lanes, 0, vector::lanes);
+    return static_cast<__mmask16>((1u << n) - 1);
+  }
+  template <class T>
+  HETERODYNE_AVX512_INLINE __m512 load(const T* p, int64_t j) const {
+    if constexpr (Whole) return vector::load(p + j * vector::lanes);
+    return vector::load(p + j * vector::lanes, mask(j));
+  }
+  template <class T>
+  HETERODYNE_AVX512_INLINE void store(T* p, int64_t j, __m512 v) const {
+    if constexpr (Whole) {
+      vector::store(p + j * vector::lanes, v);
+    } else {
+      vector::store(p + j * vector::lanes, v, mask(j));
+    }
+  }
+  HETERODYNE_AVX512_INLINE __m512 only_live(int64_t j, __m512 v) const {
+    if constexpr (Whole) return v;
+    return _mm512_maskz_mov_ps(mask(j), v);
+  }
+};
+
+HETERODYNE_AVX512_INLINE __m512 column(const float* row, const Tile& t, int64_t j) {
+  return vector::load(row + t.column + j * vector::lanes);
+}
+
+// Applies `kernel` to all tiles of a block.
+template <class Kernel>
+void run_block(const Kernel& kernel, const Grid& grid, int64_t block) {
+  if (block == grid.full_blocks()) {
+    for (int64_t c = 0; c < grid.rest; c += tile_width) {
+      const int64_t live = std::min(tile_width, grid.rest - c);
+      kernel.template tile<false>({grid.rows * grid.width + c, c, 1, grid.width, live});
+    }
+    return;
+  }
+  const int64_t first = block * grid.block_rows, rows = std::min(grid.block_rows, grid.rows - first);
+  for (int64_t c = 0; c < grid.width; c += tile_width) {
+    kernel.template tile<true>({first * grid.width + c, c, rows, grid.width, tile_width});
+  }
+}
+
+// Two sums per channel over the whole tensor: `kernel(sums)` adds its blocks' to sums[0..width] and sums[width..2·width].
+// Blocks go downwards, as the end of the tensor was written last and is still in the cache; partial sums are added in the order
+// of the threads.
+template <class MakeKernel>
+std::vector<double> sum_pairs(const Grid& grid, MakeKernel make_kernel) {
+  const int64_t threads = at::get_num_threads();
+  std::vector<double> partial(threads * 2 * grid.width, 0.0);
+  at::parallel_for(0, grid.blocks(), grid.grain(), [&](int64_t begin, int64_t end) {
+    const auto kernel = make_kernel(partial.data() + at::get_thread_num() * 2 * grid.width);
+    for (int64_t b = end; b-- > begin;) run_block(kernel, grid, b);
+  });
+  std::vector<double> sums(2 * grid.channels, 0.0);
+  for (int64_t t = 0; t < threads; ++t) {
+    for (int64_t half = 0; half < 2; ++half) {
+      const double* from = partial.data() + (t * 2 + half) * grid.width;
+      double* to = sums.data() + half * grid.channels;
+      for (int64_t c = 0; c < grid.width; c += grid.channels) {
+        for (int64_t i = 0; i < grid.channels; ++i) to[i] += from[c + i];
+      }
+    }
+  }
+  return sums;
+}
+
+// Blocks go upwards here: after `sum_pairs` each thread has its first ones in the cache.
+template <class Kernel>
+void for_each_element(const Grid& grid, const Kernel& kernel) {
+  at::parallel_for(0, grid.blocks(), grid.grain(), [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) run_block(kernel, grid, b);
+  });
+}
+
+// A value per column from a value per channel.
+template <class F>
+std::vector<float> columns(const Grid& grid, F value) {
+  std::vector<float> out(grid.width);
+  for (int64_t c = 0; c < grid.channels; ++c) out[c] = static_cast<float>(value(c));
+  for (int64_t c = grid.channels; c < grid.width; ++c) out[c] = out[c - grid.channels];
+  return out;
+}
+
+// Sums of d and d², d = x - center.
+template <class T>
+struct Moments {
+  const T* x;
+  const float* center;
+  double *sum, *squares;
+
+  template <bool Whole>
+  HETERODYNE_AVX512 void tile(const Tile& t) const {
+    const Lanes<Whole> lanes{t.live};
+    __m512 c[tile_vectors], s[tile_vectors], q[tile_vectors];
+    for (int j = 0; j < tile_vectors; ++j) {
+      c[j] = column(center, t, j);
+      s[j] = q[j] = _mm512_setzero_ps();
+    }
+    const T* row = x + t.start;
+    for (int64_t r = 0; r < t.rows; ++r, row += t.stride) {
+      for (int j = 0; j < tile_vectors; ++j) {
+        const __m512 d = lanes.only_live(j, _mm512_sub_ps(lanes.load(row, j), c[j]));
+        s[j] = _mm512_add_ps(s[j], d);
+        q[j] = _mm512_fmadd_ps(d, d, q[j]);
+      }
+    }
+    for (int j = 0; j < tile_vectors; ++j) {
+      vector::add_to(sum + t.column + j * vector::lanes, s[j]);
+      vector::add_to(squares + t.column + j * vector::lanes, q[j]);
+    }
+  }
+};
+
+// The affine map (x - mean)·scale + shift per column. `mean` is rounded to float, so that x - mean is exact near it, and what the
+// rounding left goes into `shift`.
+struct Affine {
+  std::vector<float> mean, scale, shift;
+
+  Affine(const Grid& grid, const Statistics& s, const at::Tensor& weight, const at::Tensor& bias) {
+    const float *w = weight.const_data_ptr<float>(), *b = bias.const_data_ptr<float>();
+    mean = columns(grid, [&](int64_t c) { return s.mean[c]; });
+    scale = columns(grid, [&](int64_t c) { return w[c] * s.invstd[c]; });
+    shift = columns(grid, [&](int64_t c) { return b[c] - (s.mean[c] - static_cast<float>(s.mean[c])) * w[c] * s.invstd[c]; });
+  }
+};
+
+struct AffineColumns {
+  const float *mean, *scale, *shift;
+
+  explicit AffineColumns(const Affine& a) : mean(a.mean.data()), scale(a.scale.data()), shift(a.shift.data()) {}
+
+  HETERODYNE_AVX512_INLINE __m512 operator()(__m512 x, const Tile& t, int64_t j) const {
+    return _mm512_fmadd_ps(_mm512_sub_ps(x, column(mean, t, j)), column(scale, t, j), column(shift, t, j));
+  }
+};
+
+// NaN passes through, as it does in ATen's operators.
+template <Activation Act>
+HETERODYNE_AVX512_INLINE __m512 activate(__m512 v) {
+  if constexpr (Act != Activation::None) v = _mm512_max_ps(_mm512_setzero_ps(), v);
+  if constexpr (Act == Activation::Relu6) v = _mm512_min_ps(_mm512_set1_ps(6.0f), v);
+  return v;
+}
+
+// The lanes where the activation has slope 1.
+template <Activation Act>
+HETERODYNE_AVX512_INLINE __mmask16 slope(__m512 v) {
+  __mmask16 m = 0xffff;
+  if constexpr (Act != Activation::None) m = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NLE_UQ);
+  if constexpr (Act == Activation::Relu6) m &= _mm512_cmp_ps_mask(v, _mm512_set1_ps(6.0f), _CMP_NGE_UQ);
+  return m;
+}
+
+template <class T, Activation Act, bool Residual, bool KeepBits>
+struct Normalise {
+  const T *x, *residual;
+  T* y;
+  uint64_t* bits;
+  AffineColumns affine;
+
+  template <bool Whole>
+  HETERODYNE_AVX512 void tile(const Tile& t) const {
+    const Lanes<Whole> lanes{t.live};
+    for (int64_t r = 0, at = t.start; r < t.rows; ++r, at += t.stride) {
+      uint64_t word = 0;
+      for (int j = 0; j < tile_vectors; ++j) {
+        __m512 v = affine(lanes.load(x + at, j), t, j);
+        if constexpr (Residual) v = _mm512_add_ps(v, lanes.load(residual + at, j));
+        if constexpr (KeepBits) word |= static_cast<uint64_t>(slope<Act>(v)) << (j * vector::lanes);
+        lanes.store(y + at, j, activate<Act>(v));
+      }
+      if constexpr (KeepBits) bits[at / tile_width] = word;
+    }
+  }
+};
+
+// Gates: the lanes of `x`, vector j of the tile row at `at`, whose gradient passes the activation.
+struct OpenGate {
+  HETERODYNE_AVX512_INLINE __m512 operator()(__m512 dy, __m512, const Tile&, int64_t, int64_t) const { return dy; }
+};
+
+template <Activation Act>
+struct RecomputedGate {
+  AffineColumns affine;
+  HETERODYNE_AVX512_INLINE __m512 operator()(__m512 dy, __m512 x, const Tile& t, int64_t, int64_t j) const {
+    return _mm512_maskz_mov_ps(slope<Act>(affine(x, t, j)), dy);
+  }
+};
+
+struct KeptGate {
+  const uint64_t* bits;
+  HETERODYNE_AVX512_INLINE __m512 operator()(__m512 dy, __m512, const Tile&, int64_t at, int64_t j) const {
+    return _mm512_maskz_mov_ps(static_cast<__mmask16>(bits[at / tile_width] >> (j * vector::lanes)), dy);
+  }
+};
+
+// Sums of g and g·(x - mean), g = gate(dy).
+template <class T, class G>
+struct GradientSums {
+  const T *dy, *x;
+  const float* mean;
+  G gate;
+  double *sum, *products;
+
+  template <bool Whole>
+  HETERODYNE_AVX512 void tile(const Tile& t) const {
+    const Lanes<Whole> lanes{t.live};
+    __m512 s[tile_vectors], p[tile_vectors];
+    for (int j = 0; j < tile_vectors; ++j) s[j] = p[j] = _mm512_setzero_ps();
+    for (int64_t r = 0, at = t.start; r < t.rows; ++r, at += t.stride) {
+      for (int j = 0; j < tile_vectors; ++j) {
+        const __m512 v = lanes.load(x + at, j), g = gate(lanes.load(dy + at, j), v, t, at, j);
+        s[j] = _mm512_add_ps(s[j], g);
+        p[j] = _mm512_fmadd_ps(g, _mm512_sub_ps(v, column(mean, t, j)), p[j]);
+      }
+    }
+    for (int j = 0; j < tile_vectors; ++j) {
+      vector::add_to(sum + t.column + j * vector::lanes, s[j]);
+      vector::add_to(products + t.column + j * vector::lanes, lanes.only_live(j, p[j]));
+    }
+  }
+};
+
+// dx = a·g + b·(x - mean) + c and dresidual = g, g = gate(dy); dx or dresidual may be dy itself.
+template <class T, class G, bool ToX, bool ToResidual>
+struct GradientMap {
+  const T *dy, *x;
+  T *dx, *dresidual;
+  const float *mean, *a, *b, *c;
+  G gate;
+
+  template <bool Whole>
+  HETERODYNE_AVX512 void tile(const Tile& t) const {
+    const Lanes<Whole> lanes{t.live};
+    for (int64_t r = 0, at = t.start; r < t.rows; ++r, at += t.stride) {
+      for (int j = 0; j < tile_vectors; ++j) {
+        const __m512 v = lanes.load(x + at, j), g = gate(lanes.load(dy + at, j), v, t, at, j);
+        if constexpr (ToX) {
+          const __m512 centered = _mm512_sub_ps(v, column(mean, t, j));
+          lanes.store(dx + at, j, _mm512_fmadd_ps(column(a, t, j), g, _mm512_fmadd_ps(column(b, t, j), centered, column(c, t, j))));
+        }
+        if constexpr (ToResidual) lanes.store(dresidual + at, j, g);
+      }
+    }
+  }
+};
+
+template <Activation Act>
+using ActivationTag = std::integral_constant<Activation, Act>;
+
+template <class F>
+auto with_activation(Activation act, F f) {
+  switch (act) {
+    case Activation::Relu: return f(ActivationTag<Activation::Relu>{});
+    case Activation::Relu6: return f(ActivationTag<Activation::Relu6>{});
+    default: return f(ActivationTag<Activation::None>{});
+  }
+}
+
+template <class F>
+auto with_flag(bool flag, F f) {
+  return flag ? f(std::true_type{}) : f(std::false_type{});
+}
+
+// `f` of a null pointer to the element type.
+template <class F>
+auto with_type(const at::Tensor& x, F f) {
+  return x.scalar_type() == at::kFloat ? f(static_cast<float*>(nullptr)) : f(static_cast<BFloat16*>(nullptr));
+}
+
+at::Tensor unwritten(const at::Tensor& x) { return at::empty(x.sizes(), x.options(), at::MemoryFormat::ChannelsLast); }
+
+// A value inside each channel's range: the average of a few rows. Sums of squares about it lose no digits to a large mean.
+template <class T>
+std::vector<float> centers(const Grid& grid, const T* x) {
+  const int64_t samples = std::min<int64_t>(grid.values, 8), step = grid.values / samples;
+  std::vector<double> sum(grid.channels, 0.0);
+  for (int64_t s = 0; s < samples; ++s) {
+    for (int64_t c = 0; c < grid.channels; ++c) sum[c] += static_cast<float>(x[s * step * grid.channels + c]);
+  }
+  return columns(grid, [&](int64_t c) { return sum[c] / samples; });
+}
+
+template <class T>
+void statistics_of(const at::Tensor& x, const Grid& grid, Statistics& out, std::vector<double>& sum_of_squares) {
+  const T* data = x.const_data_ptr<T>();
+  const std::vector<float> center = centers(grid, data);
+  const auto sums = sum_pairs(grid, [&](double* s) { return Moments<T>{data, center.data(), s, s + grid.width}; });
+  for (int64_t c = 0; c < grid.channels; ++c) {
+    const double offset = sums[c] / grid.values;
+    out.mean.push_back(center[c] + offset);
+    // A NaN is kept by this order of the comparison.
+    const double m2 = sums[grid.channels + c] - offset * sums[c];
+    sum_of_squares.push_back(m2 < 0.0 ? 0.0 : m2);
+  }
+}
+
+template <class T, class G>
+Gradients gradients_through(const G& gate, const at::Tensor& dy, bool dy_is_free, const at::Tensor& x, const at::Tensor& weight,
+                            const Statistics& s, Needs needs) {
+  const Grid grid(x);
+  const T *dy_data = dy.const_data_ptr<T>(), *x_data = x.const_data_ptr<T>();
+  const auto mean = columns(grid, [&](int64_t c) { return s.mean[c]; });
+  Gradients out;
+  std::vector<float> a, b, c;
+  if (needs.x || needs.weight || needs.bias) {
+    auto sums = sum_pairs(grid, [&](double* to) { return GradientSums<T, G>{dy_data, x_data, mean.data(), gate, to, to + grid.width}; });
+    double *sum = sums.data(), *products = sums.data() + grid.channels;
+    // From the mean as it was rounded to the mean itself.
+    const auto rounded_off = [&](int64_t i) { return s.mean[i] - mean[i]; };
+    for (int64_t i = 0; i < grid.channels; ++i) products[i] -= rounded_off(i) * sum[i];
+
+    out.weight = at::empty_like(weight);
+    out.bias = at::empty_like(weight);
+    for (int64_t i = 0; i < grid.channels; ++i) {
+      out.weight.mutable_data_ptr<float>()[i] = static_cast<float>(products[i] * s.invstd[i]);
+      out.bias.mutable_data_ptr<float>()[i] = static_cast<float>(sum[i]);
+    }
+    const float* w = weight.const_data_ptr<float>();
+    const auto slope_g = [&](int64_t i) { return w[i] * s.invstd[i]; };
+    const auto slope_x = [&](int64_t i) { return -slope_g(i) * s.invstd[i] * s.invstd[i] * products[i] / grid.values; };
+    a = columns(grid, slope_g);
+    b = columns(grid, slope_x);
+    c = columns(grid, [&](int64_t i) { return -slope_g(i) * sum[i] / grid.values - slope_x(i) * rounded_off(i); });
+  }
+  // Without an activation the residual's gradient is dy itself.
+  const bool masked_residual = needs.residual && !std::is_same_v<G, OpenGate>;
+  if (needs.residual && !masked_residual) {
+    out.residual = dy;
+    dy_is_free = false;
+  }
+  if (needs.x) {
+    out.x = dy_is_free ? dy : unwritten(x);
+    dy_is_free = false;
+  }
+  if (masked_residual) out.residual = dy_is_free ? dy : unwritten(x);
+  if (needs.x || masked_residual) {
+    with_flag(needs.x, [&](auto to_x) {
+      with_flag(masked_residual, [&](auto to_residual) {
+        for_each_element(grid, GradientMap<T, G, to_x, to_residual>{
+                                   dy_data, x_data, to_x ? out.x.mutable_data_ptr<T>() : nullptr,
+                                   to_residual ? out.residual.mutable_data_ptr<T>() : nullptr, mean.data(), a.data(), b.data(), c.data(), gate});
+      });
+    });
+  }
+  return out;
+}
+
+}  // namespace
+
+Statistics batch_statistics(const at::Tensor& x, const at::Tensor& running_mean, const at::Tensor& running_var, double momentum,
+                            double eps) {
+  const Grid grid(x);
+  Statistics out;
+  std::vector<double> sum_of_squares;
+  with_type(x, [&](auto* t) { statistics_of<std::remove_pointer_t<decltype(t)>>(x, grid, out, sum_of_squares); });
+  float *mean = running_mean.mutable_data_ptr<float>(), *var = running_var.mutable_data_ptr<float>();
+  for (int64_t c = 0; c < grid.channels; ++c) {
+    out.invstd.push_back(1.0 / std::sqrt(sum_of_squares[c] / grid.values + eps));
+    mean[c] = static_cast<float>((1.0 - momentum) * mean[c] + momentum * out.mean[c]);
+    var[c] = static_cast<float>((1.0 - momentum) * var[c] + momentum * sum_of_squares[c] / (grid.values - 1));
+  }
+  return out;
+}
+
+at::Tensor gate_bits(const at::Tensor& x) {
+  return at::empty({(x.numel() + tile_width - 1) / tile_width}, x.options().dtype(at::kLong));
+}
+
+at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const Statistics& statistics,
+                     const at::Tensor& residual, const Gate& gate) {
+  const Grid grid(x);
+  const Affine affine(grid, statistics, weight, bias);
+  at::Tensor y = unwritten(x);
+  const bool keep = gate.bits.defined();
+  auto* bits = keep ? reinterpret_cast<uint64_t*>(gate.bits.mutable_data_ptr<int64_t>()) : nullptr;
+  with_type(x, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+    const T* r = residual.defined() ? residual.const_data_ptr<T>() : nullptr;
+    with_activation(gate.act, [&](auto act) {
+      with_flag(r != nullptr, [&](auto has_residual) {
+        with_flag(keep, [&](auto keep_bits) {
+          for_each_element(grid, Normalise<T, act, has_residual, keep_bits>{x.const_data_ptr<T>(), r, y.mutable_data_ptr<T>(), bits,
+                                                                            AffineColumns(affine)});
+        });
+      });
+    });
+  });
+  return y;
+}
+
+Gradients batch_norm_gradients(const at::Tensor& dy, bool dy_is_free, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                               const Statistics& statistics, const Gate& gate, Needs needs) {
+  return with_type(x, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+    const auto through = [&](const auto& g) { return gradients_through<T>(g, dy, dy_is_free, x, weight, statistics, needs); };
+    if (gate.bits.defined()) return through(KeptGate{reinterpret_cast<const uint64_t*>(gate.bits.const_data_ptr<int64_t>())});
+    if (gate.act == Activation::None) return through(OpenGate{});
+    const Affine affine(Grid(x), statistics, weight, bias);
+    return with_activation(gate.act, [&](auto act) { return through(RecomputedGate<act>{AffineColumns(affine)}); });
+  });
+}
+
+}  // namespace heterodyne::norm

@@ -1,0 +1,45 @@
+// The passes of batch norm in training over channels-last memory, each of which reads and writes every element once.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace heterodyne::norm {
+
+enum class Activation : uint8_t { None = 0, Relu = 1, Relu6 = 2 };
+
+// What the batch was normalised with, per channel.
+struct Statistics {
+  std::vector<double> mean, invstd;
+};
+
+// mean and 1/sqrt(variance + eps) of `x`, and the running averages (C) moved towards the mean and the unbiased variance.
+Statistics batch_statistics(const at::Tensor& x, const at::Tensor& running_mean, const at::Tensor& running_var, double momentum, double eps);
+
+// Where the activation lets a gradient through.
+struct Gate {
+  Activation act;
+  at::Tensor bits;  // one per element, int64; undefined: from x again
+};
+
+// y = act((x - mean)·invstd·weight + bias + residual); an undefined residual is none, and defined `bits` are written.
+at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const Statistics& statistics,
+                     const at::Tensor& residual, const Gate& gate);
+
+// One bit for each element of `x`, unset, for `normalise` to write.
+at::Tensor gate_bits(const at::Tensor& x);
+
+struct Gradients {
+  at::Tensor x, weight, bias, residual;
+};
+
+struct Needs {
+  bool x, weight, bias, residual;
+};
+
+// The gradients that are needed, given `dy`; `dy_is_free`: nothing else reads `dy`, and its memory takes one of the results.
+Gradients batch_norm_gradients(const at::Tensor& dy, bool dy_is_free, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                               const Statistics& statistics, const Gate& gate, Needs needs);
+
+}  // namespace heterodyne::norm

@@ -1,0 +1,62 @@
+// Sixteen channels at a time: AVX-512 loads and stores of float and bfloat16 with arithmetic in float.
+#pragma once
+#include <cstdint>
+
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC takes the undefined upper halves of its own intrinsics for mistakes of the caller.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#include <immintrin.h>
+
+#include <c10/util/BFloat16.h>
+
+#define HETERODYNE_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx2")))
+#define HETERODYNE_AVX512_INLINE HETERODYNE_AVX512 __attribute__((always_inline)) inline
+
+namespace heterodyne::norm {
+
+// Whether this processor runs the kernels; elsewhere ATen's operators do the work.
+inline bool vector_kernels() {
+  static const bool found = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                            __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx2");
+  return found;
+}
+
+namespace vector {
+
+constexpr int64_t lanes = 16;
+
+HETERODYNE_AVX512_INLINE __m512 widen(__m256i bits) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)); }
+
+// To the nearest bfloat16, ties to even; a NaN keeps its upper half, with a bit set that makes it quiet.
+HETERODYNE_AVX512_INLINE __m256i narrow(__m512 v) {
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16));
+}
+
+HETERODYNE_AVX512_INLINE __m512 load(const float* p) { return _mm512_loadu_ps(p); }
+HETERODYNE_AVX512_INLINE __m512 load(const float* p, __mmask16 live) { return _mm512_maskz_loadu_ps(live, p); }
+HETERODYNE_AVX512_INLINE void store(float* p, __m512 v) { _mm512_storeu_ps(p, v); }
+HETERODYNE_AVX512_INLINE void store(float* p, __m512 v, __mmask16 live) { _mm512_mask_storeu_ps(p, live, v); }
+
+HETERODYNE_AVX512_INLINE __m512 load(const c10::BFloat16* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+HETERODYNE_AVX512_INLINE __m512 load(const c10::BFloat16* p, __mmask16 live) { return widen(_mm256_maskz_loadu_epi16(live, p)); }
+HETERODYNE_AVX512_INLINE void store(c10::BFloat16* p, __m512 v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(v)); }
+HETERODYNE_AVX512_INLINE void store(c10::BFloat16* p, __m512 v, __mmask16 live) { _mm256_mask_storeu_epi16(p, live, narrow(v)); }
+
+// sum[0..16] += v
+HETERODYNE_AVX512_INLINE void add_to(double* sum, __m512 v) {
+  const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(v)), high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+  _mm512_storeu_pd(sum, _mm512_add_pd(_mm512_loadu_pd(sum), low));
+  _mm512_storeu_pd(sum + 8, _mm512_add_pd(_mm512_loadu_pd(sum + 8), high));
+}
+
+}  // namespace vector
+}  // namespace heterodyne::norm

@@ -1,0 +1,288 @@
+#include "packed/packed.h"
+
+#include <string_view>
+#include <utility>
+
+#include <ATen/Context.h>
+#include <ATen/Functions.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+
+#include "packed/layers.h"
+#include "packed/vector.h"
+
+namespace heterodyne::packed {
+namespace {
+
+// A layer computes in the kind of its weight, whatever autocast says, and records nothing.
+struct Plainly {
+  c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
+  at::NoGradGuard no_grad;
+};
+
+at::Tensor tensor(size_t address) { return address ? *reinterpret_cast<const at::Tensor*>(address) : at::Tensor(); }
+
+size_t give(at::Tensor t) { return reinterpret_cast<size_t>(new at::Tensor(std::move(t))); }
+
+float* numbers(const at::Tensor& t) { return t.defined() ? t.mutable_data_ptr<float>() : nullptr; }
+
+// float32 on a CPU with the instructions that the functions of layers.h are written for.
+bool own(const at::Tensor& t) { return t.device().is_cpu() && t.scalar_type() == at::kFloat && machine_suits(); }
+
+Post post_of(uint8_t code) {
+  TORCH_CHECK(code <= static_cast<uint8_t>(Post::kAddRelu), "no such operation after a product: ", static_cast<int>(code));
+  return static_cast<Post>(code);
+}
+
+bool adds(Post post) { return post == Post::kAdd || post == Post::kAddRelu; }
+
+// What comes in, as the weight needs it.
+at::Tensor input(const at::Tensor& x, const at::Tensor& weight) {
+  TORCH_CHECK(!(at::GradMode::is_enabled() && x.requires_grad()), "a packed layer records no graph");
+  TORCH_CHECK(x.device() == weight.device(), "a packed layer on ", weight.device(), " was given a tensor on ", x.device());
+  return x.to(weight.scalar_type());
+}
+
+// What is added, in the shape, kind and memory format of the result; undefined where nothing is.
+at::Tensor addend(Post post, const at::Tensor& other, at::IntArrayRef shape, const at::Tensor& weight,
+                  at::MemoryFormat format = at::MemoryFormat::Contiguous) {
+  if (!adds(post)) return at::Tensor();
+  TORCH_CHECK(other.defined() && other.sizes() == shape, "a tensor of the result's shape ", shape, " is needed to add");
+  return input(other, weight).contiguous(format);
+}
+
+at::Tensor apply_plain(Post post, at::Tensor y, const at::Tensor& other) {
+  switch (post) {
+    case Post::kNone: return y;
+    case Post::kGelu: return at::gelu(y);
+    case Post::kRelu: return y.relu_();
+    case Post::kRelu6: return at::hardtanh_(y, 0, 6);
+    case Post::kAdd: return y.add_(other);
+    case Post::kAddRelu: return y.add_(other).relu_();
+  }
+  return y;
+}
+
+// (outputs, inputs) as the panels of product.h.
+at::Tensor pack_panels(const at::Tensor& weight) {
+  const int64_t outputs = weight.size(0), inputs = weight.size(1), count = panels(outputs);
+  const at::Tensor padded = at::constant_pad_nd(weight, {0, 0, 0, count * kTileColumns - outputs});
+  return padded.view({count, kTileColumns, inputs}).transpose(1, 2).contiguous();
+}
+
+Panels panels_of(const Linear& linear) { return {numbers(linear.panels), linear.weight.size(1), linear.weight.size(0)}; }
+
+Left left_of(const Linear& linear) {
+  return {{numbers(linear.weight), linear.weight.size(1)}, numbers(linear.bias), linear.weight.size(0), linear.weight.size(1)};
+}
+
+std::vector<int64_t> with_size(at::IntArrayRef shape, int64_t dim, int64_t size) {
+  std::vector<int64_t> out = shape.vec();
+  out[out.size() + dim] = size;
+  return out;
+}
+
+void check_inputs(const at::Tensor& x, int64_t dim, const Linear& linear) {
+  TORCH_CHECK(x.dim() >= -dim && x.size(dim) == linear.weight.size(1), "a linear map of ", linear.weight.size(1),
+              " inputs was given a tensor of shape ", x.sizes());
+}
+
+// A pair of maps with a GELU between them.
+void check_pair(const Linear& first, const Linear& second) {
+  TORCH_CHECK(second.weight.size(1) == first.weight.size(0) && second.weight.scalar_type() == first.weight.scalar_type() &&
+                  second.weight.device() == first.weight.device(),
+              "the second map does not fit the first: ", second.weight.sizes(), " after ", first.weight.sizes());
+}
+
+}  // namespace
+
+Linear::Linear(at::Tensor w, at::Tensor b) : weight(std::move(w)), bias(std::move(b)) {
+  TORCH_CHECK(weight.dim() == 2, "a linear map's weight has two dimensions, not the shape ", weight.sizes());
+  TORCH_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.size(0) && bias.scalar_type() == weight.scalar_type()),
+              "a bias of shape ", bias.defined() ? bias.sizes() : at::IntArrayRef(), " does not fit a weight of shape ", weight.sizes());
+  if (!own(weight)) return;
+  weight = weight.contiguous();
+  panels = pack_panels(weight);
+  if (bias.defined()) padded_bias = at::constant_pad_nd(bias, {0, panels.size(0) * kTileColumns - weight.size(0)});
+}
+
+at::Tensor Linear::forward(const at::Tensor& unconverted, uint8_t code, const at::Tensor& other, int64_t from, int64_t count) const {
+  const at::Tensor x = input(unconverted, weight);
+  const Plainly guard;
+  const Post post = post_of(code);
+  check_inputs(x, -1, *this);
+  TORCH_CHECK(from >= 0 && count >= 0 && from + count <= weight.size(0), "outputs ", from, " to ", from + count, " of ", weight.size(0));
+  const std::vector<int64_t> shape = with_size(x.sizes(), -1, count);
+  const at::Tensor added = addend(post, other, shape, weight);
+  if (!panels.defined() || from % kTileColumns != 0) {
+    const at::Tensor part = bias.defined() ? bias.narrow(0, from, count) : at::Tensor();
+    return apply_plain(post, at::linear(x, weight.narrow(0, from, count), part), added);
+  }
+  const at::Tensor rows = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
+  const int64_t inputs = weight.size(1);
+  const Panels all = panels_of(*this);
+  if (y.numel() == 0) return y;
+  const Finish finish{bias.defined() ? numbers(padded_bias) + from : nullptr, nullptr, post, {numbers(added), count}};
+  linear({numbers(rows), inputs}, y.numel() / count, {all.panel(from / kTileColumns), inputs, count}, finish, {numbers(y), count});
+  return y;
+}
+
+Conv::Conv(at::Tensor weight, at::Tensor bias, int64_t stride, int64_t padding, int64_t groups)
+    : weight_(std::move(weight)), bias_(std::move(bias)), stride_{stride, stride}, padding_{padding, padding}, groups_(groups) {
+  TORCH_CHECK(weight_.dim() == 4, "a convolution's weight has four dimensions, not the shape ", weight_.sizes());
+  TORCH_CHECK(stride >= 1 && padding >= 0 && groups >= 1 && weight_.size(0) % groups == 0, "a convolution of stride ", stride, ", padding ",
+              padding, " and ", groups, " groups cannot have a weight of shape ", weight_.sizes());
+  if (!own(weight_)) return;
+  if (weight_.size(2) == 1 && weight_.size(3) == 1 && stride == 1 && padding == 0 && groups == 1) {
+    pointwise_ = std::make_unique<Linear>(weight_.flatten(1), bias_);
+  } else if (at::globalContext().userEnabledMkldnn() && at::hasMKLDNN()) {
+    static const auto reorder =
+        c10::Dispatcher::singleton()
+            .findSchemaOrThrow("mkldnn::_reorder_convolution_weight", "")
+            .typed<at::Tensor(const at::Tensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t, c10::OptionalIntArrayRef)>();
+    reordered_ = reorder.call(weight_, padding_, stride_, {1, 1}, groups_, std::nullopt);
+  }
+}
+
+at::Tensor Conv::plain(const at::Tensor& x) const { return at::conv2d(x, weight_, bias_, stride_, padding_, {1, 1}, groups_); }
+
+at::Tensor Conv::forward(const at::Tensor& unconverted, uint8_t code, const at::Tensor& other) const {
+  TORCH_CHECK(unconverted.dim() == 4 && unconverted.size(1) == weight_.size(1) * groups_, "a convolution with a weight of shape ",
+              weight_.sizes(), " and ", groups_, " groups was given a tensor of shape ", unconverted.sizes());
+  constexpr auto kLast = at::MemoryFormat::ChannelsLast;
+  const at::Tensor x = input(unconverted, weight_).contiguous(kLast);
+  const Plainly guard;
+  const Post post = post_of(code);
+  if (pointwise_) {
+    const at::Tensor pixels = adds(post) && other.defined() ? other.permute({0, 2, 3, 1}) : at::Tensor();
+    return pointwise_->forward(x.permute({0, 2, 3, 1}), code, pixels, 0, weight_.size(0)).permute({0, 3, 1, 2});
+  }
+  if (!reordered_.defined() || x.numel() == 0) {
+    const at::Tensor y = plain(x);
+    return apply_plain(post, y, addend(post, other, y.sizes(), weight_, kLast));
+  }
+  using Scalars = torch::List<std::optional<at::Scalar>>;
+  static const auto convolve =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("mkldnn::_convolution_pointwise", "")
+          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, at::IntArrayRef, at::IntArrayRef,
+                            at::IntArrayRef, int64_t, std::string_view, Scalars, std::optional<std::string_view>)>();
+  const std::optional<at::Tensor> bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
+  Scalars bounds;
+  if (post == Post::kRelu6) bounds = Scalars({at::Scalar(0.0), at::Scalar(6.0)});
+  const std::string_view inside = post == Post::kRelu ? "relu" : post == Post::kRelu6 ? "hardtanh" : "none";
+  const at::Tensor y = convolve.call(x, reordered_, bias, padding_, stride_, {1, 1}, groups_, inside, bounds, std::string_view()).contiguous(kLast);
+  if (inside == "none" && post != Post::kNone) {
+    const at::Tensor added = addend(post, other, y.sizes(), weight_, kLast);
+    apply_parallel(post, numbers(added), y.numel() / y.size(1), y.size(1), numbers(y));
+  }
+  return y;
+}
+
+bool slow_bf16() { return machine_suits() && !__builtin_cpu_supports("amx-bf16"); }
+
+uint64_t version(size_t x) {
+  const at::Tensor t = tensor(x);
+  return static_cast<uint64_t>(t._version());
+}
+
+std::unique_ptr<Linear> linear_new(size_t weight, size_t bias) {
+  const Plainly guard;
+  const at::Tensor b = tensor(bias);
+  return std::make_unique<Linear>(tensor(weight).detach(), b.defined() ? b.detach() : b);
+}
+
+size_t linear_forward(const Linear& linear, size_t x, uint8_t post, size_t other, int64_t from, int64_t count) {
+  return give(linear.forward(tensor(x), post, tensor(other), from, count));
+}
+
+size_t mlp_forward(const Linear& first, const Linear& second, size_t address, uint8_t code, size_t other) {
+  check_pair(first, second);
+  const at::Tensor x = input(tensor(address), first.weight);
+  const Plainly guard;
+  const Post post = post_of(code);
+  check_inputs(x, -1, first);
+  const int64_t outputs = second.weight.size(0);
+  if (!first.panels.defined() || x.numel() == 0) {
+    const at::Tensor hidden = first.forward(x, static_cast<uint8_t>(Post::kGelu), {}, 0, first.weight.size(0));
+    return give(second.forward(hidden, code, tensor(other), 0, outputs));
+  }
+  const std::vector<int64_t> shape = with_size(x.sizes(), -1, outputs);
+  const at::Tensor added = addend(post, tensor(other), shape, first.weight);
+  const at::Tensor rows = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
+  const Finish finish{numbers(second.padded_bias), nullptr, post, {numbers(added), outputs}};
+  mlp({numbers(rows), x.size(-1)}, rows.numel() / x.size(-1), panels_of(first), numbers(first.padded_bias), panels_of(second), finish,
+      {numbers(y), outputs});
+  return give(y);
+}
+
+namespace {
+
+// One map or two on the second last dimension.
+at::Tensor mixed(const Linear& first, const Linear* second, const at::Tensor& unconverted, uint8_t code, const at::Tensor& other) {
+  const at::Tensor x = input(unconverted, first.weight);
+  const Plainly guard;
+  const Post post = post_of(code);
+  TORCH_CHECK(x.dim() == 3, "tokens have three dimensions, not the shape ", x.sizes());
+  check_inputs(x, -2, first);
+  const std::vector<int64_t> shape = with_size(x.sizes(), -2, (second ? *second : first).weight.size(0));
+  const at::Tensor added = addend(post, other, shape, first.weight);
+  if (!first.panels.defined() || x.numel() == 0) {
+    at::Tensor y = at::linear(x.transpose(1, 2), first.weight, first.bias);
+    if (second) y = at::linear(at::gelu(y), second->weight, second->bias);
+    return apply_plain(post, y.transpose(1, 2).contiguous(), added);
+  }
+  const at::Tensor columns = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
+  const Left one = left_of(first), two = second ? left_of(*second) : Left{};
+  mix(numbers(columns), x.size(0), x.size(2), one, second ? &two : nullptr, post, numbers(added), numbers(y));
+  return y;
+}
+
+// (B, N, D) whose rows have no gaps.
+at::Tensor sequence(const at::Tensor& x) {
+  TORCH_CHECK(x.dim() == 3, "attention wants (B, N, D), not the shape ", x.sizes());
+  return x.stride(2) == 1 ? x : x.contiguous();
+}
+
+Sequences<const float> view(const at::Tensor& x) { return {x.const_data_ptr<float>(), x.stride(0), x.size(1), x.stride(1)}; }
+
+}  // namespace
+
+size_t mix_forward(const Linear& linear, size_t x, uint8_t post, size_t other) {
+  return give(mixed(linear, nullptr, tensor(x), post, tensor(other)));
+}
+
+size_t mix_mlp_forward(const Linear& first, const Linear& second, size_t x, uint8_t post, size_t other) {
+  check_pair(first, second);
+  return give(mixed(first, &second, tensor(x), post, tensor(other)));
+}
+
+size_t attention_forward(size_t q_address, size_t k_address, size_t v_address, int64_t heads) {
+  const at::Tensor q = sequence(tensor(q_address)), k = sequence(tensor(k_address)), v = sequence(tensor(v_address));
+  const int64_t batch = q.size(0), width = q.size(2);
+  TORCH_CHECK(heads >= 1 && width % heads == 0, "a width of ", width, " cannot be split into ", heads, " heads");
+  TORCH_CHECK(k.sizes() == v.sizes() && k.size(0) == batch && k.size(2) == width, "keys ", k.sizes(), " and values ", v.sizes(),
+              " do not fit queries ", q.sizes());
+  TORCH_CHECK(!(at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad())), "a packed layer records no graph");
+  const Plainly guard;
+  if (!own(q) || !own(k) || !own(v) || q.numel() == 0 || k.numel() == 0) {
+    const auto split = [&](const at::Tensor& x) { return x.unflatten(2, {heads, width / heads}).transpose(1, 2); };
+    return give(at::scaled_dot_product_attention(split(q), split(k), split(v)).transpose(1, 2).flatten(2));
+  }
+  const at::Tensor y = at::empty(q.sizes(), q.options(), at::MemoryFormat::Contiguous);
+  attention(view(q), view(k), view(v), batch, heads, width / heads, {numbers(y), y.stride(0), y.size(1), y.stride(1)});
+  return give(y);
+}
+
+std::unique_ptr<Conv> conv_new(size_t weight, size_t bias, int64_t stride, int64_t padding, int64_t groups) {
+  const Plainly guard;
+  const at::Tensor b = tensor(bias);
+  return std::make_unique<Conv>(tensor(weight).detach(), b.defined() ? b.detach() : b, stride, padding, groups);
+}
+
+size_t conv_forward(const Conv& conv, size_t x, uint8_t post, size_t other) {
+  return give(conv.forward(tensor(x), post, tensor(other)));
+}
+
+}  // namespace heterodyne::packed

@@ -1,0 +1,56 @@
+// Linear maps and convolutions of a frozen network: weights laid out for the machine once, no graph. Tensors cross as in bridge.h;
+// the address 0 is no tensor.
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include <ATen/core/Tensor.h>
+
+#include "rust/cxx.h"
+
+namespace heterodyne::packed {
+
+class Linear {
+ public:
+  // weight (outputs, inputs) and bias (outputs) or none, of one kind, in which `forward` computes.
+  Linear(at::Tensor weight, at::Tensor bias);
+
+  // post(x weight^T + bias) on the last dimension, for the outputs `from` to `from + count`.
+  at::Tensor forward(const at::Tensor& x, uint8_t post, const at::Tensor& other, int64_t from, int64_t count) const;
+
+  at::Tensor weight, bias;
+  // The layout of product.h; undefined where ATen computes. The bias is padded to whole panels.
+  at::Tensor panels, padded_bias;
+};
+
+class Conv {
+ public:
+  Conv(at::Tensor weight, at::Tensor bias, int64_t stride, int64_t padding, int64_t groups);
+
+  at::Tensor forward(const at::Tensor& x, uint8_t post, const at::Tensor& other) const;
+
+ private:
+  at::Tensor plain(const at::Tensor& x) const;
+
+  at::Tensor weight_, bias_, reordered_;  // oneDNN's layout; undefined where ATen computes
+  std::unique_ptr<Linear> pointwise_;     // the same map, where each pixel is mapped by itself
+  std::array<int64_t, 2> stride_, padding_;
+  int64_t groups_;
+};
+
+bool slow_bf16();
+uint64_t version(size_t x);
+
+std::unique_ptr<Linear> linear_new(size_t weight, size_t bias);
+size_t linear_forward(const Linear& linear, size_t x, uint8_t post, size_t other, int64_t from, int64_t count);
+size_t mlp_forward(const Linear& first, const Linear& second, size_t x, uint8_t post, size_t other);
+size_t mix_forward(const Linear& linear, size_t x, uint8_t post, size_t other);
+size_t mix_mlp_forward(const Linear& first, const Linear& second, size_t x, uint8_t post, size_t other);
+size_t attention_forward(size_t q, size_t k, size_t v, int64_t heads);
+
+std::unique_ptr<Conv> conv_new(size_t weight, size_t bias, int64_t stride, int64_t padding, int64_t groups);
+size_t conv_forward(const Conv& conv, size_t x, uint8_t post, size_t other);
+
+}  // namespace heterodyne::packed

@@ -1,0 +1,30 @@
+//! 3x3 convolutions with fewer multiplications: Winograd's minimal filtering F(4x4, 3x3) as in Lavin and Gray 2015, "Fast
+//! algorithms for convolutional neural networks", arXiv 1509.09308, for float32 on CPUs with AVX-512.
+//!
+//! The largest error of an output is about twice that of the direct convolution in float32: 0.5e-5 to 3e-5 of the outputs' root
+//! mean square for 16 to 512 channels.
+mod ffi;
+
+use tch::Tensor;
+
+use crate::{Result, address, take};
+use ffi::bridge;
+
+/// `x` (B,C,H,W) convolved with `weight` (N,C,3,3), stride 1 and padding 1, to (B,N,H,W): `torch.nn.functional.conv2d`.
+///
+/// Differentiable in both arguments, which are all that it keeps for the backward pass. Where [`suits`] does not hold this is
+/// libtorch's own convolution, with its errors; where it does, the result has its channels innermost in memory, an `x` that has
+/// not is copied, and the weight's gradient has the strides of the weight. That gradient's rounding depends on the number of
+/// threads, nothing on their timing.
+pub fn conv3x3(x_bchw: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    // SAFETY: both tensors outlive the call and their addresses are those of live at::Tensor objects.
+    Ok(take(unsafe { bridge::conv3x3(address(x_bchw), address(weight)) }?))
+}
+
+/// Whether [`conv3x3`] has a faster way than libtorch for these arguments: float32 on a CPU with AVX-512, autocast off, channels
+/// in multiples of 16, at least 16 tiles of 4x4 in the batch, and maps that fill their tiles enough to halve the multiplications.
+#[must_use]
+pub fn suits(x_bchw: &Tensor, weight: &Tensor) -> bool {
+    // SAFETY: as in `conv3x3`.
+    unsafe { bridge::suits(address(x_bchw), address(weight)) }.unwrap_or(false)
+}

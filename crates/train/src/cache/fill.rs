@@ -1,0 +1,102 @@
+//! Filling a cache ahead of training, and checking one that is there.
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use heterodyne_data::random::{Purpose, Random};
+use tch::{Kind, Tensor};
+
+use super::Cache;
+use crate::{Error, Result, error::guarded, session::Session};
+
+/// Entries that [`verify`] recomputes, at most.
+const CHECKED: usize = 32;
+/// Largest relative distance between an entry and what the teacher says now: rounding to bfloat16 gives about 0.002, a teacher in
+/// bfloat16 computed in another batch about 0.01; another teacher or another view gives about 1.
+const TOLERANCE: f64 = 0.05;
+
+/// How [`fill`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// Every entry is written.
+    Full,
+    /// It was asked to stop; what is written stays.
+    Interrupted,
+}
+
+/// Writes all entries that are missing, view by view; `progress` hears the number of entries written.
+pub fn fill(s: &Session, cache: &Cache, stop: &AtomicBool, progress: &mut dyn FnMut(usize)) -> Result<Filled> {
+    guarded("filling the teacher's cache", || {
+        let stored = &cache.rows;
+        for view in 0..cache.views {
+            let missing: Vec<usize> = (0..stored.images).filter(|&row| !stored.rows.holds(view as usize * stored.images + row)).collect();
+            for batch in s.train.view(view, missing) {
+                if stop.load(Ordering::Relaxed) {
+                    cache.flush();
+                    return Ok(Filled::Interrupted);
+                }
+                let batch = batch?;
+                let images = batch.images.to_device(s.pair.student.device());
+                cache.lesson(&batch, &images, |images| s.pair.teach(images))?;
+                if let Some(problem) = cache.broken() {
+                    return Err(Error::Plan(problem));
+                }
+                progress(batch.rows.len());
+            }
+        }
+        cache.flush();
+        cache.broken().map_or(Ok(Filled::Full), |problem| Err(Error::Plan(problem)))
+    })
+}
+
+/// Recomputes some entries of one view and compares; returns their number. An entry that differs is an error: the key did not see
+/// what has changed.
+pub fn verify(s: &Session, cache: &Cache) -> Result<usize> {
+    let stored = &cache.rows;
+    let mut rng = Random::new(s.plan.recipe.seed, Purpose::Select, 0, stored.rows.written() as u64);
+    let mut views: Vec<u32> = (0..cache.views).collect();
+    rng.shuffle(&mut views);
+    for view in views {
+        let mut rows: Vec<usize> = (0..stored.images).filter(|&row| stored.rows.holds(view as usize * stored.images + row)).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        rng.shuffle(&mut rows);
+        rows.truncate(CHECKED);
+        let mut checked = 0;
+        for batch in s.train.view(view, rows) {
+            let batch = batch?;
+            let kept = stored.rows.read(&stored.numbers(view, &batch.rows))?;
+            if !kept.missing.is_empty() {
+                continue;
+            }
+            let images = batch.images.to_device(s.pair.student.device());
+            let now = cache.layout.decode(&cache.layout.encode(&s.pair.teach(&images)?)?)?;
+            let then = cache.layout.decode(&kept.rows.f_to(images.device())?)?;
+            for (now, then) in
+                std::iter::once((&now.logits, &then.logits)).chain(now.signals.iter().flatten().zip(then.signals.iter().flatten()))
+            {
+                differs(now, then).map_or(Ok(()), |(row, by)| {
+                    Err(Error::State(format!(
+                        "{}: the entry of view {view} of image {} differs from what the teacher says of it now by {by:.2} of its size: the cache was \
+                         made of something else; remove the folder and start again",
+                        cache.folder.display(),
+                        batch.indices[row],
+                    )))
+                })?;
+            }
+            checked += batch.rows.len();
+        }
+        return Ok(checked);
+    }
+    Ok(0)
+}
+
+/// The row in which two tensors (B, ..) are farthest apart in relation to its 2-norm, where that is too far.
+fn differs(now: &Tensor, then: &Tensor) -> Option<(usize, f64)> {
+    let flat = |x: &Tensor| x.to_kind(Kind::Float).flatten(1, -1);
+    let norm = |x: &Tensor| x.square().sum_dim_intlist([1i64].as_slice(), false, None::<Kind>).sqrt();
+    let distance = norm(&(flat(now) - flat(then))) / (norm(&flat(now)) + 1e-6);
+    let row = distance.argmax(0, false).int64_value(&[]);
+    let by = distance.double_value(&[row]);
+    // A distance that is no number is as bad as one that is too large.
+    (by.is_nan() || by > TOLERANCE).then_some((row as usize, by))
+}

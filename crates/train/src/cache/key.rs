@@ -1,0 +1,107 @@
+//! What the entries of a cache depend on, and the hash by which it is found.
+use heterodyne_data::TrainLoader;
+use heterodyne_run::recipe::schema::CacheTable;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use crate::{Plan, Result, net::Net, objective::Objective};
+
+/// Raised when rows change their meaning.
+const FORMAT: u32 = 1;
+
+/// Images whose pixels go into the hash of the data, evenly spaced over the training images.
+const SAMPLED: usize = 64;
+
+/// Everything that the entries depend on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct About {
+    json: Value,
+    teacher: String,
+    classes: i64,
+}
+
+impl About {
+    /// Number of classes.
+    #[must_use]
+    pub fn classes(&self) -> i64 {
+        self.classes
+    }
+
+    /// As JSON text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{:#}\n", self.json)
+    }
+
+    /// `TEACHER-KEY`, the name of the folder: equal for equal dependencies.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        let key = hex(&Sha256::digest(self.json.to_string()));
+        format!("{}-{}", self.teacher, &key[..16])
+    }
+}
+
+/// See [`About`]. The number of views is not part of it: more views are appended to the same rows.
+pub(super) fn about(plan: &Plan, teacher: &Net, objective: &Objective, loader: &TrainLoader, table: &CacheTable) -> Result<About> {
+    let (recipe, view) = (&plan.recipe, &teacher.view);
+    let mut signals: Vec<(String, Vec<i64>)> =
+        objective.methods.iter().flat_map(|m| m.method.signals()).map(|s| (s.name, s.shape)).collect();
+    // Equal sets are equal caches, whatever the order of the methods.
+    signals.sort();
+    signals.dedup();
+    let json = json!({
+        "format": FORMAT,
+        "teacher": {
+            "model": teacher.model.def.name,
+            "options": recipe.teacher.as_ref().map(|t| &t.options),
+            "img": view.img,
+            "mean": view.mean,
+            "std": view.std,
+            "precision": teacher.precision,
+            "weights": weights(teacher)?,
+        },
+        "data": { "name": recipe.data.name, "images": loader.indices().len(), "content": content(loader)? },
+        "views": { "side": recipe.data.img, "augment": plan.augment, "seed": table.seed.unwrap_or(recipe.seed) },
+        "signals": signals,
+    });
+    Ok(About { json, teacher: teacher.model.def.name.to_owned(), classes: teacher.model.net.taps().classes })
+}
+
+/// A hash of all weights, name by name.
+fn weights(teacher: &Net) -> Result<String> {
+    let mut hash = Sha256::new();
+    for (name, tensor, _) in teacher.model.store.entries() {
+        hash.update(name.as_bytes());
+        hash.update(bytes(&tensor)?);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+    let flat = tensor.detach().f_to(Device::Cpu)?.f_contiguous()?.f_flatten(0, -1)?.f_view_dtype(Kind::Uint8)?;
+    let mut bytes = vec![0; flat.numel()];
+    let length = bytes.len();
+    flat.f_copy_data_u8(&mut bytes, length)?;
+    Ok(bytes)
+}
+
+/// A hash of which images there are (position and label of each, pixels of some).
+fn content(loader: &TrainLoader) -> Result<String> {
+    let (indices, dataset) = (loader.indices(), loader.dataset());
+    let mut hash = Sha256::new();
+    for &index in indices {
+        hash.update((index as u64).to_le_bytes());
+        hash.update((dataset.label(index) as u64).to_le_bytes());
+    }
+    for &index in indices.iter().step_by(indices.len().div_ceil(SAMPLED).max(1)) {
+        let image = dataset.image(index)?;
+        hash.update(image.width.to_le_bytes());
+        hash.update(&image.rgb);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,80 @@
+//! A row: the logits in float32, the signals in bfloat16, one behind the other.
+use heterodyne_methods::Signal;
+use tch::{Kind, Tensor};
+
+use crate::{
+    Error, Result,
+    objective::{Lesson, Objective},
+};
+
+/// Where everything lies in a row.
+#[derive(Debug)]
+pub struct Layout {
+    classes: i64,
+    /// Each signal once, even where several methods read it.
+    signals: Vec<Signal>,
+    /// For each method the places of its signals in the list.
+    places: Vec<Vec<usize>>,
+}
+
+impl Layout {
+    /// For the methods of an objective.
+    pub fn of(objective: &Objective, classes: i64) -> Self {
+        let mut signals: Vec<Signal> = Vec::new();
+        let mut place = |signal: Signal| {
+            signals.iter().position(|known| *known == signal).unwrap_or_else(|| {
+                signals.push(signal);
+                signals.len() - 1
+            })
+        };
+        let places = objective.methods.iter().map(|m| m.method.signals().into_iter().map(&mut place).collect()).collect();
+        Self { classes, signals, places }
+    }
+
+    /// Length of a row; a multiple of 4, so that it can be read as float32.
+    pub fn row_bytes(&self) -> usize {
+        (4 * self.classes + 2 * self.signal_values() + 2 * self.padding()) as usize
+    }
+
+    fn signal_values(&self) -> i64 {
+        self.signals.iter().map(size).sum()
+    }
+
+    fn padding(&self) -> i64 {
+        self.signal_values() % 2
+    }
+
+    /// uint8 (B, row bytes), on the lesson's device.
+    pub fn encode(&self, lesson: &Lesson) -> Result<Tensor> {
+        let batch = lesson.logits.size()[0];
+        let mut values = Vec::with_capacity(self.signals.len() + 1);
+        for (i, signal) in self.signals.iter().enumerate() {
+            let own = lesson.signals.iter().zip(&self.places).find_map(|(own, places)| own.get(places.iter().position(|p| *p == i)?));
+            let own = own.ok_or_else(|| Error::State(format!("the teacher's step lacks `{}`", signal.name)))?;
+            values.push(own.f_to_kind(Kind::BFloat16)?.f_reshape([batch, -1])?);
+        }
+        let logits = lesson.logits.f_to_kind(Kind::Float)?.f_contiguous()?;
+        values.push(Tensor::f_zeros([batch, self.padding()], (Kind::BFloat16, logits.device()))?);
+        Ok(Tensor::f_cat(&[logits.f_view_dtype(Kind::Uint8)?, Tensor::f_cat(&values, 1)?.f_view_dtype(Kind::Uint8)?], 1)?)
+    }
+
+    /// The way back; the signals stay bfloat16 and are views into `rows` (B, row bytes).
+    pub fn decode(&self, rows: &Tensor) -> Result<Lesson> {
+        let batch = rows.size()[0];
+        let logits = rows.f_view_dtype(Kind::Float)?.f_narrow(1, 0, self.classes)?.f_contiguous()?;
+        let halves = rows.f_view_dtype(Kind::BFloat16)?;
+        let mut first = 2 * self.classes;
+        let mut signals = Vec::with_capacity(self.signals.len());
+        for signal in &self.signals {
+            let shape: Vec<i64> = std::iter::once(batch).chain(signal.shape.iter().copied()).collect();
+            signals.push(halves.f_narrow(1, first, size(signal))?.f_view(shape.as_slice())?);
+            first += size(signal);
+        }
+        let of_method = |places: &Vec<usize>| places.iter().map(|&p| signals[p].shallow_clone()).collect();
+        Ok(Lesson { logits, signals: self.places.iter().map(of_method).collect() })
+    }
+}
+
+fn size(signal: &Signal) -> i64 {
+    signal.shape.iter().product()
+}

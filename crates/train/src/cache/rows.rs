@@ -1,0 +1,136 @@
+//! Rows of equal length in a file, each whole or missing.
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use heterodyne_data::Kept;
+use heterodyne_nn::{Error, Result};
+use rustix::fs::{FallocateFlags, fallocate};
+use tch::{Device, Kind, Tensor};
+
+/// The files of a cache.
+#[derive(Debug)]
+pub struct Rows {
+    data: File,
+    data_path: PathBuf,
+    sums_file: File,
+    sums_path: PathBuf,
+    /// The CRC-32 of each row, 0 where it is missing.
+    sums: Vec<AtomicU32>,
+    row_bytes: usize,
+}
+
+impl Rows {
+    /// Opens `rows` rows of `row_bytes` in `folder`, or makes them; the space on the disk is taken now.
+    pub fn open(folder: &Path, about: &str, rows: usize, row_bytes: usize) -> Result<Self> {
+        let at = |path: &Path, e: io::Error| Error::invalid(format!("{}: the teacher's cache cannot be opened ({e})", path.display()));
+        fs::create_dir_all(folder).map_err(|e| at(folder, e))?;
+        let about_path = folder.join("about.json");
+        fs::write(&about_path, about).map_err(|e| at(&about_path, e))?;
+        let (data_path, sums_path) = (folder.join("rows.bin"), folder.join("sums.bin"));
+        let data = reserve(&data_path, rows as u64 * row_bytes as u64)?;
+        let mut sums_file = reserve(&sums_path, 4 * rows as u64)?;
+        let mut bytes = vec![0; 4 * rows];
+        sums_file.read_exact(&mut bytes).map_err(|e| at(&sums_path, e))?;
+        let sums = bytes.chunks_exact(4).map(|b| AtomicU32::new(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect();
+        Ok(Self { data, data_path, sums_file, sums_path, sums, row_bytes })
+    }
+
+    /// Number of rows, written or not.
+    pub fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Size on disk.
+    pub fn bytes(&self) -> u64 {
+        self.len() as u64 * (self.row_bytes as u64 + 4)
+    }
+
+    /// Number of rows that are written.
+    pub fn written(&self) -> usize {
+        self.sums.iter().filter(|sum| sum.load(Ordering::Acquire) != 0).count()
+    }
+
+    /// Whether a row is written.
+    pub fn holds(&self, row: usize) -> bool {
+        self.sums[row].load(Ordering::Acquire) != 0
+    }
+
+    /// The rows `numbers`; a damaged one is missing.
+    pub fn read(&self, numbers: &[usize]) -> Result<Kept> {
+        let mut bytes = vec![0; numbers.len() * self.row_bytes];
+        let mut missing = Vec::new();
+        for (place, (&row, target)) in numbers.iter().zip(bytes.chunks_exact_mut(self.row_bytes)).enumerate() {
+            if !self.holds(row) {
+                missing.push(place as i64);
+                continue;
+            }
+            self.data
+                .read_exact_at(target, (row * self.row_bytes) as u64)
+                .map_err(|e| Error::invalid(format!("{}: row {row} cannot be read ({e})", self.data_path.display())))?;
+            if sum(target) != self.sums[row].load(Ordering::Acquire) {
+                self.sums[row].store(0, Ordering::Release);
+                missing.push(place as i64);
+            }
+        }
+        Ok(Kept { rows: Tensor::f_from_slice(&bytes)?.f_view([numbers.len() as i64, -1])?, missing })
+    }
+
+    /// Writes uint8 (B, row bytes) as the rows `numbers`.
+    pub fn write(&self, numbers: &[usize], encoded: &Tensor) -> Result<()> {
+        let encoded = encoded.f_to(Device::Cpu)?.f_contiguous()?;
+        let mut bytes = vec![0; numbers.len() * self.row_bytes];
+        if encoded.kind() != Kind::Uint8 || encoded.numel() != bytes.len() {
+            return Err(Error::invalid(format!(
+                "{:?} of {:?} is not {} rows of {} bytes",
+                encoded.kind(),
+                encoded.size(),
+                numbers.len(),
+                self.row_bytes
+            )));
+        }
+        let length = bytes.len();
+        encoded.f_copy_data_u8(&mut bytes, length)?;
+        let at = |path: &Path, e: io::Error| Error::invalid(format!("{}: cannot be written ({e})", path.display()));
+        for (&row, source) in numbers.iter().zip(bytes.chunks_exact(self.row_bytes)) {
+            self.data.write_all_at(source, (row * self.row_bytes) as u64).map_err(|e| at(&self.data_path, e))?;
+            let sum = sum(source);
+            self.sums_file.write_all_at(&sum.to_le_bytes(), 4 * row as u64).map_err(|e| at(&self.sums_path, e))?;
+            self.sums[row].store(sum, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+/// The CRC-32 of a row; never 0, which stands for a missing one.
+fn sum(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes).max(1)
+}
+
+/// A file of at least `bytes` bytes, for reading and writing.
+fn reserve(path: &Path, bytes: u64) -> Result<File> {
+    let failed = |e: io::Error| Error::invalid(format!("{}: the teacher's cache cannot be made ({e})", path.display()));
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    let before = file.metadata().map_err(failed)?.len();
+    if before >= bytes {
+        return Ok(file);
+    }
+    match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::NOSPC | rustix::io::Errno::FBIG | rustix::io::Errno::DQUOT) => {
+            // Blocks that the attempt took behind the end are given back.
+            let _ = file.set_len(before);
+            Err(Error::invalid(format!(
+                "{}: the teacher's cache needs {:.2} GB here and the disk has no room for it: take fewer views or another `teacher.cache.path`",
+                path.display(),
+                bytes as f64 / 1e9
+            )))
+        }
+        // Some file systems cannot reserve; the file then grows as it is written.
+        Err(_) => file.set_len(bytes).map(|()| file).map_err(failed),
+    }
+}

@@ -1,0 +1,204 @@
+//! What the teacher said, stored and read back.
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use heterodyne_nn::{Tensors, file};
+use heterodyne_train::{
+    Event, Session,
+    cache::{Filled, Stock, fill, verify},
+    fit,
+};
+use tch::{Kind, Tensor};
+
+use crate::support::{folder, session, taught_by, teacher};
+
+const METHODS: [&str; 5] = ["kd", "fitnet", "uhkd", "lfcc", "hcd"];
+const NEVER: AtomicBool = AtomicBool::new(false);
+
+fn sets(dir: &Path, methods: &[&str], views: u32) -> Vec<String> {
+    let mut sets = taught_by(&teacher(dir, 10), methods);
+    sets.push(format!("teacher.cache={{views={views},path='{}'}}", dir.join("cache").display()));
+    sets
+}
+
+fn stock(s: &Session) -> Stock {
+    s.cache.as_ref().unwrap().stock()
+}
+
+/// The weights after a run, and how much the cache held when it began.
+fn trained(s: &Session, out: &Path) -> (Tensors, Option<Stock>) {
+    let run = folder(out, s);
+    let mut before = None;
+    let mut watch = |event: &Event| {
+        if let Event::Cache { stock, .. } = event {
+            before = Some((*stock).clone());
+        }
+    };
+    fit(s, &run, false, &NEVER, &mut watch).unwrap();
+    (file::read(&run.weights("last")).unwrap().0, before)
+}
+
+fn rows_file(s: &Session) -> PathBuf {
+    stock(s).folder.join("rows.bin")
+}
+
+#[test]
+fn a_warm_cache_trains_the_very_same_student_as_the_run_that_filled_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = sets(dir.path(), &METHODS, 2);
+    let (cold, before) = trained(&session(&sets).unwrap(), &dir.path().join("cold"));
+    assert_eq!((before.as_ref().unwrap().written, before.unwrap().pays_from()), (0, 3));
+    let s = session(&sets).unwrap();
+    assert_eq!(stock(&s).written, stock(&s).entries);
+    assert_eq!(verify(&s, s.cache.as_ref().unwrap()).unwrap(), 32);
+    let (warm, before) = trained(&s, &dir.path().join("warm"));
+    assert_eq!(before.unwrap().pays_from(), 1);
+    assert_eq!(cold, warm);
+}
+
+#[test]
+fn as_many_views_as_epochs_are_the_views_of_a_run_without_a_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cached, _) = trained(&session(&sets(dir.path(), &["kd"], 3)).unwrap(), &dir.path().join("cached"));
+    let (fresh, _) = trained(&session(&taught_by(&teacher(dir.path(), 10), &["kd"])).unwrap(), &dir.path().join("fresh"));
+    // Logits are stored in float32, so that nothing at all is rounded.
+    assert_eq!(cached, fresh);
+}
+
+#[test]
+fn filling_ahead_is_interrupted_and_continues() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = sets(dir.path(), &["uhkd", "lfcc"], 3);
+    let s = session(&sets).unwrap();
+    let cache = s.cache.as_ref().unwrap();
+    let stop = AtomicBool::new(false);
+    let mut done = 0;
+    let mut first_batches = |n| {
+        done += n;
+        stop.store(done >= 30, Ordering::Relaxed);
+    };
+    assert_eq!(fill(&s, cache, &stop, &mut first_batches).unwrap(), Filled::Interrupted);
+    assert_eq!(stock(&s).written, 30);
+    drop(s);
+    let s = session(&sets).unwrap();
+    let mut rest = 0;
+    assert_eq!(fill(&s, s.cache.as_ref().unwrap(), &NEVER, &mut |n| rest += n).unwrap(), Filled::Full);
+    assert_eq!((rest, stock(&s).written, stock(&s).entries), (90, 120, 120));
+    assert_eq!(verify(&s, s.cache.as_ref().unwrap()).unwrap(), 32);
+}
+
+#[test]
+fn more_views_keep_those_that_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = session(&sets(dir.path(), &["kd"], 1)).unwrap();
+    fill(&s, s.cache.as_ref().unwrap(), &NEVER, &mut |_| {}).unwrap();
+    drop(s);
+    let s = session(&sets(dir.path(), &["kd"], 4)).unwrap();
+    assert_eq!((stock(&s).written, stock(&s).entries, stock(&s).pays_from()), (40, 160, 4));
+}
+
+#[test]
+fn a_damaged_entry_is_computed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = sets(dir.path(), &["uhkd"], 1);
+    let (undamaged, _) = trained(&session(&sets).unwrap(), &dir.path().join("first"));
+    let s = session(&sets).unwrap();
+    let (path, whole) = (rows_file(&s), fs::read(rows_file(&s)).unwrap());
+    let row = whole.len() / 40;
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    for place in [3, 7 * row + 11, 7 * row + 12] {
+        file.write_all_at(&[whole[place] ^ 0xff], place as u64).unwrap();
+    }
+    let (weights, _) = trained(&s, &dir.path().join("second"));
+    let again = fs::read(&path).unwrap();
+    // A row that is computed in a smaller batch may differ in the last bit of its bfloat16.
+    let differing = again.iter().zip(&whole).filter(|(a, b)| a.abs_diff(**b) > 1).count();
+    assert!(differing < row / 20, "{differing} of {row} bytes differ");
+    for (name, t) in &undamaged {
+        let distance = (t - &weights[name]).abs().max().to_kind(Kind::Double).double_value(&[]);
+        assert!(distance < 1e-2, "{name}: {distance}");
+    }
+}
+
+#[test]
+fn an_entry_of_something_else_ends_the_run_before_it_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = sets(dir.path(), &["kd"], 1);
+    let s = session(&sets).unwrap();
+    fill(&s, s.cache.as_ref().unwrap(), &NEVER, &mut |_| {}).unwrap();
+    // All entries of one image's row are shifted by one image, with sums that are right.
+    let (path, sums) = (rows_file(&s), stock(&s).folder.join("sums.bin"));
+    for (path, row) in [(&path, 40), (&sums, 4)] {
+        let mut bytes = fs::read(path).unwrap();
+        bytes.rotate_left(row);
+        fs::write(path, bytes).unwrap();
+    }
+    drop(s);
+    let s = session(&sets).unwrap();
+    let run = folder(&dir.path().join("run"), &s);
+    let error = fit(&s, &run, false, &NEVER, &mut |_: &Event| {}).unwrap_err().to_string();
+    for part in ["view 0 of image", "differs", "remove the folder"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = sets(dir.path(), &["uhkd"], 1);
+    let with = |more: &[&str]| {
+        let sets: Vec<String> = base.iter().cloned().chain(more.iter().map(|s| (*s).to_owned())).collect();
+        stock(&session(&sets).unwrap()).folder
+    };
+    let own = with(&[]);
+    for same in [&["methods.uhkd.beta=3.0"][..], &["methods.uhkd.weight=0.5"], &["train.batch=5"], &["optim.lr=0.5"], &["teacher.cache.views=2"]] {
+        assert_eq!(with(same), own, "{same:?}");
+    }
+    let others = [
+        &["methods.uhkd.k=3"][..],
+        &["methods.uhkd.representation='amplitude'"],
+        &["data.augment.flip=0.5"],
+        &["seed=1"],
+        &["teacher.precision='bf16'"],
+        &["teacher.mean=[0.1,0.1,0.1]"],
+        &["data.per_class=5"],
+        &["methods.lfcc={}"],
+    ];
+    let mut folders: Vec<_> = others.iter().map(|other| with(other)).chain([own]).collect();
+    // The run's seed also chooses the images of a subset; without one it leaves the views alone.
+    let whole = |seed: &str| with(&["data.per_class=", "data.validation=0", "teacher.cache.seed=0", seed]);
+    assert_eq!(whole("seed=1"), whole("seed=2"));
+    folders.sort();
+    folders.dedup();
+    assert_eq!(folders.len(), others.len() + 1);
+
+    // Another teacher under the same name.
+    let weights = teacher(dir.path(), 10);
+    let (mut tensors, metadata) = file::read(weights.as_ref()).unwrap();
+    let changed = &tensors["head.bias"] + Tensor::from(1e-3);
+    tensors.insert("head.bias".to_owned(), changed);
+    file::write(weights.as_ref(), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
+    assert!(!folders.contains(&stock(&session(&base).unwrap()).folder));
+}
+
+#[test]
+fn what_cannot_be_cached_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let says = |sets: &[String], parts: &[&str]| {
+        let Err(error) = session(sets) else { panic!("{sets:?} was taken") };
+        let error = error.to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    };
+    let mut mixed = sets(dir.path(), &["kd"], 1);
+    mixed.push("data.mix={mixup=0.2}".to_owned());
+    says(&mixed, &["teacher.cache", "mixed image"]);
+    says(&sets(dir.path(), &["kd"], 0), &["teacher.cache.views", "at least 1"]);
+    says(&sets(dir.path(), &["kd"], u32::MAX), &["GB", "fewer views"]);
+    let mut student = taught_by(&teacher(dir.path(), 10), &["kd"]);
+    student.push("student.cache={views=1}".to_owned());
+    says(&student, &["student.cache", "only a teacher"]);
+}
