@@ -20,6 +20,11 @@ enum Command {
     Distill(commands::fit::Args),
     /// Store what the teacher says of the training images, ahead of `distill`
     Cache(commands::cache::Args),
+    /// Measure where the time of a training step goes
+    Bench(commands::bench::Args),
+    /// One side of `make bench`: steps on demand, told and answered in JSON lines
+    #[command(hide = true)]
+    BenchStep,
     /// Measure the accuracy of weights on a dataset
     Eval(commands::eval::Args),
     /// Make one HTML page of runs
@@ -40,6 +45,8 @@ fn main() -> ExitCode {
         Command::Train(args) => commands::fit::run(&args, heterodyne::train::Command::Train),
         Command::Distill(args) => commands::fit::run(&args, heterodyne::train::Command::Distill),
         Command::Cache(args) => commands::cache::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::BenchStep => commands::bench_step::run(),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Demo(args) => commands::demo::run(&args),

@@ -4,6 +4,7 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Functions.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
@@ -65,6 +66,11 @@ void autocast_leave() {
 
 bool grad_mode() { return at::GradMode::is_enabled(); }
 void grad_mode_set(bool enabled) { at::GradMode::set_enabled(enabled); }
+
+uint64_t peak_device_bytes() {
+  const auto stats = at::getDeviceAllocator(at::kCUDA)->getDeviceStats(0);
+  return static_cast<uint64_t>(stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak);
+}
 
 size_t channels_last(size_t x) { return give(tensor(x).contiguous(at::MemoryFormat::ChannelsLast)); }
 bool is_channels_last(size_t x) { return tensor(x).is_contiguous(at::MemoryFormat::ChannelsLast); }

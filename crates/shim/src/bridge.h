@@ -22,6 +22,8 @@ void autocast_leave();
 bool grad_mode();
 void grad_mode_set(bool enabled);
 
+uint64_t peak_device_bytes();
+
 size_t channels_last(size_t x);
 bool is_channels_last(size_t x);
 

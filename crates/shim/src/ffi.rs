@@ -15,6 +15,8 @@ pub mod bridge {
         fn grad_mode() -> bool;
         fn grad_mode_set(enabled: bool);
 
+        fn peak_device_bytes() -> Result<u64>;
+
         unsafe fn channels_last(x: usize) -> Result<usize>;
         unsafe fn is_channels_last(x: usize) -> bool;
 

@@ -5,12 +5,13 @@
 
 mod allocator;
 mod cuda;
-pub mod flops;
 #[expect(clippy::too_many_arguments, reason = "one to one with ATen's fused updates")]
 mod ffi;
+pub mod flops;
 mod fused;
 mod guards;
 mod layout;
+mod memory;
 pub mod norm;
 pub mod packed;
 mod rng;
@@ -21,6 +22,7 @@ pub use cuda::{CudaError, load_cuda};
 pub use fused::{AdamW, Sgd, adamw_step, grad_clear, grad_norm, grad_scale, lerp, sgd_step};
 pub use guards::{Autocast, NoGrad, autocast_enabled, grad_enabled};
 pub use layout::{channels_last, is_channels_last};
+pub use memory::{peak_device, peak_rss};
 pub use rng::Rng;
 
 use tch::{Device, Tensor};

@@ -1,6 +1,7 @@
 //! From a recipe to a trained student. Data flows one way: [`plan`] checks everything, [`session`] builds it, [`mod@fit`] runs the
 //! steps, [`eval`] measures, [`state`] lets a run continue.
 
+pub mod bench;
 pub mod cache;
 pub mod card;
 pub mod ema;

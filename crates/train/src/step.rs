@@ -14,22 +14,51 @@ pub struct StepValues {
     pub values: Tensor,
 }
 
+/// The parts of a step that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The student's view of the images and its forward pass.
+    Student,
+    /// The cross-entropy and the methods.
+    Method,
+    /// The gradients.
+    Backward,
+    /// Their norm, clipping, the update, the average of the weights.
+    Optimizer,
+}
+
 /// Forward, loss, backward, clip, update, on what the teacher said of the images. `images` uint8 (B,3,H,W) and `labels` are on
 /// the device. A loss or gradient that is not finite updates nothing; [`crate::meter::Meter`] reports it at the next logging step.
 pub fn step(pair: &Pair, images: &Tensor, labels: &Labels, lesson: Option<&Lesson>, lr: f64, progress: Progress) -> Result<StepValues> {
+    step_in_parts(pair, images, labels, lesson, lr, progress, &mut |_| {})
+}
+
+/// As [`step`]; `done` hears when a part has been issued.
+pub fn step_in_parts(
+    pair: &Pair,
+    images: &Tensor,
+    labels: &Labels,
+    lesson: Option<&Lesson>,
+    lr: f64,
+    progress: Progress,
+    done: &mut dyn FnMut(Part),
+) -> Result<StepValues> {
     let x_bchw = pair.student.view.apply(images);
     let (terms, total) = {
         // One region for network and methods, so that a weight is cast to bfloat16 once per step.
         let _cast = pair.student.autocast()?;
         let output = pair.student.model.net.forward(&x_bchw, Pass { train: true, taps: pair.objective.reads_taps() });
+        done(Part::Student);
         let terms = pair.objective.terms(&output, lesson, labels, progress)?;
         let total =
             terms.total().ok_or_else(|| crate::Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned()))?;
         (terms, total)
     };
+    done(Part::Method);
     let params = pair.optimizer.parameters();
     shim::grad_clear(params)?;
     total.f_backward().map_err(heterodyne_nn::Error::from)?;
+    done(Part::Backward);
 
     let norm = shim::grad_norm(params)?;
     if let Some(max_norm) = pair.clip {
@@ -42,6 +71,7 @@ pub fn step(pair: &Pair, images: &Tensor, labels: &Labels, lesson: Option<&Lesso
     if let Some(ema) = &pair.ema {
         ema.update()?;
     }
+    done(Part::Optimizer);
     let names = terms.iter().map(|t| t.name.clone()).collect();
     let values = Tensor::cat(&[terms.values(), total.reshape([1]), norm.reshape([1])], 0);
     Ok(StepValues { names, values })

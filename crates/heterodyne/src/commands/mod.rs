@@ -1,4 +1,6 @@
 //! One file per command.
+pub mod bench;
+pub mod bench_step;
 pub mod cache;
 pub mod demo;
 pub mod eval;

@@ -69,3 +69,32 @@ fn the_registries_are_listed_with_their_keys() {
     assert_eq!(place.good("models --markdown"), include_str!("../../../../docs/reference/models.md"));
     assert_eq!(place.good("methods --markdown"), include_str!("../../../../docs/reference/methods.md"));
 }
+
+#[test]
+fn a_cache_is_filled_ahead_and_used() {
+    let place = Place::new();
+    let cached = "taught.toml --set teacher.cache.views=2";
+    let printed = place.good(&format!("cache {cached}"));
+    assert!(printed.contains("80 entries written") && printed.contains("80 of 80"), "{printed}");
+    assert!(place.good(&format!("cache {cached}")).contains("0 entries written"));
+    let printed = place.good(&format!("distill {cached} --out runs/a"));
+    assert!(printed.contains("32 recomputed and equal") && printed.contains("the teacher need not run"), "{printed}");
+    assert!(place.good(&format!("distill {cached} --set teacher.cache.views=9 --out runs/b")).contains("9 views, 2 epochs"));
+    place.bad("cache taught.toml", &["teacher.cache.views"]);
+    place.bad("distill taught.toml --set teacher.cache.view=2", &["teacher.cache.view", "views"]);
+}
+
+#[test]
+fn the_parts_of_a_step_are_measured() {
+    let place = Place::new();
+    let json: Value = serde_json::from_str(&place.good("bench taught.toml --steps 3 --json")).unwrap();
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value}"));
+    for key in ["images_per_second", "step_ms", "peak_rss_mb", "flops_ratio", "gflop"] {
+        assert!(number(&json[key]) > 0.0, "{key}: {}", json[key]);
+    }
+    let parts: Vec<&str> = json["split_ms"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(parts, ["data", "upload", "teacher", "student", "method", "backward", "optimizer"]);
+    assert!(parts.iter().all(|part| number(&json["split_ms"][part]) >= 0.0));
+    assert!(place.good("bench small.toml --steps 2").contains("img/s"));
+    place.bad("bench small.toml --steps 0", &["--steps 0"]);
+}

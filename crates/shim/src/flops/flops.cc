@@ -74,7 +74,7 @@ void start() {
   stop();
   num_products = 0;
   num_convolutions = 0;
-  handle = at::addGlobalCallback(at::RecordFunctionCallback(observe).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  handle = at::addThreadLocalCallback(at::RecordFunctionCallback(observe).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
 }
 
 void stop() {

@@ -31,7 +31,7 @@ pub fn set_plain(plain: bool) {
     PLAIN.store(plain, Ordering::Relaxed);
 }
 
-/// Runs `work` on libtorch's general operators and counts all that runs in the process meanwhile.
+/// Runs `work` on libtorch's general operators and counts what this thread runs meanwhile, gradients included.
 pub fn count<T>(work: impl FnOnce() -> T) -> crate::Result<(T, Flops)> {
     /// Puts things back also where `work` panics.
     struct Counting(bool);

@@ -1,0 +1,66 @@
+//! `heterodyne bench`: one recipe's step, part by part.
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use heterodyne_run::recipe::Layered;
+use heterodyne_train::{Command, Plan, Session, bench};
+
+use super::Outcome;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Recipe (TOML), with a teacher or without
+    recipe: PathBuf,
+    /// Change a key of the recipe, for example --set train.batch=128
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Steps that are timed
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    steps: usize,
+    /// Steps before them
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    warm_up: usize,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Use libtorch's general operators only, none of the kernels made for this project
+    #[arg(long)]
+    plain: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Outcome> {
+    if args.steps == 0 {
+        bail!("--steps 0 measures nothing; give at least 1");
+    }
+    heterodyne_shim::flops::set_plain(args.plain);
+    let layered = Layered::read(&args.recipe, &args.sets)?;
+    let command = if layered.recipe()?.teacher.is_some() { Command::Distill } else { Command::Train };
+    let session = Session::build(Plan::resolve(&layered, command)?)?;
+    let m = bench::measure(&session, args.steps, args.warm_up)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&m)?);
+        return Ok(Outcome::Done);
+    }
+    println!("{} on {}, {} threads, batch {}, {} steps", session.data, m.device, m.threads, m.batch, m.steps);
+    println!(
+        "step        {:9.2} ms   ({:.2} to {:.2}), {:.0} img/s",
+        m.step_ms, m.step_range_ms[0], m.step_range_ms[1], m.images_per_second
+    );
+    let total: f64 = m.split_ms.values().sum();
+    for (part, ms) in &m.split_ms {
+        println!("  {part:10}{ms:9.2} ms   {:5.1} %", 100.0 * ms / total);
+    }
+    println!(
+        "arithmetic  {:9.2} GFLOP a step, {:.0} GFLOP/s; peaks {:.0} (matmul) and {:.0} (3x3 convolution): {:.0} % of the step",
+        m.gflop,
+        m.gflops,
+        m.peak_gflops.matmul,
+        m.peak_gflops.convolution,
+        100.0 * m.flops_ratio
+    );
+    let show = |mb: Option<f64>| mb.map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB"));
+    println!("memory      {:>9} at most{}", show(m.peak_rss_mb), m.peak_device_mb.map_or_else(String::new, |mb| format!(", {mb:.0} MB on the GPU")));
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,170 @@
+//! `heterodyne bench-step`: steps on demand, as `make bench` compares them with PyTorch's (bench/README.md has the protocol).
+use std::{
+    io::{BufRead, Write},
+    path::PathBuf,
+    time::{Instant, SystemTime},
+};
+
+use anyhow::{Context, Result, bail};
+use heterodyne_nn::{Labels, Progress, Tensors, file};
+use heterodyne_run::recipe::{
+    Layered,
+    schema::{NetworkTable, Precision},
+};
+use heterodyne_train::{
+    Command, Plan,
+    bench::wait,
+    net::Net,
+    pair::Pair,
+    session::{self, Input, Weights},
+    step,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tch::{Device, Tensor};
+
+use super::Outcome;
+
+#[derive(Debug, Deserialize)]
+struct Job {
+    teacher: Side,
+    student: Side,
+    method: String,
+    #[serde(default)]
+    method_options: serde_json::Value,
+    precision: Precision,
+    device: String,
+    batch: i64,
+    classes: i64,
+    inputs: PathBuf,
+    heads: Option<PathBuf>,
+    threads: i32,
+    optimizer: Sgd,
+    spawned_at: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Side {
+    model: String,
+    img: i64,
+    options: toml::Table,
+    weights: PathBuf,
+    mean: [f64; 3],
+    std: [f64; 3],
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+struct Sgd {
+    lr: f64,
+    momentum: f64,
+    weight_decay: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    Steps(usize),
+    Quit(bool),
+}
+
+/// Answers jobs on standard input until it ends.
+pub fn run() -> Result<Outcome> {
+    let mut lines = std::io::stdin().lock().lines();
+    let first = lines.next().context("a job is expected on standard input, one line of JSON")??;
+    let job: Job = serde_json::from_str(&first).context("the job")?;
+    let mut bench = Bench::new(&job)?;
+    let (_, loss) = bench.step()?;
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64();
+    say(&json!({ "ready": true, "startup_s": since_epoch - job.spawned_at, "loss": loss }))?;
+    for line in lines {
+        match serde_json::from_str(&line?).context("an order")? {
+            Order::Quit(_) => break,
+            Order::Steps(n) => {
+                let done = (0..n).map(|_| bench.step()).collect::<Result<Vec<_>>>()?;
+                let (ms, losses): (Vec<f64>, Vec<f64>) = done.into_iter().unzip();
+                let megabytes = |bytes: Option<u64>| bytes.map(|b| b as f64 / 1e6);
+                let (rss, cuda) = (heterodyne_shim::peak_rss(), heterodyne_shim::peak_device(bench.pair.device()));
+                say(&json!({ "ms": ms, "losses": losses, "rss_mb": megabytes(rss), "cuda_mb": megabytes(cuda) }))?;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn say(answer: &serde_json::Value) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{answer}")?;
+    Ok(out.flush()?)
+}
+
+struct Bench {
+    pair: Pair,
+    batches: Vec<(Tensor, Labels)>,
+    lr: f64,
+    count: usize,
+}
+
+impl Bench {
+    fn new(job: &Job) -> Result<Self> {
+        tch::set_num_threads(job.threads);
+        let device = match job.device.as_str() {
+            "cpu" => Device::Cpu,
+            "cuda" => session::device(heterodyne_run::recipe::schema::DeviceChoice::Cuda)?,
+            other => bail!("there is no device {other}; take cpu or cuda"),
+        };
+        let plan = job.plan()?;
+        let (student, teacher) = (job.net(&job.student, device)?, job.net(&job.teacher, device)?);
+        teacher.model.store.freeze();
+        let pair = Pair::new(student, Some(teacher), &plan.methods, &plan.recipe)?;
+        if let Some(path) = &job.heads {
+            pair.objective.heads.load(&file::read(path)?.0)?.strict(&path.display().to_string())?;
+        }
+        let (inputs, _) = file::read(&job.inputs)?;
+        let all = |name: &str| input(&inputs, name);
+        let (images, labels) = (all("images")?.to_device(device), all("labels")?.to_device(device));
+        let batches = images.split(job.batch, 0).into_iter().zip(labels.split(job.batch, 0)).map(|(x, y)| (x, Labels::Hard(y))).collect();
+        Ok(Self { pair, batches, lr: job.optimizer.lr, count: 0 })
+    }
+
+    /// One step: its time in milliseconds and its loss.
+    fn step(&mut self) -> Result<(f64, f64)> {
+        let (images, labels) = &self.batches[self.count % self.batches.len()];
+        self.count += 1;
+        let device = self.pair.device();
+        wait(device);
+        let start = Instant::now();
+        let lesson = self.pair.teach(images)?;
+        let done = step::step(&self.pair, images, labels, Some(&lesson), self.lr, Progress::default())?;
+        wait(device);
+        let ms = start.elapsed().as_secs_f64() * 1e3;
+        // Terms, total, norm of the gradient.
+        Ok((ms, done.values.double_value(&[done.values.size()[0] - 2])))
+    }
+}
+
+fn input<'a>(inputs: &'a Tensors, name: &str) -> Result<&'a Tensor> {
+    inputs.get(name).with_context(|| format!("the inputs lack `{name}`"))
+}
+
+impl Job {
+    /// The plan of a recipe with this method and optimizer; its data are not opened.
+    fn plan(&self) -> Result<Plan> {
+        let Sgd { lr, momentum, weight_decay } = self.optimizer;
+        let recipe = json!({
+            "data": { "name": "digits" },
+            "student": { "model": self.student.model, "options": self.student.options },
+            "teacher": { "model": self.teacher.model, "options": self.teacher.options, "weights": self.teacher.weights },
+            "train": { "batch": self.batch },
+            "optim": { "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": false },
+            "methods": { &self.method: if self.method_options.is_object() { self.method_options.clone() } else { json!({}) } },
+        });
+        Ok(Plan::resolve(&Layered::from_json("job", &recipe)?, Command::Distill)?)
+    }
+
+    fn net(&self, side: &Side, device: Device) -> Result<Net> {
+        let def = heterodyne_models::find(&side.model)?;
+        let table = NetworkTable { options: side.options.clone(), precision: Some(self.precision), ..NetworkTable::of(&side.model) };
+        let input = Input { img: side.img, mean: side.mean, std: side.std };
+        Ok(Net::build(def, &table, input, self.classes, Some(&Weights::read(&side.weights)?), self.precision, device, 0)?)
+    }
+}
