@@ -3,7 +3,7 @@ PYTHON ?= python3
 CARGO ?= cargo
 BINARY = target/release/heterodyne
 
-.PHONY: help demo test build libtorch check
+.PHONY: help demo test bench build libtorch check
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -14,6 +14,9 @@ demo: build ## a ViT teaches a conv net on real digits: a table, a report, three
 test: libtorch ## every test of the workspace
 	$(PYTHON) -m unittest -q tools/test_libtorch.py
 	$(CARGO) test --release --workspace --locked
+
+bench: build ## the distillation step against PyTorch + timm; ARGS="--pair vit_small --method kd" narrows it (bench/README.md)
+	$(PYTHON) bench/compare.py $(ARGS)
 
 build: libtorch ## the command-line tool, target/release/heterodyne
 	$(CARGO) build --release --locked --bin heterodyne

@@ -1,7 +1,10 @@
 //! The unit that conv nets are made of.
+use std::cell::Ref;
+
 use heterodyne_nn::{
     Result, Scope,
-    layers::{BatchNorm2d, Conv, Conv2d},
+    layers::{BatchNorm2d, Conv, Conv2d, Frozen, Post},
+    shim::packed::PackedConv,
 };
 use tch::Tensor;
 
@@ -10,6 +13,8 @@ use tch::Tensor;
 pub struct ConvBn {
     conv: Conv2d,
     bn: BatchNorm2d,
+    /// Both as one convolution.
+    frozen: Frozen<PackedConv>,
 }
 
 impl ConvBn {
@@ -18,12 +23,28 @@ impl ConvBn {
         Ok(Self {
             conv: Conv2d::new(&scope.sub(conv), channels_in, channels_out, shape)?,
             bn: BatchNorm2d::with(&scope.sub(bn), channels_out, gamma, 1e-5)?,
+            frozen: Frozen::default(),
         })
     }
 
-    /// (B,in,H,W) to (B,out,H',W'). The result is a fresh tensor that may be changed in place.
-    pub fn forward(&self, x_bchw: &Tensor, train: bool) -> Tensor {
-        self.bn.forward(&self.conv.forward(x_bchw), train)
+    /// post(bn(conv(x))): (B,in,H,W) to (B,out,H',W'). In the evaluation of a frozen network the norm is part of the convolution.
+    pub fn forward(&self, x_bchw: &Tensor, train: bool, post: Post) -> Tensor {
+        match self.folded(train) {
+            Some(folded) => folded.forward(x_bchw, post).unwrap_or_else(|e| panic!("{e}")),
+            None => self.bn.forward_post(&self.conv.forward(x_bchw), train, post),
+        }
+    }
+
+    fn folded(&self, train: bool) -> Option<Ref<'_, PackedConv>> {
+        if train {
+            self.frozen.forget();
+            return None;
+        }
+        let parameters = [&self.conv.parameters()[..], &self.bn.parameters()].concat();
+        self.frozen.get(&parameters, |kind| {
+            let (scale, shift) = self.bn.scale_and_shift();
+            self.conv.pack_scaled(&scale, &shift, kind)
+        })
     }
 }
 

@@ -2,11 +2,13 @@
 //! Adding a model is a row in a table; adding a family is one file and its name in the list below.
 
 mod conv_bn;
+mod convnext;
 mod mixer;
 mod mobilenetv2;
 mod resmlp;
 mod resnet;
 mod resnet_cifar;
+mod swin;
 mod tokens;
 mod vit;
 mod weights;
@@ -15,7 +17,16 @@ use heterodyne_nn::{Error, Network, ParamStore, Result, Scope, catch, config::Ke
 use tch::Device;
 
 /// The registry.
-static FAMILIES: &[&[ModelDef]] = &[resnet::MODELS, resnet_cifar::MODELS, mobilenetv2::MODELS, vit::MODELS, mixer::MODELS, resmlp::MODELS];
+static FAMILIES: &[&[ModelDef]] = &[
+    resnet::MODELS,
+    resnet_cifar::MODELS,
+    mobilenetv2::MODELS,
+    convnext::MODELS,
+    vit::MODELS,
+    swin::MODELS,
+    mixer::MODELS,
+    resmlp::MODELS,
+];
 
 /// How images are to be presented to a network that comes with timm's weights.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,7 +9,7 @@
 use heterodyne_nn::{
     FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
     config::{self, KeyError},
-    layers::{LayerNorm, Linear, Mlp},
+    layers::{LayerNorm, Linear, Mlp, Post},
 };
 use serde::Deserialize;
 use tch::Tensor;
@@ -91,8 +91,8 @@ impl Block {
     }
 
     fn forward(&self, x_bnd: &Tensor) -> Tensor {
-        let x_bnd = x_bnd + self.mlp_tokens.forward(&self.norm1.forward(x_bnd).transpose(1, 2)).transpose(1, 2);
-        &x_bnd + self.mlp_channels.forward(&self.norm2.forward(&x_bnd))
+        let x_bnd = self.mlp_tokens.mix_add(&self.norm1.forward(x_bnd), x_bnd);
+        self.mlp_channels.forward_post(&self.norm2.forward(&x_bnd), Post::Add(&x_bnd))
     }
 }
 

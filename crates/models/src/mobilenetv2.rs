@@ -8,7 +8,7 @@
 //! ```
 use heterodyne_nn::{
     FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
-    layers::{Conv, Linear},
+    layers::{Conv, Linear, Post},
 };
 use serde::Deserialize;
 use tch::Tensor;
@@ -83,11 +83,13 @@ impl Block {
 
     fn forward(&self, x_bchw: &Tensor, train: bool) -> Tensor {
         let mut x = x_bchw.shallow_clone();
-        for (i, conv) in self.convs.iter().enumerate() {
-            x = conv.forward(&if i == 0 { x } else { x.relu6_() }, train);
-        }
-        if self.shortcut {
-            x += x_bchw;
+        for (i, conv) in (1..).zip(&self.convs) {
+            let post = match () {
+                () if i < self.convs.len() => Post::Relu6,
+                () if self.shortcut => Post::Add(x_bchw),
+                () => Post::None,
+            };
+            x = conv.forward(&x, train, post);
         }
         x
     }
@@ -134,7 +136,7 @@ fn build(scope: &Scope, request: &Request) -> Result<Box<dyn Network>> {
 
 impl Network for MobileNetV2 {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
-        let mut x = self.conv_stem.forward(x_bchw, train).relu6_();
+        let mut x = self.conv_stem.forward(x_bchw, train, Post::Relu6);
         let mut stages = Vec::new();
         for block in &self.blocks {
             x = block.forward(&x, train);
@@ -142,7 +144,7 @@ impl Network for MobileNetV2 {
                 stages.push(FeatureMap::Map(x.shallow_clone()));
             }
         }
-        x = self.conv_head.forward(&x, train).relu6_();
+        x = self.conv_head.forward(&x, train, Post::Relu6);
         if taps {
             stages.push(FeatureMap::Map(x.shallow_clone()));
         }

@@ -101,8 +101,8 @@ impl Block {
     }
 
     fn forward(&self, x_bnd: &Tensor) -> Tensor {
-        let x_bnd = x_bnd + &self.ls1 * self.linear_tokens.forward(&self.norm1.forward(x_bnd).transpose(1, 2)).transpose(1, 2);
-        &x_bnd + &self.ls2 * self.mlp_channels.forward(&self.norm2.forward(&x_bnd))
+        let x_bnd = x_bnd.addcmul(&self.ls1, &self.linear_tokens.mix(&self.norm1.forward(x_bnd)));
+        x_bnd.addcmul(&self.ls2, &self.mlp_channels.forward(&self.norm2.forward(&x_bnd)))
     }
 }
 

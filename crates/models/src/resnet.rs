@@ -7,7 +7,7 @@
 //! ```
 use heterodyne_nn::{
     FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
-    layers::{Conv, Linear},
+    layers::{Conv, Linear, Post},
 };
 use serde::Deserialize;
 use tch::Tensor;
@@ -93,15 +93,16 @@ impl Block {
     }
 
     pub(crate) fn forward(&self, x_bchw: &Tensor, train: bool) -> Tensor {
+        let shortcut = match &self.downsample {
+            None => x_bchw.shallow_clone(),
+            Some(conv) => conv.forward(x_bchw, train, Post::None),
+        };
         let mut x = x_bchw.shallow_clone();
-        for (i, conv) in self.convs.iter().enumerate() {
-            x = conv.forward(&if i == 0 { x } else { x.relu_() }, train);
+        for (i, conv) in (1..).zip(&self.convs) {
+            let last = i == self.convs.len();
+            x = conv.forward(&x, train, if last { Post::AddRelu(&shortcut) } else { Post::Relu });
         }
-        match &self.downsample {
-            None => x += x_bchw,
-            Some(conv) => x += conv.forward(x_bchw, train),
-        }
-        x.relu_()
+        x
     }
 }
 
@@ -144,7 +145,7 @@ fn build(scope: &Scope, request: &Request, kind: Kind, depths: [usize; 4]) -> Re
 
 impl Network for ResNet {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
-        let mut x = self.conv1.forward(x_bchw, train).relu_();
+        let mut x = self.conv1.forward(x_bchw, train, Post::Relu);
         if self.stem == Stem::Imagenet {
             x = x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
         }

@@ -8,7 +8,7 @@
 //! ```
 use heterodyne_nn::{
     FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
-    layers::{Conv, Linear},
+    layers::{Conv, Linear, Post},
 };
 use serde::Deserialize;
 use tch::Tensor;
@@ -76,7 +76,7 @@ fn build(scope: &Scope, request: &Request, depth: usize, widths: [i64; 4]) -> Re
 
 impl Network for ResNetCifar {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
-        let mut x = self.conv1.forward(x_bchw, train).relu_();
+        let mut x = self.conv1.forward(x_bchw, train, Post::Relu);
         let mut stages = Vec::new();
         if taps {
             stages.push(FeatureMap::Map(x.shallow_clone()));

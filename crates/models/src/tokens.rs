@@ -1,5 +1,10 @@
 //! What networks over patches share: how an image is cut, and which blocks are tapped.
-use heterodyne_nn::{Error, Init, Result, Scope, StageKind, StageSpec, TapSpec, config::KeyError};
+use heterodyne_nn::{
+    Error, Init, Result, Scope, StageKind, StageSpec, TapSpec,
+    config::KeyError,
+    layers::{Frozen, Post},
+    shim::packed::PackedConv,
+};
 use tch::Tensor;
 
 use crate::{Opt, Request};
@@ -10,18 +15,24 @@ pub struct PatchEmbed {
     weight: Tensor,
     bias: Tensor,
     patch: i64,
+    frozen: Frozen<PackedConv>,
 }
 
 impl PatchEmbed {
     pub fn new(scope: &Scope, patch: i64, d: i64, weight: Init, bias: Init) -> Result<Self> {
         let scope = scope.sub("proj");
-        Ok(Self { weight: scope.param("weight", &[d, 3, patch, patch], weight)?, bias: scope.param("bias", &[d], bias)?, patch })
+        let weight = scope.param("weight", &[d, 3, patch, patch], weight)?;
+        Ok(Self { weight, bias: scope.param("bias", &[d], bias)?, patch, frozen: Frozen::default() })
     }
 
     /// (B,3,H,W) to (B,N,D), row by row.
     pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
-        let p = [self.patch; 2];
-        x_bchw.conv2d(&self.weight, Some(&self.bias), p, [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2)
+        let Self { weight, bias, patch, frozen } = self;
+        let map = match frozen.get(&[weight, bias], |kind| PackedConv::new(weight, Some(bias), *patch, 0, 1, kind)) {
+            Some(packed) => packed.forward(x_bchw, Post::None).unwrap_or_else(|e| panic!("{e}")),
+            None => x_bchw.conv2d(weight, Some(bias), [*patch; 2], [0, 0], [1, 1], 1),
+        };
+        map.flatten(2, 3).transpose(1, 2)
     }
 }
 

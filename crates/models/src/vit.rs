@@ -129,7 +129,9 @@ impl Network for Vit {
         let mut x_bnd = Tensor::cat(&[cls_token, patches], 1) + &self.pos_embed;
         let mut stages = Vec::new();
         for (depth, block) in (1..).zip(&self.blocks) {
-            x_bnd = block.forward(&x_bnd);
+            // Only the class token is read from the last block where nothing is tapped.
+            let tokens = if taps || depth < self.blocks.len() as i64 { x_bnd.size()[1] } else { PREFIX };
+            x_bnd = block.forward_first(&x_bnd, tokens);
             if taps && self.tapped.contains(&depth) {
                 stages.push(FeatureMap::Tokens { tokens: x_bnd.shallow_clone(), prefix: PREFIX, grid: self.taps.stages[0].grid });
             }

@@ -1,5 +1,5 @@
 //! Weights on their way into a network: what is adapted, and what is said when they do not fit.
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use heterodyne_nn::{Error, LoadReport, Result, StageKind, StageSpec, Tensors, file, shim::NoGrad};
 use tch::{Kind, Tensor};
@@ -7,15 +7,21 @@ use tch::{Kind, Tensor};
 use crate::Model;
 
 const POS_EMBED: &str = "pos_embed";
+const BIAS_TABLE: &str = "relative_position_bias_table";
+
+/// Ends of the names of tensors that follow from a Swin's sizes and that older files of it hold.
+const DERIVED: [&str; 2] = [".relative_position_index", ".attn_mask"];
 
 impl Model {
     /// Copies `tensors` into the network and reports what was missing, unexpected, of another shape, or adapted; a caller that
-    /// insists calls [`LoadReport::strict`]. A position embedding of another square grid is resampled. With `adapt_head` a
-    /// classifier of another number of classes (or none) is left out and the network's fresh one stays.
+    /// insists calls [`LoadReport::strict`]. A position embedding of another square grid is resampled, and so are the tables of
+    /// relative-position biases of other windows. With `adapt_head` a classifier of another number of classes (or none) is left out
+    /// and the network's fresh one stays.
     pub fn load(&self, tensors: &Tensors, adapt_head: bool) -> Result<LoadReport> {
         let _guard = NoGrad::new();
         let mut tensors: Tensors = tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
-        let mut adapted = Vec::new();
+        tensors.retain(|name, _| !DERIVED.iter().any(|end| name.ends_with(end)));
+        let mut adapted = self.fit_bias_tables(&mut tensors)?;
         if let Some((resampled, how)) = self.fit_pos_embed(&tensors)? {
             tensors.insert(POS_EMBED.to_owned(), resampled);
             adapted.push(how);
@@ -69,6 +75,22 @@ impl Model {
         Ok(Some((resample_pos_embed(theirs, prefix, (side, side), (h, w))?, how)))
     }
 
+    /// Resamples those tables of `tensors` that belong to windows of other sizes than this network's, and gives a sentence for each
+    /// pair of sizes. Tables that cannot be made to fit stay as they are.
+    fn fit_bias_tables(&self, tensors: &mut Tensors) -> Result<Vec<String>> {
+        let mut resampled = BTreeMap::new();
+        for (name, own, _) in self.store.entries().iter().filter(|(name, ..)| name.ends_with(BIAS_TABLE)) {
+            let Some(theirs) = tensors.get_mut(name) else { continue };
+            let (Some((old, heads)), Some((new, own_heads))) = (window_and_heads(theirs), window_and_heads(own)) else { continue };
+            if old != new && heads == own_heads {
+                *theirs = resample_bias_table(theirs, old, new)?;
+                *resampled.entry((old, new)).or_insert(0) += 1;
+            }
+        }
+        let sentence = |((old, new), count)| format!("{BIAS_TABLE}: {count} resampled from windows of {old}x{old} to {new}x{new}");
+        Ok(resampled.into_iter().map(sentence).collect())
+    }
+
     /// A sentence about the classifier of `tensors` where it is not of this network's number of classes.
     fn other_head(&self, tensors: &Tensors) -> Option<String> {
         let (own, head) = (self.net.taps().classes, self.def.head);
@@ -102,4 +124,55 @@ fn resample_pos_embed(pos_embed: &Tensor, prefix: i64, (h, w): (i64, i64), (new_
     let map = map.f_internal_upsample_bicubic2d_aa([new_h, new_w], false, None, None)?;
     let places = map.f_permute([0, 2, 3, 1])?.f_reshape([1, new_h * new_w, d])?.f_to_kind(pos_embed.kind())?;
     Ok(Tensor::f_cat(&[pos_embed.f_narrow(1, 0, prefix)?, places], 1)?)
+}
+
+/// The side of the window and the number of heads of a table ((2*side-1)^2, heads).
+fn window_and_heads(table: &Tensor) -> Option<(i64, i64)> {
+    let &[distances, heads] = &table.size()[..] else { return None };
+    let side = ((distances as f64).sqrt() as i64 + 1) / 2;
+    (side > 0 && (2 * side - 1) * (2 * side - 1) == distances).then_some((side, heads))
+}
+
+/// A table of relative-position biases from windows of side `old` to `new`, linearly between the distances of
+/// [`spread_distances`] along both sides (`timm.layers.resize_rel_pos_bias_table`, which has it from BEiT, Bao et al. 2022).
+fn resample_bias_table(table: &Tensor, old: i64, new: i64) -> Result<Tensor> {
+    let (from, to, heads) = (2 * old - 1, 2 * new - 1, table.size()[1]);
+    let distances = spread_distances(old - 1, new - 1);
+    let weights: Vec<f64> = (1 - new..new).flat_map(|at| linear_weights(&distances, at as f64)).collect();
+    let weights = Tensor::from_slice(&weights).f_to(table.device())?.f_reshape([to, from])?;
+    let rows = weights.f_matmul(&table.f_to_kind(Kind::Double)?.f_reshape([from, from * heads])?)?;
+    let both = weights.f_matmul(&rows.f_reshape([to, from, heads])?)?;
+    Ok(both.f_reshape([to * to, heads])?.f_to_kind(table.kind())?)
+}
+
+/// Where the distances -steps..=steps of the old window are taken to lie in the new one: 0, 1, 1+q, 1+q+q^2, .. on either side, with
+/// the q from 1.01 to 1.5 that brings the last one to `reach`. So near places keep their bias, and far ones are spread.
+fn spread_distances(steps: i64, reach: i64) -> Vec<f64> {
+    let length = |q: f64, steps: i64| (q.powi(steps as i32) - 1.0) / (q - 1.0);
+    let (mut low, mut high, mut q) = (1.01, 1.5, 1.01);
+    while high - low > 1e-6 {
+        q = (low + high) / 2.0;
+        if length(q, steps) > reach as f64 {
+            high = q;
+        } else {
+            low = q;
+        }
+    }
+    (-steps..=steps).map(|step| length(q, step.abs()) * step.signum() as f64).collect()
+}
+
+/// The weights by which the values at the ascending `points` make up the one at `at`: of its two neighbours, or of the last point
+/// where it lies beyond.
+fn linear_weights(points: &[f64], at: f64) -> Vec<f64> {
+    let mut weights = vec![0.0; points.len()];
+    match points.partition_point(|&p| p < at) {
+        0 => weights[0] = 1.0,
+        right if right == points.len() => weights[right - 1] = 1.0,
+        right => {
+            let share = (at - points[right - 1]) / (points[right] - points[right - 1]);
+            weights[right - 1] = 1.0 - share;
+            weights[right] = share;
+        }
+    }
+    weights
 }

@@ -94,6 +94,16 @@ fn transformers_compute_what_timm_computes() {
 }
 
 #[test]
+fn windowed_transformers_compute_what_timm_computes() {
+    check_all(|case| case.model.starts_with("swin"));
+}
+
+#[test]
+fn conv_nets_with_layer_norms_compute_what_timm_computes() {
+    check_all(|case| case.model.starts_with("convnext"));
+}
+
+#[test]
 fn mlps_compute_what_timm_computes() {
     check_all(|case| case.model.contains("mixer") || case.model.starts_with("resmlp"));
 }

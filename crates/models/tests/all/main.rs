@@ -1,4 +1,5 @@
 //! Tests of the networks: against timm's numbers, over the whole registry, and with weights that do and do not fit.
+mod frozen;
 mod golden;
 mod initial;
 mod options;

@@ -25,6 +25,10 @@ fn sizes_that_do_not_fit_are_named_with_the_nearest_that_do() {
     assert!(text.starts_with("deit_tiny_patch16_224: ") && text.contains("96 and 112") && text.contains("`patch`"), "{text}");
     assert!(refusal("mixer_s16_224", 10, 8, "").contains("smallest size is 16"));
     assert!(refusal("resmlp_12_224", 10, 30, "").contains("16 and 32"));
+    assert!(refusal("swin_tiny_patch4_window7_224", 10, 50, "").contains("48 and 52"));
+    assert!(refusal("swin_tiny_patch4_window7_224", 10, 3, "").contains("smallest size is 4"));
+    assert!(refusal("convnext_tiny", 10, 31, "").contains("smallest size is 32"));
+    assert!(refusal("convnext_tiny", 10, 15, "patch = 2").contains("smallest size is 16"));
     assert!(refusal("resnet18", 10, 0, "").contains("at least 1"));
     assert!(refusal("resnet18", 0, 32, "").contains("at least 1"));
 }
@@ -42,6 +46,14 @@ fn options_that_cannot_be_are_refused_by_key() {
         ("mixer_nano", "dim = 1", "dim", "at least 2"),
         ("mixer_nano", "depth = 1", "depth", "at least 4"),
         ("resmlp_12_224", "depth = 0", "depth", "at least 1"),
+        ("swin_tiny_patch4_window7_224", "heads = 5", "heads", "must divide"),
+        ("swin_tiny_patch4_window7_224", "window = 0", "window", "at least 1"),
+        ("swin_tiny_patch4_window7_224", "depths = [2, 2, 2]", "depths", "array of length 4"),
+        ("swin_tiny_patch4_window7_224", "depths = [2, 0, 2, 2]", "depths", "at least 1"),
+        ("swin_tiny_patch4_window7_224", "depth = 4", "depth", "expected one of `patch`, `window`, `dim`, `depths`, `heads`"),
+        ("convnext_tiny", "dim = 0", "dim", "at least 1"),
+        ("convnext_tiny", "depths = 3", "depths", "array of length 4"),
+        ("convnext_tiny", "window = 7", "window", "unknown field"),
         ("resnet18", "stem = \"cifra\"", "stem", "expected `imagenet` or `cifar`"),
         ("resnet20", "stem = \"cifar\"", "stem", "unknown field"),
         ("mobilenetv2_100", "width = 2", "width", "unknown field"),

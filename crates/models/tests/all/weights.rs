@@ -46,6 +46,57 @@ fn a_position_embedding_that_is_no_square_is_reported() {
     assert_eq!(report.mismatched, [("pos_embed".to_owned(), vec![1, 16, 12], vec![1, 17, 12])]);
 }
 
+/// A Swin whose first stage has windows of `window` places.
+fn swin(window: i64) -> Model {
+    let options = format!("patch = 1\nwindow = {window}\ndim = 3\ndepths = [1, 1, 1, 1]\nheads = 3");
+    build("swin_tiny_patch4_window7_224", 3, 16, &options)
+}
+
+const TABLE: &str = "layers.0.blocks.0.attn.relative_position_bias_table";
+
+#[test]
+fn a_bias_table_is_resampled_as_timm_does() {
+    let goldens = Goldens::read();
+    for (old, new) in [(7, 4), (7, 12), (7, 1), (3, 8), (12, 7)] {
+        let model = swin(new);
+        let n = (2 * old - 1) * (2 * old - 1);
+        let mut tensors = model.store.tensors();
+        tensors.insert(TABLE.into(), tensor(noise(4, (n * 3) as usize), &[n, 3]));
+        let report = model.load(&tensors, false).unwrap();
+        assert!(report.is_clean(), "{report}");
+        assert_eq!(report.adapted, [format!("relative_position_bias_table: 1 resampled from windows of {old}x{old} to {new}x{new}")]);
+        let theirs = goldens.tensor(&format!("bias_table/{old}/{new}"));
+        let off = (&model.store.tensors()[TABLE] - theirs).abs().max().double_value(&[]);
+        assert!(off < 1e-6, "{old} to {new}: {off:.1e}");
+    }
+}
+
+#[test]
+fn a_swin_takes_weights_of_other_windows_and_tables_that_cannot_fit_are_reported() {
+    let (model, other) = (swin(4), swin(7));
+    let report = model.load(&other.store.tensors(), false).unwrap();
+    // Grids of 16, 8, 4 and 2 places: windows of 7, 7, 4 and 2 in the one, of 4, 4, 4 and 2 in the other.
+    assert_eq!(report.adapted, ["relative_position_bias_table: 2 resampled from windows of 7x7 to 4x4"]);
+    assert!(report.is_clean(), "{report}");
+
+    for shape in [[15, 3], [49, 4], [16, 3], [0, 3]] {
+        let mut tensors = model.store.tensors();
+        tensors.insert(TABLE.into(), Tensor::zeros(shape, (Kind::Float, Device::Cpu)));
+        let report = model.load(&tensors, false).unwrap();
+        assert_eq!(report.mismatched, [(TABLE.to_owned(), shape.to_vec(), vec![49, 3])]);
+    }
+}
+
+#[test]
+fn tensors_that_follow_from_a_swins_sizes_are_passed_over() {
+    let model = swin(7);
+    let mut tensors = model.store.tensors();
+    for name in ["layers.0.blocks.0.attn.relative_position_index", "layers.0.blocks.1.attn_mask"] {
+        tensors.insert(name.into(), Tensor::zeros([49, 49], (Kind::Int64, Device::Cpu)));
+    }
+    assert!(model.load(&tensors, false).unwrap().is_clean());
+}
+
 #[test]
 fn another_head_needs_permission_and_then_starts_new() {
     let folder = tempfile::tempdir().unwrap();

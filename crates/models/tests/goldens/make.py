@@ -18,8 +18,10 @@ import numpy as np
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
+from timm.models.convnext import ConvNeXt
 from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -136,9 +138,22 @@ def mixer(img, patch, dim, depth, **kwargs):
     return MlpMixer(img_size=img, patch_size=patch, embed_dim=dim, num_blocks=depth, num_classes=CLASSES, **kwargs)
 
 
+def swin(img, patch, window, dim, depths, heads):
+    return SwinTransformer(img_size=img, patch_size=patch, window_size=window, embed_dim=dim, depths=depths,
+                           num_heads=[heads * 2**i for i in range(4)], num_classes=CLASSES, drop_path_rate=0.0)
+
+
+def convnext(patch, dim, depths):
+    return ConvNeXt(patch_size=patch, dims=[dim * 2**i for i in range(4)], depths=depths, num_classes=CLASSES)
+
+
 def create(name, img, options):
     if name in CIFAR:
         return CifarResNet(*CIFAR[name])
+    if options and name.startswith("swin"):
+        return swin(img, **options)
+    if options and name.startswith("convnext"):
+        return convnext(**options)
     if "patch" in options or name.endswith("_nano"):
         sizes = {**NANO, **options}
         if name.startswith(("vit", "deit")):
@@ -152,6 +167,10 @@ def create(name, img, options):
             nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
             model.maxpool = nn.Identity()
         return model
+    if name.startswith("convnext"):
+        return timm.create_model(name, num_classes=CLASSES)
+    if name.startswith("swin"):  # timm drops blocks at random by default
+        return timm.create_model(name, num_classes=CLASSES, img_size=img, drop_path_rate=0.0)
     return timm.create_model(name, num_classes=CLASSES, img_size=img)
 
 
@@ -163,8 +182,17 @@ def tapped(name, model):
     if name.startswith("mobilenet"):
         blocks = [block for stage in model.blocks for block in stage]
         return [blocks[2], blocks[5], blocks[12], model.bn2]
+    if name.startswith("swin"):
+        return list(model.layers)
+    if name.startswith("convnext"):
+        return list(model.stages)
     at = {12: (1, 3, 9, 11), 8: (0, 2, 6, 7), 5: (0, 1, 3, 4), 4: (0, 1, 2, 3)}[len(model.blocks)]
     return [model.blocks[i] for i in at]
+
+
+def stage(name, out):
+    """A copy with the dimensions as the tests see them; those of a Swin are (B,H,W,C) in timm."""
+    return (out.permute(0, 3, 1, 2) if name.startswith("swin") else out).clone()
 
 
 def statistics(t):
@@ -175,7 +203,8 @@ def statistics(t):
 
 
 def case(name, img, golden, text, **options):
-    key = f"{name}@{img}" + "".join(f"+{k}={v}" for k, v in options.items())
+    value = lambda v: "-".join(map(str, v)) if isinstance(v, list) else v
+    key = f"{name}@{img}" + "".join(f"+{k}={value(v)}" for k, v in options.items())
     torch.manual_seed(1)
     model = create(name, img, options)
     golden[f"{key}/initial"] = torch.stack([statistics(t.double()) for _, t in state(model)]).float()
@@ -186,12 +215,12 @@ def case(name, img, golden, text, **options):
         fill(model)
     model.eval()
     stages = []
-    hooks = [m.register_forward_hook(lambda _, __, out: stages.append(out.clone())) for m in tapped(name, model)]
+    hooks = [m.register_forward_hook(lambda _, __, out: stages.append(stage(name, out))) for m in tapped(name, model)]
     x = images(2, img)
     with torch.no_grad():
         golden[f"{key}/logits"] = model(x)
-        for i, stage in enumerate(stages):
-            golden[f"{key}/stage{i + 1}"] = sample(stage)
+        for i, out in enumerate(stages):
+            golden[f"{key}/stage{i + 1}"] = sample(out)
         golden[f"{key}/embedding"] = sample(model.forward_head(model.forward_features(x), pre_logits=True))
     for hook in hooks:
         hook.remove()
@@ -209,11 +238,16 @@ def train_case(key, model, img, golden):
     golden[f"{key}/train"] = torch.stack([sample(parameters[n].grad if n in parameters else t, 4) for n, t in state(model)])
 
 
-OTHER = {"resnet18": 75, "resnet34": 75, "resnet50": 75, "mobilenetv2_100": 75, "vit_nano": 12, "mixer_nano": 12, **{n: 27 for n in CIFAR}}
+# 72 px: windows are padded, a grid is odd, the last is smaller than a window; 75 px: pixels are left over at each stage.
+SWIN = {f"swin_{size}_patch4_window7_224": 72 for size in ("tiny", "small", "base")}
+CONVNEXT = {f"convnext_{size}": 75 for size in ("tiny", "small", "base")}
+# The deeper ones are made of the same blocks: their gradients would only cost time.
+VALUES_ONLY = [*list(SWIN)[1:], *list(CONVNEXT)[1:]]
+OTHER = {**SWIN, **CONVNEXT, "resnet18": 75, "resnet34": 75, "resnet50": 75, "mobilenetv2_100": 75, "vit_nano": 12, "mixer_nano": 12, **{n: 27 for n in CIFAR}}
 DEFAULT = {"vit_nano": 8, "mixer_nano": 8, **{n: 32 for n in CIFAR}}
 MODELS = ["resnet18", "resnet34", "resnet50", *CIFAR, "mobilenetv2_100", "vit_tiny_patch16_224", "vit_small_patch16_224",
           "vit_base_patch16_224", "deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "vit_nano",
-          "mixer_s16_224", "mixer_b16_224", "mixer_nano", "resmlp_12_224"]
+          "mixer_s16_224", "mixer_b16_224", "mixer_nano", "resmlp_12_224", *SWIN, *CONVNEXT]
 
 
 def main():
@@ -225,13 +259,17 @@ def main():
         cases.append(case(name, DEFAULT.get(name, 224), golden, text)[0])
         entry, model = case(name, OTHER.get(name, 64), golden, [])
         cases.append(entry)
-        train_case(entry["key"], model, entry["img"], golden)
+        if name not in VALUES_ONLY:
+            train_case(entry["key"], model, entry["img"], golden)
         print(entry["key"], golden[f"{entry['key']}/logits"].abs().max().item(), flush=True)
     for name, img, options in [
         ("resnet18", 32, dict(stem="cifar")),
         ("deit_tiny_patch16_224", 32, dict(patch=4, dim=48, depth=5, heads=4)),
         ("mixer_s16_224", 24, dict(patch=6, dim=40, depth=5)),
         ("resmlp_12_224", 24, dict(patch=6, dim=40, depth=5)),
+        ("swin_tiny_patch4_window7_224", 32, dict(patch=2, window=4, dim=24, depths=[2, 3, 2, 1], heads=3)),
+        ("swin_tiny_patch4_window7_224", 64, dict(patch=4, window=7, dim=48, depths=[2, 2, 2, 2], heads=2)),
+        ("convnext_tiny", 27, dict(patch=1, dim=16, depths=[1, 2, 1, 3])),
     ]:
         entry, model = case(name, img, golden, text, **options)
         cases.append(entry)
@@ -239,6 +277,10 @@ def main():
     for old, new in [(14, 7), (7, 14), (4, 5), (5, 3)]:
         pos_embed = tensor(noise(3, (1 + old * old) * 6), (1, 1 + old * old, 6))
         golden[f"pos_embed/{old}/{new}"] = resample_abs_pos_embed(pos_embed, [new, new]).contiguous()
+    for old, new in [(7, 4), (7, 12), (7, 1), (3, 8), (12, 7)]:
+        table = tensor(noise(4, (2 * old - 1) ** 2 * 3), ((2 * old - 1) ** 2, 3))
+        shape = ((2 * new - 1) ** 2, 3)
+        golden[f"bias_table/{old}/{new}"] = resize_rel_pos_bias_table(table, (new, new), shape).contiguous()
     save_file(golden, HERE / "timm.safetensors", {**VERSIONS, "cases": json.dumps(cases)})
     (HERE / "parameters.txt").write_text("\n".join(text) + "\n")
 

@@ -1,5 +1,11 @@
-use tch::Tensor;
+use heterodyne_shim::{
+    self as shim, norm,
+    packed::{PackedConv, Post},
+    winograd,
+};
+use tch::{Kind, Tensor};
 
+use super::frozen::{Frozen, sure};
 use crate::{Init, Result, Scope};
 
 /// How a convolution is shaped, beyond its channels.
@@ -63,6 +69,7 @@ pub struct Conv2d {
     weight: Tensor,
     bias: Option<Tensor>,
     shape: Conv,
+    frozen: Frozen<PackedConv>,
 }
 
 impl Conv2d {
@@ -72,12 +79,46 @@ impl Conv2d {
         let weight = scope.param("weight", &[channels_out, channels_in / shape.groups, shape.kernel, shape.kernel], shape.init)?;
         let bias =
             shape.bias.then(|| scope.param("bias", &[channels_out], Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() })).transpose()?;
-        Ok(Self { weight, bias, shape })
+        Ok(Self { weight, bias, shape, frozen: Frozen::default() })
     }
 
     /// Applies the convolution.
     pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
+        match self.frozen.get(&self.parameters(), |kind| self.pack(&self.weight, self.bias.as_ref(), kind)) {
+            Some(packed) => sure(packed.forward(x_bchw, Post::None)),
+            None => self.trained(x_bchw),
+        }
+    }
+
+    /// By the fastest operator that records a graph.
+    fn trained(&self, x_bchw: &Tensor) -> Tensor {
+        let Self { weight, bias, shape, .. } = self;
+        let Conv { kernel, stride, padding, groups, .. } = *shape;
+        if !shim::flops::plain() && padding == kernel / 2 {
+            if (kernel, stride, groups) == (3, 1, 1) && bias.is_none() && winograd::suits(x_bchw, weight) {
+                return sure(winograd::conv3x3(x_bchw, weight));
+            }
+            if groups > 1 && groups == weight.size()[0] && norm::depthwise_suits(x_bchw, weight) {
+                return sure(norm::depthwise_conv(x_bchw, weight, bias.as_ref(), stride));
+            }
+        }
+        x_bchw.conv2d(weight, bias.as_ref(), [stride, stride], [padding, padding], [1, 1], groups)
+    }
+
+    /// Weight and, where there is one, bias.
+    pub fn parameters(&self) -> Vec<&Tensor> {
+        [&self.weight].into_iter().chain(&self.bias).collect()
+    }
+
+    /// The convolution followed by `y * scale + shift`, both (out), as one convolution that computes in `kind`.
+    pub fn pack_scaled(&self, scale: &Tensor, shift: &Tensor, kind: Kind) -> shim::Result<PackedConv> {
+        let weight = &self.weight * scale.reshape([-1, 1, 1, 1]);
+        let bias = self.bias.as_ref().map_or_else(|| shift.shallow_clone(), |b| b * scale + shift);
+        self.pack(&weight, Some(&bias), kind)
+    }
+
+    fn pack(&self, weight: &Tensor, bias: Option<&Tensor>, kind: Kind) -> shim::Result<PackedConv> {
         let Conv { stride, padding, groups, .. } = self.shape;
-        x_bchw.conv2d(&self.weight, self.bias.as_ref(), [stride, stride], [padding, padding], [1, 1], groups)
+        PackedConv::new(weight, bias, stride, padding, groups, kind)
     }
 }

@@ -1,7 +1,8 @@
 //! The pre-norm transformer block (Dosovitskiy et al. 2021), with timm's parameter names and initialisers.
+use heterodyne_shim::packed::{self, Post};
 use tch::Tensor;
 
-use super::{LayerNorm, Linear};
+use super::{LayerNorm, Linear, frozen::sure};
 use crate::{Error, Init, Result, Scope};
 
 const WEIGHT: Init = Init::TruncNormal { std: 0.02 };
@@ -33,10 +34,31 @@ impl Attention {
 
     /// (B,N,D) to (B,N,D).
     pub fn forward(&self, x_bnd: &Tensor) -> Tensor {
-        let [b, n, d] = x_bnd.size()[..] else { panic!("attention wants (B,N,D), got {:?}", x_bnd.size()) };
-        let qkv = self.qkv.forward(x_bnd).reshape([b, n, 3, self.num_heads, d / self.num_heads]).permute([2, 0, 3, 1, 4]);
-        let out_bhnd = Tensor::scaled_dot_product_attention::<Tensor>(&qkv.get(0), &qkv.get(1), &qkv.get(2), None, 0.0, false, None, false);
-        self.proj.forward(&out_bhnd.transpose(1, 2).reshape([b, n, d]))
+        self.forward_first(x_bnd, x_bnd.size()[1], Post::None)
+    }
+
+    /// What [`Attention::forward`] gives for the first `queries` tokens, and `post` of it: (B,N,D) to (B,queries,D). All tokens are
+    /// attended to.
+    pub fn forward_first(&self, x_bnd: &Tensor, queries: i64, post: Post) -> Tensor {
+        let [_, n, d] = x_bnd.size()[..] else { panic!("attention wants (B,N,D), got {:?}", x_bnd.size()) };
+        let attended = if queries == n {
+            let qkv = self.qkv.forward(x_bnd).split(d, 2);
+            self.attend(&qkv[0], &qkv[1], &qkv[2])
+        } else {
+            let q = self.qkv.forward_part(&x_bnd.narrow(1, 0, queries), 0, d);
+            let kv = self.qkv.forward_part(x_bnd, d, 2 * d).split(d, 2);
+            self.attend(&q, &kv[0], &kv[1])
+        };
+        self.proj.forward_post(&attended, post)
+    }
+
+    /// softmax(q k^T / sqrt(d)) v in each head: (B,M,D), (B,N,D) and (B,N,D) to (B,M,D).
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+        if self.qkv.packed().is_some() {
+            return sure(packed::attention(q, k, v, self.num_heads));
+        }
+        let [q, k, v] = [q, k, v].map(|x| x.unflatten(2, [self.num_heads, -1]).transpose(1, 2));
+        Tensor::scaled_dot_product_attention::<Tensor>(&q, &k, &v, None, 0.0, false, None, false).transpose(1, 2).flatten(2, 3)
     }
 }
 
@@ -58,7 +80,23 @@ impl Mlp {
 
     /// (.., D) to (.., D).
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        self.fc2.forward(&self.fc1.forward(x).gelu("none"))
+        self.forward_post(x, Post::None)
+    }
+
+    /// As [`Mlp::forward`], and `post` of it.
+    pub fn forward_post(&self, x: &Tensor, post: Post) -> Tensor {
+        match (self.fc1.packed(), self.fc2.packed()) {
+            (Some(fc1), Some(fc2)) => sure(packed::mlp(&fc1, &fc2, x, post)),
+            _ => self.fc2.forward_post(&self.fc1.forward_post(x, Post::Gelu), post),
+        }
+    }
+
+    /// `shortcut` + the MLP on the second last dimension: (B,D,W) and (B,D,W) to (B,D,W).
+    pub fn mix_add(&self, x: &Tensor, shortcut: &Tensor) -> Tensor {
+        match (self.fc1.packed(), self.fc2.packed()) {
+            (Some(fc1), Some(fc2)) => sure(packed::mix_mlp(&fc1, &fc2, x, Post::Add(shortcut))),
+            _ => shortcut + self.forward(&x.transpose(1, 2)).transpose(1, 2),
+        }
     }
 }
 
@@ -84,7 +122,14 @@ impl Block {
 
     /// (B,N,D) to (B,N,D).
     pub fn forward(&self, x_bnd: &Tensor) -> Tensor {
-        let x_bnd = x_bnd + self.attn.forward(&self.norm1.forward(x_bnd));
-        &x_bnd + self.mlp.forward(&self.norm2.forward(&x_bnd))
+        self.forward_first(x_bnd, x_bnd.size()[1])
+    }
+
+    /// What [`Block::forward`] gives for the first `tokens` tokens: (B,N,D) to (B,tokens,D). The others are attended to and cost no more
+    /// than that.
+    pub fn forward_first(&self, x_bnd: &Tensor, tokens: i64) -> Tensor {
+        let shortcut = x_bnd.narrow(1, 0, tokens);
+        let x = self.attn.forward_first(&self.norm1.forward(x_bnd), tokens, Post::Add(&shortcut));
+        self.mlp.forward_post(&self.norm2.forward(&x), Post::Add(&x))
     }
 }

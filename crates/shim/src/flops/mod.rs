@@ -1,9 +1,9 @@
 //! The arithmetic of a piece of work, counted from the operators that libtorch runs for it.
 mod ffi;
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    cell::Cell,
+    sync::{Mutex, PoisonError},
 };
 
 use ffi::bridge;
@@ -17,18 +17,23 @@ pub struct Flops {
     pub convolutions: u64,
 }
 
-static PLAIN: AtomicBool = AtomicBool::new(false);
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// Whether layers are to run libtorch's general operators and no kernel of this crate: they do while arithmetic is counted.
-#[must_use]
-pub fn plain() -> bool {
-    PLAIN.load(Ordering::Relaxed)
+thread_local! {
+    static PLAIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Switches the kernels of this crate off or on, for comparisons.
+/// The sums are the process's, and one thread at a time uses them.
+static COUNTING: Mutex<()> = Mutex::new(());
+
+/// Whether layers that this thread calls are to run libtorch's general operators and no kernel of this crate: they do while
+/// arithmetic is counted.
+#[must_use]
+pub fn plain() -> bool {
+    PLAIN.get()
+}
+
+/// Switches the kernels of this crate off or on for the layers that this thread calls, for comparisons.
 pub fn set_plain(plain: bool) {
-    PLAIN.store(plain, Ordering::Relaxed);
+    PLAIN.set(plain);
 }
 
 /// Runs `work` on libtorch's general operators and counts what this thread runs meanwhile, gradients included.
@@ -41,7 +46,7 @@ pub fn count<T>(work: impl FnOnce() -> T) -> crate::Result<(T, Flops)> {
             set_plain(self.0);
         }
     }
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let _counting = Counting(plain());
     set_plain(true);
     bridge::start()?;

@@ -137,6 +137,29 @@ std::vector<float> columns(const Grid& grid, F value) {
   return out;
 }
 
+// Two sums of each column of a tile. Runs of rows are summed up on their own first: long sums in float would lose digits, and not
+// at random where the elements are bfloat16 and lie on a grid.
+struct PairSums {
+  static constexpr int64_t run_rows = 16;
+  __m512 first[tile_vectors], second[tile_vectors];
+
+  HETERODYNE_AVX512_INLINE PairSums() {
+    for (int j = 0; j < tile_vectors; ++j) first[j] = second[j] = _mm512_setzero_ps();
+  }
+  HETERODYNE_AVX512_INLINE void add(const PairSums& run) {
+    for (int j = 0; j < tile_vectors; ++j) {
+      first[j] = _mm512_add_ps(first[j], run.first[j]);
+      second[j] = _mm512_add_ps(second[j], run.second[j]);
+    }
+  }
+  HETERODYNE_AVX512_INLINE void add_to(double* firsts, double* seconds) const {
+    for (int j = 0; j < tile_vectors; ++j) {
+      vector::add_to(firsts + j * vector::lanes, first[j]);
+      vector::add_to(seconds + j * vector::lanes, second[j]);
+    }
+  }
+};
+
 // Sums of d and d², d = x - center.
 template <class T>
 struct Moments {
@@ -147,23 +170,20 @@ struct Moments {
   template <bool Whole>
   HETERODYNE_AVX512 void tile(const Tile& t) const {
     const Lanes<Whole> lanes{t.live};
-    __m512 c[tile_vectors], s[tile_vectors], q[tile_vectors];
-    for (int j = 0; j < tile_vectors; ++j) {
-      c[j] = column(center, t, j);
-      s[j] = q[j] = _mm512_setzero_ps();
-    }
-    const T* row = x + t.start;
-    for (int64_t r = 0; r < t.rows; ++r, row += t.stride) {
-      for (int j = 0; j < tile_vectors; ++j) {
-        const __m512 d = lanes.only_live(j, _mm512_sub_ps(lanes.load(row, j), c[j]));
-        s[j] = _mm512_add_ps(s[j], d);
-        q[j] = _mm512_fmadd_ps(d, d, q[j]);
+    PairSums total;
+    for (int64_t r = 0; r < t.rows;) {
+      PairSums run;
+      for (const int64_t end = std::min(t.rows, r + PairSums::run_rows); r < end; ++r) {
+        const T* row = x + t.start + r * t.stride;
+        for (int j = 0; j < tile_vectors; ++j) {
+          const __m512 d = lanes.only_live(j, _mm512_sub_ps(lanes.load(row, j), column(center, t, j)));
+          run.first[j] = _mm512_add_ps(run.first[j], d);
+          run.second[j] = _mm512_fmadd_ps(d, d, run.second[j]);
+        }
       }
+      total.add(run);
     }
-    for (int j = 0; j < tile_vectors; ++j) {
-      vector::add_to(sum + t.column + j * vector::lanes, s[j]);
-      vector::add_to(squares + t.column + j * vector::lanes, q[j]);
-    }
+    total.add_to(sum + t.column, squares + t.column);
   }
 };
 
@@ -230,7 +250,7 @@ struct Normalise {
   }
 };
 
-// Gates: the lanes of `x`, vector j of the tile row at `at`, whose gradient passes the activation.
+// Gates give what the activation lets through of `dy`, vector j of the tile's row at element `at`; `x` is the norm's input there.
 struct OpenGate {
   HETERODYNE_AVX512_INLINE __m512 operator()(__m512 dy, __m512, const Tile&, int64_t, int64_t) const { return dy; }
 };
@@ -261,19 +281,21 @@ struct GradientSums {
   template <bool Whole>
   HETERODYNE_AVX512 void tile(const Tile& t) const {
     const Lanes<Whole> lanes{t.live};
-    __m512 s[tile_vectors], p[tile_vectors];
-    for (int j = 0; j < tile_vectors; ++j) s[j] = p[j] = _mm512_setzero_ps();
-    for (int64_t r = 0, at = t.start; r < t.rows; ++r, at += t.stride) {
-      for (int j = 0; j < tile_vectors; ++j) {
-        const __m512 v = lanes.load(x + at, j), g = gate(lanes.load(dy + at, j), v, t, at, j);
-        s[j] = _mm512_add_ps(s[j], g);
-        p[j] = _mm512_fmadd_ps(g, _mm512_sub_ps(v, column(mean, t, j)), p[j]);
+    PairSums total;
+    for (int64_t r = 0; r < t.rows;) {
+      PairSums run;
+      for (const int64_t end = std::min(t.rows, r + PairSums::run_rows); r < end; ++r) {
+        const int64_t at = t.start + r * t.stride;
+        for (int j = 0; j < tile_vectors; ++j) {
+          const __m512 v = lanes.load(x + at, j), g = gate(lanes.load(dy + at, j), v, t, at, j);
+          const __m512 centered = lanes.only_live(j, _mm512_sub_ps(v, column(mean, t, j)));
+          run.first[j] = _mm512_add_ps(run.first[j], g);
+          run.second[j] = _mm512_fmadd_ps(g, centered, run.second[j]);
+        }
       }
+      total.add(run);
     }
-    for (int j = 0; j < tile_vectors; ++j) {
-      vector::add_to(sum + t.column + j * vector::lanes, s[j]);
-      vector::add_to(products + t.column + j * vector::lanes, lanes.only_live(j, p[j]));
-    }
+    total.add_to(sum + t.column, products + t.column);
   }
 };
 
@@ -393,9 +415,10 @@ Gradients gradients_through(const G& gate, const at::Tensor& dy, bool dy_is_free
   if (needs.x || masked_residual) {
     with_flag(needs.x, [&](auto to_x) {
       with_flag(masked_residual, [&](auto to_residual) {
-        for_each_element(grid, GradientMap<T, G, to_x, to_residual>{
-                                   dy_data, x_data, to_x ? out.x.mutable_data_ptr<T>() : nullptr,
-                                   to_residual ? out.residual.mutable_data_ptr<T>() : nullptr, mean.data(), a.data(), b.data(), c.data(), gate});
+        T* dx = to_x ? out.x.template mutable_data_ptr<T>() : nullptr;
+        T* dresidual = to_residual ? out.residual.template mutable_data_ptr<T>() : nullptr;
+        using Map = GradientMap<T, G, to_x, to_residual>;
+        for_each_element(grid, Map{dy_data, x_data, dx, dresidual, mean.data(), a.data(), b.data(), c.data(), gate});
       });
     });
   }

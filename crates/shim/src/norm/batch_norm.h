@@ -15,7 +15,8 @@ struct Statistics {
 };
 
 // mean and 1/sqrt(variance + eps) of `x`, and the running averages (C) moved towards the mean and the unbiased variance.
-Statistics batch_statistics(const at::Tensor& x, const at::Tensor& running_mean, const at::Tensor& running_var, double momentum, double eps);
+Statistics batch_statistics(const at::Tensor& x, const at::Tensor& running_mean, const at::Tensor& running_var, double momentum,
+                            double eps);
 
 // Where the activation lets a gradient through.
 struct Gate {

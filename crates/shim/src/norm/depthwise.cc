@@ -23,9 +23,16 @@ struct Image {
   const T* zeros;
   int64_t batch, height, width, channels;
 
-  const T* pixel(int64_t b, int64_t y, int64_t x) const {
-    const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-    return inside ? data + ((b * height + y) * width + x) * channels : zeros;
+  // Null outside of the map.
+  const T* row(int64_t b, int64_t y) const { return y >= 0 && y < height ? data + (b * height + y) * width * channels : nullptr; }
+
+  // Pointers to the `n` pixels of a row from `x` on.
+  void pixels(const T* row, int64_t x, int n, const T** to) const {
+    if (row != nullptr && x >= 0 && x + n <= width) {
+      for (int j = 0; j < n; ++j) to[j] = row + (x + j) * channels;
+      return;
+    }
+    for (int j = 0; j < n; ++j) to[j] = row != nullptr && x + j >= 0 && x + j < width ? row + (x + j) * channels : zeros;
   }
 };
 
@@ -87,30 +94,34 @@ struct Window {
       const int64_t ky = Reach::row_tap(r, y);
       const bool exists = ky < Reach::kernel;
       taps[r] = weights.at(exists ? ky : 0, 0);
-      for (int j = 0; j < Reach::columns; ++j) {
-        pixel[r][j] = exists ? image.pixel(b, Reach::input_row(y, ky), Reach::first_column(x) + j) : image.zeros;
-      }
+      image.pixels(exists ? image.row(b, Reach::input_row(y, ky)) : nullptr, Reach::first_column(x), Reach::columns, pixel[r]);
     }
   }
 };
 
+template <bool Whole, class T>
+HETERODYNE_AVX512_INLINE __m512 load(const T* p, __mmask16 live) {
+  return Whole ? vector::load(p) : vector::load(p, live);
+}
+
 // Output pixels: sums over the window of taps times pixels, for the channels of `live` from `c` on.
 template <bool Whole, class T, class Reach>
-HETERODYNE_AVX512_INLINE void convolve_vector(const Window<T, Reach>& window, int64_t tap_stride, const float* bias, T* y, int64_t channels,
-                                              int count, int64_t c, __mmask16 live) {
+HETERODYNE_AVX512_INLINE void convolve_vector(const Window<T, Reach>& window, int64_t tap_stride, const float* bias, T* y,
+                                              int64_t channels, int count, int64_t c, __mmask16 live) {
   __m512 sum[tile_pixels];
   for (int t = 0; t < tile_pixels; ++t) sum[t] = vector::load(bias + c);
 #pragma GCC unroll 8
   for (int r = 0; r < Reach::rows; ++r) {
     __m512 in[Reach::columns];
 #pragma GCC unroll 16
-    for (int j = 0; j < Reach::columns; ++j) in[j] = Whole ? vector::load(window.pixel[r][j] + c) : vector::load(window.pixel[r][j] + c, live);
+    for (int j = 0; j < Reach::columns; ++j) in[j] = load<Whole>(window.pixel[r][j] + c, live);
 #pragma GCC unroll 8
     for (int kx = 0; kx < Reach::kernel; ++kx) {
       const __m512 w = vector::load(window.taps[r] + kx * tap_stride + c);
 #pragma GCC unroll 4
       for (int t = 0; t < tile_pixels; ++t) {
-        if (Reach::column(t, kx) >= 0) sum[t] = _mm512_fmadd_ps(in[Reach::column(t, kx) < 0 ? 0 : Reach::column(t, kx)], w, sum[t]);
+        const int j = Reach::column(t, kx);
+        if (j >= 0) sum[t] = _mm512_fmadd_ps(in[j], w, sum[t]);
       }
     }
   }
@@ -128,7 +139,8 @@ HETERODYNE_AVX512_INLINE void convolve_vector(const Window<T, Reach>& window, in
 __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 
 template <class T, class Reach>
-HETERODYNE_AVX512 void convolve_tile(const Window<T, Reach>& window, const Taps& taps, const float* bias, T* y, int64_t channels, int count) {
+HETERODYNE_AVX512 void convolve_tile(const Window<T, Reach>& window, const Taps& taps, const float* bias, T* y, int64_t channels,
+                                     int count) {
   int64_t c = 0;
   for (; c + vector::lanes <= channels; c += vector::lanes) {
     convolve_vector<true>(window, taps.stride, bias, y, channels, count, c, 0xffff);
@@ -138,15 +150,15 @@ HETERODYNE_AVX512 void convolve_tile(const Window<T, Reach>& window, const Taps&
 
 // sums[ky][kx] += sum over the tile's output pixels of dy times the pixel that the tap sees.
 template <bool Whole, class T, class Reach>
-HETERODYNE_AVX512_INLINE void correlate_vector(const Window<T, Reach>& window, const T* const* dy, float* sums, int64_t tap_stride, int64_t c,
-                                               __mmask16 live) {
+HETERODYNE_AVX512_INLINE void correlate_vector(const Window<T, Reach>& window, const T* const* dy, float* sums, int64_t tap_stride,
+                                               int64_t c, __mmask16 live) {
   __m512 g[tile_pixels];
-  for (int t = 0; t < tile_pixels; ++t) g[t] = Whole ? vector::load(dy[t] + c) : vector::load(dy[t] + c, live);
+  for (int t = 0; t < tile_pixels; ++t) g[t] = load<Whole>(dy[t] + c, live);
 #pragma GCC unroll 8
   for (int r = 0; r < Reach::rows; ++r) {
     __m512 in[Reach::columns];
 #pragma GCC unroll 16
-    for (int j = 0; j < Reach::columns; ++j) in[j] = Whole ? vector::load(window.pixel[r][j] + c) : vector::load(window.pixel[r][j] + c, live);
+    for (int j = 0; j < Reach::columns; ++j) in[j] = load<Whole>(window.pixel[r][j] + c, live);
 #pragma GCC unroll 8
     for (int kx = 0; kx < Reach::kernel; ++kx) {
       float* to = sums + (r * Reach::kernel + kx) * tap_stride + c;
@@ -189,8 +201,9 @@ void convolve(const at::Tensor& x, const Taps& taps, const std::vector<float>& b
   T* out = y.mutable_data_ptr<T>();
   at::parallel_for(0, in.batch * height, row_grain(width, channels), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
+      const int64_t b = row / height, y = row % height;
       for (int64_t x0 = 0; x0 < width; x0 += tile_pixels) {
-        const Window<T, Reach> window(in, taps, row / height, row % height, x0);
+        const Window<T, Reach> window(in, taps, b, y, x0);
         const int count = static_cast<int>(std::min<int64_t>(tile_pixels, width - x0));
         convolve_tile(window, taps, bias.data(), out + (row * width + x0) * channels, channels, count);
       }
@@ -213,7 +226,7 @@ void correlate(const at::Tensor& dy, const at::Tensor& x, Taps& total) {
       for (int64_t x0 = 0; x0 < out.width; x0 += tile_pixels, ++tiles) {
         const Window<T, Reach> window(in, sums, b, y, x0);
         const T* g[tile_pixels];
-        for (int t = 0; t < tile_pixels; ++t) g[t] = out.pixel(b, y, x0 + t);
+        out.pixels(out.row(b, y), x0, tile_pixels, g);
         correlate_tile(window, g, sums, out.channels);
       }
       if (tiles >= 64 || row + 1 == end) {

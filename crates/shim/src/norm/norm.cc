@@ -1,5 +1,7 @@
 #include "norm/norm.h"
 
+#include <algorithm>
+
 #include <ATen/Functions.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
@@ -42,7 +44,8 @@ bool float_vector(const at::Tensor& t, int64_t length) {
 }
 
 bool same_kind(const at::Tensor& a, const at::Tensor& b) {
-  return a.device() == b.device() && a.layout() == b.layout() && a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() && !a.is_neg();
+  return a.device() == b.device() && a.layout() == b.layout() && a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() &&
+         !a.is_neg();
 }
 
 // Whether nothing but this reference can see the tensor's memory.

@@ -29,16 +29,23 @@ namespace vector {
 
 constexpr int64_t lanes = 16;
 
-HETERODYNE_AVX512_INLINE __m512 widen(__m256i bits) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)); }
+// A bfloat16 is the upper half of a float.
+HETERODYNE_AVX512_INLINE __m512 widen(__m256i halves) {
+  const __m512i spread = _mm512_set_epi16(15, 0, 14, 0, 13, 0, 12, 0, 11, 0, 10, 0, 9, 0, 8, 0,  //
+                                          7, 0, 6, 0, 5, 0, 4, 0, 3, 0, 2, 0, 1, 0, 0, 0);
+  return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, spread, _mm512_castsi256_si512(halves)));
+}
 
 // To the nearest bfloat16, ties to even; a NaN keeps its upper half, with a bit set that makes it quiet.
 HETERODYNE_AVX512_INLINE __m256i narrow(__m512 v) {
   const __m512i bits = _mm512_castps_si512(v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __mmask16 number = _mm512_cmp_ps_mask(v, v, _CMP_ORD_Q);
   const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
-  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16));
+  const __m512i rounded = _mm512_mask_add_epi32(quiet, number, bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i upper = _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  //
+                                         31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+  return _mm512_castsi512_si256(_mm512_permutexvar_epi16(upper, rounded));
 }
 
 HETERODYNE_AVX512_INLINE __m512 load(const float* p) { return _mm512_loadu_ps(p); }

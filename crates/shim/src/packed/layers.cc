@@ -12,6 +12,8 @@ namespace {
 
 // The hidden rows of an MLP that are computed together: 1 MiB.
 constexpr int64_t kHiddenFloats = 256 * 1024;
+// Numbers below which a pass over them is not worth another thread.
+constexpr int64_t kGrain = 16 * 1024;
 // Columns of the right factor that are copied together into a panel.
 constexpr int64_t kBlock = kTileColumns;
 
@@ -22,6 +24,14 @@ HETERODYNE_AVX512 void pack_columns(In x, int64_t rows, int64_t columns, float* 
     _mm512_store_ps(panel, _mm512_maskz_loadu_ps(low, x.data));
     _mm512_store_ps(panel + kLanes, _mm512_maskz_loadu_ps(high, x.data + kLanes));
   }
+}
+
+// The lower and the upper pairs of each quarter of x and y, in turns.
+HETERODYNE_AVX512_INLINE __m512 low_pairs(__m512 x, __m512 y) {
+  return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
+}
+HETERODYNE_AVX512_INLINE __m512 high_pairs(__m512 x, __m512 y) {
+  return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
 }
 
 // out[i][j] = x[j][i] for 16 x 16 numbers, of which `rows` rows and `columns` columns of x are read and the rest is zero.
@@ -35,17 +45,11 @@ HETERODYNE_AVX512 void transpose(In x, int64_t rows, int64_t columns, Out out) {
     b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
     b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
   }
-  const auto low = [](__m512 x, __m512 y) HETERODYNE_AVX512 {
-    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
-  };
-  const auto high = [](__m512 x, __m512 y) HETERODYNE_AVX512 {
-    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
-  };
   for (int i = 0; i < kLanes; i += 4) {
-    a[i] = low(b[i], b[i + 2]);
-    a[i + 1] = high(b[i], b[i + 2]);
-    a[i + 2] = low(b[i + 1], b[i + 3]);
-    a[i + 3] = high(b[i + 1], b[i + 3]);
+    a[i] = low_pairs(b[i], b[i + 2]);
+    a[i + 1] = high_pairs(b[i], b[i + 2]);
+    a[i + 2] = low_pairs(b[i + 1], b[i + 3]);
+    a[i + 3] = high_pairs(b[i + 1], b[i + 3]);
   }
   for (int i = 0; i < 4; ++i) {
     const __m512 top = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88), bottom = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0x88);
@@ -183,9 +187,10 @@ void attention(const Sequences<const float>& q, const Sequences<const float>& k,
   });
 }
 
-void apply_parallel(Post post, const float* other, int64_t rows, int64_t columns, float* x) {
-  at::parallel_for(0, rows, std::max<int64_t>(1, 16384 / std::max<int64_t>(columns, 1)), [&](int64_t begin, int64_t end) {
-    apply(post, In{other, columns}.from(begin, 0), end - begin, columns, Out{x, columns}.from(begin, 0));
+void finish(const Finish& finish, int64_t rows, int64_t columns, Out x) {
+  if (finish.post == Post::kNone && !finish.column_bias) return;
+  at::parallel_for(0, rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(columns, 1)), [&](int64_t begin, int64_t end) {
+    apply(finish.from(begin, 0), end - begin, columns, x.from(begin, 0));
   });
 }
 

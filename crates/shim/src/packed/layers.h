@@ -36,7 +36,7 @@ struct Sequences {
 void attention(const Sequences<const float>& q, const Sequences<const float>& k, const Sequences<const float>& v, int64_t batch,
                int64_t heads, int64_t width, const Sequences<float>& out);
 
-// x = post(x) for `rows` times `columns` numbers without gaps.
-void apply_parallel(Post post, const float* other, int64_t rows, int64_t columns, float* x);
+// x (rows, columns) = post(x + column bias) for a product that was computed elsewhere. The bias need not be padded.
+void finish(const Finish& finish, int64_t rows, int64_t columns, Out x);
 
 }  // namespace heterodyne::packed

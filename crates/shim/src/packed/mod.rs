@@ -88,7 +88,8 @@ pub struct PackedLinear {
 }
 
 impl PackedLinear {
-    /// From `weight` (out, in) and `bias` (out), which are copied where the layout or `kind` asks for it. Results are of `kind`.
+    /// From `weight` (out, in) and `bias` (out), which are copied where the layout or `kind` asks for it. Results are of `kind`,
+    /// or of the wider one where [`Post`] adds a tensor of another.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>, kind: Kind) -> Result<Self> {
         let weight = converted(weight, kind)?;
         let bias = bias.map(|b| converted(b, kind)).transpose()?;

@@ -11,17 +11,31 @@
 
 #include "packed/layers.h"
 #include "packed/vector.h"
+#include "winograd/winograd.h"
 
 namespace heterodyne::packed {
 namespace {
 
 // A layer computes in the kind of its weight, whatever autocast says, and records nothing.
 struct Plainly {
-  c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
-  at::NoGradGuard no_grad;
+  Plainly() { at::autocast::set_autocast_enabled(at::kCPU, false); }
+  ~Plainly() { at::autocast::set_autocast_enabled(at::kCPU, autocast); }
+  Plainly(const Plainly&) = delete;
+  Plainly& operator=(const Plainly&) = delete;
+
+  const bool autocast = at::autocast::is_autocast_enabled(at::kCPU);
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
+  const at::NoGradGuard no_grad;
 };
 
 at::Tensor tensor(size_t address) { return address ? *reinterpret_cast<const at::Tensor*>(address) : at::Tensor(); }
+
+at::Tensor take(size_t address) {
+  const std::unique_ptr<at::Tensor> t(reinterpret_cast<at::Tensor*>(address));
+  return *t;
+}
+
+size_t address(const at::Tensor& t) { return reinterpret_cast<size_t>(&t); }
 
 size_t give(at::Tensor t) { return reinterpret_cast<size_t>(new at::Tensor(std::move(t))); }
 
@@ -44,12 +58,17 @@ at::Tensor input(const at::Tensor& x, const at::Tensor& weight) {
   return x.to(weight.scalar_type());
 }
 
-// What is added, in the shape, kind and memory format of the result; undefined where nothing is.
+// What is added, in the shape and memory format of the result; undefined where nothing is.
 at::Tensor addend(Post post, const at::Tensor& other, at::IntArrayRef shape, const at::Tensor& weight,
                   at::MemoryFormat format = at::MemoryFormat::Contiguous) {
   if (!adds(post)) return at::Tensor();
   TORCH_CHECK(other.defined() && other.sizes() == shape, "a tensor of the result's shape ", shape, " is needed to add");
-  return input(other, weight).contiguous(format);
+  return (own(weight) ? input(other, weight) : other).contiguous(format);
+}
+
+// In place where the sum is of y's kind.
+at::Tensor sum(at::Tensor y, const at::Tensor& other) {
+  return at::result_type(y, other) == y.scalar_type() ? y.add_(other) : y + other;
 }
 
 at::Tensor apply_plain(Post post, at::Tensor y, const at::Tensor& other) {
@@ -58,8 +77,8 @@ at::Tensor apply_plain(Post post, at::Tensor y, const at::Tensor& other) {
     case Post::kGelu: return at::gelu(y);
     case Post::kRelu: return y.relu_();
     case Post::kRelu6: return at::hardtanh_(y, 0, 6);
-    case Post::kAdd: return y.add_(other);
-    case Post::kAddRelu: return y.add_(other).relu_();
+    case Post::kAdd: return sum(y, other);
+    case Post::kAddRelu: return sum(y, other).relu_();
   }
   return y;
 }
@@ -93,6 +112,22 @@ void check_pair(const Linear& first, const Linear& second) {
   TORCH_CHECK(second.weight.size(1) == first.weight.size(0) && second.weight.scalar_type() == first.weight.scalar_type() &&
                   second.weight.device() == first.weight.device(),
               "the second map does not fit the first: ", second.weight.sizes(), " after ", first.weight.sizes());
+}
+
+// oneDNN's layout of a convolution's weight.
+at::Tensor reorder(const at::Tensor& weight, at::IntArrayRef padding, at::IntArrayRef stride, int64_t groups) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("mkldnn::_reorder_convolution_weight", "")
+          .typed<at::Tensor(const at::Tensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t, c10::OptionalIntArrayRef)>();
+  return op.call(weight, padding, stride, {1, 1}, groups, std::nullopt);
+}
+
+// post(y + bias) for y (B, C, H, W) with its channels innermost in memory, in place.
+at::Tensor finished(const at::Tensor& y, const at::Tensor& bias, Post post, const at::Tensor& added) {
+  const int64_t channels = y.size(1);
+  finish({numbers(bias), nullptr, post, {numbers(added), channels}}, y.numel() / channels, channels, {numbers(y), channels});
+  return y;
 }
 
 }  // namespace
@@ -133,19 +168,17 @@ Conv::Conv(at::Tensor weight, at::Tensor bias, int64_t stride, int64_t padding, 
   TORCH_CHECK(weight_.dim() == 4, "a convolution's weight has four dimensions, not the shape ", weight_.sizes());
   TORCH_CHECK(stride >= 1 && padding >= 0 && groups >= 1 && weight_.size(0) % groups == 0, "a convolution of stride ", stride, ", padding ",
               padding, " and ", groups, " groups cannot have a weight of shape ", weight_.sizes());
+  TORCH_CHECK(!bias_.defined() || (bias_.dim() == 1 && bias_.size(0) == weight_.size(0)), "a bias of shape ",
+              bias_.defined() ? bias_.sizes() : at::IntArrayRef(), " does not fit a weight of shape ", weight_.sizes());
   if (!own(weight_)) return;
-  if (weight_.size(2) == 1 && weight_.size(3) == 1 && stride == 1 && padding == 0 && groups == 1) {
+  const at::IntArrayRef kernel = weight_.sizes().slice(2);
+  if (kernel == at::IntArrayRef({1, 1}) && stride == 1 && padding == 0 && groups == 1) {
     pointwise_ = std::make_unique<Linear>(weight_.flatten(1), bias_);
-  } else if (at::globalContext().userEnabledMkldnn() && at::hasMKLDNN()) {
-    static const auto reorder =
-        c10::Dispatcher::singleton()
-            .findSchemaOrThrow("mkldnn::_reorder_convolution_weight", "")
-            .typed<at::Tensor(const at::Tensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t, c10::OptionalIntArrayRef)>();
-    reordered_ = reorder.call(weight_, padding_, stride_, {1, 1}, groups_, std::nullopt);
+    return;
   }
+  winograd_ = kernel == at::IntArrayRef({3, 3}) && stride == 1 && padding == 1 && groups == 1;
+  if (at::globalContext().userEnabledMkldnn() && at::hasMKLDNN()) reordered_ = reorder(weight_, padding_, stride_, groups_);
 }
-
-at::Tensor Conv::plain(const at::Tensor& x) const { return at::conv2d(x, weight_, bias_, stride_, padding_, {1, 1}, groups_); }
 
 at::Tensor Conv::forward(const at::Tensor& unconverted, uint8_t code, const at::Tensor& other) const {
   TORCH_CHECK(unconverted.dim() == 4 && unconverted.size(1) == weight_.size(1) * groups_, "a convolution with a weight of shape ",
@@ -158,12 +191,23 @@ at::Tensor Conv::forward(const at::Tensor& unconverted, uint8_t code, const at::
     const at::Tensor pixels = adds(post) && other.defined() ? other.permute({0, 2, 3, 1}) : at::Tensor();
     return pointwise_->forward(x.permute({0, 2, 3, 1}), code, pixels, 0, weight_.size(0)).permute({0, 3, 1, 2});
   }
-  if (!reordered_.defined() || x.numel() == 0) {
-    const at::Tensor y = plain(x);
-    return apply_plain(post, y, addend(post, other, y.sizes(), weight_, kLast));
+  if (winograd_ && winograd::suits(address(x), address(weight_))) {
+    const at::Tensor y = take(winograd::conv3x3(address(x), address(weight_)));
+    return finished(y, bias_, post, addend(post, other, y.sizes(), weight_, kLast));
   }
+  if (reordered_.defined() && x.numel() != 0) {
+    // Gelu and additions are done here: oneDNN's own would copy what is added.
+    const bool inside = post == Post::kRelu || post == Post::kRelu6;
+    const at::Tensor y = convolve(x, inside ? post : Post::kNone).contiguous(kLast);
+    return inside ? y : finished(y, {}, post, addend(post, other, y.sizes(), weight_, kLast));
+  }
+  const at::Tensor y = at::conv2d(x, weight_, bias_, stride_, padding_, {1, 1}, groups_);
+  return apply_plain(post, y, addend(post, other, y.sizes(), weight_, kLast)).contiguous(kLast);
+}
+
+at::Tensor Conv::convolve(const at::Tensor& x, Post post) const {
   using Scalars = torch::List<std::optional<at::Scalar>>;
-  static const auto convolve =
+  static const auto op =
       c10::Dispatcher::singleton()
           .findSchemaOrThrow("mkldnn::_convolution_pointwise", "")
           .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, at::IntArrayRef, at::IntArrayRef,
@@ -171,13 +215,8 @@ at::Tensor Conv::forward(const at::Tensor& unconverted, uint8_t code, const at::
   const std::optional<at::Tensor> bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
   Scalars bounds;
   if (post == Post::kRelu6) bounds = Scalars({at::Scalar(0.0), at::Scalar(6.0)});
-  const std::string_view inside = post == Post::kRelu ? "relu" : post == Post::kRelu6 ? "hardtanh" : "none";
-  const at::Tensor y = convolve.call(x, reordered_, bias, padding_, stride_, {1, 1}, groups_, inside, bounds, std::string_view()).contiguous(kLast);
-  if (inside == "none" && post != Post::kNone) {
-    const at::Tensor added = addend(post, other, y.sizes(), weight_, kLast);
-    apply_parallel(post, numbers(added), y.numel() / y.size(1), y.size(1), numbers(y));
-  }
-  return y;
+  const std::string_view name = post == Post::kRelu ? "relu" : post == Post::kRelu6 ? "hardtanh" : "none";
+  return op.call(x, reordered_, bias, padding_, stride_, {1, 1}, groups_, name, bounds, std::string_view());
 }
 
 bool slow_bf16() { return machine_suits() && !__builtin_cpu_supports("amx-bf16"); }

@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "packed/product.h"
 #include "rust/cxx.h"
 
 namespace heterodyne::packed {
@@ -32,10 +33,12 @@ class Conv {
   at::Tensor forward(const at::Tensor& x, uint8_t post, const at::Tensor& other) const;
 
  private:
-  at::Tensor plain(const at::Tensor& x) const;
+  // By oneDNN, with one of kNone, kRelu and kRelu6.
+  at::Tensor convolve(const at::Tensor& x, Post post) const;
 
   at::Tensor weight_, bias_, reordered_;  // oneDNN's layout; undefined where ATen computes
   std::unique_ptr<Linear> pointwise_;     // the same map, where each pixel is mapped by itself
+  bool winograd_ = false;                 // whether winograd.h has the shape
   std::array<int64_t, 2> stride_, padding_;
   int64_t groups_;
 };

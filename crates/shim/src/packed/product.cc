@@ -93,28 +93,32 @@ HETERODYNE_AVX512_INLINE __m512 posted(__m512 x, __m512 other, const NormalTail&
 }
 
 template <Post P>
-HETERODYNE_AVX512 void apply_as(In other, int64_t rows, int64_t columns, Out x) {
+HETERODYNE_AVX512 void apply_as(const Finish& finish, int64_t rows, int64_t columns, Out x) {
   constexpr bool kBinary = P == Post::kAdd || P == Post::kAddRelu;
   const NormalTail& tail = NormalTail::get();
+  const __m512 zero = _mm512_setzero_ps();
+  In other = finish.other;
   for (int64_t r = 0; r < rows; ++r, x.data += x.stride, other.data += other.stride) {
     for (int64_t c = 0; c < columns; c += kLanes) {
       const __mmask16 mask = lanes(columns - c);
-      const __m512 second = kBinary ? _mm512_maskz_loadu_ps(mask, other.data + c) : _mm512_setzero_ps();
-      _mm512_mask_storeu_ps(x.data + c, mask, posted<P>(_mm512_maskz_loadu_ps(mask, x.data + c), second, tail));
+      const __m512 bias = finish.column_bias ? _mm512_maskz_loadu_ps(mask, finish.column_bias + c) : zero;
+      const __m512 second = kBinary ? _mm512_maskz_loadu_ps(mask, other.data + c) : zero;
+      const __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, x.data + c), bias);
+      _mm512_mask_storeu_ps(x.data + c, mask, posted<P>(sum, second, tail));
     }
   }
 }
 
 }  // namespace
 
-void apply(Post post, In other, int64_t rows, int64_t columns, Out x) {
-  switch (post) {
-    case Post::kNone: return;
-    case Post::kGelu: return apply_as<Post::kGelu>(other, rows, columns, x);
-    case Post::kRelu: return apply_as<Post::kRelu>(other, rows, columns, x);
-    case Post::kRelu6: return apply_as<Post::kRelu6>(other, rows, columns, x);
-    case Post::kAdd: return apply_as<Post::kAdd>(other, rows, columns, x);
-    case Post::kAddRelu: return apply_as<Post::kAddRelu>(other, rows, columns, x);
+void apply(const Finish& finish, int64_t rows, int64_t columns, Out x) {
+  switch (finish.post) {
+    case Post::kNone: return apply_as<Post::kNone>(finish, rows, columns, x);
+    case Post::kGelu: return apply_as<Post::kGelu>(finish, rows, columns, x);
+    case Post::kRelu: return apply_as<Post::kRelu>(finish, rows, columns, x);
+    case Post::kRelu6: return apply_as<Post::kRelu6>(finish, rows, columns, x);
+    case Post::kAdd: return apply_as<Post::kAdd>(finish, rows, columns, x);
+    case Post::kAddRelu: return apply_as<Post::kAddRelu>(finish, rows, columns, x);
   }
 }
 
@@ -129,7 +133,7 @@ void multiply(In a, int64_t rows, const Panels& b, const Finish& finish, Out out
         const Finish last = finish.from(row, column);
         const Out part = out.from(row, column);
         compute_for(height, width)(Tile{a.from(row, 0), b.panel(p), b.k, last.column_bias, last.row_bias, part, width});
-        apply(last.post, last.other, height, width, part);
+        if (last.post != Post::kNone) apply({nullptr, nullptr, last.post, last.other}, height, width, part);
       }
     }
   }

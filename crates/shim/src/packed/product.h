@@ -50,7 +50,7 @@ struct Finish {
 // out (rows, b.n) = post(a (rows, b.k) b + bias).
 void multiply(In a, int64_t rows, const Panels& b, const Finish& finish, Out out);
 
-// `rows` times `columns` of `x` = post(x), for a product that was computed elsewhere.
-void apply(Post post, In other, int64_t rows, int64_t columns, Out x);
+// x (rows, columns) = post(x + column bias); the bias need not be padded.
+void apply(const Finish& finish, int64_t rows, int64_t columns, Out x);
 
 }  // namespace heterodyne::packed

@@ -352,15 +352,16 @@ void multiply_transposed(const Field& v, const Field& m, const Field& g, int64_t
 
 // How the work is cut. Either each thread takes blocks of tiles, whose points fit into its second-level cache, through all
 // output channels; or, where the points of the filters alone are too much for the cache, all take a larger block of tiles
-// together and each computes pairs of output chunks, from the filters' taps on.
+// together and each computes pairs of output chunks, from the filters' taps on. Where there are fewer pairs than threads that
+// is given up, except for the filters' gradient, of which each thread would have to hold a whole one.
 struct Plan {
   bool by_tiles;
   int64_t block, blocks;  // tiles of one block; their number
 
-  Plan(int64_t tiles, int64_t inputs, int64_t outputs) {
+  Plan(int64_t tiles, int64_t inputs, int64_t outputs, bool for_filters) {
     constexpr int64_t cache = 1200 << 10, few_channels = 256, large_block = 128;
     const int64_t threads = at::get_num_threads();
-    by_tiles = inputs + outputs <= few_channels || ceil_div(outputs, PAIR) < threads;
+    by_tiles = inputs + outputs <= few_channels || (!for_filters && ceil_div(outputs, PAIR) < threads);
     const int64_t fitting = cache / (POINTS * int64_t(sizeof(float)) * (inputs + outputs));
     const int64_t most = by_tiles ? std::max(fitting / MAX_ROWS, int64_t(1)) * MAX_ROWS : large_block;
     blocks = ceil_div(tiles, most);
@@ -454,14 +455,14 @@ void correlate_by_channels(const Grid& grid, const Plan& plan, const Channels<co
 }
 
 void convolve(const Grid& grid, const float* x, const Filters& f, float* y) {
-  const Plan plan(grid.tiles, f.inputs, f.outputs);
+  const Plan plan(grid.tiles, f.inputs, f.outputs, /*for_filters=*/false);
   const Channels<const float> from{x, f.inputs, f.inputs};
   const Channels<float> to{y, f.outputs, f.outputs};
   (plan.by_tiles ? convolve_by_tiles : convolve_by_channels)(grid, plan, from, f, to);
 }
 
 void correlate(const Grid& grid, const float* x, const float* dy, const Filters& gradient) {
-  const Plan plan(grid.tiles, gradient.inputs, gradient.outputs);
+  const Plan plan(grid.tiles, gradient.inputs, gradient.outputs, /*for_filters=*/true);
   const Channels<const float> inputs{x, gradient.inputs, gradient.inputs}, outputs{dy, gradient.outputs, gradient.outputs};
   (plan.by_tiles ? correlate_by_tiles : correlate_by_channels)(grid, plan, inputs, outputs, gradient);
 }

@@ -1,5 +1,7 @@
 //! The bridge against PyTorch's formulas, written out with plain operations.
+mod flops;
 mod fused;
 mod norm;
 mod packed;
 mod state;
+mod winograd;

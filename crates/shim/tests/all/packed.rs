@@ -7,8 +7,9 @@ use tch::{Device, Kind, Tensor};
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-/// Largest difference relative to the largest value: float32 rounding of sums of some hundred terms, and of bfloat16 results.
-const FLOAT: f64 = 3e-6;
+/// Largest difference relative to the largest value, or to 1, the size of the inputs: float32 rounding of sums of up to 3072 terms, twice
+/// 6e-8 sqrt(3072), and bfloat16 rounding of inputs, weights and results.
+const FLOAT: f64 = 6.6e-6;
 const BF16: f64 = 1.5e-2;
 
 fn randn(shape: &[i64]) -> Tensor {
@@ -23,7 +24,7 @@ fn double(t: &Tensor) -> Tensor {
 fn assert_near(ours: &Tensor, exact: &Tensor, tolerance: f64) {
     assert_eq!(ours.size(), exact.size());
     if ours.numel() > 0 {
-        let off = ((double(ours) - exact).abs().max() / exact.abs().max()).double_value(&[]);
+        let off = ((double(ours) - exact).abs().max() / exact.abs().max().clamp_min(1.0)).double_value(&[]);
         assert!(off <= tolerance, "off by {off:.1e}");
     }
 }
@@ -38,6 +39,11 @@ fn posts<'a>(other: &'a Tensor) -> Vec<(Post<'a>, Box<dyn Fn(&Tensor) -> Tensor 
         (Post::Add(other), Box::new(|y| y + double(other))),
         (Post::AddRelu(other), Box::new(|y| (y + double(other)).relu())),
     ]
+}
+
+/// Whether a tensor is added, which is float32 here.
+fn adds(post: Post) -> bool {
+    matches!(post, Post::Add(_) | Post::AddRelu(_))
 }
 
 struct Map {
@@ -83,7 +89,7 @@ fn a_linear_map_is_atens_for_every_shape_and_what_follows() {
                 let packed = map.packed(kind);
                 for (post, follows) in posts(&other) {
                     let y = packed.forward(&x, post).unwrap();
-                    assert_eq!(y.kind(), kind);
+                    assert_eq!(y.kind(), if adds(post) && kind == Kind::BFloat16 { Kind::Float } else { kind });
                     assert_near(&y, &follows(&exact), tolerance);
                 }
             }
@@ -184,7 +190,9 @@ fn maps_between_tokens_need_no_transpose() {
 
 #[test]
 fn attention_is_atens() {
-    for (b, m, n, d, heads) in [(2, 197, 197, 192, 3), (3, 1, 50, 96, 6), (1, 16, 17, 30, 2), (2, 5, 1, 8, 8), (0, 3, 3, 8, 2), (2, 40, 33, 80, 1)] {
+    for (b, m, n, d, heads) in
+        [(2, 197, 197, 192, 3), (3, 1, 50, 96, 6), (1, 16, 17, 30, 2), (2, 5, 1, 8, 8), (0, 3, 3, 8, 2), (2, 40, 33, 80, 1)]
+    {
         let joint = randn(&[b, n, 2 * d]) * 2.0;
         let (q, k, v) = (randn(&[b, m, d]) * 2.0, joint.narrow(2, 0, d), joint.narrow(2, d, d));
         let split = |x: &Tensor| double(x).reshape([b, x.size()[1], heads, d / heads]).transpose(1, 2);
@@ -235,7 +243,7 @@ fn a_convolution_is_atens_for_every_shape_and_what_follows() {
                     for (post, follows) in posts(&other) {
                         for x in [x.shallow_clone(), channels_last(&x).unwrap()] {
                             let y = packed.forward(&x, post).unwrap();
-                            assert_eq!(y.kind(), kind);
+                            assert_eq!(y.kind(), if adds(post) { Kind::Float } else { kind });
                             assert!(is_channels_last(&y));
                             assert_near(&y, &follows(&exact), tolerance);
                         }

@@ -1,0 +1,372 @@
+//! Swin transformers (Liu et al. 2021, arXiv 2103.14030); timm's `swin_transformer.py`.
+//!
+//! ```text
+//! x = norm(patch_embed(image))                    (B,H,W,C)
+//! stage:  x = merge(x)                            not in the first: four neighbours become one place of twice the width
+//!         x = x + attention(norm1(x))             among the places of a window: softmax(q k^T / sqrt(d) + bias + mask) v
+//!         x = x + mlp(norm2(x))                   per block, every second one on a rolled grid; the four taps
+//! embedding = mean over places of norm(x),  logits = head.fc(embedding)
+//! ```
+//!
+//! The bias is learned and depends on the distance between two places; the mask keeps places apart that only the roll has brought
+//! into one window. A grid that windows do not divide is padded, and one smaller than a window is a window by itself.
+use heterodyne_nn::{
+    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
+    config::{self, KeyError},
+    layers::{LayerNorm, Linear, Mlp, Post},
+};
+use serde::Deserialize;
+use tch::{Kind, Tensor};
+
+use crate::{
+    Input, ModelDef, Opt, Request, refused,
+    tokens::{self, PatchEmbed},
+};
+
+const EPS: f64 = 1e-5;
+const WEIGHT: Init = Init::TruncNormal { std: 0.02 };
+const ZERO: Init = Init::Const(0.0);
+
+/// What the mask adds to the similarity of two places that are to be kept apart, as in timm.
+const APART: f32 = -100.0;
+
+/// Sizes of a Swin: pixels of a patch, places along a window, blocks per stage, and width and heads of the first stage, which
+/// double from stage to stage.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    patch: i64,
+    window: i64,
+    dim: i64,
+    depths: [i64; 4],
+    heads: i64,
+}
+
+macro_rules! swin {
+    ($name:literal, $summary:literal, dim $dim:literal, depths $depths:tt, heads $heads:literal) => {{
+        const SIZES: Sizes = Sizes { patch: 4, window: 7, dim: $dim, depths: $depths, heads: $heads };
+        ModelDef {
+            name: $name,
+            family: "swin",
+            input: Input::imagenet(224, 0.9),
+            summary: $summary,
+            options: &[
+                tokens::patch("4"),
+                Opt { name: "window", default: "7", doc: "Side of an attention window in patches; a smaller grid is one window." },
+                Opt { name: "dim", default: stringify!($dim), doc: "Width of the first stage; it doubles from stage to stage." },
+                Opt { name: "depths", default: stringify!($depths), doc: "Number of blocks of each of the four stages." },
+                Opt {
+                    name: "heads",
+                    default: stringify!($heads),
+                    doc: "Attention heads of the first stage, doubling like the width; it must divide `dim`.",
+                },
+            ],
+            head: "head.fc",
+            build: |scope, request| build(scope, request, SIZES),
+            check_options: |table| SIZES.with(table).map(drop),
+        }
+    }};
+}
+
+pub(crate) static MODELS: &[ModelDef] = &[
+    swin!("swin_tiny_patch4_window7_224", "Swin-T", dim 96, depths [2, 2, 6, 2], heads 3),
+    swin!("swin_small_patch4_window7_224", "Swin-S", dim 96, depths [2, 2, 18, 2], heads 3),
+    swin!("swin_base_patch4_window7_224", "Swin-B", dim 128, depths [2, 2, 18, 2], heads 4),
+];
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    patch: Option<i64>,
+    window: Option<i64>,
+    dim: Option<i64>,
+    depths: Option<[i64; 4]>,
+    heads: Option<i64>,
+}
+
+impl Sizes {
+    fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
+        let o: Options = config::parse(table)?;
+        let own = Self {
+            patch: o.patch.unwrap_or(self.patch),
+            window: o.window.unwrap_or(self.window),
+            dim: o.dim.unwrap_or(self.dim),
+            depths: o.depths.unwrap_or(self.depths),
+            heads: o.heads.unwrap_or(self.heads),
+        };
+        tokens::check(&[("patch", own.patch), ("window", own.window), ("dim", own.dim), ("heads", own.heads)])?;
+        tokens::check(&own.depths.map(|depth| ("depths", depth)))?;
+        if own.dim % own.heads != 0 {
+            return Err(KeyError::new(
+                "heads",
+                format!("a width of {} cannot be split into {} heads; `heads` must divide `dim`", own.dim, own.heads),
+            ));
+        }
+        Ok(own)
+    }
+}
+
+/// How a square grid is cut into square windows.
+#[derive(Clone, Copy, Debug)]
+struct Windows {
+    /// Places along the grid.
+    side: i64,
+    /// Places along a window.
+    window: i64,
+    /// Places by which the grid is rolled before it is cut.
+    shift: i64,
+}
+
+impl Windows {
+    /// Windows of `window` places, or a single one on a smaller grid, which has no other to shift to.
+    fn new(side: i64, window: i64, shifted: bool) -> Self {
+        let shift = if shifted && side > window { window / 2 } else { 0 };
+        Self { side, window: window.min(side), shift }
+    }
+
+    /// Windows along one side.
+    fn count(self) -> i64 {
+        (self.side - 1) / self.window + 1
+    }
+
+    /// Places along the grid with those that fill up the last window.
+    fn padded(self) -> i64 {
+        self.count() * self.window
+    }
+
+    /// (B,H,W,C) rolled by `shift` places towards the end, or back where it is negative.
+    fn roll(x_bhwc: &Tensor, shift: i64) -> Tensor {
+        if shift == 0 { x_bhwc.shallow_clone() } else { x_bhwc.roll([shift, shift], [1, 2]) }
+    }
+
+    /// (B,H,W,C) to (B * windows, places, C).
+    fn partition(self, x_bhwc: &Tensor) -> Tensor {
+        let (k, w) = (self.count(), self.window);
+        let [b, .., c] = x_bhwc.size()[..] else { panic!("windows want (B,H,W,C), got {:?}", x_bhwc.size()) };
+        let x = pad(x_bhwc, self.padded() - self.side);
+        x.reshape([b, k, w, k, w, c]).permute([0, 1, 3, 2, 4, 5]).reshape([b * k * k, w * w, c])
+    }
+
+    /// x (B,H,W,C) + y (B * windows, places, C) put back in place; y is read where it lies.
+    fn add(self, x_bhwc: &Tensor, y: &Tensor) -> Tensor {
+        let (k, w, padded) = (self.count(), self.window, self.padded());
+        let [b, side, _, c] = x_bhwc.size()[..] else { panic!("windows want (B,H,W,C), got {:?}", x_bhwc.size()) };
+        let y = y.reshape([b, k, k, w, w, c]).permute([0, 1, 3, 2, 4, 5]);
+        if padded == side {
+            return (x_bhwc.reshape([b, k, w, k, w, c]) + y).reshape([b, side, side, c]);
+        }
+        x_bhwc + y.reshape([b, padded, padded, c]).narrow(1, 0, side).narrow(2, 0, side)
+    }
+
+    /// The row of the bias table for each pair of places in a window: the distance down times the number of distances across, plus
+    /// the distance across, both counted from the most negative one.
+    fn pairs(self) -> Vec<i64> {
+        let w = self.window;
+        let at = |place: i64| (place / w, place % w);
+        let row = |(i, j): (i64, i64)| {
+            let ((y, x), (to_y, to_x)) = (at(i), at(j));
+            (y - to_y + w - 1) * (2 * w - 1) + x - to_x + w - 1
+        };
+        (0..w * w).flat_map(|i| (0..w * w).map(move |j| (i, j))).map(row).collect()
+    }
+
+    /// (windows, 1, places, places): 0 between neighbours, [`APART`] between places that a roll has brought together.
+    fn mask(self) -> Tensor {
+        let (k, w, padded) = (self.count(), self.window, self.padded());
+        // Which of the three stretches of the rolled side a row or column belongs to.
+        let stretch = |at: i64| i64::from(at >= padded - w) + i64::from(at >= padded - self.shift);
+        let region = |window: i64, place: i64| 3 * stretch(window / k * w + place / w) + stretch(window % k * w + place % w);
+        let regions: Vec<i64> = (0..k * k).flat_map(|window| (0..w * w).map(move |place| region(window, place))).collect();
+        let regions = Tensor::from_slice(&regions).reshape([k * k, 1, w * w]);
+        let same = regions.unsqueeze(-1).eq_tensor(&regions.unsqueeze(-2));
+        same.logical_not().to_kind(Kind::Float) * f64::from(APART)
+    }
+}
+
+/// (B,H,W,C) with `places` zeros after the last row and column.
+fn pad(x_bhwc: &Tensor, places: i64) -> Tensor {
+    if places == 0 { x_bhwc.shallow_clone() } else { x_bhwc.constant_pad_nd([0, 0, 0, places, 0, places]) }
+}
+
+/// Self-attention within windows.
+struct Attention {
+    bias_table: Tensor,
+    pairs: Tensor,
+    mask: Option<Tensor>,
+    qkv: Linear,
+    proj: Linear,
+    heads: i64,
+}
+
+impl Attention {
+    fn new(scope: &Scope, d: i64, heads: i64, windows: Windows) -> Result<Self> {
+        let distances = 2 * windows.window - 1;
+        let on_device = |t: Tensor| t.f_to(scope.device());
+        Ok(Self {
+            bias_table: scope.param_no_decay("relative_position_bias_table", &[distances * distances, heads], WEIGHT)?,
+            pairs: on_device(Tensor::from_slice(&windows.pairs()))?,
+            mask: (windows.shift > 0).then(|| on_device(windows.mask().f_to_kind(scope.kind())?)).transpose()?,
+            qkv: Linear::with(&scope.sub("qkv"), d, 3 * d, WEIGHT, Some(ZERO))?,
+            proj: Linear::with(&scope.sub("proj"), d, d, WEIGHT, Some(ZERO))?,
+            heads,
+        })
+    }
+
+    /// (B * windows, N, D) to the same.
+    fn forward(&self, x_bnd: &Tensor) -> Tensor {
+        let [b, n, d] = x_bnd.size()[..] else { panic!("attention wants (B,N,D), got {:?}", x_bnd.size()) };
+        let qkv = self.qkv.forward(x_bnd).reshape([b, n, 3, self.heads, d / self.heads]).permute([2, 0, 3, 1, 4]);
+        let bias = self.bias(b, n, qkv.kind());
+        let out_bhnd = if bias.requires_grad() {
+            attend(&qkv, &bias)
+        } else {
+            let [q, k, v] = parts(&qkv);
+            Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&bias), 0.0, false, None, false)
+        };
+        self.proj.forward(&out_bhnd.transpose(1, 2).reshape([b, n, d]))
+    }
+
+    /// Bias and mask for `b` windows of `n` places: (1,H,N,N), or (b,H,N,N) where the mask differs from window to window.
+    /// Gathered anew in each pass, which is a fraction of what laying it out for the batch costs, and right whatever happened to the
+    /// table in between.
+    fn bias(&self, b: i64, n: i64, kind: Kind) -> Tensor {
+        let bias = self.bias_table.index_select(0, &self.pairs).reshape([1, n, n, self.heads]).permute([0, 3, 1, 2]);
+        let Some(mask) = &self.mask else { return bias.to_kind(kind).contiguous() };
+        let windows = mask.size()[0];
+        (bias + mask).to_kind(kind).expand([b / windows, -1, -1, -1, -1], false).reshape([b, self.heads, n, n])
+    }
+}
+
+/// softmax(q k^T / sqrt(d) + bias) v of (3,B,H,N,D). The fused operator computes a bias that learns in a slower way.
+fn attend(qkv: &Tensor, bias_bhnn: &Tensor) -> Tensor {
+    let [_, b, h, n, d] = qkv.size()[..] else { panic!("attention wants (3,B,H,N,D), got {:?}", qkv.size()) };
+    let [q, k, v] = parts(&qkv.reshape([3, b * h, n, d]));
+    let bias = bias_bhnn.expand([b, h, n, n], false).reshape([b * h, n, n]);
+    let similarity = bias.baddbmm(&q, &k.transpose(1, 2), 1.0, (d as f64).powf(-0.5));
+    similarity.softmax(-1, None::<Kind>).bmm(&v).reshape([b, h, n, d])
+}
+
+/// Queries, keys and values, whose gradients come back together.
+fn parts(qkv: &Tensor) -> [Tensor; 3] {
+    qkv.unbind(0).try_into().expect("three parts")
+}
+
+/// Attention within windows and MLP, each behind a layer norm and around a shortcut.
+struct Block {
+    norm1: LayerNorm,
+    attn: Attention,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    windows: Windows,
+}
+
+impl Block {
+    fn new(scope: &Scope, d: i64, heads: i64, windows: Windows) -> Result<Self> {
+        Ok(Self {
+            norm1: LayerNorm::new(&scope.sub("norm1"), d, EPS)?,
+            attn: Attention::new(&scope.sub("attn"), d, heads, windows)?,
+            norm2: LayerNorm::new(&scope.sub("norm2"), d, EPS)?,
+            mlp: Mlp::new(&scope.sub("mlp"), d, 4 * d, WEIGHT, ZERO)?,
+            windows,
+        })
+    }
+
+    /// (B,H,W,C) to the same. All but the attention works place by place, so that the whole block can run on the rolled grid.
+    fn forward(&self, x_bhwc: &Tensor) -> Tensor {
+        let x = Windows::roll(x_bhwc, -self.windows.shift);
+        let x = self.windows.add(&x, &self.attn.forward(&self.windows.partition(&self.norm1.forward(&x))));
+        let x = self.mlp.forward_post(&self.norm2.forward(&x), Post::Add(&x));
+        Windows::roll(&x, self.windows.shift)
+    }
+}
+
+/// Four neighbours become one place: (B,H,W,C) to (B,H/2,W/2,2C), rounded up.
+struct Merge {
+    norm: LayerNorm,
+    reduction: Linear,
+}
+
+impl Merge {
+    fn new(scope: &Scope, d: i64) -> Result<Self> {
+        Ok(Self {
+            norm: LayerNorm::new(&scope.sub("norm"), 4 * d, EPS)?,
+            reduction: Linear::with(&scope.sub("reduction"), 4 * d, 2 * d, WEIGHT, None)?,
+        })
+    }
+
+    fn forward(&self, x_bhwc: &Tensor) -> Tensor {
+        let [b, side, _, c] = x_bhwc.size()[..] else { panic!("merging wants (B,H,W,C), got {:?}", x_bhwc.size()) };
+        let half = (side + 1) / 2;
+        // Within a place, the column of a neighbour counts before its row.
+        let x = pad(x_bhwc, side % 2).reshape([b, half, 2, half, 2, c]).permute([0, 1, 3, 4, 2, 5]).reshape([b, half, half, 4 * c]);
+        self.reduction.forward(&self.norm.forward(&x))
+    }
+}
+
+struct Stage {
+    merge: Option<Merge>,
+    blocks: Vec<Block>,
+}
+
+struct Swin {
+    patch_embed: PatchEmbed,
+    patch_norm: LayerNorm,
+    stages: Vec<Stage>,
+    norm: LayerNorm,
+    head: Linear,
+    taps: TapSpec,
+}
+
+fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Network>> {
+    let Sizes { patch, window, mut dim, depths, mut heads } = sizes.with(request.options).map_err(refused)?;
+    let mut side = tokens::grid(request.img, patch)?;
+    let embed = scope.sub("patch_embed");
+    let patch_bias = Init::Uniform { bound: 1.0 / ((3 * patch * patch) as f64).sqrt() };
+    let patch_embed = PatchEmbed::new(&embed, patch, dim, Init::TorchDefault, patch_bias)?;
+    let patch_norm = LayerNorm::new(&embed.sub("norm"), dim, EPS)?;
+
+    let (mut stages, mut specs) = (Vec::new(), Vec::new());
+    for (i, depth) in depths.into_iter().enumerate() {
+        let scope = scope.sub("layers").sub(i);
+        let mut merge = None;
+        if i > 0 {
+            merge = Some(Merge::new(&scope.sub("downsample"), dim)?);
+            (dim, heads, side) = (2 * dim, 2 * heads, (side + 1) / 2);
+        }
+        let block = |j| Block::new(&scope.sub("blocks").sub(j), dim, heads, Windows::new(side, window, j % 2 == 1));
+        stages.push(Stage { merge, blocks: (0..depth).map(block).collect::<Result<_>>()? });
+        specs.push(StageSpec { kind: StageKind::Map, channels: dim, grid: (side, side) });
+    }
+    Ok(Box::new(Swin {
+        patch_embed,
+        patch_norm,
+        stages,
+        norm: LayerNorm::new(&scope.sub("norm"), dim, EPS)?,
+        head: Linear::with(&scope.sub("head").sub("fc"), dim, request.classes, WEIGHT, Some(ZERO))?,
+        taps: TapSpec { stages: specs, embedding: Some(dim), classes: request.classes },
+    }))
+}
+
+impl Network for Swin {
+    fn forward(&self, x_bchw: &Tensor, Pass { taps, .. }: Pass) -> Output {
+        let StageSpec { channels, grid: (h, w), .. } = self.taps.stages[0];
+        let mut x_bhwc = self.patch_norm.forward(&self.patch_embed.forward(x_bchw)).reshape([x_bchw.size()[0], h, w, channels]);
+        let mut stages = Vec::new();
+        for Stage { merge, blocks } in &self.stages {
+            if let Some(merge) = merge {
+                x_bhwc = merge.forward(&x_bhwc);
+            }
+            for block in blocks {
+                x_bhwc = block.forward(&x_bhwc);
+            }
+            if taps {
+                stages.push(FeatureMap::Map(x_bhwc.permute([0, 3, 1, 2])));
+            }
+        }
+        let embedding = self.norm.forward(&x_bhwc).mean_dim([1i64, 2].as_slice(), false, None::<Kind>);
+        Output { logits: self.head.forward(&embedding), embedding: taps.then_some(embedding), stages }
+    }
+
+    fn taps(&self) -> &TapSpec {
+        &self.taps
+    }
+}
