@@ -23,8 +23,7 @@ fn main() {
         .files(["src/norm/batch_norm.cc", "src/norm/depthwise.cc"])
         .files(["src/packed/layers.cc", "src/packed/product.cc", "src/packed/vector.cc"])
         .include("src")
-        .include(root.join("include"))
-        .include(root.join("include/torch/csrc/api/include"))
+        .flags(system_includes(root))
         .std("c++17")
         .flag_if_supported("-Wno-unused-parameter")
         .flag("-fopenmp")
@@ -43,6 +42,12 @@ fn version(root: &Path) -> Option<String> {
     let text = fs::read_to_string(root.join("version.py")).ok()?;
     let line = text.lines().find(|line| line.starts_with("__version__ ="))?;
     line.split('\'').nth(1).map(str::to_owned)
+}
+
+/// libtorch's headers, whose own warnings are not ours to mend.
+fn system_includes(root: &Path) -> Vec<String> {
+    let folders = [root.join("include"), root.join("include/torch/csrc/api/include")];
+    folders.iter().flat_map(|folder| ["-isystem".to_owned(), folder.display().to_string()]).collect()
 }
 
 /// The OpenMP runtime that libtorch brings along, under whatever name: at::parallel_for has to share its threads.

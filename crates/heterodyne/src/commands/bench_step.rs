@@ -78,7 +78,8 @@ pub fn run() -> Result<Outcome> {
     say(&json!({ "ready": true, "startup_s": since_epoch - job.spawned_at, "loss": loss }))?;
     for line in lines {
         match serde_json::from_str(&line?).context("an order")? {
-            Order::Quit(_) => break,
+            Order::Quit(true) => break,
+            Order::Quit(false) => {}
             Order::Steps(n) => {
                 let done = (0..n).map(|_| bench.step()).collect::<Result<Vec<_>>>()?;
                 let (ms, losses): (Vec<f64>, Vec<f64>) = done.into_iter().unzip();

@@ -41,7 +41,16 @@ impl BatchNorm2d {
 
     /// Normalises (B,C,H,W) or (B,C) per channel.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        x.batch_norm(Some(&self.weight), Some(&self.bias), Some(&self.running_mean), Some(&self.running_var), train, MOMENTUM, self.eps, true)
+        x.batch_norm(
+            Some(&self.weight),
+            Some(&self.bias),
+            Some(&self.running_mean),
+            Some(&self.running_var),
+            train,
+            MOMENTUM,
+            self.eps,
+            true,
+        )
     }
 
     /// As [`BatchNorm2d::forward`], and `post` of it; in training as one operator that keeps less and reads less than several.

@@ -45,7 +45,6 @@ impl Post<'_> {
 
     /// The same on a product `y` of an operator that records a graph. `y` must be a fresh tensor that the operator does not need for its
     /// backward pass: it is changed in place where that is possible.
-    #[must_use]
     pub fn apply(self, mut y: Tensor) -> Tensor {
         match self {
             Self::None => y,

@@ -51,9 +51,13 @@ Post post_of(uint8_t code) {
 
 bool adds(Post post) { return post == Post::kAdd || post == Post::kAddRelu; }
 
+void check_no_graph(const at::Tensor& x) {
+  TORCH_CHECK(!(at::GradMode::is_enabled() && x.requires_grad()), "a packed layer records no graph");
+}
+
 // What comes in, as the weight needs it.
 at::Tensor input(const at::Tensor& x, const at::Tensor& weight) {
-  TORCH_CHECK(!(at::GradMode::is_enabled() && x.requires_grad()), "a packed layer records no graph");
+  check_no_graph(x);
   TORCH_CHECK(x.device() == weight.device(), "a packed layer on ", weight.device(), " was given a tensor on ", x.device());
   return x.to(weight.scalar_type());
 }
@@ -90,10 +94,10 @@ at::Tensor pack_panels(const at::Tensor& weight) {
   return padded.view({count, kTileColumns, inputs}).transpose(1, 2).contiguous();
 }
 
-Panels panels_of(const Linear& linear) { return {numbers(linear.panels), linear.weight.size(1), linear.weight.size(0)}; }
+Panels panels_of(const Linear& linear) { return {numbers(linear.panels), linear.inputs, linear.outputs}; }
 
 Left left_of(const Linear& linear) {
-  return {{numbers(linear.weight), linear.weight.size(1)}, numbers(linear.bias), linear.weight.size(0), linear.weight.size(1)};
+  return {{numbers(linear.weight), linear.inputs}, numbers(linear.bias), linear.outputs, linear.inputs};
 }
 
 std::vector<int64_t> with_size(at::IntArrayRef shape, int64_t dim, int64_t size) {
@@ -103,15 +107,15 @@ std::vector<int64_t> with_size(at::IntArrayRef shape, int64_t dim, int64_t size)
 }
 
 void check_inputs(const at::Tensor& x, int64_t dim, const Linear& linear) {
-  TORCH_CHECK(x.dim() >= -dim && x.size(dim) == linear.weight.size(1), "a linear map of ", linear.weight.size(1),
+  TORCH_CHECK(x.dim() >= -dim && x.size(dim) == linear.inputs, "a linear map of ", linear.inputs,
               " inputs was given a tensor of shape ", x.sizes());
 }
 
 // A pair of maps with a GELU between them.
 void check_pair(const Linear& first, const Linear& second) {
-  TORCH_CHECK(second.weight.size(1) == first.weight.size(0) && second.weight.scalar_type() == first.weight.scalar_type() &&
-                  second.weight.device() == first.weight.device(),
-              "the second map does not fit the first: ", second.weight.sizes(), " after ", first.weight.sizes());
+  TORCH_CHECK(second.inputs == first.outputs && second.like().scalar_type() == first.like().scalar_type() &&
+                  second.like().device() == first.like().device(),
+              "a map of ", second.inputs, " inputs does not fit one of ", first.outputs, " outputs, or is of another kind or device");
 }
 
 // oneDNN's layout of a convolution's weight.
@@ -136,30 +140,33 @@ Linear::Linear(at::Tensor w, at::Tensor b) : weight(std::move(w)), bias(std::mov
   TORCH_CHECK(weight.dim() == 2, "a linear map's weight has two dimensions, not the shape ", weight.sizes());
   TORCH_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.size(0) && bias.scalar_type() == weight.scalar_type()),
               "a bias of shape ", bias.defined() ? bias.sizes() : at::IntArrayRef(), " does not fit a weight of shape ", weight.sizes());
+  inputs = weight.size(1);
+  outputs = weight.size(0);
   if (!own(weight)) return;
   weight = weight.contiguous();
   panels = pack_panels(weight);
-  if (bias.defined()) padded_bias = at::constant_pad_nd(bias, {0, panels.size(0) * kTileColumns - weight.size(0)});
+  if (!bias.defined()) return;
+  bias = bias.contiguous();
+  padded_bias = at::constant_pad_nd(bias, {0, panels.size(0) * kTileColumns - outputs});
 }
 
 at::Tensor Linear::forward(const at::Tensor& unconverted, uint8_t code, const at::Tensor& other, int64_t from, int64_t count) const {
-  const at::Tensor x = input(unconverted, weight);
+  const at::Tensor x = input(unconverted, like());
   const Plainly guard;
   const Post post = post_of(code);
   check_inputs(x, -1, *this);
-  TORCH_CHECK(from >= 0 && count >= 0 && from + count <= weight.size(0), "outputs ", from, " to ", from + count, " of ", weight.size(0));
+  TORCH_CHECK(from >= 0 && count >= 0 && from + count <= outputs, "outputs ", from, " to ", from + count, " of ", outputs);
   const std::vector<int64_t> shape = with_size(x.sizes(), -1, count);
-  const at::Tensor added = addend(post, other, shape, weight);
+  const at::Tensor added = addend(post, other, shape, like());
   if (!panels.defined() || from % kTileColumns != 0) {
     const at::Tensor part = bias.defined() ? bias.narrow(0, from, count) : at::Tensor();
     return apply_plain(post, at::linear(x, weight.narrow(0, from, count), part), added);
   }
   const at::Tensor rows = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
-  const int64_t inputs = weight.size(1);
-  const Panels all = panels_of(*this);
   if (y.numel() == 0) return y;
+  const Panels part{panels_of(*this).panel(from / kTileColumns), inputs, count};
   const Finish finish{bias.defined() ? numbers(padded_bias) + from : nullptr, nullptr, post, {numbers(added), count}};
-  linear({numbers(rows), inputs}, y.numel() / count, {all.panel(from / kTileColumns), inputs, count}, finish, {numbers(y), count});
+  linear({numbers(rows), inputs}, y.numel() / count, part, finish, {numbers(y), count});
   return y;
 }
 
@@ -171,13 +178,16 @@ Conv::Conv(at::Tensor weight, at::Tensor bias, int64_t stride, int64_t padding, 
   TORCH_CHECK(!bias_.defined() || (bias_.dim() == 1 && bias_.size(0) == weight_.size(0)), "a bias of shape ",
               bias_.defined() ? bias_.sizes() : at::IntArrayRef(), " does not fit a weight of shape ", weight_.sizes());
   if (!own(weight_)) return;
-  const at::IntArrayRef kernel = weight_.sizes().slice(2);
-  if (kernel == at::IntArrayRef({1, 1}) && stride == 1 && padding == 0 && groups == 1) {
+  if (bias_.defined()) bias_ = bias_.contiguous();
+  const std::vector<int64_t> kernel = weight_.sizes().slice(2).vec();
+  if (kernel == std::vector<int64_t>{1, 1} && stride == 1 && padding == 0 && groups == 1) {
     pointwise_ = std::make_unique<Linear>(weight_.flatten(1), bias_);
+    weight_ = weight_.new_empty({1}).expand(weight_.sizes());  // the panels are enough, and the shape
+    pointwise_->weight.reset();
     return;
   }
-  winograd_ = kernel == at::IntArrayRef({3, 3}) && stride == 1 && padding == 1 && groups == 1;
-  if (at::globalContext().userEnabledMkldnn() && at::hasMKLDNN()) reordered_ = reorder(weight_, padding_, stride_, groups_);
+  winograd_ = kernel == std::vector<int64_t>{3, 3} && stride == 1 && padding == 1 && groups == 1;
+  onednn_ = at::globalContext().userEnabledMkldnn() && at::hasMKLDNN();
 }
 
 at::Tensor Conv::forward(const at::Tensor& unconverted, uint8_t code, const at::Tensor& other) const {
@@ -195,7 +205,7 @@ at::Tensor Conv::forward(const at::Tensor& unconverted, uint8_t code, const at::
     const at::Tensor y = take(winograd::conv3x3(address(x), address(weight_)));
     return finished(y, bias_, post, addend(post, other, y.sizes(), weight_, kLast));
   }
-  if (reordered_.defined() && x.numel() != 0) {
+  if (onednn_ && x.numel() != 0) {
     // Gelu and additions are done here: oneDNN's own would copy what is added.
     const bool inside = post == Post::kRelu || post == Post::kRelu6;
     const at::Tensor y = convolve(x, inside ? post : Post::kNone).contiguous(kLast);
@@ -212,6 +222,7 @@ at::Tensor Conv::convolve(const at::Tensor& x, Post post) const {
           .findSchemaOrThrow("mkldnn::_convolution_pointwise", "")
           .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, at::IntArrayRef, at::IntArrayRef,
                             at::IntArrayRef, int64_t, std::string_view, Scalars, std::optional<std::string_view>)>();
+  if (!reordered_.defined()) reordered_ = reorder(weight_, padding_, stride_, groups_);
   const std::optional<at::Tensor> bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
   Scalars bounds;
   if (post == Post::kRelu6) bounds = Scalars({at::Scalar(0.0), at::Scalar(6.0)});
@@ -236,19 +247,19 @@ size_t linear_forward(const Linear& linear, size_t x, uint8_t post, size_t other
   return give(linear.forward(tensor(x), post, tensor(other), from, count));
 }
 
-size_t mlp_forward(const Linear& first, const Linear& second, size_t address, uint8_t code, size_t other) {
+size_t mlp_forward(const Linear& first, const Linear& second, size_t x_address, uint8_t code, size_t other) {
   check_pair(first, second);
-  const at::Tensor x = input(tensor(address), first.weight);
+  const at::Tensor x = input(tensor(x_address), first.like());
   const Plainly guard;
   const Post post = post_of(code);
   check_inputs(x, -1, first);
-  const int64_t outputs = second.weight.size(0);
+  const int64_t outputs = second.outputs;
   if (!first.panels.defined() || x.numel() == 0) {
-    const at::Tensor hidden = first.forward(x, static_cast<uint8_t>(Post::kGelu), {}, 0, first.weight.size(0));
+    const at::Tensor hidden = first.forward(x, static_cast<uint8_t>(Post::kGelu), {}, 0, first.outputs);
     return give(second.forward(hidden, code, tensor(other), 0, outputs));
   }
   const std::vector<int64_t> shape = with_size(x.sizes(), -1, outputs);
-  const at::Tensor added = addend(post, tensor(other), shape, first.weight);
+  const at::Tensor added = addend(post, tensor(other), shape, first.like());
   const at::Tensor rows = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
   const Finish finish{numbers(second.padded_bias), nullptr, post, {numbers(added), outputs}};
   mlp({numbers(rows), x.size(-1)}, rows.numel() / x.size(-1), panels_of(first), numbers(first.padded_bias), panels_of(second), finish,
@@ -260,13 +271,13 @@ namespace {
 
 // One map or two on the second last dimension.
 at::Tensor mixed(const Linear& first, const Linear* second, const at::Tensor& unconverted, uint8_t code, const at::Tensor& other) {
-  const at::Tensor x = input(unconverted, first.weight);
+  const at::Tensor x = input(unconverted, first.like());
   const Plainly guard;
   const Post post = post_of(code);
   TORCH_CHECK(x.dim() == 3, "tokens have three dimensions, not the shape ", x.sizes());
   check_inputs(x, -2, first);
-  const std::vector<int64_t> shape = with_size(x.sizes(), -2, (second ? *second : first).weight.size(0));
-  const at::Tensor added = addend(post, other, shape, first.weight);
+  const std::vector<int64_t> shape = with_size(x.sizes(), -2, (second ? *second : first).outputs);
+  const at::Tensor added = addend(post, other, shape, first.like());
   if (!first.panels.defined() || x.numel() == 0) {
     at::Tensor y = at::linear(x.transpose(1, 2), first.weight, first.bias);
     if (second) y = at::linear(at::gelu(y), second->weight, second->bias);
@@ -303,7 +314,7 @@ size_t attention_forward(size_t q_address, size_t k_address, size_t v_address, i
   TORCH_CHECK(heads >= 1 && width % heads == 0, "a width of ", width, " cannot be split into ", heads, " heads");
   TORCH_CHECK(k.sizes() == v.sizes() && k.size(0) == batch && k.size(2) == width, "keys ", k.sizes(), " and values ", v.sizes(),
               " do not fit queries ", q.sizes());
-  TORCH_CHECK(!(at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad())), "a packed layer records no graph");
+  for (const at::Tensor& x : {q, k, v}) check_no_graph(x);
   const Plainly guard;
   if (!own(q) || !own(k) || !own(v) || q.numel() == 0 || k.numel() == 0) {
     const auto split = [&](const at::Tensor& x) { return x.unflatten(2, {heads, width / heads}).transpose(1, 2); };

@@ -21,6 +21,10 @@ class Linear {
   // post(x weight^T + bias) on the last dimension, for the outputs `from` to `from + count`.
   at::Tensor forward(const at::Tensor& x, uint8_t post, const at::Tensor& other, int64_t from, int64_t count) const;
 
+  // Where `forward` computes, and in which kind.
+  const at::Tensor& like() const { return panels.defined() ? panels : weight; }
+
+  int64_t inputs, outputs;
   at::Tensor weight, bias;
   // The layout of product.h; undefined where ATen computes. The bias is padded to whole panels.
   at::Tensor panels, padded_bias;
@@ -28,6 +32,7 @@ class Linear {
 
 class Conv {
  public:
+  // weight (outputs, inputs/groups, k, k) and bias (outputs) or none, of one kind, in which `forward` computes.
   Conv(at::Tensor weight, at::Tensor bias, int64_t stride, int64_t padding, int64_t groups);
 
   at::Tensor forward(const at::Tensor& x, uint8_t post, const at::Tensor& other) const;
@@ -36,9 +41,11 @@ class Conv {
   // By oneDNN, with one of kNone, kRelu and kRelu6.
   at::Tensor convolve(const at::Tensor& x, Post post) const;
 
-  at::Tensor weight_, bias_, reordered_;  // oneDNN's layout; undefined where ATen computes
-  std::unique_ptr<Linear> pointwise_;     // the same map, where each pixel is mapped by itself
-  bool winograd_ = false;                 // whether winograd.h has the shape
+  at::Tensor weight_, bias_;
+  std::unique_ptr<Linear> pointwise_;  // the same map, where each pixel is mapped by itself
+  bool winograd_ = false;              // whether winograd.h has the shape
+  bool onednn_ = false;                // whether oneDNN may compute; its layout of the weight is made when it first does
+  mutable at::Tensor reordered_;
   std::array<int64_t, 2> stride_, padding_;
   int64_t groups_;
 };

@@ -29,8 +29,10 @@ fn assert_near(ours: &Tensor, exact: &Tensor, tolerance: f64) {
     }
 }
 
+type Reference<'a> = Box<dyn Fn(&Tensor) -> Tensor + 'a>;
+
 /// Every operation, its counterpart in plain operators on float64.
-fn posts<'a>(other: &'a Tensor) -> Vec<(Post<'a>, Box<dyn Fn(&Tensor) -> Tensor + 'a>)> {
+fn posts<'a>(other: &'a Tensor) -> Vec<(Post<'a>, Reference<'a>)> {
     vec![
         (Post::None, Box::new(Tensor::shallow_clone)),
         (Post::Gelu, Box::new(|y| y.gelu("none"))),
