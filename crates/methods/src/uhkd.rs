@@ -20,7 +20,7 @@
 use heterodyne_nn::{
     Output, Result, Scope, TapSpec, Terms,
     config::{KeyError, parse},
-    layers::{BatchNorm2d, Conv, Conv2d},
+    layers::{BatchNorm2d, Conv, Conv2d, Post},
     shim::NoGrad,
 };
 use serde::{Deserialize, Serialize};
@@ -277,7 +277,7 @@ fn direct(y_bchw: &Tensor, last: &Pointwise, band: Band, parts: i64) -> Tensor {
 
 impl Phi {
     fn forward(&self, x_bchw: &Tensor) -> Tensor {
-        self.depthwise.forward(&self.norm.forward(&self.project.forward(x_bchw), training()).relu())
+        self.depthwise.forward(&self.norm.forward_post(&self.project.forward(x_bchw), training(), Post::Relu))
     }
 }
 

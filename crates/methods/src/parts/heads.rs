@@ -4,7 +4,7 @@
 //! merging (Swin, arXiv 2103.14030) and transformer blocks.
 use heterodyne_nn::{
     FeatureMap, Init, Result, Scope, StageKind, StageSpec,
-    layers::{BatchNorm2d, Block, Conv, Conv2d, LayerNorm, Linear},
+    layers::{BatchNorm2d, Block, Conv, Conv2d, LayerNorm, Linear, Post},
 };
 use tch::{Kind, Tensor};
 
@@ -51,7 +51,7 @@ impl SepConv {
     /// Applies both halves.
     pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
         self.halves.iter().fold(x_bchw.shallow_clone(), |x, half| {
-            half.norm.forward(&half.pointwise.forward(&half.depthwise.forward(&x)), training()).relu()
+            half.norm.forward_post(&half.pointwise.forward(&half.depthwise.forward(&x)), training(), Post::Relu)
         })
     }
 }
