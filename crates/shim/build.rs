@@ -24,6 +24,8 @@ fn main() {
         .files(["src/packed/layers.cc", "src/packed/product.cc", "src/packed/vector.cc"])
         .include("src")
         .flags(system_includes(root))
+        // As libtorch's wheel is built; some of its types have other members without it.
+        .define("NDEBUG", None)
         .std("c++17")
         .flag_if_supported("-Wno-unused-parameter")
         .flag("-fopenmp")
