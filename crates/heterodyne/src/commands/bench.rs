@@ -61,6 +61,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         100.0 * m.flops_ratio
     );
     let show = |mb: Option<f64>| mb.map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB"));
-    println!("memory      {:>9} at most{}", show(m.peak_rss_mb), m.peak_device_mb.map_or_else(String::new, |mb| format!(", {mb:.0} MB on the GPU")));
+    println!(
+        "memory      {:>9} at most{}",
+        show(m.peak_rss_mb),
+        m.peak_device_mb.map_or_else(String::new, |mb| format!(", {mb:.0} MB on the GPU"))
+    );
     Ok(Outcome::Done)
 }

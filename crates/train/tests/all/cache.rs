@@ -155,7 +155,9 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
         stock(&session(&sets).unwrap()).folder
     };
     let own = with(&[]);
-    for same in [&["methods.uhkd.beta=3.0"][..], &["methods.uhkd.weight=0.5"], &["train.batch=5"], &["optim.lr=0.5"], &["teacher.cache.views=2"]] {
+    for same in
+        [&["methods.uhkd.beta=3.0"][..], &["methods.uhkd.weight=0.5"], &["train.batch=5"], &["optim.lr=0.5"], &["teacher.cache.views=2"]]
+    {
         assert_eq!(with(same), own, "{same:?}");
     }
     let others = [

@@ -66,7 +66,8 @@ fn six_steps_are_pytorchs() {
         fill(&s.pair.teacher.as_ref().unwrap().model.store);
         for (i, row) in golden[name].as_array().unwrap().iter().enumerate() {
             let (images, labels) = batch(i as i64);
-            let values = step(&s.pair, &images, &labels, Some(&s.pair.teach(&images).unwrap()), lr / (1 + i) as f64, Progress::default()).unwrap();
+            let values =
+                step(&s.pair, &images, &labels, Some(&s.pair.teach(&images).unwrap()), lr / (1 + i) as f64, Progress::default()).unwrap();
             assert_eq!(values.names, ["ce", "kd.kd"]);
             let ours = Vec::<f32>::try_from(&values.values).unwrap();
             for (ours, theirs) in ours.iter().zip(row.as_array().unwrap()) {
