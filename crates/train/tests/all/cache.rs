@@ -17,7 +17,7 @@ use tch::{Kind, Tensor};
 use crate::support::{folder, session, taught_by, teacher};
 
 const METHODS: [&str; 5] = ["kd", "fitnet", "uhkd", "lfcc", "hcd"];
-const NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn sets(dir: &Path, methods: &[&str], views: u32) -> Vec<String> {
     let mut sets = taught_by(&teacher(dir, 10), methods);
