@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use heterodyne_nn::{Labels, Progress, Tensors, file};
+use heterodyne_nn::{Labels, Progress, Tensors, catch, file};
 use heterodyne_run::recipe::{
     Layered,
     schema::{NetworkTable, Precision},
@@ -72,8 +72,8 @@ pub fn run() -> Result<Outcome> {
     let mut lines = std::io::stdin().lock().lines();
     let first = lines.next().context("a job is expected on standard input, one line of JSON")??;
     let job: Job = serde_json::from_str(&first).context("the job")?;
-    let mut bench = Bench::new(&job)?;
-    let (_, loss) = bench.step()?;
+    let mut bench = guarded(|| Bench::new(&job))?;
+    let (_, loss) = guarded(|| bench.step())?;
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64();
     say(&json!({ "ready": true, "startup_s": since_epoch - job.spawned_at, "loss": loss }))?;
     for line in lines {
@@ -81,7 +81,7 @@ pub fn run() -> Result<Outcome> {
             Order::Quit(true) => break,
             Order::Quit(false) => {}
             Order::Steps(n) => {
-                let done = (0..n).map(|_| bench.step()).collect::<Result<Vec<_>>>()?;
+                let done = (0..n).map(|_| guarded(|| bench.step())).collect::<Result<Vec<_>>>()?;
                 let (ms, losses): (Vec<f64>, Vec<f64>) = done.into_iter().unzip();
                 let megabytes = |bytes: Option<u64>| bytes.map(|b| b as f64 / 1e6);
                 let (rss, cuda) = (heterodyne_shim::peak_rss(), heterodyne_shim::peak_device(bench.pair.device()));
@@ -90,6 +90,11 @@ pub fn run() -> Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Runs `work`; a panic of the engine in it becomes an error.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch(|| "the job".to_owned(), || Ok(work()))?
 }
 
 fn say(answer: &serde_json::Value) -> Result<()> {

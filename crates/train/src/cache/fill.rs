@@ -50,6 +50,10 @@ pub fn fill(s: &Session, cache: &Cache, stop: &AtomicBool, progress: &mut dyn Fn
 /// Recomputes some entries of one view and compares; returns their number. An entry that differs is an error: the key did not see
 /// what has changed.
 pub fn verify(s: &Session, cache: &Cache) -> Result<usize> {
+    guarded("checking the teacher's cache", || compare(s, cache))
+}
+
+fn compare(s: &Session, cache: &Cache) -> Result<usize> {
     let stored = &cache.rows;
     let mut rng = Random::new(s.plan.recipe.seed, Purpose::Select, 0, stored.rows.written() as u64);
     let mut views: Vec<u32> = (0..cache.views).collect();

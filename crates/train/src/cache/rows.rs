@@ -9,7 +9,7 @@ use std::{
 
 use heterodyne_data::Kept;
 use heterodyne_nn::{Error, Result};
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use tch::{Device, Kind, Tensor};
 
 /// The files of a cache.
@@ -32,7 +32,7 @@ impl Rows {
         let about_path = folder.join("about.json");
         fs::write(&about_path, about).map_err(|e| at(&about_path, e))?;
         let (data_path, sums_path) = (folder.join("rows.bin"), folder.join("sums.bin"));
-        let data = reserve(&data_path, rows as u64 * row_bytes as u64)?;
+        let data = reserve(&data_path, (rows as u64).checked_mul(row_bytes as u64).unwrap_or(u64::MAX))?;
         let mut sums_file = reserve(&sums_path, 4 * rows as u64)?;
         let mut bytes = vec![0; 4 * rows];
         sums_file.read_exact(&mut bytes).map_err(|e| at(&sums_path, e))?;
@@ -119,18 +119,40 @@ fn reserve(path: &Path, bytes: u64) -> Result<File> {
     if before >= bytes {
         return Ok(file);
     }
+    let no_room = || {
+        Error::invalid(format!(
+            "{}: the teacher's cache needs {:.2} GB here and the disk has no room for it: take fewer views or another `teacher.cache.path`",
+            path.display(),
+            bytes as f64 / 1e9
+        ))
+    };
+    // Asked first: where a file system cannot reserve, any size would seem to fit.
+    let disk = fstatvfs(&file).map_err(|e| failed(e.into()))?;
+    if bytes - before > disk.f_bavail.saturating_mul(disk.f_frsize) {
+        return Err(no_room());
+    }
     match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::NOSPC | rustix::io::Errno::FBIG | rustix::io::Errno::DQUOT) => {
             // Blocks that the attempt took behind the end are given back.
             let _ = file.set_len(before);
-            Err(Error::invalid(format!(
-                "{}: the teacher's cache needs {:.2} GB here and the disk has no room for it: take fewer views or another `teacher.cache.path`",
-                path.display(),
-                bytes as f64 / 1e9
-            )))
+            Err(no_room())
         }
         // Some file systems cannot reserve; the file then grows as it is written.
         Err(_) => file.set_len(bytes).map(|()| file).map_err(failed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_beyond_64_bits_is_refused_like_one_beyond_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        for rows in [usize::MAX / 8, 1 << 45] {
+            let error = Rows::open(dir.path(), "{}", rows, 1 << 20).unwrap_err().to_string();
+            assert!(error.contains("no room") && error.contains("fewer views"), "{error}");
+        }
     }
 }
