@@ -32,7 +32,7 @@ impl Rows {
         let about_path = folder.join("about.json");
         fs::write(&about_path, about).map_err(|e| at(&about_path, e))?;
         let (data_path, sums_path) = (folder.join("rows.bin"), folder.join("sums.bin"));
-        let data = reserve(&data_path, (rows as u64).checked_mul(row_bytes as u64).unwrap_or(u64::MAX))?;
+        let data = reserve(&data_path, (rows as u64).saturating_mul(row_bytes as u64))?;
         let mut sums_file = reserve(&sums_path, 4 * rows as u64)?;
         let mut bytes = vec![0; 4 * rows];
         sums_file.read_exact(&mut bytes).map_err(|e| at(&sums_path, e))?;
