@@ -26,7 +26,7 @@ const PLAN: &str = "plan.json";
 pub struct RunFolder {
     path: PathBuf,
     /// Held for as long as this value lives, where this process writes the folder.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl RunFolder {
@@ -166,15 +166,29 @@ fn holds_files(path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Takes the folder's lock, which the system frees when the process ends. `None` on a file system that has no locks.
-fn lock(folder: &Path) -> Result<Option<File>> {
+/// A lock that is held until this is dropped, or the process ends.
+///
+/// A closed file is not enough: a child process that another thread is just starting holds a duplicate of it until it runs its program, and
+/// the lock with it.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Fails only where locks are gone altogether; closing the file follows.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the folder's lock. `None` on a file system that has no locks.
+fn lock(folder: &Path) -> Result<Option<Lock>> {
     let path = folder.join(LOCK);
     let fail = |e: io::Error| Error::new(&path, format!("the lock cannot be taken ({e})"));
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(fail)?;
-            Ok(Some(file))
+            Ok(Some(Lock(file)))
         }
         Err(TryLockError::WouldBlock) => {
             let mut owner = String::new();

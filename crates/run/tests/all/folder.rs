@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use heterodyne_run::{Eval, RunFolder, Status, Summary, Versions, metrics, read_json, write_json_atomic};
@@ -125,6 +126,26 @@ fn one_process_at_a_time_and_nothing_stale_after_a_crash() {
     assert!(RunFolder::resume(&path).is_err());
     drop(held);
     RunFolder::resume(&path).unwrap();
+}
+
+/// Between fork and exec a child holds duplicates of its parent's open files, locks included.
+#[test]
+fn a_dropped_folder_is_free_while_other_threads_start_processes() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a");
+    RunFolder::create(&path).unwrap().write_plan(&json!({})).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let starter = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                Command::new("true").status().unwrap();
+            }
+        });
+        let refused = (0..2000).map(|_| RunFolder::resume(&path)).find_map(Result::err);
+        done.store(true, Ordering::Relaxed);
+        starter.join().unwrap();
+        assert_eq!(refused.map(|e| e.to_string()), None);
+    });
 }
 
 #[test]
