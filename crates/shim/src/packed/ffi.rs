@@ -8,6 +8,7 @@ pub mod bridge {
         type Linear;
         type Conv;
 
+        fn fast_bf16() -> bool;
         fn slow_bf16() -> bool;
         unsafe fn version(x: usize) -> Result<u64>;
 

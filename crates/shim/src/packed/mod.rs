@@ -65,6 +65,12 @@ pub fn slow_bf16(device: Device) -> bool {
     device == Device::Cpu && bridge::slow_bf16()
 }
 
+/// Whether bfloat16 products are much faster than float32 ones on `device`: a CPU with matrix instructions for bfloat16 (AMX), or a GPU.
+#[must_use]
+pub fn fast_bf16(device: Device) -> bool {
+    device != Device::Cpu || bridge::fast_bf16()
+}
+
 /// How often `x` was written to; views, handles and detached tensors of one memory count together.
 pub fn version(x: &Tensor) -> Result<u64> {
     // SAFETY: `x` outlives the call and its address is that of a live at::Tensor.

@@ -1,5 +1,6 @@
 #include "packed/packed.h"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -8,6 +9,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
 
 #include "packed/layers.h"
 #include "packed/vector.h"
@@ -62,17 +64,64 @@ at::Tensor input(const at::Tensor& x, const at::Tensor& weight) {
   return x.to(weight.scalar_type());
 }
 
-// What is added, in the shape and memory format of the result; undefined where nothing is.
+// What is added, in the kind, shape and memory format of the result; undefined where nothing is.
 at::Tensor addend(Post post, const at::Tensor& other, at::IntArrayRef shape, const at::Tensor& weight,
                   at::MemoryFormat format = at::MemoryFormat::Contiguous) {
   if (!adds(post)) return at::Tensor();
   TORCH_CHECK(other.defined() && other.sizes() == shape, "a tensor of the result's shape ", shape, " is needed to add");
-  return (own(weight) ? input(other, weight) : other).contiguous(format);
+  return input(other, weight).contiguous(format);
 }
 
-// In place where the sum is of y's kind.
-at::Tensor sum(at::Tensor y, const at::Tensor& other) {
-  return at::result_type(y, other) == y.scalar_type() ? y.add_(other) : y + other;
+// The names by which oneDNN's operators know what follows a product.
+struct Named {
+  using Scalars = torch::List<std::optional<at::Scalar>>;
+
+  explicit Named(Post follows) {
+    if (follows == Post::kRelu) post = "relu";
+    if (follows == Post::kRelu6) {
+      post = "hardtanh";
+      scalars = Scalars({at::Scalar(0.0), at::Scalar(6.0)});
+    }
+    if (follows == Post::kGelu) {
+      post = "gelu";
+      algorithm = "none";
+    }
+  }
+
+  std::string_view post = "none", algorithm = "";
+  Scalars scalars;
+};
+
+// bfloat16 on a CPU whose matrix instructions oneDNN uses, best with weights in its own layout.
+bool onednn_products(const at::Tensor& t) {
+  return t.device().is_cpu() && t.scalar_type() == at::kBFloat16 && fast_bf16() && at::hasMKLDNN() &&
+         at::globalContext().userEnabledMkldnn();
+}
+
+at::Tensor reorder_linear(const at::Tensor& weight) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("mkldnn::_reorder_linear_weight", "")
+                             .typed<at::Tensor(const at::Tensor&, std::optional<int64_t>)>();
+  return op.call(weight.contiguous(), std::nullopt);
+}
+
+// post(x weight^T + bias) for a reordered weight; kAdd and kAddRelu with `added`, of x's kind and the result's shape.
+at::Tensor multiply_reordered(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, Post post, const at::Tensor& added) {
+  const std::optional<at::Tensor> maybe_bias = bias.defined() ? std::optional(bias) : std::nullopt;
+  if (adds(post)) {
+    static const auto op =
+        c10::Dispatcher::singleton()
+            .findSchemaOrThrow("mkldnn::_linear_pointwise", "binary")
+            .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view)>();
+    const at::Tensor y = op.call(x, added, weight, maybe_bias, "add");
+    return post == Post::kAddRelu ? y.relu() : y;
+  }
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("mkldnn::_linear_pointwise", "")
+                             .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
+                                               Named::Scalars, std::optional<std::string_view>)>();
+  const Named name(post);
+  return op.call(x, weight, maybe_bias, name.post, name.scalars, name.algorithm);
 }
 
 at::Tensor apply_plain(Post post, at::Tensor y, const at::Tensor& other) {
@@ -81,8 +130,8 @@ at::Tensor apply_plain(Post post, at::Tensor y, const at::Tensor& other) {
     case Post::kGelu: return at::gelu(y);
     case Post::kRelu: return y.relu_();
     case Post::kRelu6: return at::hardtanh_(y, 0, 6);
-    case Post::kAdd: return sum(y, other);
-    case Post::kAddRelu: return sum(y, other).relu_();
+    case Post::kAdd: return y.add_(other);
+    case Post::kAddRelu: return y.add_(other).relu_();
   }
   return y;
 }
@@ -142,6 +191,8 @@ Linear::Linear(at::Tensor w, at::Tensor b) : weight(std::move(w)), bias(std::mov
               "a bias of shape ", bias.defined() ? bias.sizes() : at::IntArrayRef(), " does not fit a weight of shape ", weight.sizes());
   inputs = weight.size(1);
   outputs = weight.size(0);
+  onednn_ = onednn_products(weight);
+  if (onednn_) weight = reorder_linear(weight);
   if (!own(weight)) return;
   weight = weight.contiguous();
   panels = pack_panels(weight);
@@ -152,15 +203,20 @@ Linear::Linear(at::Tensor w, at::Tensor b) : weight(std::move(w)), bias(std::mov
 
 at::Tensor Linear::forward(const at::Tensor& unconverted, uint8_t code, const at::Tensor& other, int64_t from, int64_t count) const {
   const at::Tensor x = input(unconverted, like());
-  const Plainly guard;
+  const Plainly plainly;
   const Post post = post_of(code);
   check_inputs(x, -1, *this);
   TORCH_CHECK(from >= 0 && count >= 0 && from + count <= outputs, "outputs ", from, " to ", from + count, " of ", outputs);
   const std::vector<int64_t> shape = with_size(x.sizes(), -1, count);
   const at::Tensor added = addend(post, other, shape, like());
+  if (onednn_ && x.numel() != 0) {
+    const at::Tensor part = bias.defined() ? bias.narrow(0, from, count) : at::Tensor();
+    return multiply_reordered(x.contiguous(), reordered(from, count), part, post, added);
+  }
   if (!panels.defined() || from % kTileColumns != 0) {
     const at::Tensor part = bias.defined() ? bias.narrow(0, from, count) : at::Tensor();
-    return apply_plain(post, at::linear(x, weight.narrow(0, from, count), part), added);
+    const at::Tensor rows = onednn_ ? weight.to_dense() : weight;
+    return apply_plain(post, at::linear(x, rows.narrow(0, from, count), part), added);
   }
   const at::Tensor rows = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
   if (y.numel() == 0) return y;
@@ -170,6 +226,14 @@ at::Tensor Linear::forward(const at::Tensor& unconverted, uint8_t code, const at
   return y;
 }
 
+at::Tensor Linear::reordered(int64_t from, int64_t count) const {
+  if (count == outputs) return weight;
+  const auto found = std::find_if(parts_.begin(), parts_.end(),
+                                  [&](const Part& part) { return part.from == from && part.weight.size(0) == count; });
+  if (found != parts_.end()) return found->weight;
+  return parts_.emplace_back(Part{from, reorder_linear(weight.to_dense().narrow(0, from, count))}).weight;
+}
+
 Conv::Conv(at::Tensor weight, at::Tensor bias, int64_t stride, int64_t padding, int64_t groups)
     : weight_(std::move(weight)), bias_(std::move(bias)), stride_{stride, stride}, padding_{padding, padding}, groups_(groups) {
   TORCH_CHECK(weight_.dim() == 4, "a convolution's weight has four dimensions, not the shape ", weight_.sizes());
@@ -177,6 +241,7 @@ Conv::Conv(at::Tensor weight, at::Tensor bias, int64_t stride, int64_t padding, 
               padding, " and ", groups, " groups cannot have a weight of shape ", weight_.sizes());
   TORCH_CHECK(!bias_.defined() || (bias_.dim() == 1 && bias_.size(0) == weight_.size(0)), "a bias of shape ",
               bias_.defined() ? bias_.sizes() : at::IntArrayRef(), " does not fit a weight of shape ", weight_.sizes());
+  onednn_bf16_ = onednn_products(weight_) && groups_ == 1;
   if (!own(weight_)) return;
   if (bias_.defined()) bias_ = bias_.contiguous();
   const std::vector<int64_t> kernel = weight_.sizes().slice(2).vec();
@@ -195,7 +260,7 @@ at::Tensor Conv::forward(const at::Tensor& unconverted, uint8_t code, const at::
               weight_.sizes(), " and ", groups_, " groups was given a tensor of shape ", unconverted.sizes());
   constexpr auto kLast = at::MemoryFormat::ChannelsLast;
   const at::Tensor x = input(unconverted, weight_).contiguous(kLast);
-  const Plainly guard;
+  const Plainly plainly;
   const Post post = post_of(code);
   if (pointwise_) {
     const at::Tensor pixels = adds(post) && other.defined() ? other.permute({0, 2, 3, 1}) : at::Tensor();
@@ -211,26 +276,29 @@ at::Tensor Conv::forward(const at::Tensor& unconverted, uint8_t code, const at::
     const at::Tensor y = convolve(x, inside ? post : Post::kNone).contiguous(kLast);
     return inside ? y : finished(y, {}, post, addend(post, other, y.sizes(), weight_, kLast));
   }
+  if (onednn_bf16_ && x.numel() != 0) {
+    const bool inside = !adds(post);
+    const at::Tensor y = convolve(x, inside ? post : Post::kNone).contiguous(kLast);
+    return inside ? y : apply_plain(post, y, addend(post, other, y.sizes(), weight_, kLast));
+  }
   const at::Tensor y = at::conv2d(x, weight_, bias_, stride_, padding_, {1, 1}, groups_);
   return apply_plain(post, y, addend(post, other, y.sizes(), weight_, kLast)).contiguous(kLast);
 }
 
 at::Tensor Conv::convolve(const at::Tensor& x, Post post) const {
-  using Scalars = torch::List<std::optional<at::Scalar>>;
   static const auto op =
       c10::Dispatcher::singleton()
           .findSchemaOrThrow("mkldnn::_convolution_pointwise", "")
           .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, at::IntArrayRef, at::IntArrayRef,
-                            at::IntArrayRef, int64_t, std::string_view, Scalars, std::optional<std::string_view>)>();
+                            at::IntArrayRef, int64_t, std::string_view, Named::Scalars, std::optional<std::string_view>)>();
   if (!reordered_.defined()) reordered_ = reorder(weight_, padding_, stride_, groups_);
   const std::optional<at::Tensor> bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
-  Scalars bounds;
-  if (post == Post::kRelu6) bounds = Scalars({at::Scalar(0.0), at::Scalar(6.0)});
-  const std::string_view name = post == Post::kRelu ? "relu" : post == Post::kRelu6 ? "hardtanh" : "none";
-  return op.call(x, reordered_, bias, padding_, stride_, {1, 1}, groups_, name, bounds, std::string_view());
+  const Named name(post);
+  return op.call(x, reordered_, bias, padding_, stride_, {1, 1}, groups_, name.post, name.scalars, name.algorithm);
 }
 
-bool slow_bf16() { return machine_suits() && !__builtin_cpu_supports("amx-bf16"); }
+bool fast_bf16() { return __builtin_cpu_supports("amx-bf16"); }
+bool slow_bf16() { return machine_suits() && !fast_bf16(); }
 
 uint64_t version(size_t x) {
   const at::Tensor t = tensor(x);
@@ -238,19 +306,21 @@ uint64_t version(size_t x) {
 }
 
 std::unique_ptr<Linear> linear_new(size_t weight, size_t bias) {
-  const Plainly guard;
+  const Plainly plainly;
   const at::Tensor b = tensor(bias);
   return std::make_unique<Linear>(tensor(weight).detach(), b.defined() ? b.detach() : b);
 }
 
 size_t linear_forward(const Linear& linear, size_t x, uint8_t post, size_t other, int64_t from, int64_t count) {
+  RECORD_FUNCTION("heterodyne::packed_linear", c10::ArrayRef<const c10::IValue>{});
   return give(linear.forward(tensor(x), post, tensor(other), from, count));
 }
 
 size_t mlp_forward(const Linear& first, const Linear& second, size_t x_address, uint8_t code, size_t other) {
+  RECORD_FUNCTION("heterodyne::packed_mlp", c10::ArrayRef<const c10::IValue>{});
   check_pair(first, second);
   const at::Tensor x = input(tensor(x_address), first.like());
-  const Plainly guard;
+  const Plainly plainly;
   const Post post = post_of(code);
   check_inputs(x, -1, first);
   const int64_t outputs = second.outputs;
@@ -272,15 +342,16 @@ namespace {
 // One map or two on the second last dimension.
 at::Tensor mixed(const Linear& first, const Linear* second, const at::Tensor& unconverted, uint8_t code, const at::Tensor& other) {
   const at::Tensor x = input(unconverted, first.like());
-  const Plainly guard;
+  const Plainly plainly;
   const Post post = post_of(code);
   TORCH_CHECK(x.dim() == 3, "tokens have three dimensions, not the shape ", x.sizes());
   check_inputs(x, -2, first);
   const std::vector<int64_t> shape = with_size(x.sizes(), -2, (second ? *second : first).outputs);
   const at::Tensor added = addend(post, other, shape, first.like());
   if (!first.panels.defined() || x.numel() == 0) {
-    at::Tensor y = at::linear(x.transpose(1, 2), first.weight, first.bias);
-    if (second) y = at::linear(at::gelu(y), second->weight, second->bias);
+    const auto last = static_cast<uint8_t>(second ? Post::kGelu : Post::kNone);
+    at::Tensor y = first.forward(x.transpose(1, 2), last, {}, 0, first.outputs);
+    if (second) y = second->forward(y, static_cast<uint8_t>(Post::kNone), {}, 0, second->outputs);
     return apply_plain(post, y.transpose(1, 2).contiguous(), added);
   }
   const at::Tensor columns = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
@@ -300,22 +371,25 @@ Sequences<const float> view(const at::Tensor& x) { return {x.const_data_ptr<floa
 }  // namespace
 
 size_t mix_forward(const Linear& linear, size_t x, uint8_t post, size_t other) {
+  RECORD_FUNCTION("heterodyne::packed_mix", c10::ArrayRef<const c10::IValue>{});
   return give(mixed(linear, nullptr, tensor(x), post, tensor(other)));
 }
 
 size_t mix_mlp_forward(const Linear& first, const Linear& second, size_t x, uint8_t post, size_t other) {
+  RECORD_FUNCTION("heterodyne::packed_mix_mlp", c10::ArrayRef<const c10::IValue>{});
   check_pair(first, second);
   return give(mixed(first, &second, tensor(x), post, tensor(other)));
 }
 
 size_t attention_forward(size_t q_address, size_t k_address, size_t v_address, int64_t heads) {
+  RECORD_FUNCTION("heterodyne::packed_attention", c10::ArrayRef<const c10::IValue>{});
   const at::Tensor q = sequence(tensor(q_address)), k = sequence(tensor(k_address)), v = sequence(tensor(v_address));
   const int64_t batch = q.size(0), width = q.size(2);
   TORCH_CHECK(heads >= 1 && width % heads == 0, "a width of ", width, " cannot be split into ", heads, " heads");
   TORCH_CHECK(k.sizes() == v.sizes() && k.size(0) == batch && k.size(2) == width, "keys ", k.sizes(), " and values ", v.sizes(),
               " do not fit queries ", q.sizes());
   for (const at::Tensor& x : {q, k, v}) check_no_graph(x);
-  const Plainly guard;
+  const Plainly plainly;
   if (!own(q) || !own(k) || !own(v) || q.numel() == 0 || k.numel() == 0) {
     const auto split = [&](const at::Tensor& x) { return x.unflatten(2, {heads, width / heads}).transpose(1, 2); };
     return give(at::scaled_dot_product_attention(split(q), split(k), split(v)).transpose(1, 2).flatten(2));
@@ -326,12 +400,13 @@ size_t attention_forward(size_t q_address, size_t k_address, size_t v_address, i
 }
 
 std::unique_ptr<Conv> conv_new(size_t weight, size_t bias, int64_t stride, int64_t padding, int64_t groups) {
-  const Plainly guard;
+  const Plainly plainly;
   const at::Tensor b = tensor(bias);
   return std::make_unique<Conv>(tensor(weight).detach(), b.defined() ? b.detach() : b, stride, padding, groups);
 }
 
 size_t conv_forward(const Conv& conv, size_t x, uint8_t post, size_t other) {
+  RECORD_FUNCTION("heterodyne::packed_conv", c10::ArrayRef<const c10::IValue>{});
   return give(conv.forward(tensor(x), post, tensor(other)));
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -28,6 +29,17 @@ class Linear {
   at::Tensor weight, bias;
   // The layout of product.h; undefined where ATen computes. The bias is padded to whole panels.
   at::Tensor panels, padded_bias;
+
+ private:
+  // The weight of some outputs in oneDNN's layout; that of parts is made when it is first asked for.
+  at::Tensor reordered(int64_t from, int64_t count) const;
+
+  struct Part {
+    int64_t from;
+    at::Tensor weight;
+  };
+  bool onednn_ = false;  // whether oneDNN multiplies, with the weight in its layout
+  mutable std::vector<Part> parts_;
 };
 
 class Conv {
@@ -38,18 +50,20 @@ class Conv {
   at::Tensor forward(const at::Tensor& x, uint8_t post, const at::Tensor& other) const;
 
  private:
-  // By oneDNN, with one of kNone, kRelu and kRelu6.
+  // By oneDNN, with one of kNone, kRelu, kRelu6 and, in bfloat16, kGelu.
   at::Tensor convolve(const at::Tensor& x, Post post) const;
 
   at::Tensor weight_, bias_;
   std::unique_ptr<Linear> pointwise_;  // the same map, where each pixel is mapped by itself
   bool winograd_ = false;              // whether winograd.h has the shape
+  bool onednn_bf16_ = false;           // whether oneDNN computes in bfloat16
   bool onednn_ = false;                // whether oneDNN may compute; its layout of the weight is made when it first does
   mutable at::Tensor reordered_;
   std::array<int64_t, 2> stride_, padding_;
   int64_t groups_;
 };
 
+bool fast_bf16();
 bool slow_bf16();
 uint64_t version(size_t x);
 
