@@ -18,9 +18,18 @@ fn main() {
         Some(_) => {}
     }
     println!("cargo:rerun-if-changed={}", root.join("version.py").display());
-    cxx_build::bridges(["src/ffi.rs", "src/winograd/ffi.rs", "src/norm/ffi.rs", "src/packed/ffi.rs", "src/flops/ffi.rs"])
-        .files(["src/bridge.cc", "src/winograd/winograd.cc", "src/norm/norm.cc", "src/packed/packed.cc", "src/flops/flops.cc"])
-        .files(["src/norm/batch_norm.cc", "src/norm/depthwise.cc"])
+    let rooms = ["winograd", "norm", "packed", "window", "flops", "profile"];
+    let bridges = rooms.iter().map(|room| format!("src/{room}/ffi.rs")).chain(["src/ffi.rs".to_owned()]);
+    cxx_build::bridges(bridges)
+        .files([
+            "src/bridge.cc",
+            "src/winograd/winograd.cc",
+            "src/norm/norm.cc",
+            "src/packed/packed.cc",
+            "src/flops/flops.cc",
+            "src/profile/profile.cc",
+        ])
+        .files(["src/norm/batch_norm.cc", "src/norm/depthwise.cc", "src/window/window.cc"])
         .files(["src/packed/layers.cc", "src/packed/product.cc", "src/packed/vector.cc"])
         .include("src")
         .flags(system_includes(root))

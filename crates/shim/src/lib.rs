@@ -14,7 +14,9 @@ mod layout;
 mod memory;
 pub mod norm;
 pub mod packed;
+pub mod profile;
 mod rng;
+pub mod window;
 pub mod winograd;
 
 pub use allocator::keep_freed_memory;

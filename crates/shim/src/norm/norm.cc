@@ -5,6 +5,7 @@
 #include <ATen/Functions.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "norm/batch_norm.h"
@@ -144,6 +145,7 @@ at::Tensor as_type(const at::Tensor& t, at::ScalarType type) { return t.defined(
 
 size_t batch_norm_act(size_t x_address, size_t weight_address, size_t bias_address, size_t running_mean_address,
                       size_t running_var_address, double momentum, double eps, size_t residual_address, uint8_t act_code) {
+  RECORD_FUNCTION("heterodyne::batch_norm_act", c10::ArrayRef<const c10::IValue>{});
   const at::Tensor &x = tensor(x_address), &weight = tensor(weight_address), &bias = tensor(bias_address);
   const at::Tensor &running_mean = tensor(running_mean_address), &running_var = tensor(running_var_address);
   at::Tensor residual = tensor_or_none(residual_address);
@@ -166,6 +168,7 @@ size_t batch_norm_act(size_t x_address, size_t weight_address, size_t bias_addre
 }
 
 size_t depthwise_conv(size_t x_address, size_t weight_address, size_t bias_address, int64_t stride) {
+  RECORD_FUNCTION("heterodyne::depthwise_conv", c10::ArrayRef<const c10::IValue>{});
   at::Tensor x = tensor(x_address);
   const at::Tensor &weight = tensor(weight_address), bias = tensor_or_none(bias_address);
   TORCH_CHECK(x.dim() == 4, "a depthwise convolution needs (B,C,H,W), got ", x.sizes());

@@ -12,6 +12,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -531,6 +532,7 @@ struct Conv3x3 : torch::autograd::Function<Conv3x3> {
 }  // namespace
 
 size_t conv3x3(size_t x_bchw, size_t weight) {
+  RECORD_FUNCTION("heterodyne::conv3x3", c10::ArrayRef<const c10::IValue>{});
   const at::Tensor &x = tensor(x_bchw), &w = tensor(weight);
 #ifdef WINOGRAD_AVX512
   if (suits(x, w)) return reinterpret_cast<size_t>(new at::Tensor(Conv3x3::apply(x, w)));

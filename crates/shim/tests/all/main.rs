@@ -3,5 +3,7 @@ mod flops;
 mod fused;
 mod norm;
 mod packed;
+mod profile;
 mod state;
+mod window;
 mod winograd;
