@@ -33,12 +33,14 @@ use crate::{
     parts::{
         divergence::{self, kl_sum},
         heads::Head,
-        keys::{self, NUM_LEVELS, at_least_one, between, non_negative, positive},
+        keys::{self, NUM_LEVELS, between, non_negative, positive},
         mode::{exact, float},
         pair::{check_classes, check_norm, embedding, embeddings, signal, stage, stage_spec},
     },
 };
 
+/// More sub-logits than this are a mistake; their number is multiplied with the classes.
+const MAX_SUB: i64 = 1024;
 /// Inside the square root of a norm.
 const NORM_EPS: f64 = 1e-12;
 
@@ -137,7 +139,9 @@ impl Default for Hcd {
 fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Hcd = parse(table)?;
     let Hcd { w_kd, w_gt, w_hcd, w_ol, num_sub, .. } = settings;
-    at_least_one("num_sub", num_sub)?;
+    if !(1..=MAX_SUB).contains(&num_sub) {
+        return Err(KeyError::new("num_sub", format!("expected a whole number from 1 to {MAX_SUB}, found {num_sub}")));
+    }
     non_negative("w_ol", w_ol)?;
     keys::weights(&[("w_kd", w_kd), ("w_gt", w_gt), ("w_hcd", w_hcd), ("w_ol", if num_sub > 1 { w_ol } else { 0.0 })])?;
     positive("temperature", settings.temperature)?;

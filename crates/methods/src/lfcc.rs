@@ -28,7 +28,7 @@ use crate::{
     parts::{
         divergence,
         keys::{self, between, positive},
-        lowpass::{AveragePool, LowPass},
+        lowpass::{AveragePool, LowPass, square},
         mode::{exact, training},
         pair::{StagePair, check_classes, shape, signal, stage, stage_pairs},
     },
@@ -220,10 +220,12 @@ impl Level {
         };
         Ok(Self {
             level: pair.level,
-            teacher: AveragePool::new(pair.teacher.grid, scales, kind, device),
+            teacher: AveragePool::new(c_t, pair.teacher.grid, &square(scales), kind, device),
             student: match filter {
                 FilterKind::Learnable => Filter::Learnable(LowPass::new(&scope, c_s, pair.student.grid, scales)?),
-                FilterKind::Avgpool => Filter::Average(AveragePool::new(pair.student.grid, scales, kind, device)),
+                FilterKind::Avgpool => {
+                    Filter::Average(AveragePool::new(c_s, pair.student.grid, &square(scales), kind, device))
+                }
             },
             psi: scales.iter().map(psi).collect::<Result<_>>()?,
             channels: c_t,
@@ -248,22 +250,22 @@ impl Level {
         }
     }
 
-    fn observe(&self, teacher: &Output, kind: Kind) -> Result<Tensor> {
+    fn observe(&self, teacher: &Output) -> Result<Tensor> {
         let _constant = NoGrad::new();
-        let x_bnc = stage(teacher, self.level, "teacher")?.to_tokens();
-        let _exact = exact(x_bnc.device())?;
-        let t_bkc = self.teacher.forward(&x_bnc.to_kind(kind));
+        let x_bchw = stage(teacher, self.level, "teacher")?.to_map();
+        let _exact = exact(x_bchw.device())?;
+        let t_bkc = self.teacher.forward(&x_bchw)?;
         let k: Vec<Tensor> = self.scales().map(|(psi, first)| normalize(&t_bkc.narrow(1, first, psi.num_windows))).collect();
         Ok(Tensor::cat(&k, 1))
     }
 
     /// The cosines `q_i . k_j` of every scale, each (B,B); `k` is this level's signal.
-    fn similarities(&self, step: &Context, k: &Tensor, kind: Kind) -> Result<Vec<Tensor>> {
-        let x_bnc = stage(step.student, self.level, "student")?.to_tokens().to_kind(kind);
+    fn similarities(&self, step: &Context, k: &Tensor) -> Result<Vec<Tensor>> {
+        let x_bchw = stage(step.student, self.level, "student")?.to_map();
         let s_bkc = match &self.student {
-            Filter::Learnable(filter) => filter.forward(&x_bnc),
-            Filter::Average(filter) => filter.forward(&x_bnc),
-        };
+            Filter::Learnable(filter) => filter.forward(&x_bchw),
+            Filter::Average(filter) => filter.forward(&x_bchw),
+        }?;
         let similarity = |(psi, first): (&Psi, i64)| {
             let q = normalize(&psi.forward(&s_bkc.narrow(1, first, psi.num_windows)));
             q.matmul(&k.narrow(1, first * self.channels, psi.num_windows * self.channels).transpose(0, 1))
@@ -311,7 +313,7 @@ impl Method for Built {
     }
 
     fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
-        self.compared().map(|level| level.observe(teacher, self.kind)).collect()
+        self.compared().map(|level| level.observe(teacher)).collect()
     }
 
     fn loss(&self, step: &Context) -> Result<Terms> {
@@ -325,7 +327,7 @@ impl Method for Built {
             check_contrast(step.student.logits.size()[0])?;
             let mut similarities = Vec::new();
             for (i, level) in self.levels.iter().enumerate() {
-                similarities.extend(level.similarities(step, &signal(step.teacher, i, self.kind)?, self.kind)?);
+                similarities.extend(level.similarities(step, &signal(step.teacher, i, self.kind)?)?);
             }
             let cosine_lbb = Tensor::stack(&similarities, 0);
             let m_lbb = match &self.logit_scale {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! FTM:  A_t^l = N( G . v( crop_K( F2( X_t^l ) ) ) )          (B, C_t, K, K')      no gradient, nothing learnable
-//! FAM:  Y_s^l = phi_l( X_s^l )                               (B, C_t, H', W')     learnable
+//! FAM:  Y_s^l = phi_l( mean over blocks of X_s^l )           (B, C_t, H', W')     learnable
 //!       A_s^l = N( G . v( crop_K( F2( Y_s^l ) ) ) )
 //! L_freq = mean over levels of mean( (A_s^l - A_t^l)^2 )
 //! L      = CE + alpha T^2 KL(p_t || p_s) + beta L_freq       CE is the trainer's
@@ -12,6 +12,9 @@
 //!   [`Band`].
 //! * `v`: real and imaginary parts, the amplitude sqrt(re^2+im^2+eps), or log(1 + amplitude).
 //! * `G`: a weight per frequency; `N`: standardisation.
+//! * Blocks: the student's map is first averaged over equal blocks, to the smallest grid on which the kept frequencies do not fall
+//!   together (7x7 for K = 7 and 56x56, 8x8 for 32x32). phi then costs a 64th or a 16th, and sees what the band can express; the
+//!   teacher's own grid is often no finer. `fam_grid = "full"` leaves the map as it is.
 //! * `phi`: 1x1 convolution, BN, ReLU, depthwise 3x3, 1x1 convolution. The last one is linear over channels and changes places
 //!   with the Fourier transform where that leaves it at most half the work: 56 numbers per channel instead of 3136 places.
 //! * `fam_mode = "direct"`: phi's output, average-pooled to K x K' (two channels per bin for `complex`), is taken as the spectrum.
@@ -30,13 +33,19 @@ use crate::{
     Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         divergence::{self, mean},
-        keys::{self, at_least_one, positive},
+        keys::{self, at_least_one, between, positive},
+        lowpass::AveragePool,
         mode::{exact, part_input, training},
         pair::{StagePair, check_classes, check_norm, signal, stage, stage_pairs},
         pointwise::Pointwise,
         spectrum::{Band, Dft, Normalise, Representation, Window, WindowShape},
     },
 };
+
+/// The square of a smaller width is no number that can be divided by.
+const MIN_SIGMA: f64 = 1e-6;
+/// A larger one weighs all frequencies alike, as `window = "none"` does.
+const MAX_SIGMA: f64 = 1e6;
 
 /// The registry's entry.
 pub static METHOD: MethodDef = MethodDef {
@@ -68,6 +77,12 @@ pub static METHOD: MethodDef = MethodDef {
                   channel) or \"none\"; ours.",
         },
         Key {
+            name: "fam_grid",
+            default: "\"band\"",
+            doc: "Where the projection sees the student's map: \"band\" averages it over equal blocks to the smallest grid that holds the kept \
+                  frequencies, \"full\" leaves it as it is; ours.",
+        },
+        Key {
             name: "fam_mode",
             default: "\"spectrum\"",
             doc: "\"spectrum\" takes the Fourier transform of the projected student features, \"direct\" takes the projection itself as the \
@@ -84,6 +99,23 @@ enum FamMode {
     Direct,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FamGrid {
+    Band,
+    Full,
+}
+
+impl FamGrid {
+    /// The grid on which phi sees a map on `grid`.
+    fn of(self, grid: (i64, i64), band: Band) -> (i64, i64) {
+        match self {
+            Self::Band => band.smallest_grid(grid),
+            Self::Full => grid,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Uhkd {
@@ -96,6 +128,7 @@ struct Uhkd {
     window: WindowShape,
     sigma: f64,
     normalise: Normalise,
+    fam_grid: FamGrid,
     fam_mode: FamMode,
 }
 
@@ -111,6 +144,7 @@ impl Default for Uhkd {
             window: WindowShape::Gaussian,
             sigma: 0.5,
             normalise: Normalise::Sample,
+            fam_grid: FamGrid::Band,
             fam_mode: FamMode::Spectrum,
         }
     }
@@ -122,7 +156,7 @@ fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     positive("temperature", settings.temperature)?;
     keys::levels(&settings.levels)?;
     at_least_one("k", settings.k)?;
-    positive("sigma", settings.sigma)?;
+    between("sigma", settings.sigma, MIN_SIGMA, MAX_SIGMA)?;
     Ok(Box::new(settings))
 }
 
@@ -130,7 +164,8 @@ impl Settings for Uhkd {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         check_classes("uhkd", student, teacher)?;
         for pair in stage_pairs("uhkd", &self.levels, student, teacher)? {
-            check_norm("uhkd", &format!("level {}", pair.level), batch, pair.student.grid)?;
+            let band = Band::shared(self.k, pair.student.grid, pair.teacher.grid);
+            check_norm("uhkd", &format!("level {}", pair.level), batch, self.fam_grid.of(pair.student.grid, band))?;
         }
         Ok(())
     }
@@ -156,6 +191,7 @@ struct Built {
 /// One pair of stages with its frequency alignment module.
 struct Level {
     level: usize,
+    blocks: Option<Blocks>,
     phi: Phi,
     last: Last,
     teacher: Dft,
@@ -163,6 +199,12 @@ struct Level {
     band: Band,
     /// The teacher's channels.
     channels: i64,
+}
+
+/// The mean over equal blocks.
+struct Blocks {
+    mean: AveragePool,
+    grid: (i64, i64),
 }
 
 /// phi without its last 1x1 convolution.
@@ -189,6 +231,9 @@ impl Level {
         let (student, teacher) = (pair.student, pair.teacher);
         let band = Band::shared(settings.k, student.grid, teacher.grid);
         let (c_s, c_t) = (student.channels, teacher.channels);
+        let grid = settings.fam_grid.of(student.grid, band);
+        let blocks = (grid != student.grid)
+            .then(|| Blocks { mean: AveragePool::new(c_s, student.grid, &[grid], kind, device), grid });
         let phi = Phi {
             project: Conv2d::new(&scope.sub("project"), c_s, c_t, Conv::same(1))?,
             norm: BatchNorm2d::new(&scope.sub("norm"), c_t)?,
@@ -199,8 +244,8 @@ impl Level {
             FamMode::Direct => Last::Direct(Pointwise::new(&scope.sub("last"), c_t, c_t * parts)?, band, parts),
             FamMode::Spectrum => {
                 let last = Pointwise::new(&scope.sub("last"), c_t, c_t)?;
-                let dft = Dft::new(student.grid, band, kind, device);
-                if 4 * band.size().0 * band.size().1 <= student.grid.0 * student.grid.1 {
+                let dft = Dft::new(grid, band, kind, device);
+                if 4 * band.size().0 * band.size().1 <= grid.0 * grid.1 {
                     let one = dft.of_one()?;
                     Last::Spectrum(last, dft, one)
                 } else {
@@ -209,7 +254,7 @@ impl Level {
             }
         };
         let window = Window::new(&scope, settings.window, band, settings.sigma * settings.k as f64)?;
-        Ok(Self { level: pair.level, phi, last, teacher: Dft::new(teacher.grid, band, kind, device), window, band, channels: c_t })
+        Ok(Self { level: pair.level, blocks, phi, last, teacher: Dft::new(teacher.grid, band, kind, device), window, band, channels: c_t })
     }
 
     /// Weighted and standardised, as both sides are compared.
@@ -243,7 +288,9 @@ impl Level {
     }
 
     fn loss(&self, step: &Context, i: usize, settings: &Uhkd, kind: Kind) -> Result<Tensor> {
-        let y_bchw = self.phi.forward(&part_input(&stage(step.student, self.level, "student")?.to_map(), kind)?);
+        let x_bchw = stage(step.student, self.level, "student")?.to_map();
+        let x_bchw = self.blocks.as_ref().map_or_else(|| Ok(x_bchw.shallow_clone()), |blocks| blocks.forward(&x_bchw))?;
+        let y_bchw = self.phi.forward(&part_input(&x_bchw, kind)?);
         let y_bchw = if let Last::Map(last, _) = &self.last { last.on_map(&y_bchw) } else { y_bchw };
         let _exact = exact(y_bchw.device())?;
         let mut target = signal(step.teacher, i, kind)?;
@@ -273,6 +320,13 @@ fn direct(y_bchw: &Tensor, last: &Pointwise, band: Band, parts: i64) -> Tensor {
     let (k, k_half) = band.size();
     let pooled = y_bchw.adaptive_avg_pool2d([k, k_half]).permute([0, 2, 3, 1]);
     last.on_last(&pooled).unflatten(-1, [parts, -1]).permute([0, 3, 1, 2, 4])
+}
+
+impl Blocks {
+    /// (B,C,H,W) to (B,C,H',W').
+    fn forward(&self, x_bchw: &Tensor) -> Result<Tensor> {
+        Ok(self.mean.forward(x_bchw)?.transpose(1, 2).unflatten(2, [self.grid.0, self.grid.1]))
+    }
 }
 
 impl Phi {

@@ -1,9 +1,12 @@
-//! Low-pass filters that bring a grid down to s x s windows, for several s in one product.
+//! Low-pass filters that bring a map down to a few windows, for several numbers of windows in one pass.
 //!
 //! Windows are those of adaptive pooling: along an axis of n places, window i of s covers `floor(i n/s) .. ceil((i+1) n/s)`. Where s
 //! divides n they are disjoint and of size n/s; otherwise sizes differ by at most one place and neighbours share one.
-//! A place list `n` is row-major over the grid; the windows `k` of all scales follow each other, each scale row-major.
-use heterodyne_nn::{Init, Result, Scope};
+//! The windows `k` of all scales follow each other, each scale row-major.
+use heterodyne_nn::{
+    Init, Result, Scope,
+    shim::{flops, window},
+};
 use tch::{Device, Kind, Tensor};
 
 /// Start and length of each of `s` windows over `n` places.
@@ -12,36 +15,106 @@ pub fn windows(n: i64, s: i64) -> Vec<(i64, i64)> {
     (0..s).map(|i| (i * n / s, ((i + 1) * n + s - 1) / s - i * n / s)).collect()
 }
 
-/// The windows of a grid at one scale as (rows, columns), row-major.
-fn windows_2d(grid: (i64, i64), s: i64) -> Vec<((i64, i64), (i64, i64))> {
-    let columns = windows(grid.1, s);
-    windows(grid.0, s).into_iter().flat_map(|row| columns.iter().map(move |&column| (row, column))).collect()
+/// The lengths of windows that occur, the larger first.
+fn lengths(n: i64, s: i64) -> Vec<i64> {
+    let mut lengths: Vec<i64> = windows(n, s).into_iter().map(|(_, length)| length).collect();
+    lengths.sort_by(|a, b| b.cmp(a));
+    lengths.dedup();
+    lengths
 }
 
-/// Average pooling to all scales at once, as one constant matrix.
+/// The sizes of windows that occur at a scale of (rows, columns) windows, in the order of their kernels.
+fn sizes(grid: (i64, i64), scale: (i64, i64)) -> Vec<(i64, i64)> {
+    let widths = lengths(grid.1, scale.1);
+    lengths(grid.0, scale.0).into_iter().flat_map(|h| widths.iter().map(move |&w| (h, w))).collect()
+}
+
+/// Weighted sums over all windows of several scales.
+#[derive(Debug)]
+pub struct Windows {
+    grid: (i64, i64),
+    /// Windows along the rows and along the columns.
+    scales: Vec<(i64, i64)>,
+    num_windows: i64,
+    /// For each place of each window: the row of its weight, and where that goes in (windows * places).
+    weight: Tensor,
+    target: Tensor,
+}
+
+impl Windows {
+    /// The windows of `scales` on `grid`.
+    #[must_use]
+    pub fn new(grid: (i64, i64), scales: &[(i64, i64)], device: Device) -> Self {
+        let (mut weight, mut target) = (Vec::new(), Vec::new());
+        let (mut num_windows, mut first) = (0, 0);
+        for &scale in scales {
+            let mut kernels = Vec::new();
+            for size in sizes(grid, scale) {
+                kernels.push((size, first));
+                first += size.0 * size.1;
+            }
+            for (y, h) in windows(grid.0, scale.0) {
+                for (x, w) in windows(grid.1, scale.1) {
+                    let kernel = kernels.iter().find(|(size, _)| *size == (h, w)).map_or(0, |(_, first)| *first);
+                    for (i, j) in (0..h).flat_map(|i| (0..w).map(move |j| (i, j))) {
+                        weight.push(kernel + i * w + j);
+                        target.push((num_windows * grid.0 + y + i) * grid.1 + x + j);
+                    }
+                    num_windows += 1;
+                }
+            }
+        }
+        let on_device = |indices: &[i64]| Tensor::from_slice(indices).to_device(device);
+        Self { grid, scales: scales.to_vec(), num_windows, weight: on_device(&weight), target: on_device(&target) }
+    }
+
+    /// The filters as matrices (C, windows, places). `weights` (R,C) as for [`window::window_sums`].
+    pub fn matrix(&self, weights: &Tensor) -> Tensor {
+        let (places, channels) = (self.grid.0 * self.grid.1, weights.size()[1]);
+        let empty = weights.new_zeros([self.num_windows * places, channels], (weights.kind(), weights.device()));
+        let filled = empty.index_copy(0, &self.target, &weights.index_select(0, &self.weight));
+        filled.reshape([self.num_windows, places, channels]).permute([2, 0, 1])
+    }
+
+    /// (B,C,H,W) to (B,K,C) in the kind of `weights` (R,C).
+    ///
+    /// As matrices the windows of all scales are one product per channel, for which the map is copied twice; the kernel of
+    /// [`window`] reads it where it lies.
+    pub fn sums(&self, x_bchw: &Tensor, weights: &Tensor) -> Result<Tensor> {
+        if has_kernel(x_bchw, weights) {
+            return Ok(window::window_sums(x_bchw, weights, &self.scales)?);
+        }
+        let x_cbn = x_bchw.flatten(2, 3).permute([1, 0, 2]).to_kind(weights.kind());
+        Ok(x_cbn.bmm(&self.matrix(weights).transpose(1, 2)).permute([1, 2, 0]))
+    }
+}
+
+/// Average pooling to all scales at once.
 #[derive(Debug)]
 pub struct AveragePool {
-    /// (windows, places)
-    matrix: Tensor,
+    scales: Vec<(i64, i64)>,
+    /// (R,C)
+    weights: Tensor,
 }
 
 impl AveragePool {
-    /// For maps on `grid`.
+    /// For maps of `channels` on `grid`.
     #[must_use]
-    pub fn new(grid: (i64, i64), scales: &[i64], kind: Kind, device: Device) -> Self {
-        let mut rows = Vec::new();
-        let mut num_windows = 0;
-        for ((y, h), (x, w)) in scales.iter().flat_map(|&s| windows_2d(grid, s)) {
-            let inside = |i: i64, j: i64| (y..y + h).contains(&i) && (x..x + w).contains(&j);
-            rows.extend((0..grid.0).flat_map(|i| (0..grid.1).map(move |j| if inside(i, j) { 1.0 / (h * w) as f64 } else { 0.0 })));
-            num_windows += 1;
-        }
-        Self { matrix: Tensor::from_slice(&rows).reshape([num_windows, grid.0 * grid.1]).to_kind(kind).to_device(device) }
+    pub fn new(channels: i64, grid: (i64, i64), scales: &[(i64, i64)], kind: Kind, device: Device) -> Self {
+        let of_size = |(h, w): (i64, i64)| (0..h * w).map(move |_| 1.0 / (h * w) as f64);
+        let weights: Vec<f64> = scales.iter().flat_map(|&scale| sizes(grid, scale)).flat_map(of_size).collect();
+        let weights = Tensor::from_slice(&weights).to_kind(kind).to_device(device);
+        Self { scales: scales.to_vec(), weights: weights.unsqueeze(1).repeat([1, channels]) }
     }
 
-    /// (B,N,C) places to (B,K,C) windows.
-    pub fn forward(&self, x_bnc: &Tensor) -> Tensor {
-        self.matrix.unsqueeze(0).expand([x_bnc.size()[0], -1, -1], false).bmm(x_bnc)
+    /// (B,C,H,W) to (B,K,C).
+    pub fn forward(&self, x_bchw: &Tensor) -> Result<Tensor> {
+        if has_kernel(x_bchw, &self.weights) {
+            return Ok(window::window_sums(x_bchw, &self.weights, &self.scales)?);
+        }
+        let x_bchw = x_bchw.to_kind(self.weights.kind());
+        let at_scale = |&(rows, columns): &(i64, i64)| x_bchw.adaptive_avg_pool2d([rows, columns]).flatten(2, 3).transpose(1, 2);
+        Ok(Tensor::cat(&self.scales.iter().map(at_scale).collect::<Vec<_>>(), 1))
     }
 }
 
@@ -49,93 +122,69 @@ impl AveragePool {
 ///
 /// A scale's kernel has the size of its largest window; a window weights its places by the softmax of the kernel's leading rows and
 /// columns. So the weights are positive and sum to 1 in every window (a constant map passes unchanged), and the kernel starts
-/// uniform, as average pooling. Where s divides the grid this is a depthwise convolution whose stride is its kernel's size.
-///
-/// It is computed as one matrix product per channel for all scales together, which reads the map once; the convolution itself was
-/// measured to be 1.6 to 3 times slower in float32 and over 50 times slower in bfloat16 on a CPU (56x56, 64 channels).
+/// uniform, as average pooling. Where s divides the grid this is a depthwise convolution whose stride is its kernel's size; that was
+/// measured to be 1.6 to 3 times slower in float32 and over 50 times slower in bfloat16 on a CPU than the products by which
+/// [`Windows`] replaces it (56x56, 64 channels).
 #[derive(Debug)]
 pub struct LowPass {
+    windows: Windows,
     kernels: Vec<Kernel>,
-    channels: i64,
-    places: i64,
-    num_windows: i64,
-    /// Where the weights of all windows go in (windows * places).
-    target: Tensor,
 }
 
 #[derive(Debug)]
 struct Kernel {
     /// (C, h, w), the softmax's argument.
     theta: Tensor,
-    num_windows: i64,
-    /// Present where windows differ in size.
-    ragged: Option<Ragged>,
-}
-
-#[derive(Debug)]
-struct Ragged {
-    /// (windows, h*w): 0 inside a window, minus infinity outside.
-    mask: Tensor,
-    /// The entries inside, as indices into windows*h*w.
-    inside: Tensor,
+    /// The sizes of windows.
+    sizes: Vec<(i64, i64)>,
 }
 
 impl LowPass {
-    /// Kernels `theta` under the scale's name, for maps of `channels` on `grid`.
+    /// Kernels `theta` under the scale's name, for maps of `channels` on `grid`; as many windows along the rows as along the columns.
     pub fn new(scope: &Scope, channels: i64, grid: (i64, i64), scales: &[i64]) -> Result<Self> {
-        let mut target = Vec::new();
-        let mut kernels = Vec::new();
-        let mut num_windows = 0;
-        for &s in scales {
-            let windows = windows_2d(grid, s);
-            let h = windows.iter().map(|((_, h), _)| *h).max().unwrap_or(1);
-            let w = windows.iter().map(|(_, (_, w))| *w).max().unwrap_or(1);
-            let mut mask = Vec::new();
-            let mut inside = Vec::new();
-            for (k, ((y, rows), (x, columns))) in windows.iter().enumerate() {
-                for (i, j) in (0..h).flat_map(|i| (0..w).map(move |j| (i, j))) {
-                    let within = i < *rows && j < *columns;
-                    mask.push(if within { 0.0 } else { f64::NEG_INFINITY });
-                    if within {
-                        inside.push((k as i64 * h + i) * w + j);
-                        target.push(((num_windows + k as i64) * grid.0 + y + i) * grid.1 + x + j);
-                    }
-                }
-            }
-            let count = windows.len() as i64;
-            let ragged = (inside.len() < mask.len()).then(|| Ragged {
-                mask: Tensor::from_slice(&mask).reshape([count, h * w]).to_kind(scope.kind()).to_device(scope.device()),
-                inside: Tensor::from_slice(&inside).to_device(scope.device()),
-            });
+        let kernel = |&s: &i64| {
+            let sizes = sizes(grid, (s, s));
+            let (h, w) = sizes.first().copied().unwrap_or((1, 1));
             let theta = scope.sub(format!("scale{s}")).param_no_decay("theta", &[channels, h, w], Init::Const(0.0))?;
-            kernels.push(Kernel { theta, num_windows: count, ragged });
-            num_windows += count;
-        }
-        Ok(Self { kernels, channels, places: grid.0 * grid.1, num_windows, target: Tensor::from_slice(&target).to_device(scope.device()) })
+            Ok(Kernel { theta, sizes })
+        };
+        let kernels = scales.iter().map(kernel).collect::<Result<_>>()?;
+        Ok(Self { windows: Windows::new(grid, &square(scales), scope.device()), kernels })
+    }
+
+    /// The weights of all windows, (R,C).
+    fn weights(&self) -> Tensor {
+        Tensor::cat(&self.kernels.iter().flat_map(Kernel::weights).collect::<Vec<_>>(), 0)
     }
 
     /// The filters as matrices (C, windows, places); rows sum to 1.
     pub fn matrix(&self) -> Tensor {
-        let weights: Vec<Tensor> = self.kernels.iter().map(Kernel::weights).collect();
-        let weights = Tensor::cat(&weights, 1);
-        let empty = weights.new_zeros([self.channels, self.num_windows * self.places], (weights.kind(), weights.device()));
-        empty.index_copy(1, &self.target, &weights).reshape([self.channels, self.num_windows, self.places])
+        self.windows.matrix(&self.weights())
     }
 
-    /// (B,N,C) places to (B,K,C) windows.
-    pub fn forward(&self, x_bnc: &Tensor) -> Tensor {
-        let out_cbk = x_bnc.permute([2, 0, 1]).bmm(&self.matrix().transpose(1, 2));
-        out_cbk.permute([1, 2, 0])
+    /// (B,C,H,W) to (B,K,C).
+    pub fn forward(&self, x_bchw: &Tensor) -> Result<Tensor> {
+        self.windows.sums(x_bchw, &self.weights())
     }
 }
 
 impl Kernel {
-    /// The weights inside all windows, one window after the other: (C, sum of window sizes).
-    fn weights(&self) -> Tensor {
-        let theta = self.theta.flatten(1, 2);
-        match &self.ragged {
-            None => theta.softmax(-1, None::<Kind>).repeat([1, self.num_windows]),
-            Some(Ragged { mask, inside }) => (theta.unsqueeze(1) + mask).softmax(-1, None::<Kind>).flatten(1, 2).index_select(1, inside),
-        }
+    /// (h*w,C) for each size of window.
+    fn weights(&self) -> Vec<Tensor> {
+        let of_size = |&(h, w): &(i64, i64)| {
+            let theta = self.theta.narrow(1, 0, h).narrow(2, 0, w).flatten(1, 2);
+            theta.softmax(-1, None::<Kind>).transpose(0, 1)
+        };
+        self.sizes.iter().map(of_size).collect()
     }
+}
+
+fn has_kernel(x_bchw: &Tensor, weights: &Tensor) -> bool {
+    weights.kind() == Kind::Float && !flops::plain() && window::window_suits(x_bchw)
+}
+
+/// The scales of `sides` windows along both axes.
+#[must_use]
+pub fn square(sides: &[i64]) -> Vec<(i64, i64)> {
+    sides.iter().map(|&s| (s, s)).collect()
 }

@@ -45,6 +45,14 @@ impl Band {
         (self.rows, self.cols)
     }
 
+    /// The smallest grid that equal blocks of `grid` make and that keeps the band's frequencies apart: of more places per axis than
+    /// twice the highest one.
+    #[must_use]
+    pub fn smallest_grid(&self, grid: (i64, i64)) -> (i64, i64) {
+        let side = |n: i64, highest: i64| (2 * highest + 1..n).find(|m| n % m == 0).unwrap_or(n);
+        (side(grid.0, self.rows / 2), side(grid.1, self.cols - 1))
+    }
+
     /// The kept frequencies along the rows.
     #[must_use]
     pub fn u(&self) -> std::ops::Range<i64> {

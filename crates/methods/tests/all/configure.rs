@@ -74,6 +74,8 @@ fn values_out_of_range_are_refused_with_their_key() {
         ("uhkd", "beta = nan", "beta"),
         ("uhkd", "k = 0", "k"),
         ("uhkd", "sigma = 0.0", "sigma"),
+        ("uhkd", "sigma = 1e-320", "sigma"),
+        ("hcd", "num_sub = 9223372036854775807", "num_sub"),
         ("lfcc", "tau = 0.0", "tau"),
         ("lfcc", "tau = -inf", "tau"),
         ("lfcc", "tau = 0.005\ntau_learnable = true", "tau"),

@@ -2,13 +2,13 @@
 use heterodyne_nn::{Labels, Output, ParamStore};
 use tch::{Kind, Tensor};
 
-use crate::support::{CPU, build, conv, fill, hard, leaves, loss, number, output, table, tensors, vit};
+use crate::support::{CPU, build, conv, fill, hard, leaves, loss, number, output, seed, table, tensors, vit};
 
 const STEP: f64 = 1e-6;
 
 /// Along one random direction per tensor: d/dh L(x + h r) = <grad, r>.
 fn check(name: &str, settings: &str, token_student: bool, token_teacher: bool) {
-    tch::manual_seed(5);
+    seed(5);
     let student_taps = if token_student { vit(1, 4, 3) } else { conv(6, 3) };
     let teacher_taps = if token_teacher { vit(0, 5, 3) } else { conv(5, 3) };
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);

@@ -1,9 +1,9 @@
 //! What low-pass filters and the contrast promise.
-use heterodyne_methods::parts::lowpass::{AveragePool, LowPass, windows};
+use heterodyne_methods::parts::lowpass::{AveragePool, LowPass, square, windows};
 use heterodyne_nn::{FeatureMap, Output, ParamStore};
 use tch::{Kind, Tensor};
 
-use crate::support::{CPU, build, conv, fill, hard, loss, map, number, output, table, taps, tensor_of, value};
+use crate::support::{CPU, build, conv, fill, hard, loss, map, number, output, seed, table, taps, tensor_of, value};
 
 const GRIDS: [((i64, i64), &[i64]); 7] = [
     ((8, 8), &[1, 2, 4]),
@@ -30,9 +30,9 @@ fn windows_are_those_of_adaptive_pooling() {
     assert_eq!(windows(7, 4), [(0, 2), (1, 3), (3, 3), (5, 2)]);
     assert_eq!(windows(8, 4), [(0, 2), (2, 2), (4, 2), (6, 2)]);
     for (grid, scales) in GRIDS {
-        let x = Tensor::randn([2, 3, grid.0, grid.1], (Kind::Double, CPU));
-        let ours = AveragePool::new(grid, scales, Kind::Double, CPU).forward(&FeatureMap::Map(x.shallow_clone()).to_tokens());
-        assert!(max(&(ours - pooled(&x, scales))) < 1e-14, "{grid:?}");
+        let x = Tensor::randn([2, 3, grid.0, grid.1], (Kind::Float, CPU));
+        let ours = AveragePool::new(3, grid, &square(scales), Kind::Float, CPU).forward(&x).unwrap();
+        assert!(max(&(ours - pooled(&x, scales))) < 1e-6, "{grid:?}");
     }
 }
 
@@ -46,8 +46,8 @@ fn kernels_sum_to_one_and_pass_a_constant_map() {
         assert!(number(&matrix.min()) >= 0.0);
         assert!(max(&(matrix.sum_dim_intlist([2i64].as_slice(), false, Kind::Double) - 1.0)) < 1e-14, "{grid:?}");
         let level = Tensor::from_slice(&[1.5, -2.0, 0.25]);
-        let flat = level.reshape([1, 1, 3]).expand([2, grid.0 * grid.1, 3], false);
-        assert!(max(&(filter.forward(&flat) - level)) < 1e-14, "{grid:?}");
+        let flat = level.reshape([1, 3, 1, 1]).expand([2, 3, grid.0, grid.1], false);
+        assert!(max(&(filter.forward(&flat).unwrap() - level)) < 1e-14, "{grid:?}");
     }
 }
 
@@ -57,7 +57,7 @@ fn a_uniform_kernel_is_average_pooling() {
         let store = ParamStore::with_kind(CPU, Kind::Double, 0);
         let filter = LowPass::new(&store.root(), 3, grid, scales).unwrap();
         let x = Tensor::randn([2, 3, grid.0, grid.1], (Kind::Double, CPU));
-        let ours = filter.forward(&FeatureMap::Map(x.shallow_clone()).to_tokens());
+        let ours = filter.forward(&x).unwrap();
         assert!(max(&(ours - pooled(&x, scales))) < 1e-14, "{grid:?}");
     }
 }
@@ -72,11 +72,11 @@ fn where_windows_are_equal_the_filter_is_a_depthwise_convolution() {
     let kernel = theta.flatten(1, 2).softmax(-1, Kind::Double).reshape([3, 1, 4, 6]);
     let x = Tensor::randn([2, 3, 8, 12], (Kind::Double, CPU));
     let theirs = x.conv2d(&kernel, None::<&Tensor>, [4, 6], [0, 0], [1, 1], 3).flatten(2, 3).transpose(1, 2);
-    assert!(max(&(filter.forward(&FeatureMap::Map(x).to_tokens()) - theirs)) < 1e-14);
+    assert!(max(&(filter.forward(&x).unwrap() - theirs)) < 1e-14);
 }
 
 fn contrast(settings: &str, change: impl Fn(Output, Output) -> (Output, Output)) -> f64 {
-    tch::manual_seed(3);
+    seed(3);
     let spec = taps(&[map(4, 8, 8); 4], 4, 5);
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
     let method = build("lfcc", &table(settings), &store, &spec, &spec, 6).unwrap();

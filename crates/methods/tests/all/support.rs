@@ -1,6 +1,8 @@
 //! Pairs of networks' outputs, weights by formula, and losses as numbers.
+use std::cell::RefCell;
+
 use heterodyne_methods::{Context, Method, Taught, find};
-use heterodyne_nn::{FeatureMap, Labels, Output, ParamStore, Progress, Result, StageKind, StageSpec, TapSpec, Terms};
+use heterodyne_nn::{FeatureMap, Labels, Output, ParamStore, Progress, Result, StageKind, StageSpec, TapSpec, Terms, shim::Rng};
 use tch::{Device, Kind, Tensor};
 
 pub const CPU: Device = Device::Cpu;
@@ -35,9 +37,23 @@ pub fn tensor_of(feature: &FeatureMap) -> &Tensor {
     }
 }
 
+thread_local! {
+    /// libtorch's own generator is shared by tests that run at the same time.
+    static DRAWS: RefCell<Rng> = RefCell::new(Rng::new(0));
+}
+
+/// What [`output`] draws from here on, on this thread.
+pub fn seed(seed: u64) {
+    DRAWS.set(Rng::new(seed));
+}
+
 /// A random output of the given shapes.
 pub fn output(spec: &TapSpec, batch: i64, kind: Kind) -> Output {
-    let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Double, CPU)).to_kind(kind);
+    let random = |shape: &[i64]| {
+        let x = Tensor::zeros(shape, (Kind::Double, CPU));
+        DRAWS.with_borrow(|rng| rng.normal(&x, 0.0, 1.0)).unwrap();
+        x.to_kind(kind)
+    };
     let stage = |s: &StageSpec| {
         let (h, w) = s.grid;
         let shape = match s.kind {

@@ -3,7 +3,7 @@ use heterodyne_methods::all;
 use heterodyne_nn::{Labels, Output, ParamStore, TapSpec, shim::Autocast};
 use tch::{Kind, Tensor};
 
-use crate::support::{CPU, build, conv, hard, leaves, loss, map, number, output, taps, tensors, tokens, vit};
+use crate::support::{CPU, build, conv, hard, leaves, loss, map, number, output, seed, taps, tensors, tokens, vit};
 
 /// Conv networks, token networks with and without prefix, and a pyramid of tokens; grids odd, even, unequal and down to one place.
 fn networks(classes: i64) -> Vec<TapSpec> {
@@ -87,7 +87,7 @@ fn autocast_moves_a_loss_little() {
     let networks = networks(5);
     for def in all() {
         let (student_taps, teacher_taps) = (&networks[0], &networks[3]);
-        tch::manual_seed(2);
+        seed(2);
         let (student, teacher) = (output(student_taps, 8, Kind::BFloat16), output(teacher_taps, 8, Kind::BFloat16));
         let total = |autocast: bool| {
             let store = ParamStore::new(CPU, 1);

@@ -179,3 +179,33 @@ fn a_pointwise_map_commutes_with_the_transform_and_with_pooling() {
         assert!(max(&(pointwise.on_map(&x).adaptive_avg_pool2d([2, 1]) - pooled)) < 1e-14);
     }
 }
+
+#[test]
+fn the_smallest_grid_keeps_the_kept_frequencies_apart() {
+    let of = |k, grid| Band::shared(k, grid, grid).smallest_grid(grid);
+    for (k, grid, smallest) in [
+        (7, (56, 56), (7, 7)),
+        (7, (32, 32), (8, 8)),
+        (7, (28, 14), (7, 7)),
+        (6, (28, 12), (7, 12)),
+        (7, (13, 8), (13, 8)),
+        (3, (4, 9), (4, 3)),
+        (1, (32, 30), (1, 1)),
+    ] {
+        assert_eq!(of(k, grid), smallest, "K {k} on {grid:?}");
+        // A wave of each kept frequency has its whole energy in its own bin, as on the full grid.
+        let band = Band::shared(k, grid, grid);
+        let spectrum = |(h, w): (i64, i64), (u, v): (i64, i64)| {
+            let turns = |f: i64, n: i64| Tensor::arange(n, (Kind::Double, CPU)) * (std::f64::consts::TAU * f as f64 / n as f64);
+            let wave = (turns(u, h).unsqueeze(1) + turns(v, w)).cos().reshape([1, 1, h, w]);
+            Dft::new((h, w), band, Kind::Double, CPU).forward(&wave)
+        };
+        for (u, v) in band.u().flat_map(|u| band.v().map(move |v| (u, v))) {
+            // Nyquist lines of the full grid are no waves of a finer one.
+            if 2 * u.abs() < grid.0 && 2 * v < grid.1 {
+                let off = max(&(spectrum(smallest, (u, v)) - spectrum(grid, (u, v))));
+                assert!(off < 1e-12, "K {k} on {grid:?}, ({u},{v}): {off}");
+            }
+        }
+    }
+}

@@ -160,6 +160,11 @@ def uhkd(o, w, s, t, step):
             dims = (1, 2, 3, 4) if o["normalise"] == "sample" else (2, 3, 4)
             return (a - a.mean(dims, keepdim=True)) / (a.var(dims, unbiased=False, keepdim=True) + 1e-6).sqrt()
 
+        # Half the number of places, rounded down to below it, is the highest frequency that a grid keeps apart from all others.
+        if o["fam_grid"] == "band":
+            needed = [2 * max(abs(u) for u in us) + 1, 2 * max(vs) + 1]
+            block = [max(f for f in range(1, n + 1) if n % f == 0 and (f == 1 or n // f >= m)) for n, m in zip((h_s, w_s), needed)]
+            x = F.avg_pool2d(x, block)
         z = F.conv2d(x, w(f"{name}.project.weight", c_t, c_s, 1, 1))
         z = F.relu(batch_norm(z, w, f"{name}.norm"))
         z = F.conv2d(z, w(f"{name}.depthwise.weight", c_t, 1, 3, 3), padding=1, groups=c_t)
@@ -315,7 +320,7 @@ DEFAULTS = {
     "kd": dict(temperature=1.0),
     "fitnet": dict(levels=LEVELS),
     "uhkd": dict(
-        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_mode="spectrum"
+        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
     ),
     "lfcc": dict(
         alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, scales=[1, 2, 4], tau=0.07, tau_learnable=False, filter="learnable", symmetric=False, mask_same_class=False
@@ -350,6 +355,8 @@ CASES = [
     ("hcd", "vit_conv", dict(reduce="mean", num_sub=2, lambda_s=0.7, lambda_t=0.4, theta=0.1, w_kd=0.0)),
     ("hcd", "swin_vit", dict(num_sub=1, levels=[1, 4], w_gt=0.5)),
     ("hcd", "conv_conv", dict(levels=[2, 3, 4], w_hcd=0.0, num_sub=3, theta=0.0)),
+    ("uhkd", "conv_vit", dict(fam_grid="full")),
+    ("uhkd", "vit_conv", dict(fam_grid="full", k=4, fam_mode="direct")),
 ]
 
 
