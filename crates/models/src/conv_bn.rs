@@ -2,7 +2,7 @@
 use std::cell::Ref;
 
 use heterodyne_nn::{
-    Result, Scope,
+    FeatureMap, Result, Scope,
     layers::{BatchNorm2d, Conv, Conv2d, Frozen, Post},
     shim::packed::PackedConv,
 };
@@ -55,5 +55,5 @@ pub const fn strided(side: i64, stride: i64) -> i64 {
 
 /// (B,C,H,W) to (B,C).
 pub fn global_mean(x_bchw: &Tensor) -> Tensor {
-    x_bchw.mean_dim([2i64, 3].as_slice(), false, None::<tch::Kind>)
+    FeatureMap::Map(x_bchw.shallow_clone()).pooled()
 }

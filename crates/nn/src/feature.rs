@@ -40,7 +40,8 @@ impl FeatureMap {
     /// The mean over places (B,C), prefix tokens left out.
     pub fn pooled(&self) -> Tensor {
         match self {
-            Self::Map(x_bchw) => x_bchw.mean_dim([2i64, 3].as_slice(), false, None::<Kind>),
+            // In this order the gradient has its channels innermost too, as the map's other gradients, to which it is added.
+            Self::Map(x_bchw) => x_bchw.permute([0, 2, 3, 1]).mean_dim([1i64, 2].as_slice(), false, None::<Kind>),
             Self::Tokens { .. } => self.to_tokens().mean_dim([1i64].as_slice(), false, None::<Kind>),
         }
     }

@@ -1,9 +1,9 @@
 use heterodyne_shim::{
-    self as shim,
+    self as shim, Autocast, grad_enabled,
     norm::{Activation, batch_norm_act},
     packed::Post,
 };
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::frozen::sure;
 use crate::{Init, Result, Scope};
@@ -96,7 +96,12 @@ impl LayerNorm {
     }
 
     /// Normalises the last dimension.
+    ///
+    /// Where no graph is recorded bfloat16 stays what it is on a CPU: it is computed in float32 anyway, and autocast would write both the
+    /// input and the result in float32 for the next product to round again.
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        let keeps = x.kind() == Kind::BFloat16 && x.device() == Device::Cpu && !grad_enabled() && !shim::flops::plain();
+        let _as_it_is = keeps.then(|| sure(Autocast::new(Device::Cpu, false)));
         x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
     }
 }
