@@ -7,7 +7,7 @@ use heterodyne_data::{
 };
 use heterodyne_nn::Progress;
 use heterodyne_run::recipe::schema::Precision;
-use heterodyne_shim::{Autocast, NoGrad, flops, flops::Flops, peak_device, peak_rss};
+use heterodyne_shim::{Autocast, NoGrad, flops, flops::Flops, peak_device, peak_rss, profile};
 use indexmap::IndexMap;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
@@ -50,6 +50,19 @@ pub struct Measured {
     pub peak_gflops: Peaks,
     /// The time that the step's products and convolutions take at those peaks, as a share of the step.
     pub flops_ratio: f64,
+    /// libtorch's operators and this project's kernels, the slowest first.
+    pub operators: Vec<Operator>,
+}
+
+/// What one operator takes of a step, itself without those that it calls.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Operator {
+    /// `aten::` an operator, `...Backward0` its gradient, `heterodyne::` a kernel of this project.
+    pub name: String,
+    /// Calls per step.
+    pub calls: f64,
+    /// Milliseconds per step, the mean.
+    pub ms: f64,
 }
 
 /// See [`Measured::peak_gflops`].
@@ -143,6 +156,7 @@ impl<'a> Bench<'a> {
         }
         let megabytes = |bytes: Option<u64>| bytes.map(|b| b as f64 / 1e6);
         let (peak_rss_mb, peak_device_mb) = (megabytes(peak_rss()), megabytes(peak_device(device)));
+        let operators = self.operators(steps)?;
         let (counted, arithmetic) = flops::count(|| self.step(&mut |_| {}))?;
         counted?;
 
@@ -168,7 +182,17 @@ impl<'a> Bench<'a> {
             gflops: gflop / step_ms * 1e3,
             peak_gflops: peaks,
             flops_ratio: at_peak_s / step_ms * 1e3,
+            operators,
         })
+    }
+
+    fn operators(&mut self, steps: usize) -> Result<Vec<Operator>> {
+        let (done, operators) = profile::operators(|| (0..steps).try_for_each(|_| self.step(&mut |_| {})))?;
+        done?;
+        let per_step = |total: f64| total / steps as f64;
+        let operator =
+            |o: profile::Operator| Operator { name: o.name, calls: per_step(o.calls as f64), ms: per_step(o.own.as_secs_f64() * 1e3) };
+        Ok(operators.into_iter().map(operator).collect())
     }
 }
 

@@ -6,7 +6,7 @@ use heterodyne_data::{Batch, Dataset, EvalLoader, LoaderConfig, TrainLoader, Vie
 use heterodyne_models::{Model, ModelDef};
 use heterodyne_nn::{TapSpec, Tensors, file};
 use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Precision};
-use heterodyne_shim::Rng;
+use heterodyne_shim::{Rng, packed::fast_bf16};
 use tch::{Device, Tensor};
 
 use crate::{
@@ -46,6 +46,11 @@ impl Session {
         let device = device(plan.recipe.device)?;
         if let Ok(threads @ 1..) = i32::try_from(plan.recipe.threads) {
             tch::set_num_threads(threads);
+        }
+        let train = &mut plan.recipe.train;
+        train.precision = concrete(train.precision, device);
+        for table in [Some(&mut plan.recipe.student), plan.recipe.teacher.as_mut()].into_iter().flatten() {
+            table.precision = table.precision.map(|precision| concrete(precision, device));
         }
         let seed = plan.recipe.seed;
         Rng::global(device)?.seed(seed)?;
@@ -240,12 +245,21 @@ impl Net {
             model.load_strict(&w.tensors, &w.path, table.adapt_head)?;
         }
         let view = View::new(input.img, input.mean, input.std, device)?;
-        Ok(Self { model, view, precision: table.precision.unwrap_or(precision) })
+        Ok(Self { model, view, precision: concrete(table.precision.unwrap_or(precision), device) })
     }
 }
 
 fn show(table: &NetworkTable) -> String {
     table.weights.as_deref().map_or_else(|| table.model.clone(), |p| p.display().to_string())
+}
+
+/// The number format that `precision` asks for on `device`.
+fn concrete(precision: Precision, device: Device) -> Precision {
+    match precision {
+        Precision::Auto if fast_bf16(device) => Precision::Bf16,
+        Precision::Auto => Precision::Fp32,
+        given => given,
+    }
 }
 
 /// The student's taps as they will be: from the recipe, else the weights file, else the dataset's own size.

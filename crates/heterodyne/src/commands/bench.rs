@@ -24,6 +24,9 @@ pub struct Args {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
+    /// List the N slowest operators
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    operators: usize,
     /// Use libtorch's general operators only, none of the kernels made for this project
     #[arg(long)]
     plain: bool,
@@ -66,5 +69,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
         show(m.peak_rss_mb),
         m.peak_device_mb.map_or_else(String::new, |mb| format!(", {mb:.0} MB on the GPU"))
     );
+    for bench::Operator { name, calls, ms } in m.operators.iter().take(args.operators) {
+        println!("{ms:12.2} ms {calls:7.1} x  {name}");
+    }
     Ok(Outcome::Done)
 }

@@ -58,7 +58,7 @@ pub struct Args {
     /// Images per step
     #[arg(long, default_value_t = 250, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
-    /// fp32 or bf16
+    /// fp32, bf16 or auto
     #[arg(long, default_value = "fp32", value_parser = precision)]
     precision: Precision,
     /// auto, cpu or cuda
@@ -74,7 +74,7 @@ fn named<T: serde::de::DeserializeOwned>(text: &str, choices: &str) -> Result<T,
 }
 
 fn precision(text: &str) -> Result<Precision, String> {
-    named(text, "fp32 or bf16")
+    named(text, "fp32, bf16 or auto")
 }
 
 fn device_choice(text: &str) -> Result<DeviceChoice, String> {

@@ -144,7 +144,7 @@ fn cache_path() -> PathBuf {
     PathBuf::from("cache")
 }
 
-/// Number format of the heavy operations; weights and losses are float32 in both.
+/// Number format of the heavy operations; weights and losses are float32 in all of them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -153,6 +153,8 @@ pub enum Precision {
     Fp32,
     /// bfloat16 autocast.
     Bf16,
+    /// `Bf16` where the device has fast arithmetic for it (a GPU, a CPU with AMX), else `Fp32`; a run's plan says which.
+    Auto,
 }
 
 /// `[train]`

@@ -1,3 +1,6 @@
+use heterodyne_run::recipe::Precision;
+use heterodyne_shim::packed::fast_bf16;
+
 use crate::support::{plan, session, taught_by, teacher};
 
 fn refused(sets: &[&str], parts: &[&str]) {
@@ -63,4 +66,16 @@ fn weights_of_another_model_are_refused_by_name() {
     sets[0] = "teacher.model=mixer_nano".to_owned();
     let e = session(&sets).err().unwrap().to_string();
     assert!(e.contains("vit_nano") && e.contains("mixer_nano"), "{e}");
+}
+
+#[test]
+fn a_precision_left_open_is_settled_before_the_plan_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sets = taught_by(&teacher(folder.path(), 10), &["kd"]);
+    sets.extend(["train.precision='auto'".to_owned(), "teacher.precision='auto'".to_owned(), "student.precision='fp32'".to_owned()]);
+    let s = session(&sets).unwrap();
+    let expected = if fast_bf16(s.pair.device()) { Precision::Bf16 } else { Precision::Fp32 };
+    assert_eq!(s.plan.recipe.train.precision, expected);
+    assert_eq!(s.plan.recipe.teacher.as_ref().unwrap().precision, Some(expected));
+    assert_eq!((s.pair.teacher.as_ref().unwrap().precision, s.pair.student.precision), (expected, Precision::Fp32));
 }
