@@ -301,9 +301,10 @@ def measure(runner, job, label, arguments):
             quick=arguments.quick,
             largest_loss_difference=max(abs(a / b - 1) for a, b in zip(ours.losses[:CHECKED_LOSSES], peer.losses)),
         )
-        if arguments.shipped and precision == "fp32":
+        if arguments.shipped:
             peer.close()
-            with runner.peer(job, "shipped") as shipped:
+            # Float32 whatever ours is: that is what the peers' recipes set.
+            with runner.peer({**job, "precision": "fp32"}, "shipped") as shipped:
                 shipped.steps(WARM_UP)
                 medians = alternate(shipped, ours, arguments.pairs_of_runs, arguments.steps)
                 record |= dict(
@@ -472,7 +473,7 @@ def parse(command):
     parser.add_argument("--steps", type=int, default=3, metavar="N", help="steps per block (default 3)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="threads of each side (default: all cores)")
     parser.add_argument("--batch", type=int, metavar="N", help="batch size instead of the pair's")
-    parser.add_argument("--shipped", action="store_true", help="also measure PyTorch without tuning (fp32, NCHW, glibc's malloc as it is)")
+    parser.add_argument("--shipped", action="store_true", help="also measure PyTorch without tuning (always fp32, NCHW, glibc's malloc as it is)")
     parser.add_argument("--eager", action="store_true", help="try PyTorch's eager modes only; compiling takes minutes per configuration the first time")
     parser.add_argument("--quick", action="store_true", help="--eager and one step per block: a look, not a result")
     parser.add_argument("--ours", type=shlex.split, help=argparse.SUPPRESS)

@@ -66,8 +66,14 @@ def fourier(grid, us, vs):
     return torch.stack([angle.cos(), angle.sin()]).reshape(2 * len(us) * len(vs), h * w) / (h * w)
 
 
+def largest_block(n, highest):
+    """The largest divisor of `n` that leaves more than twice `highest` places, or 1."""
+    return max([f for f in range(1, n + 1) if n % f == 0 and n // f > 2 * highest], default=1)
+
+
 class UhkdLevel(nn.Module):
-    """FAM and FTM of one level: the Gaussian-weighted low band of the projected student and of the teacher, standardised."""
+    """FAM and FTM of one level: the Gaussian-weighted low band of the projected student and of the teacher, standardised. The
+    projection sees the student's map averaged over blocks, as coarse as the band allows."""
 
     def __init__(self, student, teacher, k=7):
         super().__init__()
@@ -78,11 +84,13 @@ class UhkdLevel(nn.Module):
         self.last = nn.Linear(c_t, c_t)
         rows, columns = (shared_band(k, a, b) for a, b in zip(student.grid, teacher.grid))
         us, vs = range(-(rows // 2), (rows + 1) // 2), range(columns // 2 + 1)
+        self.block = largest_block(student.grid[0], rows // 2), largest_block(student.grid[1], columns // 2)
+        coarse = tuple(n // f for n, f in zip(student.grid, self.block))
         gaussian = torch.tensor([[math.exp(-(u * u + v * v) / (2 * (0.5 * k) ** 2)) for v in vs] for u in us], dtype=torch.float64)
         # The weights are constants too, and go into the matrix.
         weight = gaussian.flatten().repeat(2)[:, None]
-        for name, side in (("student", student), ("teacher", teacher)):
-            self.register_buffer(f"{name}_dft", (weight * fourier(side.grid, us, vs)).to(torch.get_default_dtype()), persistent=False)
+        for name, grid in (("student", coarse), ("teacher", teacher.grid)):
+            self.register_buffer(f"{name}_dft", (weight * fourier(grid, us, vs)).to(torch.get_default_dtype()), persistent=False)
 
     @staticmethod
     def represent(matrix, x):
@@ -91,6 +99,8 @@ class UhkdLevel(nn.Module):
         return F.layer_norm(band, band.shape[1:], eps=1e-6)
 
     def forward(self, x, y):
+        if self.block != (1, 1):
+            x = F.avg_pool2d(x, self.block)
         z = self.depthwise(F.relu(self.norm(self.project(x)), inplace=True))
         z = F.conv2d(z, self.last.weight[:, :, None, None], self.last.bias)
         with exact(x):
