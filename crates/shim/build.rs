@@ -18,7 +18,7 @@ fn main() {
         Some(_) => {}
     }
     println!("cargo:rerun-if-changed={}", root.join("version.py").display());
-    let rooms = ["winograd", "norm", "packed", "window", "flops", "profile"];
+    let rooms = ["winograd", "norm", "packed", "window", "attention", "flops", "profile"];
     let bridges = rooms.iter().map(|room| format!("src/{room}/ffi.rs")).chain(["src/ffi.rs".to_owned()]);
     cxx_build::bridges(bridges)
         .files([
@@ -30,6 +30,7 @@ fn main() {
             "src/profile/profile.cc",
         ])
         .files(["src/norm/batch_norm.cc", "src/norm/depthwise.cc", "src/window/window.cc"])
+        .files(["src/attention/attention.cc", "src/attention/softmax.cc"])
         .files(["src/packed/layers.cc", "src/packed/product.cc", "src/packed/vector.cc"])
         .include("src")
         .flags(system_includes(root))

@@ -13,7 +13,7 @@
 use heterodyne_nn::{
     FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     config::{self, KeyError},
-    layers::{LayerNorm, Linear, Mlp, Post},
+    layers::{LayerNorm, Linear, Mlp, Post, self_attention},
 };
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -213,41 +213,19 @@ impl Attention {
 
     /// (B * windows, N, D) to the same.
     fn forward(&self, x_bnd: &Tensor) -> Tensor {
-        let [b, n, d] = x_bnd.size()[..] else { panic!("attention wants (B,N,D), got {:?}", x_bnd.size()) };
-        let qkv = self.qkv.forward(x_bnd).reshape([b, n, 3, self.heads, d / self.heads]).permute([2, 0, 3, 1, 4]);
-        let bias = self.bias(b, n, qkv.kind());
-        let out_bhnd = if bias.requires_grad() {
-            attend(&qkv, &bias)
-        } else {
-            let [q, k, v] = parts(&qkv);
-            Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&bias), 0.0, false, None, false)
-        };
-        self.proj.forward(&out_bhnd.transpose(1, 2).reshape([b, n, d]))
+        let bias = self.bias(x_bnd.size()[1]);
+        self.proj.forward(&self_attention(&self.qkv.forward(x_bnd), self.heads, Some(&bias)))
     }
 
-    /// Bias and mask for `b` windows of `n` places: (1,H,N,N), or (b,H,N,N) where the mask differs from window to window.
-    /// Gathered anew in each pass, which is a fraction of what laying it out for the batch costs, and right whatever happened to the
-    /// table in between.
-    fn bias(&self, b: i64, n: i64, kind: Kind) -> Tensor {
+    /// Bias and mask among `n` places: (1,H,N,N), or (windows,H,N,N) where the mask differs from window to window.
+    /// Gathered anew in each pass, which is a fraction of its cost, and right whatever happened to the table in between.
+    fn bias(&self, n: i64) -> Tensor {
         let bias = self.bias_table.index_select(0, &self.pairs).reshape([1, n, n, self.heads]).permute([0, 3, 1, 2]);
-        let Some(mask) = &self.mask else { return bias.to_kind(kind).contiguous() };
-        let windows = mask.size()[0];
-        (bias + mask).to_kind(kind).expand([b / windows, -1, -1, -1, -1], false).reshape([b, self.heads, n, n])
+        match &self.mask {
+            Some(mask) => bias + mask,
+            None => bias,
+        }
     }
-}
-
-/// softmax(q k^T / sqrt(d) + bias) v of (3,B,H,N,D). The fused operator computes a bias that learns in a slower way.
-fn attend(qkv: &Tensor, bias_bhnn: &Tensor) -> Tensor {
-    let [_, b, h, n, d] = qkv.size()[..] else { panic!("attention wants (3,B,H,N,D), got {:?}", qkv.size()) };
-    let [q, k, v] = parts(&qkv.reshape([3, b * h, n, d]));
-    let bias = bias_bhnn.expand([b, h, n, n], false).reshape([b * h, n, n]);
-    let similarity = bias.baddbmm(&q, &k.transpose(1, 2), 1.0, (d as f64).powf(-0.5));
-    similarity.softmax(-1, None::<Kind>).bmm(&v).reshape([b, h, n, d])
-}
-
-/// Queries, keys and values, whose gradients come back together.
-fn parts(qkv: &Tensor) -> [Tensor; 3] {
-    qkv.unbind(0).try_into().expect("three parts")
 }
 
 /// Attention within windows and MLP, each behind a layer norm and around a shortcut.

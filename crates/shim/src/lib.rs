@@ -4,6 +4,7 @@
 //! Everything here is thread-bound in the way libtorch is: gradient mode and autocast belong to the calling thread.
 
 mod allocator;
+pub mod attention;
 mod cuda;
 #[expect(clippy::too_many_arguments, reason = "one to one with ATen's fused updates")]
 mod ffi;

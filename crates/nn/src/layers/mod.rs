@@ -1,13 +1,15 @@
 //! Layers with PyTorch's parameter names. They compute; who calls them decides about gradients and precision.
+mod attention;
 mod conv;
 mod frozen;
 mod linear;
 mod norm;
 mod transformer;
 
+pub use attention::{Attention, self_attention};
 pub use conv::{Conv, Conv2d};
 pub use frozen::Frozen;
 pub use heterodyne_shim::packed::Post;
 pub use linear::Linear;
 pub use norm::{BatchNorm2d, LayerNorm};
-pub use transformer::{Attention, Block, Mlp};
+pub use transformer::{Block, Mlp};

@@ -2,65 +2,10 @@
 use heterodyne_shim::packed::{self, Post};
 use tch::Tensor;
 
-use super::{LayerNorm, Linear, frozen::sure};
-use crate::{Error, Init, Result, Scope};
+use super::{Attention, LayerNorm, Linear, attention::WEIGHT, frozen::sure};
+use crate::{Init, Result, Scope};
 
-const WEIGHT: Init = Init::TruncNormal { std: 0.02 };
-const ZERO: Option<Init> = Some(Init::Const(0.0));
 const EPS: f64 = 1e-6;
-
-/// Multi-head self-attention.
-#[derive(Debug)]
-pub struct Attention {
-    qkv: Linear,
-    proj: Linear,
-    num_heads: i64,
-}
-
-impl Attention {
-    /// `qkv` and `proj` of width `d`, which `num_heads` must divide.
-    pub fn new(scope: &Scope, d: i64, num_heads: i64) -> Result<Self> {
-        if num_heads < 1 || d % num_heads != 0 {
-            return Err(Error::invalid(format!(
-                "an attention of width {d} cannot be split into {num_heads} heads: the width must be a multiple"
-            )));
-        }
-        Ok(Self {
-            qkv: Linear::with(&scope.sub("qkv"), d, 3 * d, WEIGHT, ZERO)?,
-            proj: Linear::with(&scope.sub("proj"), d, d, WEIGHT, ZERO)?,
-            num_heads,
-        })
-    }
-
-    /// (B,N,D) to (B,N,D).
-    pub fn forward(&self, x_bnd: &Tensor) -> Tensor {
-        self.forward_first(x_bnd, x_bnd.size()[1], Post::None)
-    }
-
-    /// What [`Attention::forward`] gives for the first `queries` tokens, and `post` of it: (B,N,D) to (B,queries,D). All tokens are
-    /// attended to.
-    pub fn forward_first(&self, x_bnd: &Tensor, queries: i64, post: Post) -> Tensor {
-        let [_, n, d] = x_bnd.size()[..] else { panic!("attention wants (B,N,D), got {:?}", x_bnd.size()) };
-        let attended = if queries == n {
-            let qkv = self.qkv.forward(x_bnd).split(d, 2);
-            self.attend(&qkv[0], &qkv[1], &qkv[2])
-        } else {
-            let q = self.qkv.forward_part(&x_bnd.narrow(1, 0, queries), 0, d);
-            let kv = self.qkv.forward_part(x_bnd, d, 2 * d).split(d, 2);
-            self.attend(&q, &kv[0], &kv[1])
-        };
-        self.proj.forward_post(&attended, post)
-    }
-
-    /// softmax(q k^T / sqrt(d)) v in each head: (B,M,D), (B,N,D) and (B,N,D) to (B,M,D).
-    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-        if self.qkv.packed().is_some() {
-            return sure(packed::attention(q, k, v, self.num_heads));
-        }
-        let [q, k, v] = [q, k, v].map(|x| x.unflatten(2, [self.num_heads, -1]).transpose(1, 2));
-        Tensor::scaled_dot_product_attention::<Tensor>(&q, &k, &v, None, 0.0, false, None, false).transpose(1, 2).flatten(2, 3)
-    }
-}
 
 /// Two linear maps with a GELU between them.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 
-#include "norm/vector.h"
+#include "avx512.h"
 
 namespace heterodyne::norm {
 namespace {

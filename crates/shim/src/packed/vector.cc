@@ -59,12 +59,6 @@ const NormalTail& NormalTail::get() {
   return tail;
 }
 
-bool machine_suits() {
-  static const bool suits = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
-  return suits;
-}
-
 float* scratch(int slot, int64_t floats) {
   static thread_local Buffer buffers[4];
   return buffers[slot].at_least(floats);

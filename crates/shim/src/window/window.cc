@@ -11,12 +11,11 @@
 #include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "norm/vector.h"
+#include "avx512.h"
 
 namespace heterodyne::window {
 namespace {
 
-namespace vector = norm::vector;
 using c10::BFloat16;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
@@ -262,7 +261,7 @@ const at::Tensor& tensor(size_t address) { return *reinterpret_cast<const at::Te
 
 bool window_suits(size_t address) {
   const at::Tensor& x = tensor(address);
-  return norm::vector_kernels() && x.device().is_cpu() && x.layout() == at::kStrided && !x.is_neg() && x.dim() == 4 && x.numel() > 0 &&
+  return machine_suits() && x.device().is_cpu() && x.layout() == at::kStrided && !x.is_neg() && x.dim() == 4 && x.numel() > 0 &&
          (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 

@@ -1,4 +1,5 @@
 //! The bridge against PyTorch's formulas, written out with plain operations.
+mod attention;
 mod flops;
 mod fused;
 mod norm;

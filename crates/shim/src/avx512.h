@@ -1,4 +1,4 @@
-// Sixteen channels at a time: AVX-512 loads and stores of float and bfloat16 with arithmetic in float.
+// Sixteen numbers at a time: AVX-512 loads and stores of float and bfloat16 with arithmetic in float.
 #pragma once
 #include <cstdint>
 
@@ -12,13 +12,14 @@
 
 #include <c10/util/BFloat16.h>
 
-#define HETERODYNE_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx2")))
+// Compiled for AVX-512 whatever the build's own target is; callers ask `machine_suits` first.
+#define HETERODYNE_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx2,prfchw")))
 #define HETERODYNE_AVX512_INLINE HETERODYNE_AVX512 __attribute__((always_inline)) inline
 
-namespace heterodyne::norm {
+namespace heterodyne {
 
-// Whether this processor runs the kernels; elsewhere ATen's operators do the work.
-inline bool vector_kernels() {
+// Whether this processor runs the kernels marked above; elsewhere ATen's operators do the work.
+inline bool machine_suits() {
   static const bool found = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                             __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx2");
@@ -65,5 +66,18 @@ HETERODYNE_AVX512_INLINE void add_to(double* sum, __m512 v) {
   _mm512_storeu_pd(sum + 8, _mm512_add_pd(_mm512_loadu_pd(sum + 8), high));
 }
 
+// exp(x) = 2^n 2^f with n + f = x / ln 2, n whole and |f| <= 1/2; the second factor by its Taylor series.
+HETERODYNE_AVX512_INLINE __m512 exp(__m512 x) {
+  constexpr float kLn2 = 0.693147180559945f;
+  constexpr float kTerms[] = {1.0f, kLn2, 2.40226507e-1f, 5.55041087e-2f, 9.61812911e-3f, 1.33335581e-3f, 1.54035304e-4f, 1.52527338e-5f};
+  const __m512 log2e = _mm512_set1_ps(1.0f / kLn2);
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, log2e), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 f = _mm512_fmsub_ps(x, log2e, n);
+  __m512 power = _mm512_set1_ps(kTerms[7]);
+#pragma GCC unroll 8
+  for (int i = 6; i >= 0; --i) power = _mm512_fmadd_ps(power, f, _mm512_set1_ps(kTerms[i]));
+  return _mm512_scalef_ps(power, n);
+}
+
 }  // namespace vector
-}  // namespace heterodyne::norm
+}  // namespace heterodyne
