@@ -12,7 +12,6 @@ use heterodyne_nn::{
     Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     config::{self, KeyError},
     layers::{Conv, Conv2d, LayerNorm, Linear, Mlp},
-    shim::NoGrad,
 };
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -77,12 +76,7 @@ impl Sizes {
 
 /// A convolution with a bias, which timm starts at zero.
 fn conv(scope: &Scope, channels_in: i64, channels_out: i64, shape: Conv) -> Result<Conv2d> {
-    let conv = Conv2d::new(scope, channels_in, channels_out, shape.bias().init(WEIGHT))?;
-    let _guard = NoGrad::new();
-    for parameter in conv.parameters().into_iter().filter(|parameter| parameter.dim() == 1) {
-        let _ = parameter.shallow_clone().f_zero_()?;
-    }
-    Ok(conv)
+    Conv2d::new(scope, channels_in, channels_out, shape.init(WEIGHT).bias_init(Init::Const(0.0)))
 }
 
 /// Windows of `side` that touch.

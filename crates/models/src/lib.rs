@@ -13,7 +13,7 @@ mod tokens;
 mod vit;
 mod weights;
 
-use heterodyne_nn::{Error, Network, ParamStore, Result, Scope, catch, config::KeyError};
+use heterodyne_nn::{Error, Network, ParamStore, Result, Scope, TapSpec, Tensors, catch, config::KeyError};
 use tch::Device;
 
 /// The registry.
@@ -130,6 +130,33 @@ impl Model {
     /// Builds `def` for images of `img` pixels (the model's default where none is given), with timm's initialisers drawn from
     /// `seed`. Options and sizes that do not fit are errors that name the model.
     pub fn build(def: &'static ModelDef, classes: i64, img: Option<i64>, options: &toml::Table, device: Device, seed: u64) -> Result<Self> {
+        let model = Self::undrawn(def, classes, img, options, device, seed)?;
+        model.store.draw()?;
+        Ok(model)
+    }
+
+    /// As [`Model::build`] with the weights of a file, strictly ([`Model::load_strict`]); only what the file leaves out is drawn.
+    pub fn with_weights(
+        def: &'static ModelDef,
+        classes: i64,
+        img: Option<i64>,
+        options: &toml::Table,
+        device: Device,
+        seed: u64,
+        weights: &Checkpoint,
+    ) -> Result<Self> {
+        let model = Self::undrawn(def, classes, img, options, device, seed)?;
+        model.load_strict(weights.tensors, weights.from, weights.adapt_head)?;
+        model.store.draw()?;
+        Ok(model)
+    }
+
+    /// The taps of what [`Model::build`] would build.
+    pub fn outline(def: &'static ModelDef, classes: i64, img: Option<i64>, options: &toml::Table) -> Result<TapSpec> {
+        Ok(Self::undrawn(def, classes, img, options, Device::Cpu, 0)?.net.taps().clone())
+    }
+
+    fn undrawn(def: &'static ModelDef, classes: i64, img: Option<i64>, options: &toml::Table, device: Device, seed: u64) -> Result<Self> {
         let img = img.unwrap_or(def.input.img);
         let in_model = |e| match e {
             Error::Invalid(message) => Error::Invalid(format!("{}: {message}", def.name)),
@@ -142,13 +169,24 @@ impl Model {
         catch(
             || format!("building {} for {img} px and {classes} classes", def.name),
             || {
-                let store = ParamStore::new(device, seed);
+                let store = ParamStore::deferred(device, seed);
                 let net = (def.build)(&store.root(), &Request { def, classes, img, options })?;
                 Ok(Self { net, store, def, img })
             },
         )
         .map_err(in_model)
     }
+}
+
+/// Tensors on their way into a new network.
+#[derive(Clone, Copy, Debug)]
+pub struct Checkpoint<'a> {
+    /// By name.
+    pub tensors: &'a Tensors,
+    /// What errors call them, the file's path.
+    pub from: &'a str,
+    /// Whether a classifier of other classes starts new.
+    pub adapt_head: bool,
 }
 
 /// An options table that the family has refused, as an error of the build.

@@ -31,6 +31,8 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct ParamStore {
     entries: RefCell<IndexMap<String, Entry>>,
+    /// Of a deferred store: the parameters that have no values yet.
+    undrawn: Option<RefCell<IndexMap<String, Init>>>,
     rng: Rng,
     device: Device,
     kind: Kind,
@@ -46,7 +48,32 @@ impl ParamStore {
     /// As [`ParamStore::new`] in another floating-point kind (float64 for gradient checks).
     #[must_use]
     pub fn with_kind(device: Device, kind: Kind, seed: u64) -> Self {
-        Self { entries: RefCell::default(), rng: Rng::new(seed), device, kind }
+        Self { entries: RefCell::default(), undrawn: None, rng: Rng::new(seed), device, kind }
+    }
+
+    /// As [`ParamStore::new`], for weights that will be loaded: parameters hold nothing meaningful until [`ParamStore::load`] or
+    /// [`ParamStore::draw`] has given them values.
+    #[must_use]
+    pub fn deferred(device: Device, seed: u64) -> Self {
+        Self { undrawn: Some(RefCell::default()), ..Self::new(device, seed) }
+    }
+
+    /// Draws what a deferred store has not loaded, in the order of construction.
+    pub fn draw(&self) -> Result<()> {
+        let Some(undrawn) = &self.undrawn else { return Ok(()) };
+        let _guard = NoGrad::new();
+        for (name, init) in undrawn.borrow_mut().drain(..) {
+            let mut tensor = self.entries.borrow()[&name].tensor.shallow_clone();
+            tensor.f_copy_(&self.drawn(&tensor.size(), init)?)?;
+        }
+        Ok(())
+    }
+
+    /// On the CPU, so that every device starts from the same weights.
+    fn drawn(&self, shape: &[i64], init: Init) -> Result<Tensor> {
+        let tensor = Tensor::f_empty(shape, (self.kind, Device::Cpu))?;
+        init.fill(&tensor, &self.rng)?;
+        Ok(tensor)
     }
 
     /// The scope without a prefix.
@@ -104,6 +131,9 @@ impl ParamStore {
                 Some(t) if t.size() != entry.tensor.size() => report.mismatched.push((name.clone(), t.size(), entry.tensor.size())),
                 Some(t) => {
                     entry.tensor.shallow_clone().f_copy_(t)?;
+                    if let Some(undrawn) = &self.undrawn {
+                        undrawn.borrow_mut().shift_remove(name);
+                    }
                     report.loaded += 1;
                 }
             }
@@ -172,14 +202,19 @@ impl<'a> Scope<'a> {
     }
 
     fn param_as(&self, name: &str, shape: &[i64], init: Init, role: Role) -> Result<Tensor> {
-        // Drawn on the CPU, so that every device starts from the same weights.
-        let mut tensor = Tensor::f_empty(shape, (self.store.kind, Device::Cpu))?;
-        init.fill(&tensor, &self.store.rng)?;
+        let name = self.join(name);
+        let mut tensor = match &self.store.undrawn {
+            None => self.store.drawn(shape, init)?,
+            Some(undrawn) => {
+                undrawn.borrow_mut().insert(name.clone(), init);
+                Tensor::f_empty(shape, (self.store.kind, Device::Cpu))?
+            }
+        };
         if shape.len() == 4 {
             tensor = heterodyne_shim::channels_last(&tensor)?;
         }
         let tensor = tensor.f_to(self.store.device)?.set_requires_grad(true);
-        self.store.insert(self.join(name), tensor, role)
+        self.store.insert(name, tensor, role)
     }
 
     fn join(&self, name: &str) -> String {

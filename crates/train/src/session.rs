@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use heterodyne_data::{Batch, Dataset, EvalLoader, LoaderConfig, TrainLoader, View, Views};
-use heterodyne_models::{Model, ModelDef};
+use heterodyne_models::{Checkpoint, Model, ModelDef};
 use heterodyne_nn::{TapSpec, Tensors, file};
 use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Precision};
 use heterodyne_shim::{Rng, packed::fast_bf16};
@@ -239,11 +239,15 @@ impl Net {
         device: Device,
         seed: u64,
     ) -> Result<Self> {
-        let model = Model::build(def, classes, Some(input.img), &table.options, device, seed)?;
-        if let Some(w) = weights {
-            w.classes(def)?;
-            model.load_strict(&w.tensors, &w.path, table.adapt_head)?;
-        }
+        let (img, options) = (Some(input.img), &table.options);
+        let model = match weights {
+            None => Model::build(def, classes, img, options, device, seed)?,
+            Some(w) => {
+                w.classes(def)?;
+                let checkpoint = Checkpoint { tensors: &w.tensors, from: &w.path, adapt_head: table.adapt_head };
+                Model::with_weights(def, classes, img, options, device, seed, &checkpoint)?
+            }
+        };
         let view = View::new(input.img, input.mean, input.std, device)?;
         Ok(Self { model, view, precision: concrete(table.precision.unwrap_or(precision), device) })
     }
@@ -267,8 +271,7 @@ fn student_shape(plan: &Plan, weights: Option<&Weights>, classes: i64) -> Result
     let mut table = plan.recipe.student.clone();
     let side = heterodyne_data::find(&plan.recipe.data.name)?.side;
     let input = Input::of(&mut table, plan.student, weights, Some((side, [0.0; 3], [1.0; 3])))?;
-    let model = Model::build(plan.student, classes, Some(input.img), &table.options, Device::Cpu, 0)?;
-    Ok(model.net.taps().clone())
+    Ok(Model::outline(plan.student, classes, Some(input.img), &table.options)?)
 }
 
 fn check_pair(plan: &Plan, student: &TapSpec, teacher: &TapSpec) -> Result<()> {

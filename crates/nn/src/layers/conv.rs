@@ -19,8 +19,10 @@ pub struct Conv {
     pub padding: i64,
     /// Channel groups; equal to the input channels for a depthwise convolution.
     pub groups: i64,
-    /// Whether a bias is added; it starts as PyTorch's does.
+    /// Whether a bias is added.
     pub bias: bool,
+    /// How the bias starts; as PyTorch's where nothing is given.
+    pub bias_init: Option<Init>,
     /// How the weight starts.
     pub init: Init,
 }
@@ -29,7 +31,7 @@ impl Conv {
     /// A `kernel` x `kernel` convolution that keeps the grid: stride 1, "same" padding, no bias, PyTorch's initialiser.
     #[must_use]
     pub const fn same(kernel: i64) -> Self {
-        Self { kernel, stride: 1, padding: kernel / 2, groups: 1, bias: false, init: Init::TorchDefault }
+        Self { kernel, stride: 1, padding: kernel / 2, groups: 1, bias: false, bias_init: None, init: Init::TorchDefault }
     }
 
     /// With another stride.
@@ -50,10 +52,16 @@ impl Conv {
         Self { groups, ..self }
     }
 
-    /// With a bias.
+    /// With a bias that starts as PyTorch's does.
     #[must_use]
     pub const fn bias(self) -> Self {
         Self { bias: true, ..self }
+    }
+
+    /// With a bias that starts otherwise.
+    #[must_use]
+    pub const fn bias_init(self, init: Init) -> Self {
+        Self { bias: true, bias_init: Some(init), ..self }
     }
 
     /// With another initialiser of the weight.
@@ -77,8 +85,8 @@ impl Conv2d {
     pub fn new(scope: &Scope, channels_in: i64, channels_out: i64, shape: Conv) -> Result<Self> {
         let fan_in = channels_in / shape.groups * shape.kernel * shape.kernel;
         let weight = scope.param("weight", &[channels_out, channels_in / shape.groups, shape.kernel, shape.kernel], shape.init)?;
-        let bias =
-            shape.bias.then(|| scope.param("bias", &[channels_out], Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() })).transpose()?;
+        let bias_init = shape.bias_init.unwrap_or(Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() });
+        let bias = shape.bias.then(|| scope.param("bias", &[channels_out], bias_init)).transpose()?;
         Ok(Self { weight, bias, shape, frozen: Frozen::default() })
     }
 

@@ -109,3 +109,33 @@ fn a_clean_report_passes() {
     assert_eq!(report.loaded, 6);
     assert_eq!(store.tensors(), other.tensors());
 }
+
+#[test]
+fn a_deferred_store_draws_what_was_not_loaded() {
+    let build = |store: &ParamStore| {
+        let scope = store.root();
+        for (name, shape, init) in [
+            ("a.weight", &[6, 4, 3, 3][..], Init::KaimingNormalFanOut),
+            ("a.bias", &[6][..], Init::Const(0.5)),
+            ("b.weight", &[5, 6][..], Init::TruncNormal { std: 0.02 }),
+        ] {
+            let _layer = scope.param(name, shape, init).unwrap();
+        }
+    };
+    let (drawn, deferred) = (ParamStore::new(Device::Cpu, 3), ParamStore::deferred(Device::Cpu, 3));
+    build(&drawn);
+    build(&deferred);
+    deferred.draw().unwrap();
+    assert_eq!(drawn.tensors(), deferred.tensors(), "nothing loaded: drawn as if at once");
+    assert!(deferred.tensors()["a.weight"].requires_grad());
+
+    let deferred = ParamStore::deferred(Device::Cpu, 3);
+    build(&deferred);
+    let given = Tensor::arange(30, (Kind::Float, Device::Cpu)).reshape([5, 6]);
+    deferred.load(&[("b.weight".to_owned(), given.copy())].into_iter().collect()).unwrap();
+    deferred.draw().unwrap();
+    deferred.draw().unwrap();
+    assert_eq!(deferred.tensors()["b.weight"], given, "what was loaded stays");
+    assert_eq!(deferred.tensors()["a.weight"], drawn.tensors()["a.weight"]);
+    assert_eq!(deferred.tensors()["a.bias"], drawn.tensors()["a.bias"]);
+}
