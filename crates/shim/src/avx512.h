@@ -26,6 +26,12 @@ inline bool machine_suits() {
   return found;
 }
 
+// Whether it has matrix instructions for bfloat16.
+inline bool matrix_bf16() {
+  static const bool found = __builtin_cpu_supports("amx-bf16");
+  return found;
+}
+
 namespace vector {
 
 constexpr int64_t lanes = 16;

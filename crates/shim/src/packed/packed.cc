@@ -299,7 +299,7 @@ at::Tensor Conv::convolve(const at::Tensor& x, Post post) const {
 
 bool fast_bf16() {
   // Matrix instructions; or vector ones at twice the rate of float32, which AMD's processors have and Intel's have not.
-  return __builtin_cpu_supports("amx-bf16") || (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd"));
+  return matrix_bf16() || (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd"));
 }
 bool slow_bf16() { return machine_suits() && !fast_bf16(); }
 

@@ -9,19 +9,13 @@
 // Everything transformed lies as (36 points, channels / 16, rows, 16). A row is a tile of the map or, for weights, an input
 // channel; the 16 channels of a chunk fill one vector.
 #pragma once
-// GCC's own vector headers start from undefined registers on purpose.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <immintrin.h>
-
 #include <cstdint>
 
-#define WINOGRAD_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx2")))
-#define WINOGRAD_INLINE WINOGRAD_TARGET inline __attribute__((always_inline))
+#include "avx512.h"
 
 namespace heterodyne::winograd {
 
-constexpr int64_t LANES = 16;  // floats of a vector
+constexpr int64_t LANES = vector::lanes;
 constexpr int64_t PATCH = 6;   // side of an input patch
 constexpr int64_t TILE = 4;    // side of an output tile
 constexpr int64_t TAPS = 3;    // side of a filter
@@ -49,19 +43,19 @@ constexpr float product = a2 * b2, sum = a2 + b2;
 constexpr float scale_0 = 1 / product, scale_a = 1 / (2 * a2 * (a2 - b2)), scale_b = 1 / (2 * b2 * (b2 - a2));
 }  // namespace points
 
-WINOGRAD_INLINE void fetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
-WINOGRAD_INLINE __m512 vec(float x) { return _mm512_set1_ps(x); }
-WINOGRAD_INLINE __m512 add(__m512 x, __m512 y) { return _mm512_add_ps(x, y); }
-WINOGRAD_INLINE __m512 sub(__m512 x, __m512 y) { return _mm512_sub_ps(x, y); }
-WINOGRAD_INLINE __m512 mul(__m512 x, float y) { return _mm512_mul_ps(x, vec(y)); }
+HETERODYNE_AVX512_INLINE void fetch(const void* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+HETERODYNE_AVX512_INLINE __m512 vec(float x) { return _mm512_set1_ps(x); }
+HETERODYNE_AVX512_INLINE __m512 add(__m512 x, __m512 y) { return _mm512_add_ps(x, y); }
+HETERODYNE_AVX512_INLINE __m512 sub(__m512 x, __m512 y) { return _mm512_sub_ps(x, y); }
+HETERODYNE_AVX512_INLINE __m512 mul(__m512 x, float y) { return _mm512_mul_ps(x, vec(y)); }
 // z + x y and z - x y
-WINOGRAD_INLINE __m512 axpy(__m512 x, float y, __m512 z) { return _mm512_fmadd_ps(x, vec(y), z); }
-WINOGRAD_INLINE __m512 axmy(__m512 x, float y, __m512 z) { return _mm512_fnmadd_ps(x, vec(y), z); }
+HETERODYNE_AVX512_INLINE __m512 axpy(__m512 x, float y, __m512 z) { return _mm512_fmadd_ps(x, vec(y), z); }
+HETERODYNE_AVX512_INLINE __m512 axmy(__m512 x, float y, __m512 z) { return _mm512_fnmadd_ps(x, vec(y), z); }
 
 // v = B d: 6 values to 6 points.
 struct Input {
   static constexpr int from = PATCH, to = PATCH;
-  WINOGRAD_INLINE static void line(const __m512* d, __m512* v) {
+  HETERODYNE_AVX512_INLINE static void line(const __m512* d, __m512* v) {
     using namespace points;
     const __m512 even_a = axmy(d[2], b2, d[4]), odd_a = axmy(d[1], b2, d[3]);
     const __m512 even_b = axmy(d[2], a2, d[4]), odd_b = axmy(d[1], a2, d[3]);
@@ -77,7 +71,7 @@ struct Input {
 // u = G g: 3 taps to 6 points.
 struct Filter {
   static constexpr int from = TAPS, to = PATCH;
-  WINOGRAD_INLINE static void line(const __m512* g, __m512* u) {
+  HETERODYNE_AVX512_INLINE static void line(const __m512* g, __m512* u) {
     using namespace points;
     const __m512 even_a = mul(axpy(g[2], a2, g[0]), scale_a), even_b = mul(axpy(g[2], b2, g[0]), scale_b);
     u[0] = mul(g[0], scale_0);
@@ -92,7 +86,7 @@ struct Filter {
 // y = A m: 6 points to 4 values.
 struct Output {
   static constexpr int from = PATCH, to = TILE;
-  WINOGRAD_INLINE static void line(const __m512* m, __m512* y) {
+  HETERODYNE_AVX512_INLINE static void line(const __m512* m, __m512* y) {
     using namespace points;
     const __m512 even_a = add(m[1], m[2]), odd_a = sub(m[1], m[2]);
     const __m512 even_b = add(m[3], m[4]), odd_b = sub(m[3], m[4]);
@@ -106,7 +100,7 @@ struct Output {
 // A^T, the adjoint of Output: 4 values to 6 points.
 struct OutputAdjoint {
   static constexpr int from = TILE, to = PATCH;
-  WINOGRAD_INLINE static void line(const __m512* y, __m512* m) {
+  HETERODYNE_AVX512_INLINE static void line(const __m512* y, __m512* m) {
     using namespace points;
     const __m512 even_a = axpy(y[2], a2, y[0]), odd_a = axpy(y[3], a2, y[1]);
     const __m512 even_b = axpy(y[2], b2, y[0]), odd_b = axpy(y[3], b2, y[1]);
@@ -122,7 +116,7 @@ struct OutputAdjoint {
 // G^T, the adjoint of Filter: 6 points to 3 taps.
 struct FilterAdjoint {
   static constexpr int from = PATCH, to = TAPS;
-  WINOGRAD_INLINE static void line(const __m512* u, __m512* g) {
+  HETERODYNE_AVX512_INLINE static void line(const __m512* u, __m512* g) {
     using namespace points;
     const __m512 even_a = mul(add(u[1], u[2]), scale_a), odd_a = mul(sub(u[1], u[2]), a * scale_a);
     const __m512 even_b = mul(add(u[3], u[4]), scale_b), odd_b = mul(sub(u[3], u[4]), b * scale_b);
@@ -134,7 +128,7 @@ struct FilterAdjoint {
 
 // T x T^T for a square of vectors; T is one of the above.
 template <class T>
-WINOGRAD_INLINE void both_sides(const __m512 (&x)[T::from][T::from], __m512 (&y)[T::to][T::to]) {
+HETERODYNE_AVX512_INLINE void both_sides(const __m512 (&x)[T::from][T::from], __m512 (&y)[T::to][T::to]) {
   __m512 half[T::from][T::to];
 #pragma GCC unroll 6
   for (int i = 0; i < T::from; ++i) T::line(x[i], half[i]);
@@ -152,7 +146,7 @@ WINOGRAD_INLINE void both_sides(const __m512 (&x)[T::from][T::from], __m512 (&y)
 // c (R rows, N chunks) = sum over k of a (R rows, k) b (k, N chunks), all of one point. `chunks` chunks of 16 k of a lie
 // `a_chunk` floats apart; the chunks of b and of c lie `b_chunk` and `c_chunk` apart.
 template <int R, int N>
-WINOGRAD_TARGET void multiply_rows(const float* a, int64_t a_chunk, const float* b, int64_t b_chunk, int64_t chunks, float* c,
+HETERODYNE_AVX512 void multiply_rows(const float* a, int64_t a_chunk, const float* b, int64_t b_chunk, int64_t chunks, float* c,
                                    int64_t c_chunk) {
   __m512 sum[R][N];
 #pragma GCC unroll 14
@@ -181,7 +175,7 @@ WINOGRAD_TARGET void multiply_rows(const float* a, int64_t a_chunk, const float*
 // c (R channels of one chunk, N chunks) = sum over rows t of a (t, R) b (t, N chunks), added to c where `accumulate`: blocks of
 // rows are summed by themselves, or the rounding errors of thousands of tiles would pile up.
 template <int R, int N>
-WINOGRAD_TARGET void multiply_channels(const float* a, const float* b, int64_t b_chunk, int64_t rows, float* c, int64_t c_chunk,
+HETERODYNE_AVX512 void multiply_channels(const float* a, const float* b, int64_t b_chunk, int64_t rows, float* c, int64_t c_chunk,
                                        bool accumulate) {
   __m512 sum[R][N];
 #pragma GCC unroll 8
@@ -209,7 +203,7 @@ WINOGRAD_TARGET void multiply_channels(const float* a, const float* b, int64_t b
 }
 
 // Transposes a 16x16 square: to[j][i] = from[i][j], lines `from_line` and `to_line` floats apart.
-WINOGRAD_TARGET inline void transpose(const float* from, int64_t from_line, float* to, int64_t to_line) {
+HETERODYNE_AVX512 inline void transpose(const float* from, int64_t from_line, float* to, int64_t to_line) {
   __m512 x[16], y[16];
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) x[i] = _mm512_loadu_ps(from + i * from_line);

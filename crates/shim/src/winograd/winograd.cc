@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -54,10 +55,10 @@ struct Grid {
   }
 };
 
-// Some channels of a map: `width` of the `stride` channels of each pixel.
-template <class Float>
+// Some channels of a map of float or bfloat16: `width` of the `stride` channels of each pixel.
+template <class T>
 struct Channels {
-  Float* data;
+  T* data;
   int64_t stride, width;
 
   Channels slice(int64_t begin, int64_t count) const { return {data + begin, stride, count}; }
@@ -136,15 +137,16 @@ thread_local Scratch common_scratch, own_scratch;
 // ---- between maps and points
 
 // One chunk of one tile: `from` are its pixels.
-template <class T>
-WINOGRAD_TARGET void scatter_chunk(const std::array<const float*, T::from * T::from>& from, int64_t channel, float* to, int64_t point) {
-  constexpr int n = T::from;
+template <class Transform, class T>
+HETERODYNE_AVX512 void scatter_chunk(const std::array<const T*, Transform::from * Transform::from>& from, int64_t channel, float* to,
+                                     int64_t point) {
+  constexpr int n = Transform::from;
   __m512 x[n][n], v[PATCH][PATCH];
 #pragma GCC unroll 6
   for (int i = 0; i < n; ++i)
 #pragma GCC unroll 6
-    for (int j = 0; j < n; ++j) x[i][j] = _mm512_loadu_ps(from[i * n + j] + channel);
-  both_sides<T>(x, v);
+    for (int j = 0; j < n; ++j) x[i][j] = vector::load(from[i * n + j] + channel);
+  both_sides<Transform>(x, v);
 #pragma GCC unroll 6
   for (int i = 0; i < PATCH; ++i)
 #pragma GCC unroll 6
@@ -155,24 +157,25 @@ WINOGRAD_TARGET void scatter_chunk(const std::array<const float*, T::from * T::f
     }
 }
 
-// Tiles `begin` and on of x to the points `to`, one row each; T is Input or OutputAdjoint.
-template <class T>
-void scatter(const Grid& grid, const Channels<const float>& x, int64_t begin, int64_t rows, const Field& to) {
-  constexpr int64_t side = T::from;
+// Tiles `begin` and on of x to the points `to`, one row each; Transform is Input or OutputAdjoint.
+template <class Transform, class T>
+void scatter(const Grid& grid, const Channels<const T>& x, int64_t begin, int64_t rows, const Field& to) {
+  constexpr int64_t side = Transform::from;
   at::parallel_for(0, rows, 1, [&](int64_t first, int64_t last) {
-    const std::vector<float> zeros(x.width);
+    const std::vector<T> zeros(x.width, T(0));
     for (int64_t row = first; row < last; ++row) {
       const auto pixels = grid.square<side>(begin + row);
-      std::array<const float*, side * side> from;
+      std::array<const T*, side * side> from;
       for (int64_t i = 0; i < side * side; ++i) from[i] = pixels[i] < 0 ? zeros.data() : x.data + pixels[i] * x.stride;
-      for (int64_t c = 0; c < x.width; c += LANES) scatter_chunk<T>(from, c, to.at(0, c / LANES, row), to.point);
+      for (int64_t c = 0; c < x.width; c += LANES) scatter_chunk<Transform, T>(from, c, to.at(0, c / LANES, row), to.point);
     }
   });
 }
 
-// One chunk of one tile; `to` are its pixels, null outside the map. `ahead` floats on lies the next tile.
-WINOGRAD_TARGET void gather_chunk(const float* from, int64_t point, const std::array<float*, TILE * TILE>& to, int64_t channel,
-                                  int64_t ahead) {
+// One chunk of one tile; `to` are its pixels, null outside the map. `ahead` channels on lies the next tile.
+template <class T>
+HETERODYNE_AVX512 void gather_chunk(const float* from, int64_t point, const std::array<T*, TILE * TILE>& to, int64_t channel,
+                                    int64_t ahead) {
   __m512 m[PATCH][PATCH], y[TILE][TILE];
 #pragma GCC unroll 6
   for (int i = 0; i < PATCH; ++i)
@@ -183,18 +186,19 @@ WINOGRAD_TARGET void gather_chunk(const float* from, int64_t point, const std::a
   for (int i = 0; i < TILE; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < TILE; ++j)
-      if (float* out = to[i * TILE + j]) {
-        _mm512_storeu_ps(out + channel, y[i][j]);
+      if (T* out = to[i * TILE + j]) {
+        vector::store(out + channel, y[i][j]);
         fetch(out + channel + ahead);  // a write that misses the cache waits for a read
       }
 }
 
 // The points `from` to the tiles `begin` and on of y.
-void gather(const Grid& grid, const Field& from, int64_t begin, int64_t rows, const Channels<float>& y) {
+template <class T>
+void gather(const Grid& grid, const Field& from, int64_t begin, int64_t rows, const Channels<T>& y) {
   at::parallel_for(0, rows, 1, [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       const auto pixels = grid.square<TILE>(begin + row);
-      std::array<float*, TILE * TILE> to;
+      std::array<T*, TILE * TILE> to;
       for (int64_t i = 0; i < TILE * TILE; ++i) to[i] = pixels[i] < 0 ? nullptr : y.data + pixels[i] * y.stride;
       for (int64_t c = 0; c < y.width; c += LANES) gather_chunk(from.at(0, c / LANES, row), from.point, to, c, TILE * y.stride);
     }
@@ -209,14 +213,14 @@ struct Taps {
 };
 
 // 16 floats `stride` apart.
-WINOGRAD_INLINE __m512 load_strided(const float* from, int64_t stride) {
+HETERODYNE_AVX512_INLINE __m512 load_strided(const float* from, int64_t stride) {
   const __m512i lanes = _mm512_mullo_epi64(_mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi64(stride));
   const __m256 low = _mm512_i64gather_ps(lanes, from, sizeof(float));
   const __m256 high = _mm512_i64gather_ps(lanes, from + LANES / 2 * stride, sizeof(float));
   return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 }
 
-WINOGRAD_TARGET void load_taps(const Filters& f, int64_t output, int64_t input, Taps& taps) {
+HETERODYNE_AVX512 void load_taps(const Filters& f, int64_t output, int64_t input, Taps& taps) {
   for (int64_t tap = 0; tap < TAPS * TAPS; ++tap) {
     const float* from = f.at(output, input, tap);
     if (f.input_stride == 1) {
@@ -229,7 +233,7 @@ WINOGRAD_TARGET void load_taps(const Filters& f, int64_t output, int64_t input, 
   }
 }
 
-WINOGRAD_TARGET void store_taps(const Taps& taps, const Filters& f, int64_t output, int64_t input, bool accumulate) {
+HETERODYNE_AVX512 void store_taps(const Taps& taps, const Filters& f, int64_t output, int64_t input, bool accumulate) {
   alignas(64) float square[LANES][LANES];
   for (int64_t tap = 0; tap < TAPS * TAPS; ++tap) {
     float* to = f.at(output, input, tap);
@@ -244,7 +248,7 @@ WINOGRAD_TARGET void store_taps(const Taps& taps, const Filters& f, int64_t outp
   }
 }
 
-WINOGRAD_TARGET void scatter_taps(const Taps& taps, const Field& u, int64_t chunk, int64_t input) {
+HETERODYNE_AVX512 void scatter_taps(const Taps& taps, const Field& u, int64_t chunk, int64_t input) {
   for (int64_t k = 0; k < LANES; ++k) {
     __m512 g[TAPS][TAPS], points[PATCH][PATCH];
 #pragma GCC unroll 9
@@ -263,7 +267,7 @@ WINOGRAD_TARGET void scatter_taps(const Taps& taps, const Field& u, int64_t chun
 }
 
 // The taps of the sum of `parts` fields that lie one after the other.
-WINOGRAD_TARGET void gather_taps(const Field& g, int64_t parts, int64_t part_size, int64_t chunk, int64_t input, Taps& taps) {
+HETERODYNE_AVX512 void gather_taps(const Field& g, int64_t parts, int64_t part_size, int64_t chunk, int64_t input, Taps& taps) {
   for (int64_t k = 0; k < LANES; ++k) {
     __m512 u[PATCH][PATCH], out[TAPS][TAPS];
     const float* from = g.at(0, chunk, input + k);
@@ -373,7 +377,8 @@ struct Plan {
 
 };
 
-void convolve_by_tiles(const Grid& grid, const Plan& plan, const Channels<const float>& x, const Filters& f, const Channels<float>& y) {
+template <class T>
+void convolve_by_tiles(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Filters& f, const Channels<T>& y) {
   const Field u(common_scratch.floats(Field::size(f.outputs, f.inputs)), f.outputs, f.inputs);
   scatter_filters(f, u);
   at::parallel_for(0, plan.blocks, 1, [&](int64_t first, int64_t last) {
@@ -389,8 +394,8 @@ void convolve_by_tiles(const Grid& grid, const Plan& plan, const Channels<const 
   });
 }
 
-void convolve_by_channels(const Grid& grid, const Plan& plan, const Channels<const float>& x, const Filters& f,
-                          const Channels<float>& y) {
+template <class T>
+void convolve_by_channels(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Filters& f, const Channels<T>& y) {
   const Field v(common_scratch.floats(Field::size(f.inputs, plan.block)), f.inputs, plan.block);
   for (int64_t begin = 0; begin < grid.tiles; begin += plan.block) {
     const int64_t rows = std::min(plan.block, grid.tiles - begin);
@@ -410,8 +415,8 @@ void convolve_by_channels(const Grid& grid, const Plan& plan, const Channels<con
 }
 
 // One sum over tiles per thread; their order is that of the tiles.
-void correlate_by_tiles(const Grid& grid, const Plan& plan, const Channels<const float>& x, const Channels<const float>& dy,
-                        const Filters& gradient) {
+template <class T>
+void correlate_by_tiles(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Channels<const T>& dy, const Filters& gradient) {
   const int64_t inputs = gradient.inputs, outputs = gradient.outputs;
   const int64_t parts = std::min<int64_t>(at::get_num_threads(), plan.blocks), part_size = Field::size(outputs, inputs);
   float* sums = common_scratch.floats(parts * part_size);
@@ -434,8 +439,8 @@ void correlate_by_tiles(const Grid& grid, const Plan& plan, const Channels<const
 }
 
 // The blocks of tiles are summed as taps.
-void correlate_by_channels(const Grid& grid, const Plan& plan, const Channels<const float>& x, const Channels<const float>& dy,
-                           const Filters& gradient) {
+template <class T>
+void correlate_by_channels(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Channels<const T>& dy, const Filters& gradient) {
   const int64_t inputs = gradient.inputs, outputs = gradient.outputs;
   const Field v(common_scratch.floats(Field::size(inputs, plan.block)), inputs, plan.block);
   for (int64_t begin = 0; begin < grid.tiles; begin += plan.block) {
@@ -455,31 +460,37 @@ void correlate_by_channels(const Grid& grid, const Plan& plan, const Channels<co
   }
 }
 
-void convolve(const Grid& grid, const float* x, const Filters& f, float* y) {
+template <class T>
+void convolve(const Grid& grid, const T* x, const Filters& f, T* y) {
   const Plan plan(grid.tiles, f.inputs, f.outputs, /*for_filters=*/false);
-  const Channels<const float> from{x, f.inputs, f.inputs};
-  const Channels<float> to{y, f.outputs, f.outputs};
-  (plan.by_tiles ? convolve_by_tiles : convolve_by_channels)(grid, plan, from, f, to);
+  const Channels<const T> from{x, f.inputs, f.inputs};
+  const Channels<T> to{y, f.outputs, f.outputs};
+  (plan.by_tiles ? convolve_by_tiles<T> : convolve_by_channels<T>)(grid, plan, from, f, to);
 }
 
-void correlate(const Grid& grid, const float* x, const float* dy, const Filters& gradient) {
+template <class T>
+void correlate(const Grid& grid, const T* x, const T* dy, const Filters& gradient) {
   const Plan plan(grid.tiles, gradient.inputs, gradient.outputs, /*for_filters=*/true);
-  const Channels<const float> inputs{x, gradient.inputs, gradient.inputs}, outputs{dy, gradient.outputs, gradient.outputs};
-  (plan.by_tiles ? correlate_by_tiles : correlate_by_channels)(grid, plan, inputs, outputs, gradient);
+  const Channels<const T> inputs{x, gradient.inputs, gradient.inputs}, outputs{dy, gradient.outputs, gradient.outputs};
+  (plan.by_tiles ? correlate_by_tiles<T> : correlate_by_channels<T>)(grid, plan, inputs, outputs, gradient);
 }
 #endif  // WINOGRAD_AVX512
 
 const at::Tensor& tensor(size_t address) { return *reinterpret_cast<const at::Tensor*>(address); }
 
-bool is_float_on_cpu(const at::Tensor& t) {
-  return t.dim() == 4 && t.is_cpu() && t.layout() == at::kStrided && t.scalar_type() == at::kFloat;
+bool is_map_on_cpu(const at::Tensor& t) { return t.dim() == 4 && t.is_cpu() && t.layout() == at::kStrided; }
+
+// The kind that a convolution of `x` has here: float without autocast; under it bfloat16, where direct convolutions have no matrix
+// instructions for that.
+bool suits_kind(const at::Tensor& x) {
+  const bool autocast = at::autocast::is_autocast_enabled(at::kCPU);
+  if (x.scalar_type() == at::kFloat) return !autocast;
+  return x.scalar_type() == at::kBFloat16 && autocast && at::autocast::get_autocast_dtype(at::kCPU) == at::kBFloat16 && !matrix_bf16();
 }
 
 bool suits(const at::Tensor& x, const at::Tensor& weight) {
 #ifdef WINOGRAD_AVX512
-  static const bool vectors = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (!vectors || !is_float_on_cpu(x) || !is_float_on_cpu(weight) || at::autocast::is_autocast_enabled(at::kCPU)) return false;
+  if (!machine_suits() || !is_map_on_cpu(x) || !is_map_on_cpu(weight) || weight.scalar_type() != at::kFloat || !suits_kind(x)) return false;
   const int64_t inputs = x.size(1), outputs = weight.size(0), height = x.size(2), width = x.size(3);
   if (weight.size(1) != inputs || weight.size(2) != TAPS || weight.size(3) != TAPS || x.numel() == 0 || outputs == 0) return false;
   if (inputs % LANES != 0 || outputs % LANES != 0) return false;
@@ -493,10 +504,20 @@ bool suits(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 #ifdef WINOGRAD_AVX512
+// `f` of a null pointer to the element type.
+template <class F>
+void with_type(const at::Tensor& x, F f) {
+  if (x.scalar_type() == at::kFloat) return f(static_cast<float*>(nullptr));
+  f(static_cast<c10::BFloat16*>(nullptr));
+}
+
 at::Tensor convolve(const at::Tensor& x, const Filters& f) {
   const at::Tensor from = x.contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor y = at::empty({x.size(0), f.outputs, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
-  convolve(Grid(x.size(0), x.size(2), x.size(3)), from.data_ptr<float>(), f, y.data_ptr<float>());
+  with_type(x, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+    convolve(Grid(x.size(0), x.size(2), x.size(3)), from.const_data_ptr<T>(), f, y.mutable_data_ptr<T>());
+  });
   return y;
 }
 
@@ -504,7 +525,10 @@ at::Tensor convolve(const at::Tensor& x, const Filters& f) {
 at::Tensor correlate(const at::Tensor& x, const at::Tensor& dy, const at::Tensor& weight) {
   const at::Tensor input = x.contiguous(at::MemoryFormat::ChannelsLast), output = dy.contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor gradient = at::empty_like(weight);
-  correlate(Grid(x.size(0), x.size(2), x.size(3)), input.data_ptr<float>(), output.data_ptr<float>(), Filters(gradient));
+  with_type(x, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+    correlate(Grid(x.size(0), x.size(2), x.size(3)), input.const_data_ptr<T>(), output.const_data_ptr<T>(), Filters(gradient));
+  });
   return gradient;
 }
 
@@ -516,13 +540,14 @@ struct Conv3x3 : torch::autograd::Function<Conv3x3> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list gradients) {
     const auto saved = ctx->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1], &dy = gradients[0];
+    const at::Tensor &x = saved[0], &weight = saved[1];
     const bool to_x = ctx->needs_input_grad(0), to_weight = ctx->needs_input_grad(1);
-    if (!dy.defined()) return {at::Tensor(), at::Tensor()};
+    if (!gradients[0].defined()) return {at::Tensor(), at::Tensor()};
+    const at::Tensor dy = gradients[0].to(x.scalar_type());
     if (at::GradMode::is_enabled()) {  // for a second derivative
-      auto [dx, dw, db] = at::convolution_backward(dy, x, weight, std::nullopt, {1, 1}, {1, 1}, {1, 1}, /*transposed=*/false, {0, 0},
+      auto [dx, dw, db] = at::convolution_backward(dy, x, weight.to(x.scalar_type()), std::nullopt, {1, 1}, {1, 1}, {1, 1}, /*transposed=*/false, {0, 0},
                                                    /*groups=*/1, {to_x, to_weight, false});
-      return {dx, dw};
+      return {dx, to_weight ? dw.to(weight.scalar_type()) : dw};
     }
     return {to_x ? convolve(dy, Filters(weight).adjoint()) : at::Tensor(), to_weight ? correlate(x, dy, weight) : at::Tensor()};
   }

@@ -130,11 +130,40 @@ fn other_arguments_take_the_direct_convolution() {
 }
 
 #[test]
-fn autocast_takes_the_direct_convolution_in_bfloat16() {
+fn a_float_map_under_autocast_takes_the_direct_convolution_in_bfloat16() {
     let [x, w, _] = case(FAST[2]);
     let _on = Autocast::new(Device::Cpu, true).unwrap();
     assert!(!suits(&x, &w));
     assert_eq!(fast(&x, &w).kind(), Kind::BFloat16);
+}
+
+/// On a CPU with matrix instructions for bfloat16 that is libtorch's convolution, which rounds the weight and its gradient too.
+#[test]
+fn bfloat16_maps_are_right_under_autocast() {
+    for shape in FAST {
+        let [x, w, dy] = case(shape);
+        let case = [x.to_kind(Kind::BFloat16), w, dy.to_kind(Kind::BFloat16)];
+        let reference = reference(&case);
+        assert!(!suits(&case[0], &case[1]), "without autocast the kinds do not fit");
+        let (found, ours) = {
+            let _on = Autocast::new(Device::Cpu, true).unwrap();
+            (outcome(&case, fast), suits(&case[0], &case[1]))
+        };
+        assert!(has_vectors() || !ours);
+        assert_eq!(found.each_ref().map(Tensor::kind), [Kind::BFloat16, Kind::BFloat16, Kind::Float]);
+        if !ours {
+            assert!(errors(&found, &reference).iter().all(|e| *e < 5e-2), "{shape:?}");
+            continue;
+        }
+        // Rounding to bfloat16, eight digits, moves a number by up to 2^-8 of itself.
+        let beyond_rounding = |i: usize| {
+            let rms = reference[i].square().mean(Kind::Double).sqrt();
+            let off = (found[i].to_kind(Kind::Double) - &reference[i]).abs() - reference[i].abs() / 256.0;
+            (off.max() / rms).double_value(&[])
+        };
+        let [y, dx, dw] = [beyond_rounding(0), beyond_rounding(1), error(&found[2], &reference[2])];
+        assert!(y < TOLERANCE && dx < TOLERANCE && dw < TOLERANCE, "{shape:?}: off by {y}, {dx}, {dw}");
+    }
 }
 
 #[test]
