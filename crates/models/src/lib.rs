@@ -3,15 +3,19 @@
 
 mod conv_bn;
 mod convnext;
+mod efficientnet;
 mod mixer;
-mod mobilenetv2;
+mod mobilenetv2_cifar;
 mod resmlp;
 mod resnet;
 mod resnet_cifar;
+mod shufflenet;
 mod swin;
 mod tokens;
+mod vgg;
 mod vit;
 mod weights;
+mod wide_resnet;
 
 use heterodyne_nn::{Error, Network, ParamStore, Result, Scope, TapSpec, Tensors, catch, config::KeyError};
 use tch::Device;
@@ -20,7 +24,11 @@ use tch::Device;
 static FAMILIES: &[&[ModelDef]] = &[
     resnet::MODELS,
     resnet_cifar::MODELS,
-    mobilenetv2::MODELS,
+    wide_resnet::MODELS,
+    vgg::MODELS,
+    efficientnet::MODELS,
+    mobilenetv2_cifar::MODELS,
+    shufflenet::MODELS,
     convnext::MODELS,
     vit::MODELS,
     swin::MODELS,

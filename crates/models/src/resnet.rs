@@ -22,6 +22,7 @@ pub(crate) static MODELS: &[ModelDef] = &[
     row("resnet18", "ResNet-18: basic blocks 2-2-2-2", |scope, request| build(scope, request, Kind::Basic, [2, 2, 2, 2])),
     row("resnet34", "ResNet-34: basic blocks 3-4-6-3", |scope, request| build(scope, request, Kind::Basic, [3, 4, 6, 3])),
     row("resnet50", "ResNet-50: bottleneck blocks 3-4-6-3", |scope, request| build(scope, request, Kind::Bottleneck, [3, 4, 6, 3])),
+    row("resnet101", "ResNet-101: bottleneck blocks 3-4-23-3", |scope, request| build(scope, request, Kind::Bottleneck, [3, 4, 23, 3])),
 ];
 
 const OPTIONS: &[Opt] = &[Opt {

@@ -68,6 +68,8 @@ macro_rules! swin {
 }
 
 pub(crate) static MODELS: &[ModelDef] = &[
+    swin!("swin_pico_patch4_window7_224", "Swin-P of OFA-KD (Hao et al. 2023)", dim 48, depths [2, 2, 2, 2], heads 2),
+    swin!("swin_nano_patch4_window7_224", "Swin-N of OFA-KD (Hao et al. 2023)", dim 64, depths [2, 2, 2, 2], heads 2),
     swin!("swin_tiny_patch4_window7_224", "Swin-T", dim 96, depths [2, 2, 6, 2], heads 3),
     swin!("swin_small_patch4_window7_224", "Swin-S", dim 96, depths [2, 2, 18, 2], heads 3),
     swin!("swin_base_patch4_window7_224", "Swin-B", dim 128, depths [2, 2, 18, 2], heads 4),

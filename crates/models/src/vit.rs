@@ -1,13 +1,14 @@
-//! Vision transformers (Dosovitskiy et al. 2021, arXiv 2010.11929) and DeiT without its distillation token (Touvron et al.
+//! Vision transformers (Dosovitskiy et al. 2021, arXiv 2010.11929) and DeiT, with and without its distillation token (Touvron et al.
 //! 2021, arXiv 2012.12877); timm's `vision_transformer.py` and `deit.py`.
 //!
 //! ```text
-//! x = [cls_token, patch_embed(image)] + pos_embed
+//! x = [cls_token, (dist_token,) patch_embed(image)] + pos_embed
 //! x = blocks(x)                                    the four taps
 //! x = norm(x),  logits = head(x[class token])
+//!               distilled: the mean of that and head_dist(x[distillation token]), also in training, as timm does by default
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
+    Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
     config::{self, KeyError},
     layers::{Block, LayerNorm, Linear},
 };
@@ -19,21 +20,23 @@ use crate::{
     tokens::{self, PatchEmbed},
 };
 
-/// The class token.
-const PREFIX: i64 = 1;
-
-/// Sizes of a transformer: pixels of a patch, width, number of blocks and of attention heads.
+/// Sizes of a transformer: pixels of a patch, width, number of blocks and of attention heads; whether it has a distillation token.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     patch: i64,
     dim: i64,
     depth: i64,
     heads: i64,
+    distilled: bool,
 }
 
 macro_rules! vit {
-    ($name:literal, $summary:literal, $input:expr, patch $patch:literal, dim $dim:literal, depth $depth:literal, heads $heads:literal) => {{
-        const SIZES: Sizes = Sizes { patch: $patch, dim: $dim, depth: $depth, heads: $heads };
+    ($name:literal, $summary:literal, $input:expr, patch $patch:literal, dim $dim:literal, depth $depth:literal, heads $heads:literal) => {
+        vit!($name, $summary, $input, patch $patch, dim $dim, depth $depth, heads $heads, distilled false)
+    };
+    ($name:literal, $summary:literal, $input:expr, patch $patch:literal, dim $dim:literal, depth $depth:literal, heads $heads:literal,
+     distilled $distilled:literal) => {{
+        const SIZES: Sizes = Sizes { patch: $patch, dim: $dim, depth: $depth, heads: $heads, distilled: $distilled };
         ModelDef {
             name: $name,
             family: "vit",
@@ -62,6 +65,9 @@ pub(crate) static MODELS: &[ModelDef] = &[
     vit!("deit_tiny_patch16_224", "DeiT-Ti/16, not distilled", IMAGENET, patch 16, dim 192, depth 12, heads 3),
     vit!("deit_small_patch16_224", "DeiT-S/16, not distilled", IMAGENET, patch 16, dim 384, depth 12, heads 6),
     vit!("deit_base_patch16_224", "DeiT-B/16, not distilled", IMAGENET, patch 16, dim 768, depth 12, heads 12),
+    vit!("deit_tiny_distilled_patch16_224", "DeiT-Ti/16 with a distillation token", IMAGENET, patch 16, dim 192, depth 12, heads 3, distilled true),
+    vit!("deit_small_distilled_patch16_224", "DeiT-S/16 with a distillation token", IMAGENET, patch 16, dim 384, depth 12, heads 6, distilled true),
+    vit!("deit_base_distilled_patch16_224", "DeiT-B/16 with a distillation token", IMAGENET, patch 16, dim 768, depth 12, heads 12, distilled true),
     vit!("vit_nano", "ViT for images of a few pixels; ours", Input::centred(8, 1.0), patch 2, dim 64, depth 4, heads 4),
 ];
 
@@ -82,6 +88,7 @@ impl Sizes {
             dim: o.dim.unwrap_or(self.dim),
             depth: o.depth.unwrap_or(self.depth),
             heads: o.heads.unwrap_or(self.heads),
+            ..self
         };
         tokens::check(&[("patch", own.patch), ("dim", own.dim), ("depth", own.depth), ("heads", own.heads)])?;
         if own.dim % own.heads != 0 {
@@ -97,48 +104,64 @@ impl Sizes {
 struct Vit {
     cls_token: Tensor,
     pos_embed: Tensor,
+    /// The distillation token and its classifier.
+    distillation: Option<(Tensor, Linear)>,
     patch_embed: PatchEmbed,
     blocks: Vec<Block>,
     norm: LayerNorm,
     head: Linear,
+    /// Tokens before those of the patches.
+    prefix: i64,
     tapped: [i64; 4],
     taps: TapSpec,
 }
 
 fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Network>> {
-    let Sizes { patch, dim, depth, heads } = sizes.with(request.options).map_err(refused)?;
+    let Sizes { patch, dim, depth, heads, distilled } = sizes.with(request.options).map_err(refused)?;
     let grid = tokens::grid(request.img, patch)?;
+    let prefix = 1 + i64::from(distilled);
     let weight = Init::TruncNormal { std: 0.02 };
     let patch_bias = Init::Uniform { bound: 1.0 / ((3 * patch * patch) as f64).sqrt() };
-    Ok(Box::new(Vit {
-        cls_token: scope.param_no_decay("cls_token", &[1, 1, dim], Init::Normal { std: 1e-6 })?,
-        pos_embed: scope.param_no_decay("pos_embed", &[1, PREFIX + grid * grid, dim], weight)?,
-        patch_embed: PatchEmbed::new(&scope.sub("patch_embed"), patch, dim, Init::TorchDefault, patch_bias)?,
-        blocks: (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), dim, heads)).collect::<Result<_>>()?,
-        norm: LayerNorm::new(&scope.sub("norm"), dim, 1e-6)?,
-        head: Linear::with(&scope.sub("head"), dim, request.classes, weight, Some(Init::Const(0.0)))?,
-        tapped: tokens::tap_depths(depth),
-        taps: tokens::taps(PREFIX, dim, grid, request),
-    }))
+    let classifier = |name| Linear::with(&scope.sub(name), dim, request.classes, weight, Some(Init::Const(0.0)));
+    let cls_token = scope.param_no_decay("cls_token", &[1, 1, dim], Init::Normal { std: 1e-6 })?;
+    let pos_embed = scope.param_no_decay("pos_embed", &[1, prefix + grid * grid, dim], weight)?;
+    let dist_token = distilled.then(|| scope.param_no_decay("dist_token", &[1, 1, dim], weight)).transpose()?;
+    let patch_embed = PatchEmbed::new(&scope.sub("patch_embed"), patch, dim, Init::TorchDefault, patch_bias)?;
+    let blocks = (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), dim, heads)).collect::<Result<_>>()?;
+    let norm = LayerNorm::new(&scope.sub("norm"), dim, 1e-6)?;
+    let head = classifier("head")?;
+    let distillation = dist_token.map(|token| Ok::<_, Error>((token, classifier("head_dist")?))).transpose()?;
+    let (tapped, taps) = (tokens::tap_depths(depth), tokens::taps(prefix, dim, grid, request));
+    Ok(Box::new(Vit { cls_token, pos_embed, distillation, patch_embed, blocks, norm, head, prefix, tapped, taps }))
 }
 
 impl Network for Vit {
     fn forward(&self, x_bchw: &Tensor, Pass { taps, .. }: Pass) -> Output {
         let patches = self.patch_embed.forward(x_bchw);
-        let cls_token = self.cls_token.expand([patches.size()[0], -1, -1], false);
-        let mut x_bnd = Tensor::cat(&[cls_token, patches], 1) + &self.pos_embed;
+        let own_tokens = std::iter::once(&self.cls_token).chain(self.distillation.as_ref().map(|(token, _)| token));
+        let mut parts: Vec<_> = own_tokens.map(|token| token.expand([patches.size()[0], -1, -1], false)).collect();
+        parts.push(patches);
+        let mut x_bnd = Tensor::cat(&parts, 1) + &self.pos_embed;
         let mut stages = Vec::new();
         for (depth, block) in (1..).zip(&self.blocks) {
-            // Only the class token is read from the last block where nothing is tapped.
-            let tokens = if taps || depth < self.blocks.len() as i64 { x_bnd.size()[1] } else { PREFIX };
+            // Only the first tokens are read from the last block where nothing is tapped.
+            let tokens = if taps || depth < self.blocks.len() as i64 { x_bnd.size()[1] } else { self.prefix };
             x_bnd = block.forward_first(&x_bnd, tokens);
             if taps && self.tapped.contains(&depth) {
-                stages.push(FeatureMap::Tokens { tokens: x_bnd.shallow_clone(), prefix: PREFIX, grid: self.taps.stages[0].grid });
+                stages.push(FeatureMap::Tokens { tokens: x_bnd.shallow_clone(), prefix: self.prefix, grid: self.taps.stages[0].grid });
             }
         }
-        // Only the class token is read from here on, so only it is normalised.
-        let embedding = self.norm.forward(&x_bnd.select(1, 0));
-        Output { logits: self.head.forward(&embedding), embedding: taps.then_some(embedding), stages }
+        // Only those are read from here on, so only they are normalised.
+        let read = |token| self.norm.forward(&x_bnd.select(1, token));
+        let class = read(0);
+        let (logits, embedding) = match &self.distillation {
+            None => (self.head.forward(&class), class),
+            Some((_, head_dist)) => {
+                let dist = read(1);
+                ((self.head.forward(&class) + head_dist.forward(&dist)) / 2.0, (class + dist) / 2.0)
+            }
+        };
+        Output { logits, embedding: taps.then_some(embedding), stages }
     }
 
     fn taps(&self) -> &TapSpec {

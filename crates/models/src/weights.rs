@@ -112,7 +112,8 @@ impl Model {
     }
 
     fn is_head(&self, name: &str) -> bool {
-        name.strip_prefix(self.def.head).is_some_and(|rest| rest.starts_with('.'))
+        // A distillation token has a classifier of its own beside the other.
+        name.strip_prefix(self.def.head).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("_dist."))
     }
 }
 

@@ -85,7 +85,12 @@ fn check_all(wanted: impl Fn(&Case) -> bool) {
 
 #[test]
 fn conv_nets_compute_what_timm_computes() {
-    check_all(|case| case.model.starts_with("resnet") || case.model.starts_with("mobilenet"));
+    check_all(|case| ["resnet", "mobilenetv1", "mobilenetv2_100", "efficientnet"].iter().any(|name| case.model.starts_with(name)));
+}
+
+#[test]
+fn conv_nets_of_the_crd_benchmark_compute_what_their_definition_computes() {
+    check_all(|case| ["wrn", "vgg", "shufflenet", "mobilenetv2_half"].iter().any(|name| case.model.starts_with(name)));
 }
 
 #[test]

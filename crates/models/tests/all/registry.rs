@@ -13,8 +13,9 @@ use crate::support::{difference, fill, images, table};
 /// Each model at a few sizes; the first is used where one is enough.
 pub fn tiny(def: &'static ModelDef) -> (Vec<i64>, toml::Table) {
     match def.family {
-        "resnet" | "mobilenetv2" => (vec![64, 33, 97, 1], toml::Table::new()),
-        "resnet_cifar" => (vec![16, 27, 1], toml::Table::new()),
+        "resnet" | "efficientnet" => (vec![64, 33, 97, 1], toml::Table::new()),
+        "resnet_cifar" | "wide_resnet" | "shufflenet" | "mobilenetv2_cifar" => (vec![16, 27, 1], toml::Table::new()),
+        "vgg" => (vec![16, 27, 8, 65], toml::Table::new()),
         "convnext" => (vec![32, 17, 43, 16], table("patch = 2\ndim = 12\ndepths = [1, 1, 2, 1]")),
         // Grids that windows divide, that they do not, and that are smaller than a window.
         "swin" => (vec![48, 34, 16, 2], table("patch = 2\nwindow = 3\ndim = 12\ndepths = [2, 2, 2, 2]\nheads = 3")),

@@ -1,4 +1,4 @@
-"""Golden values of the networks, from timm (and, for the 32 px residual networks that timm lacks, from the definition below).
+"""Golden values of the networks, from timm (and, for the networks for 32 px that timm lacks, from the definitions below).
 
     python make.py [--weights FOLDER]
 
@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from timm.models.convnext import ConvNeXt
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -122,16 +123,230 @@ class CifarResNet(nn.Module):
         return self.fc(self.forward_features(x).mean((2, 3)))
 
 
+# ---- the other networks for 32 px of the CRD benchmark: the structure, parameter names and initial values of RepDistiller's
+
+class Headed(nn.Module):
+    """Subclasses give `forward_features`, and name their classifier in `head`."""
+
+    def forward_head(self, x, pre_logits):
+        return x.mean((2, 3))
+
+    def forward(self, x):
+        return self.get_submodule(self.head)(self.forward_head(self.forward_features(x), True))
+
+    def he_normal(self, classifier_std):
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.normal_(m.weight, 0, math.sqrt(2 / (m.out_channels * m.kernel_size[0] ** 2)))
+                if m.bias is not None:
+                    nn.init.zeros_(m.bias)
+            if isinstance(m, nn.Linear):
+                if classifier_std:
+                    nn.init.normal_(m.weight, 0, classifier_std)
+                nn.init.zeros_(m.bias)
+
+
+class PreActivation(nn.Module):
+    def __init__(self, inputs, width, stride):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        if inputs != width:
+            self.convShortcut = nn.Conv2d(inputs, width, 1, stride, bias=False)
+
+    def forward(self, x):
+        before = torch.relu(self.bn1(x))
+        shortcut = self.convShortcut(before) if hasattr(self, "convShortcut") else x
+        return shortcut + self.conv2(torch.relu(self.bn2(self.conv1(before))))
+
+
+class WideResNet(Headed):
+    head = "fc"
+
+    def __init__(self, depth, widen):
+        super().__init__()
+        widths = [16, 16 * widen, 32 * widen, 64 * widen]
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        for i in (1, 2, 3):
+            block = nn.Module()
+            rest = [PreActivation(widths[i], widths[i], 1) for _ in range((depth - 4) // 6 - 1)]
+            block.layer = nn.Sequential(PreActivation(widths[i - 1], widths[i], min(i, 2)), *rest)
+            setattr(self, f"block{i}", block)
+        self.bn1 = nn.BatchNorm2d(widths[3])
+        self.fc = nn.Linear(widths[3], CLASSES)
+        self.he_normal(None)
+
+    def forward_features(self, x):
+        x = self.block3.layer(self.block2.layer(self.block1.layer(self.conv1(x))))
+        return torch.relu(self.bn1(x))
+
+    def tapped(self):
+        return [self.conv1, self.block1.layer, self.block2.layer, self.block3.layer]
+
+
+class Vgg(Headed):
+    head = "classifier"
+
+    def __init__(self, depth, img):
+        super().__init__()
+        inputs = 3
+        for i, width in enumerate((64, 128, 256, 512, 512)):
+            layers = []
+            for _ in range(depth):
+                layers += [nn.Conv2d(inputs, width, 3, 1, 1), nn.BatchNorm2d(width), nn.ReLU()]
+                inputs = width
+            setattr(self, f"block{i}", nn.Sequential(*layers))
+        self.classifier = nn.Linear(512, CLASSES)
+        self.last_pool = img >= 64
+        self.he_normal(0.01)
+
+    def forward_features(self, x):
+        x = self.block0(x)
+        for block in (self.block1, self.block2, self.block3):
+            x = block(nn.functional.max_pool2d(x, 2))
+        return self.block4(nn.functional.max_pool2d(x, 2) if self.last_pool else x)
+
+    def tapped(self):
+        return [self.block1, self.block2, self.block3, self.block4]
+
+
+class Shuffle(nn.Module):
+    def forward(self, x, groups):
+        return torch.cat([x[:, i :: x.shape[1] // groups] for i in range(x.shape[1] // groups)], 1)
+
+
+class V1Block(nn.Module):
+    def __init__(self, inputs, outputs, stride, groups=3):
+        super().__init__()
+        self.stride, self.groups = stride, 1 if inputs == 24 else groups
+        outputs -= inputs if stride == 2 else 0
+        width = outputs // 4
+        self.conv1 = nn.Conv2d(inputs, width, 1, groups=self.groups, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, groups=groups, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x):
+        y = Shuffle()(torch.relu(self.bn1(self.conv1(x))), self.groups)
+        y = self.bn3(self.conv3(torch.relu(self.bn2(self.conv2(y)))))
+        return torch.relu(torch.cat([y, nn.functional.avg_pool2d(x, 3, 2, 1)], 1) if self.stride == 2 else y + x)
+
+
+class V2Block(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.halves, width = stride == 2, outputs // 2
+        ways = [[("dw", inputs), ("pw", inputs)], [("pw", inputs), ("dw", width), ("pw", width)]] if self.halves else [
+            [], [("pw", width), ("dw", width), ("pw", width)]]
+        self.ways, number = [], 0
+        for way in ways:
+            numbers = []
+            for kind, channels in way:
+                number += 1
+                conv = nn.Conv2d(channels, width, 1, bias=False) if kind == "pw" else nn.Conv2d(
+                    channels, channels, 3, stride, 1, groups=channels, bias=False)
+                setattr(self, f"conv{number}", conv)
+                setattr(self, f"bn{number}", nn.BatchNorm2d(conv.out_channels))
+                numbers.append((number, kind == "pw"))
+            self.ways.append(numbers)
+
+    def forward(self, x):
+        halves = [x, x] if self.halves else list(x.chunk(2, 1))
+        for i, way in enumerate(self.ways):
+            for number, activated in way:
+                y = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(halves[i]))
+                halves[i] = torch.relu(y) if activated else y
+        return Shuffle()(torch.cat(halves, 1), 2)
+
+
+class ShuffleNet(Headed):
+    head = "linear"
+
+    def __init__(self, block, widths, head):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 24, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(24)
+        self.act1 = nn.ReLU()
+        inputs = 24
+        for i, (width, count) in enumerate(zip(widths, (4, 8, 4)), 1):
+            setattr(self, f"layer{i}", nn.Sequential(block(inputs, width, 2), *[block(width, width, 1) for _ in range(count - 1)]))
+            inputs = width
+        if head:
+            self.conv2 = nn.Conv2d(inputs, head, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(head)
+        self.linear = nn.Linear(head or inputs, CLASSES)
+
+    def forward_features(self, x):
+        x = self.layer3(self.layer2(self.layer1(self.act1(self.bn1(self.conv1(x))))))
+        return torch.relu(self.bn2(self.conv2(x))) if hasattr(self, "conv2") else x
+
+    def tapped(self):
+        return [self.act1, self.layer1, self.layer2, self.layer3]
+
+
+class HalfBlock(nn.Module):
+    def __init__(self, inputs, outputs, stride, expansion):
+        super().__init__()
+        width = inputs * expansion
+        self.conv = nn.Sequential(
+            nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        return self.conv(x) + x if self.shortcut else self.conv(x)
+
+
+class HalfMobileNetV2(Headed):
+    head = "classifier"
+
+    def __init__(self):
+        super().__init__()
+        unit = lambda inputs, outputs, kernel, stride: nn.Sequential(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+        self.conv1 = unit(3, 16, 3, 2)
+        blocks, inputs = [], 16
+        for t, c, n, s in [(1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]:
+            rest = [HalfBlock(c // 2, c // 2, 1, t) for _ in range(n - 1)]
+            blocks.append(nn.Sequential(HalfBlock(inputs, c // 2, s, t), *rest))
+            inputs = c // 2
+        self.blocks = nn.Sequential(*blocks)
+        self.conv2 = unit(inputs, 1280, 1, 1)
+        self.classifier = nn.Sequential(nn.Linear(1280, CLASSES))
+        self.he_normal(0.01)
+
+    def forward_features(self, x):
+        return self.conv2(self.blocks(self.conv1(x)))
+
+    def tapped(self):
+        return [self.blocks[i] for i in (1, 2, 4, 6)]
+
+
+CRD = {
+    **{f"wrn_{depth}_{widen}": lambda _, depth=depth, widen=widen: WideResNet(depth, widen) for depth in (16, 40) for widen in (1, 2)},
+    "vgg8": lambda img: Vgg(1, img),
+    "vgg13": lambda img: Vgg(2, img),
+    "mobilenetv2_half": lambda _: HalfMobileNetV2(),
+    "shufflenetv1": lambda _: ShuffleNet(V1Block, (240, 480, 960), None),
+    "shufflenetv2": lambda _: ShuffleNet(V2Block, (116, 232, 464), 1024),
+}
 NARROW, WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
 CIFAR = {"resnet8": (8, NARROW), "resnet20": (20, NARROW), "resnet32": (32, NARROW), "resnet56": (56, NARROW),
          "resnet110": (110, NARROW), "resnet8x4": (8, WIDE), "resnet32x4": (32, WIDE)}
+# The two students of OFA-KD (Hao et al. 2023) and their widths.
+OFA = {"swin_nano_patch4_window7_224": 64, "swin_pico_patch4_window7_224": 48}
 NANO = dict(patch=2, dim=64, depth=4, heads=4)
 
 
 # ---- models and their taps
 
-def vit(img, patch, dim, depth, heads):
-    return VisionTransformer(img_size=img, patch_size=patch, embed_dim=dim, depth=depth, num_heads=heads, num_classes=CLASSES)
+def vit(img, patch, dim, depth, heads, kind=VisionTransformer):
+    return kind(img_size=img, patch_size=patch, embed_dim=dim, depth=depth, num_heads=heads, num_classes=CLASSES)
 
 
 def mixer(img, patch, dim, depth, **kwargs):
@@ -150,17 +365,23 @@ def convnext(patch, dim, depths):
 def create(name, img, options):
     if name in CIFAR:
         return CifarResNet(*CIFAR[name])
+    if name in CRD:
+        return CRD[name](img)
+    if name in OFA:
+        return swin(img, 4, 7, OFA[name], [2, 2, 2, 2], 2)
     if options and name.startswith("swin"):
         return swin(img, **options)
     if options and name.startswith("convnext"):
         return convnext(**options)
     if "patch" in options or name.endswith("_nano"):
         sizes = {**NANO, **options}
+        if "distilled" in name:
+            return vit(img, **sizes, kind=VisionTransformerDistilled)
         if name.startswith(("vit", "deit")):
             return vit(img, **sizes)
         del sizes["heads"]
         return mixer(img, **sizes, **(dict(mlp_ratio=4, block_layer=ResBlock, norm_layer=Affine) if name.startswith("resmlp") else {}))
-    if name.startswith(("resnet", "mobilenet")):
+    if name.startswith(("resnet", "mobilenet", "efficientnet")):
         model = timm.create_model(name, num_classes=CLASSES)
         if options.get("stem") == "cifar":
             model.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
@@ -177,11 +398,14 @@ def create(name, img, options):
 def tapped(name, model):
     if name in CIFAR:
         return [model.act1, model.layer1, model.layer2, model.layer3]
+    if name in CRD:
+        return model.tapped()
     if name.startswith("resnet"):
         return [model.layer1, model.layer2, model.layer3, model.layer4]
-    if name.startswith("mobilenet"):
-        blocks = [block for stage in model.blocks for block in stage]
-        return [blocks[2], blocks[5], blocks[12], model.bn2]
+    if name.startswith("mobilenetv1"):
+        return [model.blocks[i] for i in (1, 2, 3, 4)]
+    if name.startswith(("mobilenet", "efficientnet")):
+        return [model.blocks[1], model.blocks[2], model.blocks[4], model.bn2]
     if name.startswith("swin"):
         return list(model.layers)
     if name.startswith("convnext"):
@@ -239,13 +463,15 @@ def train_case(key, model, img, golden):
 
 
 # 72 px: windows are padded, a grid is odd, the last is smaller than a window; 75 px: pixels are left over at each stage.
-SWIN = {f"swin_{size}_patch4_window7_224": 72 for size in ("tiny", "small", "base")}
+SWIN = {f"swin_{size}_patch4_window7_224": 72 for size in ("tiny", "small", "base", "nano", "pico")}
 CONVNEXT = {f"convnext_{size}": 75 for size in ("tiny", "small", "base")}
 # The deeper ones are made of the same blocks: their gradients would only cost time.
-VALUES_ONLY = [*list(SWIN)[1:], *list(CONVNEXT)[1:]]
-OTHER = {**SWIN, **CONVNEXT, "resnet18": 75, "resnet34": 75, "resnet50": 75, "mobilenetv2_100": 75, "vit_nano": 12, "mixer_nano": 12, **{n: 27 for n in CIFAR}}
-DEFAULT = {"vit_nano": 8, "mixer_nano": 8, **{n: 32 for n in CIFAR}}
-MODELS = ["resnet18", "resnet34", "resnet50", *CIFAR, "mobilenetv2_100", "vit_tiny_patch16_224", "vit_small_patch16_224",
+VALUES_ONLY = [*list(SWIN)[1:3], *list(CONVNEXT)[1:], "resnet101", "deit_base_distilled_patch16_224"]
+IMAGENET = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenetv1_100", "mobilenetv2_100", "efficientnet_b0"]
+OTHER = {**SWIN, **CONVNEXT, **{n: 75 for n in IMAGENET}, "vit_nano": 12, "mixer_nano": 12, **{n: 27 for n in [*CIFAR, *CRD]}, "vgg8": 65}
+DEFAULT = {"vit_nano": 8, "mixer_nano": 8, **{n: 32 for n in [*CIFAR, *CRD]}}
+DISTILLED = [f"deit_{size}_distilled_patch16_224" for size in ("tiny", "small", "base")]
+MODELS = [*IMAGENET, *CIFAR, *CRD, *DISTILLED, "vit_tiny_patch16_224", "vit_small_patch16_224",
           "vit_base_patch16_224", "deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "vit_nano",
           "mixer_s16_224", "mixer_b16_224", "mixer_nano", "resmlp_12_224", *SWIN, *CONVNEXT]
 
@@ -265,6 +491,7 @@ def main():
     for name, img, options in [
         ("resnet18", 32, dict(stem="cifar")),
         ("deit_tiny_patch16_224", 32, dict(patch=4, dim=48, depth=5, heads=4)),
+        ("deit_tiny_distilled_patch16_224", 32, dict(patch=4, dim=48, depth=5, heads=4)),
         ("mixer_s16_224", 24, dict(patch=6, dim=40, depth=5)),
         ("resmlp_12_224", 24, dict(patch=6, dim=40, depth=5)),
         ("swin_tiny_patch4_window7_224", 32, dict(patch=2, window=4, dim=24, depths=[2, 3, 2, 1], heads=3)),
