@@ -19,7 +19,7 @@ pub mod view;
 pub use audit::audit;
 pub use augment::Augment;
 pub use dataset::{Dataset, Image, Splits};
-pub use datasets::{Entry, all, find, open};
+pub use datasets::{Entry, Files, all, find, open};
 pub use loader::{Batch, Companion, Epoch, EvalLoader, Kept, LoaderConfig, TrainLoader, Views};
 pub use mix::Mix;
 pub use random::Random;

@@ -27,6 +27,10 @@ enum Command {
     BenchStep,
     /// Measure the accuracy of weights on a dataset
     Eval(commands::eval::Args),
+    /// Write a network's logits, embedding and stages of some images to a file
+    Features(commands::features::Args),
+    /// Show a network's taps, size and speed, and what the methods would build for a pair
+    Inspect(commands::inspect::Args),
     /// Make one HTML page of runs
     Report(commands::report::Args),
     /// A ViT teaches a conv net on the embedded digits with every method, in about three minutes
@@ -48,6 +52,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => commands::bench::run(&args),
         Command::BenchStep => commands::bench_step::run(),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Features(args) => commands::features::run(&args),
+        Command::Inspect(args) => commands::inspect::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Models(filter) => commands::list::models(&filter),

@@ -18,6 +18,14 @@ pub enum FeatureMap {
 }
 
 impl FeatureMap {
+    /// As the network has it: (B,C,H,W) or (B, prefix + H*W, C).
+    pub fn tensor(&self) -> &Tensor {
+        match self {
+            Self::Map(x_bchw) => x_bchw,
+            Self::Tokens { tokens, .. } => tokens,
+        }
+    }
+
     /// As a spatial map (B,C,H,W): prefix tokens are dropped, the rest is folded onto its grid. A view where possible.
     pub fn to_map(&self) -> Tensor {
         match self {

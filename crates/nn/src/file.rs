@@ -1,5 +1,9 @@
 //! Weights files (safetensors), read without trust and replaced atomically.
-use std::{collections::HashMap, io::Write, path::Path};
+use std::{
+    collections::HashMap,
+    io::{Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tch::{Device, Kind, Tensor};
@@ -63,17 +67,84 @@ pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Te
     replace(path, &bytes).map_err(|e| Error::file(path, format!("cannot be written ({e}){old}")))
 }
 
+/// A safetensors file of float32 tensors whose rows become known a few at a time; never more than those are held in memory.
+#[derive(Debug)]
+pub struct RowWriter {
+    path: PathBuf,
+    file: tempfile::NamedTempFile,
+    /// Of each tensor: where it starts, its number of rows, and the values of one row.
+    places: HashMap<String, (u64, i64, i64)>,
+}
+
+impl RowWriter {
+    /// Tensors of these names and shapes, the first dimension counting rows. Nothing is seen under `path` before
+    /// [`RowWriter::finish`].
+    pub fn create(path: &Path, tensors: &[(String, Vec<i64>)], metadata: HashMap<String, String>) -> Result<Self> {
+        let (mut places, mut header, mut end) = (HashMap::new(), serde_json::Map::new(), 0u64);
+        let bytes_of = |shape: &[i64]| {
+            let values = shape.iter().try_fold(1u64, |product, &n| product.checked_mul(u64::try_from(n).ok()?));
+            values.and_then(|values| values.checked_mul(4))
+        };
+        for (name, shape) in tensors {
+            let too_large = || Error::file(path, format!("`{name}` of {shape:?} values is too large for a file"));
+            let start = end;
+            end = bytes_of(shape).and_then(|bytes| start.checked_add(bytes)).ok_or_else(too_large)?;
+            header.insert(name.clone(), serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] }));
+            places.insert(name.clone(), (start, shape[0], shape[1..].iter().product()));
+        }
+        header.insert("__metadata__".to_owned(), serde_json::json!(metadata));
+        let mut text = serde_json::Value::Object(header).to_string();
+        // The format wants the data to start at a multiple of eight bytes.
+        text += &" ".repeat((8 - text.len() % 8) % 8);
+        places.values_mut().for_each(|(start, ..)| *start += 8 + text.len() as u64);
+        let mut writer = Self { path: path.to_owned(), file: beside(path).map_err(|e| Error::file(path, e))?, places };
+        let head = [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+        writer.file.write_all(&head).map_err(|e| writer.failed(e))?;
+        Ok(writer)
+    }
+
+    /// Writes the rows of `t` (n, ...) to tensor `name` from row `first` on.
+    pub fn write(&mut self, name: &str, first: i64, t: &Tensor) -> Result<()> {
+        let wrong = || Error::invalid(format!("rows {first} and on of shape {:?} do not belong to `{name}`", t.size()));
+        let &(start, rows, row) = self.places.get(name).ok_or_else(wrong)?;
+        let shape = t.size();
+        if shape.is_empty() || first < 0 || first + shape[0] > rows || shape[1..].iter().product::<i64>() != row {
+            return Err(wrong());
+        }
+        let t = t.detach().f_to(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+        let mut bytes = vec![0u8; t.numel() * 4];
+        t.f_copy_data_u8(&mut bytes, t.numel())?;
+        let at = start + (first * row) as u64 * 4;
+        self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.write_all(&bytes)).map_err(|e| self.failed(e))
+    }
+
+    /// Puts the file in its place; every row must have been written.
+    pub fn finish(self) -> Result<()> {
+        let Self { path, file, .. } = self;
+        file.as_file().sync_all().and_then(|()| file.persist(&path).map(drop).map_err(|e| e.error)).map_err(|e| Error::file(path, e))
+    }
+
+    fn failed(&self, e: std::io::Error) -> Error {
+        Error::file(&self.path, format!("cannot be written ({e})"))
+    }
+}
+
 /// Writes beside the target, flushes to disk, then renames over it.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = beside(path)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// A temporary file in the folder of `path`.
+fn beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".new-");
     // A temporary file is private by default; this one becomes an ordinary file (the umask still applies).
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    builder.tempfile_in(folder)
 }

@@ -50,7 +50,7 @@ pub struct Measured {
     pub peak_gflops: Peaks,
     /// The time that the step's products and convolutions take at those peaks, as a share of the step.
     pub flops_ratio: f64,
-    /// libtorch's operators and this project's kernels, the slowest first.
+    /// libtorch's operators and this project's kernels, the slowest first; empty where they were not asked for.
     pub operators: Vec<Operator>,
 }
 
@@ -76,10 +76,10 @@ pub struct Peaks {
 
 const PARTS: [&str; 7] = ["data", "upload", "teacher", "student", "method", "backward", "optimizer"];
 
-/// Times `steps` steps of a session after `warm_up` ones: first whole steps, then the same number with their parts. The session's
-/// weights move as in training; nothing is written.
-pub fn measure(s: &Session, steps: usize, warm_up: usize) -> Result<Measured> {
-    guarded("the benchmark", || Bench::new(s).run(steps, warm_up))
+/// Times `steps` steps of a session after `warm_up` ones: first whole steps, then the same number with their parts and, where
+/// `operators` are asked for, with those. The session's weights move as in training; nothing is written.
+pub fn measure(s: &Session, steps: usize, warm_up: usize, operators: bool) -> Result<Measured> {
+    guarded("the benchmark", || Bench::new(s).run(steps, warm_up, operators))
 }
 
 struct Bench<'a> {
@@ -131,7 +131,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn run(mut self, steps: usize, warm_up: usize) -> Result<Measured> {
+    fn run(mut self, steps: usize, warm_up: usize, operators: bool) -> Result<Measured> {
         let device = self.s.pair.device();
         for _ in 0..warm_up.max(1) {
             self.step(&mut |_| {})?;
@@ -156,7 +156,7 @@ impl<'a> Bench<'a> {
         }
         let megabytes = |bytes: Option<u64>| bytes.map(|b| b as f64 / 1e6);
         let (peak_rss_mb, peak_device_mb) = (megabytes(peak_rss()), megabytes(peak_device(device)));
-        let operators = self.operators(steps)?;
+        let operators = if operators { self.operators(steps)? } else { Vec::new() };
         let (counted, arithmetic) = flops::count(|| self.step(&mut |_| {}))?;
         counted?;
 

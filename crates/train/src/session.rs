@@ -257,8 +257,9 @@ fn show(table: &NetworkTable) -> String {
     table.weights.as_deref().map_or_else(|| table.model.clone(), |p| p.display().to_string())
 }
 
-/// The number format that `precision` asks for on `device`.
-fn concrete(precision: Precision, device: Device) -> Precision {
+/// The number format that `precision` asks for on `device`: never `Auto`.
+#[must_use]
+pub fn concrete(precision: Precision, device: Device) -> Precision {
     match precision {
         Precision::Auto if fast_bf16(device) => Precision::Bf16,
         Precision::Auto => Precision::Fp32,

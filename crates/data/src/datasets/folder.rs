@@ -133,11 +133,76 @@ impl Dataset for Folder {
         let Some((path, _)) = self.samples.get(index) else {
             return Err(Error::invalid(format!("there is no sample {index} in {}", self.describe())));
         };
-        let bytes = fs::read(path).map_err(|e| Error::file(path, e))?;
-        decode(&bytes).map_err(|message| Error::file(path, message))
+        read(path)
     }
 
     fn describe(&self) -> String {
         format!("folder {}, {} images", self.root.display(), self.samples.len())
+    }
+}
+
+/// The photograph in a file.
+fn read(path: &Path) -> Result<Image> {
+    let bytes = fs::read(path).map_err(|e| Error::file(path, e))?;
+    decode(&bytes).map_err(|message| Error::file(path, message))
+}
+
+/// Photographs without classes: one class, "image", stands for all.
+#[derive(Debug)]
+pub struct Files {
+    paths: Vec<PathBuf>,
+    classes: [String; 1],
+}
+
+impl Files {
+    /// The files among `paths`, and all JPEG and PNG files in and below the folders among them, sorted within a folder.
+    ///
+    /// # Errors
+    /// A path does not exist, a folder holds images of formats that are not read, or there is no image at all.
+    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let mut found = Vec::new();
+        for path in paths {
+            if path.is_dir() {
+                let before = found.len();
+                collect(path, 0, 0, &mut found)?;
+                if found.len() == before {
+                    return Err(Error::file(path, "holds no JPEG or PNG file"));
+                }
+            } else if path.is_file() {
+                found.push((path.clone(), 0));
+            } else {
+                return Err(Error::file(path, "does not exist"));
+            }
+        }
+        Ok(Self { paths: found.into_iter().map(|(path, _)| path).collect(), classes: ["image".to_owned()] })
+    }
+
+    /// The files in the order of the samples.
+    #[must_use]
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+}
+
+impl Dataset for Files {
+    fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, _: usize) -> usize {
+        0
+    }
+
+    fn image(&self, index: usize) -> Result<Image> {
+        let path = self.paths.get(index).ok_or_else(|| Error::invalid(format!("there is no sample {index} in {}", self.describe())))?;
+        read(path)
+    }
+
+    fn describe(&self) -> String {
+        format!("{} images", self.paths.len())
     }
 }

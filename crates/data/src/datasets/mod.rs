@@ -7,6 +7,8 @@ mod table;
 
 use std::path::Path;
 
+pub use folder::Files;
+
 use heterodyne_nn::{Error, Result};
 
 use crate::Splits;

@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let layered = Layered::read(&args.recipe, &args.sets)?;
     let command = if layered.recipe()?.teacher.is_some() { Command::Distill } else { Command::Train };
     let session = Session::build(Plan::resolve(&layered, command)?)?;
-    let m = bench::measure(&session, args.steps, args.warm_up)?;
+    let m = bench::measure(&session, args.steps, args.warm_up, args.json || args.operators > 0)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&m)?);
         return Ok(Outcome::Done);

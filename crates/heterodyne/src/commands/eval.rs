@@ -73,11 +73,11 @@ fn named<T: serde::de::DeserializeOwned>(text: &str, choices: &str) -> Result<T,
     serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|_| format!("expected {choices}"))
 }
 
-fn precision(text: &str) -> Result<Precision, String> {
+pub(super) fn precision(text: &str) -> Result<Precision, String> {
     named(text, "fp32, bf16 or auto")
 }
 
-fn device_choice(text: &str) -> Result<DeviceChoice, String> {
+pub(super) fn device_choice(text: &str) -> Result<DeviceChoice, String> {
     named(text, "auto, cpu or cuda")
 }
 

@@ -4,7 +4,9 @@ pub mod bench_step;
 pub mod cache;
 pub mod demo;
 pub mod eval;
+pub mod features;
 pub mod fit;
+pub mod inspect;
 pub mod list;
 pub mod report;
 

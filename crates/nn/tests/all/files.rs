@@ -1,8 +1,13 @@
 //! Weights files: whole, cut short, of the wrong type, and where nothing can be written.
 use std::collections::HashMap;
 
-use heterodyne_nn::{Error, Result, file};
+use heterodyne_nn::{
+    Error, Result,
+    file::{self, RowWriter},
+};
 use tch::{Device, Kind, Tensor};
+
+const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
 
 fn write(path: &std::path::Path, name: &str, t: &Tensor) -> Result<()> {
     file::write(path, [(name, t)], HashMap::new())
@@ -87,4 +92,31 @@ fn a_failed_write_leaves_what_was_there() {
     assert_eq!(file::read(&path).unwrap().0["w"], one);
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "no half-written file is left behind: {names:?}");
+}
+
+#[test]
+fn rows_written_one_after_the_other_make_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.safetensors");
+    let (a, b) = (Tensor::randn([5, 2, 3], F32), Tensor::randn([5], F32));
+    let shapes = [("a".to_owned(), a.size()), ("b".to_owned(), b.size())];
+    let metadata = HashMap::from([("who".to_owned(), "ö \"quoted\"".to_owned())]);
+    let mut writer = RowWriter::create(&path, &shapes, metadata.clone()).unwrap();
+    for (first, count) in [(3, 2), (0, 1), (1, 2)] {
+        writer.write("b", first, &b.narrow(0, first, count).to_kind(Kind::Double)).unwrap();
+        // Not contiguous, as a batch's feature map may be.
+        writer.write("a", first, &a.transpose(1, 2).contiguous().transpose(1, 2).narrow(0, first, count)).unwrap();
+    }
+    for (name, first, t) in [("c", 0, &b), ("b", 1, &b), ("b", -1, &b.narrow(0, 0, 1)), ("a", 0, &b)] {
+        assert!(writer.write(name, first, t).is_err(), "{name} from {first}");
+    }
+    assert!(!path.exists(), "nothing is seen before it is whole");
+    writer.finish().unwrap();
+    let (found, text) = file::read(&path).unwrap();
+    assert_eq!((found.len(), &found["a"], &found["b"], text), (2, &a, &b, metadata));
+
+    let huge = RowWriter::create(&path, &[("a".to_owned(), vec![i64::MAX, 8])], HashMap::new()).unwrap_err().to_string();
+    assert!(huge.contains("too large"), "{huge}");
+    assert!(RowWriter::create(&folder.path().join("no/where.safetensors"), &shapes, HashMap::new()).is_err());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary files stay");
 }

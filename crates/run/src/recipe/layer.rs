@@ -14,6 +14,16 @@ use super::{
     wording::{self, KeyPath},
 };
 
+/// The options table that texts like `depths=[2,2,2,2]` make; the value is TOML, a bare word is text.
+pub fn options(texts: &[String]) -> Result<toml::Table, RecipeError> {
+    let option = |text: &String| {
+        let origin = Origin::File(format!("--option {text}").into(), 0);
+        let (key, value) = text.split_once('=').ok_or_else(|| RecipeError::new(&origin, "no `=` in it").with_hint("write KEY=VALUE"))?;
+        Ok((key.trim().to_owned(), tree::parse_value(value, &origin)?.value()))
+    };
+    texts.iter().map(option).collect()
+}
+
 /// The merged layers of a recipe.
 ///
 /// * `base = "other.toml"` or a list of files, at the top of a file, are laid below that file, the later over the earlier; paths are

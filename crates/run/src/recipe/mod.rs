@@ -7,5 +7,5 @@ mod tree;
 mod wording;
 
 pub use error::RecipeError;
-pub use layer::Layered;
+pub use layer::{Layered, options};
 pub use schema::{Data, DeviceChoice, Loss, NetworkTable, Optim, OptimName, Precision, Recipe, Schedule, ScheduleName, Train};

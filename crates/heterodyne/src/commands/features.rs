@@ -1,0 +1,244 @@
+//! `heterodyne features`: what a network makes of some images, as a safetensors file.
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail};
+use heterodyne_data::{Dataset, EvalLoader, Files};
+use heterodyne_nn::{Output, Pass, StageKind, StageSpec, TapSpec, catch, file};
+use heterodyne_run::recipe::{
+    self,
+    schema::{DeviceChoice, NetworkTable, Precision},
+};
+use heterodyne_shim::NoGrad;
+use heterodyne_train::{
+    net::Net,
+    session::{Input, Weights, device},
+};
+use tch::{Kind, Tensor};
+
+use super::{
+    Outcome,
+    eval::{device_choice, precision},
+};
+use crate::ui;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Model (heterodyne models lists them)
+    model: String,
+    /// Weights: a safetensors file
+    #[arg(long)]
+    weights: PathBuf,
+    /// Images: files, folders, or one safetensors file with a normalised tensor `x` (B,3,H,W)
+    #[arg(long, required = true, num_args = 1..)]
+    input: Vec<PathBuf>,
+    /// File to write: `logits`, `embedding`, `stage1` to `stage4`, float32
+    #[arg(long)]
+    out: PathBuf,
+    /// Input size in pixels; what the weights say, else the model's default; that of `x`
+    #[arg(long)]
+    img: Option<i64>,
+    /// Number of classes; that of the weights if not given
+    #[arg(long)]
+    num_classes: Option<i64>,
+    /// An option of the model, for example patch=4; may be repeated
+    #[arg(long = "option", value_name = "KEY=VALUE")]
+    options: Vec<String>,
+    /// Channel means, comma-separated
+    #[arg(long, value_delimiter = ',', num_args = 3)]
+    mean: Option<Vec<f64>>,
+    /// Channel standard deviations, comma-separated
+    #[arg(long, value_delimiter = ',', num_args = 3)]
+    std: Option<Vec<f64>>,
+    /// Images per step
+    #[arg(long, default_value_t = 32, value_parser = clap::builder::RangedI64ValueParser::<i64>::new().range(1..=65536))]
+    batch: i64,
+    /// fp32, bf16 or auto
+    #[arg(long, default_value = "fp32", value_parser = precision)]
+    precision: Precision,
+    /// auto, cpu or cuda
+    #[arg(long, default_value = "auto", value_parser = device_choice)]
+    device: DeviceChoice,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let def = heterodyne_models::find(&args.model)?;
+    let weights = Weights::read(&args.weights)?;
+    let images = Images::open(&args.input)?;
+    let triple = |v: &Option<Vec<f64>>| v.as_deref().and_then(|v| <[f64; 3]>::try_from(v).ok());
+    let img = images.side(args.img)?;
+    let options = recipe::options(&args.options)?;
+    let mut table = NetworkTable { options, img, mean: triple(&args.mean), std: triple(&args.std), ..NetworkTable::of(def.name) };
+    let input = Input::of(&mut table, def, Some(&weights), None)?;
+    let own = weights.classes(def)?;
+    let classes = args.num_classes.or(own);
+    let classes = classes.with_context(|| format!("{} has no classifier `{}`: give --num-classes", args.weights.display(), def.head))?;
+    let net = Net::build(def, &table, input, classes, Some(&weights), args.precision, device(args.device)?, 0)?;
+
+    let count = images.len();
+    let tensors = shapes(net.model.net.taps(), count);
+    let metadata = HashMap::from([
+        ("model".to_owned(), def.name.to_owned()),
+        ("img".to_owned(), input.img.to_string()),
+        ("files".to_owned(), images.names()?),
+        ("format".to_owned(), "pt".to_owned()),
+    ]);
+    let mut writer = file::RowWriter::create(&args.out, &tensors, metadata)?;
+    let bar = ui::bar("computing", usize::try_from(count)?);
+    let mut first = 0;
+    images.each(&net, args.batch, |out| {
+        check_finite(&out.logits, first, &images)?;
+        let n = out.logits.size()[0];
+        writer.write("logits", first, &out.logits)?;
+        if let Some(embedding) = &out.embedding {
+            writer.write("embedding", first, embedding)?;
+        }
+        for (i, stage) in (1..).zip(&out.stages) {
+            writer.write(&format!("stage{i}"), first, stage.tensor())?;
+        }
+        first += n;
+        bar.set_position(first as u64);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    writer.finish()?;
+    println!("{}: {} at {} px, {count} images", args.out.display(), def.name, input.img);
+    for (name, shape) in tensors {
+        println!("  {name:10} {shape:?}");
+    }
+    Ok(Outcome::Done)
+}
+
+/// What is run through the network.
+enum Images {
+    /// Pictures, to be resized, cropped and normalised as in an evaluation.
+    Files(Arc<Files>),
+    /// (B,3,H,H), normalised, and where it is from.
+    Normalised(Tensor, PathBuf),
+}
+
+impl Images {
+    fn open(paths: &[PathBuf]) -> Result<Self> {
+        let is_tensors = |path: &Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+        let [path] = paths else {
+            if let Some(path) = paths.iter().find(|path| is_tensors(path)) {
+                bail!("{}: a file of tensors is given alone, not beside images", path.display());
+            }
+            return Ok(Self::Files(Arc::new(Files::open(paths)?)));
+        };
+        if !is_tensors(path) {
+            return Ok(Self::Files(Arc::new(Files::open(paths)?)));
+        }
+        let (mut tensors, _) = file::read(path)?;
+        let names = || tensors.keys().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let Some(x) = tensors.get("x").map(Tensor::shallow_clone) else {
+            bail!("{}: there is no tensor `x` (B,3,H,W) in it, but {}", path.display(), names());
+        };
+        tensors.clear();
+        match x.size()[..] {
+            [b, 3, h, w] if b > 0 && h > 0 && h == w && x.is_floating_point() => Ok(Self::Normalised(x, path.clone())),
+            _ => bail!(
+                "{}: `x` is {:?} {:?}; normalised square images (B,3,H,H) in floating point are expected",
+                path.display(),
+                x.kind(),
+                x.size()
+            ),
+        }
+    }
+
+    fn len(&self) -> i64 {
+        match self {
+            Self::Files(files) => files.len() as i64,
+            Self::Normalised(x, _) => x.size()[0],
+        }
+    }
+
+    /// The input size, `wanted` where that is free.
+    fn side(&self, wanted: Option<i64>) -> Result<Option<i64>> {
+        let Self::Normalised(x, path) = self else { return Ok(wanted) };
+        let side = x.size()[3];
+        if let Some(wanted) = wanted
+            && wanted != side
+        {
+            bail!("{}: `x` has images of {side} px, and --img says {wanted}", path.display());
+        }
+        Ok(Some(side))
+    }
+
+    /// The files as a JSON list.
+    fn names(&self) -> Result<String> {
+        let paths = match self {
+            Self::Files(files) => files.paths(),
+            Self::Normalised(_, path) => std::slice::from_ref(path),
+        };
+        Ok(serde_json::to_string(&paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())?)
+    }
+
+    /// Which image `index` is.
+    fn name(&self, index: i64) -> String {
+        match self {
+            Self::Files(files) => files.paths()[index as usize].display().to_string(),
+            Self::Normalised(_, path) => format!("image {index} of `x` in {}", path.display()),
+        }
+    }
+
+    /// Gives the network's outputs batch by batch to `take`.
+    fn each(&self, net: &Net, batch: i64, mut take: impl FnMut(&Output) -> Result<()>) -> Result<()> {
+        let device = net.device();
+        match self {
+            Self::Files(files) => {
+                let dataset: Arc<dyn Dataset> = Arc::clone(files) as _;
+                let side = u32::try_from(net.view.img).context("the image size")?;
+                let loader = EvalLoader::new(dataset, (0..files.len()).collect(), batch as usize, side, net.model.def.input.crop, 0)?;
+                for loaded in loader.iter() {
+                    let images = loaded?.images.to_device(device);
+                    take(&guarded(|| Ok(net.infer(&images, Pass::TEACH)?))?)?;
+                }
+            }
+            Self::Normalised(x, _) => {
+                for part in x.split(batch, 0) {
+                    let infer = || {
+                        let (_guard, _cast) = (NoGrad::new(), net.autocast()?);
+                        Ok(net.model.net.forward(&part.to_device(device).to_kind(Kind::Float), Pass::TEACH))
+                    };
+                    take(&guarded(infer)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs `work`; a panic of the engine in it becomes an error.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch(|| "the network".to_owned(), || Ok(work()))?
+}
+
+/// Names and shapes of what is written for `count` images.
+fn shapes(taps: &TapSpec, count: i64) -> Vec<(String, Vec<i64>)> {
+    let stage = |s: &StageSpec| match s.kind {
+        StageKind::Map => vec![count, s.channels, s.grid.0, s.grid.1],
+        StageKind::Tokens { prefix } => vec![count, prefix + s.grid.0 * s.grid.1, s.channels],
+    };
+    let head = [("logits".to_owned(), vec![count, taps.classes])];
+    let embedding = taps.embedding.map(|d| ("embedding".to_owned(), vec![count, d]));
+    let stages = (1..).zip(&taps.stages).map(|(i, s)| (format!("stage{i}"), stage(s)));
+    head.into_iter().chain(embedding).chain(stages).collect()
+}
+
+fn check_finite(logits: &Tensor, first: i64, images: &Images) -> Result<()> {
+    let finite = logits.isfinite().all_dim(1, false);
+    let bad = finite.logical_not().nonzero().flatten(0, -1);
+    if bad.numel() == 0 {
+        return Ok(());
+    }
+    bail!(
+        "the network's logits of {} are not finite: its weights or activations have overflowed",
+        images.name(first + bad.int64_value(&[0]))
+    )
+}

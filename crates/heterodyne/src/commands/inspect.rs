@@ -1,0 +1,296 @@
+//! `heterodyne inspect`: a network's taps, size and speed, and what methods would make of a pair.
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use heterodyne_models::{Model, ModelDef};
+use heterodyne_nn::{Output, ParamStore, Pass, StageKind, StageSpec, TapSpec, catch};
+use heterodyne_run::recipe::{self, schema::Precision};
+use heterodyne_shim::{Autocast, NoGrad, flops, peak_rss};
+use heterodyne_train::session;
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    Outcome,
+    eval::{device_choice, precision},
+};
+use heterodyne_run::recipe::schema::DeviceChoice;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Model (heterodyne models lists them)
+    model: String,
+    /// Input size in pixels; the model's default if not given
+    #[arg(long)]
+    img: Option<i64>,
+    /// An option of the model, for example patch=4; may be repeated
+    #[arg(long = "option", value_name = "KEY=VALUE")]
+    options: Vec<String>,
+    /// A teacher: shows which stage meets which, and what each method builds
+    #[arg(long)]
+    teacher: Option<String>,
+    /// The teacher's input size in pixels
+    #[arg(long, requires = "teacher")]
+    teacher_img: Option<i64>,
+    /// An option of the teacher; may be repeated
+    #[arg(long = "teacher-option", value_name = "KEY=VALUE", requires = "teacher")]
+    teacher_options: Vec<String>,
+    /// Number of classes
+    #[arg(long, default_value_t = 1000)]
+    num_classes: i64,
+    /// Images per pass
+    #[arg(long, default_value_t = 16, value_parser = clap::builder::RangedI64ValueParser::<i64>::new().range(2..=65536))]
+    batch: i64,
+    /// fp32, bf16 or auto
+    #[arg(long, default_value = "fp32", value_parser = precision)]
+    precision: Precision,
+    /// auto, cpu or cuda
+    #[arg(long, default_value = "auto", value_parser = device_choice)]
+    device: DeviceChoice,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    student: Network,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    teacher: Option<Network>,
+    /// What each method says of the pair.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    methods: Vec<MethodReport>,
+}
+
+/// One network. Speed and memory are of this process on this machine.
+#[derive(Debug, Serialize)]
+struct Network {
+    model: &'static str,
+    img: i64,
+    classes: i64,
+    stages: Vec<Stage>,
+    embedding: Option<i64>,
+    parameters: usize,
+    /// Multiplications and additions of one image's forward pass.
+    gflop_per_image: f64,
+    infer_images_per_second: f64,
+    train_images_per_second: f64,
+    /// What the process holds at most after passes without a graph, and after passes with one.
+    infer_peak_mb: Option<f64>,
+    train_peak_mb: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Stage {
+    stage: usize,
+    kind: &'static str,
+    channels: i64,
+    grid: [i64; 2],
+    prefix_tokens: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct MethodReport {
+    method: &'static str,
+    /// Why the method refuses the pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+    parameters: usize,
+    /// Name, shape of what is learned.
+    learned: Vec<(String, Vec<i64>)>,
+    /// What it reads of the teacher besides logits: name, shape for one image.
+    signals: Vec<(String, Vec<i64>)>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let device = session::device(args.device)?;
+    let look = |name: &str, img: Option<i64>, options: &[String]| -> Result<(Network, TapSpec)> {
+        let def = heterodyne_models::find(name)?;
+        let options = recipe::options(options)?;
+        let model = Model::build(def, args.num_classes, img, &options, device, 0)?;
+        let network = catch(|| format!("running {name}"), || Ok(measure(def, &model, args)))??;
+        Ok((network, model.net.taps().clone()))
+    };
+    let (student, taps) = look(&args.model, args.img, &args.options)?;
+    let mut report = Report { student, teacher: None, methods: Vec::new() };
+    if let Some(name) = &args.teacher {
+        let (teacher, teacher_taps) = look(name, args.teacher_img, &args.teacher_options)?;
+        report.teacher = Some(teacher);
+        report.methods =
+            heterodyne_methods::all().iter().map(|def| method(def, &taps, &teacher_taps, args.batch)).collect::<Result<_>>()?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{}", text(&report, args));
+    }
+    Ok(Outcome::Done)
+}
+
+fn measure(def: &'static ModelDef, model: &Model, args: &Args) -> Result<Network> {
+    let device = model.store.device();
+    let precision = session::concrete(args.precision, device);
+    let x = Tensor::randn([args.batch, 3, model.img, model.img], (Kind::Float, device));
+    let x = heterodyne_shim::channels_last(&x)?;
+    let one = x.narrow(0, 0, 1);
+    let (_, arithmetic) = flops::count(|| {
+        let _guard = NoGrad::new();
+        model.net.forward(&one, Pass::EVAL)
+    })?;
+    let forward = |pass: Pass| -> Result<Output> {
+        let _cast = Autocast::new(device, precision == Precision::Bf16)?;
+        Ok(model.net.forward(&x, pass))
+    };
+    let megabytes = || peak_rss().map(|bytes| bytes as f64 / 1e6);
+    let infer = speed(args.batch, device, || {
+        let _guard = NoGrad::new();
+        forward(Pass::EVAL).map(drop)
+    })?;
+    let infer_peak_mb = megabytes();
+    let train = speed(args.batch, device, || {
+        forward(Pass::TRAIN)?.logits.to_kind(Kind::Float).square().mean(Kind::Float).f_backward()?;
+        for (_, mut parameter, _) in model.store.parameters() {
+            parameter.zero_grad();
+        }
+        Ok(())
+    })?;
+    let taps = model.net.taps();
+    Ok(Network {
+        model: def.name,
+        img: model.img,
+        classes: taps.classes,
+        stages: (1..).zip(&taps.stages).map(|(i, stage)| Stage::of(i, stage)).collect(),
+        embedding: taps.embedding,
+        parameters: model.store.num_parameters(),
+        gflop_per_image: (arithmetic.products + arithmetic.convolutions) as f64 / 1e9,
+        infer_images_per_second: infer,
+        train_images_per_second: train,
+        infer_peak_mb,
+        train_peak_mb: megabytes(),
+    })
+}
+
+/// Images per second of the fastest of at least three passes, one second of them, after a first one.
+fn speed(batch: i64, device: Device, mut pass: impl FnMut() -> Result<()>) -> Result<f64> {
+    let wait = || {
+        if let Device::Cuda(index) = device {
+            tch::Cuda::synchronize(index as i64);
+        }
+    };
+    pass()?;
+    wait();
+    let (start, mut fastest, mut passes) = (Instant::now(), f64::INFINITY, 0);
+    while passes < 3 || start.elapsed().as_secs_f64() < 1.0 {
+        let before = Instant::now();
+        pass()?;
+        wait();
+        fastest = fastest.min(before.elapsed().as_secs_f64());
+        passes += 1;
+    }
+    Ok(batch as f64 / fastest)
+}
+
+impl Stage {
+    fn of(stage: usize, spec: &StageSpec) -> Self {
+        let (kind, prefix_tokens) = match spec.kind {
+            StageKind::Map => ("map", 0),
+            StageKind::Tokens { prefix } => ("tokens", prefix),
+        };
+        Self { stage, kind, channels: spec.channels, grid: [spec.grid.0, spec.grid.1], prefix_tokens }
+    }
+
+    fn text(&self) -> String {
+        let prefix = if self.prefix_tokens > 0 { format!(" + {}", self.prefix_tokens) } else { String::new() };
+        format!("{} {} x {}x{}{prefix}", self.kind, self.channels, self.grid[0], self.grid[1])
+    }
+}
+
+/// What `def` with its defaults makes of a pair.
+fn method(def: &'static heterodyne_methods::MethodDef, student: &TapSpec, teacher: &TapSpec, batch: i64) -> Result<MethodReport> {
+    let settings = (def.configure)(&toml::Table::new()).map_err(|e| anyhow::anyhow!("{}: {e}", def.name))?;
+    let mut report = MethodReport { method: def.name, refused: None, parameters: 0, learned: Vec::new(), signals: Vec::new() };
+    if let Err(e) = settings.check(student, teacher, usize::try_from(batch)?) {
+        report.refused = Some(e.to_string());
+        return Ok(report);
+    }
+    let store = ParamStore::new(Device::Cpu, 0);
+    let built = settings.build(&store.root(), student, teacher).with_context(|| def.name)?;
+    report.parameters = store.num_parameters();
+    report.learned = store.parameters().into_iter().map(|(name, t, _)| (name, t.size())).collect();
+    report.signals = built.signals().into_iter().map(|signal| (signal.name, signal.shape)).collect();
+    Ok(report)
+}
+
+fn text(report: &Report, args: &Args) -> String {
+    let mut out = network(&report.student, args);
+    let Some(teacher) = &report.teacher else { return out };
+    out += &format!("\n{}", network(teacher, args));
+    out += &format!("\nstage by stage\n        {:28} {}\n", report.student.model, teacher.model);
+    for (s, t) in report.student.stages.iter().zip(&teacher.stages) {
+        out += &format!("  {}     {:28} {}\n", s.stage, s.text(), t.text());
+    }
+    out += "\nmethods, with their defaults\n";
+    for m in &report.methods {
+        if let Some(why) = &m.refused {
+            out += &format!("  {:8} refuses the pair: {why}\n", m.method);
+            continue;
+        }
+        let values: i64 = m.signals.iter().map(|(_, shape)| shape.iter().product::<i64>()).sum();
+        out += &match m.parameters {
+            0 => format!("  {:8} learns nothing of its own", m.method),
+            n => format!("  {:8} learns {n} parameters in {} tensors", m.method, m.learned.len()),
+        };
+        out += &match values {
+            0 => "; reads the teacher's logits\n".to_owned(),
+            n => format!("; reads the teacher's logits and {n} values an image\n"),
+        };
+        for (prefix, count, parameters) in parts(&m.learned) {
+            out += &format!("             {prefix:24} {count} tensors, {parameters} parameters\n");
+        }
+    }
+    out
+}
+
+/// The learned tensors by the first two parts of their names: (name, tensors, parameters).
+fn parts(learned: &[(String, Vec<i64>)]) -> Vec<(String, usize, i64)> {
+    let mut parts: Vec<(String, usize, i64)> = Vec::new();
+    for (name, shape) in learned {
+        let prefix = name.split('.').take(2).collect::<Vec<_>>().join(".");
+        let parameters: i64 = shape.iter().product();
+        match parts.iter_mut().find(|(known, ..)| *known == prefix) {
+            Some((_, count, sum)) => (*count, *sum) = (*count + 1, *sum + parameters),
+            None => parts.push((prefix, 1, parameters)),
+        }
+    }
+    parts
+}
+
+fn network(n: &Network, args: &Args) -> String {
+    let mut out = format!(
+        "{} at {} px, {} classes: {:.2} million parameters, {:.2} GFLOP an image\n",
+        n.model,
+        n.img,
+        n.classes,
+        n.parameters as f64 / 1e6,
+        n.gflop_per_image
+    );
+    out += "  stage  kind    channels  grid      prefix tokens\n";
+    for s in &n.stages {
+        let grid = format!("{}x{}", s.grid[0], s.grid[1]);
+        out += &format!("  {:<5}  {:6}  {:8}  {grid:8}  {}\n", s.stage, s.kind, s.channels, s.prefix_tokens);
+    }
+    if let Some(embedding) = n.embedding {
+        out += &format!("  embedding of {embedding}\n");
+    }
+    let memory = |mb: Option<f64>| mb.map_or_else(String::new, |mb| format!(", the process has held {mb:.0} MB at most"));
+    out += &format!(
+        "  forward pass            {:8.1} images/s in batches of {}{}\n",
+        n.infer_images_per_second,
+        args.batch,
+        memory(n.infer_peak_mb)
+    );
+    out += &format!("  forward and backward    {:8.1} images/s{}\n", n.train_images_per_second, memory(n.train_peak_mb));
+    out
+}
