@@ -57,3 +57,22 @@ pub const fn strided(side: i64, stride: i64) -> i64 {
 pub fn global_mean(x_bchw: &Tensor) -> Tensor {
     FeatureMap::Map(x_bchw.shallow_clone()).pooled()
 }
+
+/// Runs the layers' blocks one after the other; with `taps` what each layer puts out goes to `stages`.
+pub fn run_layers<B>(
+    mut x_bchw: Tensor,
+    layers: &[Vec<B>],
+    taps: bool,
+    stages: &mut Vec<FeatureMap>,
+    forward: impl Fn(&B, &Tensor) -> Tensor,
+) -> Tensor {
+    for blocks in layers {
+        for block in blocks {
+            x_bchw = forward(block, &x_bchw);
+        }
+        if taps {
+            stages.push(FeatureMap::Map(x_bchw.shallow_clone()));
+        }
+    }
+    x_bchw
+}

@@ -14,7 +14,7 @@ use tch::Tensor;
 
 use crate::{
     Input, ModelDef, Opt, Request,
-    conv_bn::{ConvBn, global_mean, strided},
+    conv_bn::{ConvBn, global_mean, run_layers, strided},
     refused,
 };
 
@@ -151,14 +151,7 @@ impl Network for ResNet {
             x = x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
         }
         let mut stages = Vec::new();
-        for blocks in &self.layers {
-            for block in blocks {
-                x = block.forward(&x, train);
-            }
-            if taps {
-                stages.push(FeatureMap::Map(x.shallow_clone()));
-            }
-        }
+        let x = run_layers(x, &self.layers, taps, &mut stages, |block, x| block.forward(x, train));
         let embedding = global_mean(&x);
         Output { logits: self.fc.forward(&embedding), embedding: taps.then_some(embedding), stages }
     }

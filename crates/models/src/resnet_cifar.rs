@@ -15,7 +15,7 @@ use tch::Tensor;
 
 use crate::{
     Input, ModelDef, Request,
-    conv_bn::{ConvBn, global_mean, strided},
+    conv_bn::{ConvBn, global_mean, run_layers, strided},
     resnet::Block,
 };
 
@@ -76,19 +76,12 @@ fn build(scope: &Scope, request: &Request, depth: usize, widths: [i64; 4]) -> Re
 
 impl Network for ResNetCifar {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
-        let mut x = self.conv1.forward(x_bchw, train, Post::Relu);
+        let x = self.conv1.forward(x_bchw, train, Post::Relu);
         let mut stages = Vec::new();
         if taps {
             stages.push(FeatureMap::Map(x.shallow_clone()));
         }
-        for blocks in &self.layers {
-            for block in blocks {
-                x = block.forward(&x, train);
-            }
-            if taps {
-                stages.push(FeatureMap::Map(x.shallow_clone()));
-            }
-        }
+        let x = run_layers(x, &self.layers, taps, &mut stages, |block, x| block.forward(x, train));
         let embedding = global_mean(&x);
         Output { logits: self.fc.forward(&embedding), embedding: taps.then_some(embedding), stages }
     }

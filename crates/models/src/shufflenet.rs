@@ -15,7 +15,7 @@ use tch::Tensor;
 
 use crate::{
     ModelDef, Request,
-    conv_bn::{ConvBn, global_mean, strided},
+    conv_bn::{ConvBn, global_mean, run_layers, strided},
     resnet_cifar,
 };
 
@@ -177,14 +177,7 @@ impl Network for ShuffleNet {
         if taps {
             stages.push(FeatureMap::Map(x.shallow_clone()));
         }
-        for blocks in &self.layers {
-            for block in blocks {
-                x = block.forward(&x, train);
-            }
-            if taps {
-                stages.push(FeatureMap::Map(x.shallow_clone()));
-            }
-        }
+        x = run_layers(x, &self.layers, taps, &mut stages, |block, x| block.forward(x, train));
         if let Some(conv2) = &self.conv2 {
             x = conv2.forward(&x, train, Post::Relu);
         }

@@ -15,7 +15,7 @@ use tch::Tensor;
 
 use crate::{
     ModelDef, Request,
-    conv_bn::{ConvBn, global_mean, strided},
+    conv_bn::{ConvBn, global_mean, run_layers, strided},
     resnet_cifar,
 };
 
@@ -102,19 +102,12 @@ fn build(scope: &Scope, request: &Request, depth: usize, widen: i64) -> Result<B
 
 impl Network for WideResNet {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
-        let mut x = self.conv1.forward(x_bchw);
+        let x = self.conv1.forward(x_bchw);
         let mut stages = Vec::new();
         if taps {
             stages.push(FeatureMap::Map(x.shallow_clone()));
         }
-        for blocks in &self.blocks {
-            for block in blocks {
-                x = block.forward(&x, train);
-            }
-            if taps {
-                stages.push(FeatureMap::Map(x.shallow_clone()));
-            }
-        }
+        let x = run_layers(x, &self.blocks, taps, &mut stages, |block, x| block.forward(x, train));
         let embedding = global_mean(&self.bn1.forward_post(&x, train, Post::Relu));
         Output { logits: self.fc.forward(&embedding), embedding: taps.then_some(embedding), stages }
     }

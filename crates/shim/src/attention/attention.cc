@@ -11,6 +11,7 @@
 
 #include "attention/softmax.h"
 #include "avx512.h"
+#include "element.h"
 
 namespace heterodyne::attention {
 namespace {
@@ -66,13 +67,6 @@ struct Shape {
             bias.defined() ? bias.const_data_ptr<float>() : nullptr};
   }
 };
-
-// `f` of a null pointer to the element type.
-template <class F>
-void with_type(const at::Tensor& x, F f) {
-  if (x.scalar_type() == at::kFloat) return f(static_cast<float*>(nullptr));
-  f(static_cast<c10::BFloat16*>(nullptr));
-}
 
 // softmax(q k^T / sqrt(D) + bias)
 at::Tensor probabilities(const at::Tensor& q, const at::Tensor& k, const Rows& rows, float scale) {

@@ -12,6 +12,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "avx512.h"
+#include "element.h"
 
 namespace heterodyne::window {
 namespace {
@@ -223,13 +224,6 @@ void gradients_of(const at::Tensor& d_sums, const at::Tensor& x, const at::Tenso
     total[i] = 0.0f;
     for (int64_t t = 0; t < threads; ++t) total[i] += partial[t * size + i];
   }
-}
-
-// `f` of a null pointer to the element type.
-template <class F>
-void with_type(const at::Tensor& x, F f) {
-  if (x.scalar_type() == at::kFloat) return f(static_cast<float*>(nullptr));
-  f(static_cast<BFloat16*>(nullptr));
 }
 
 struct WindowSums : torch::autograd::Function<WindowSums> {

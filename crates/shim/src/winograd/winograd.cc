@@ -18,6 +18,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define WINOGRAD_AVX512
+#include "element.h"
 #include "winograd/kernels.h"
 #endif
 #ifdef __linux__
@@ -504,13 +505,6 @@ bool suits(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 #ifdef WINOGRAD_AVX512
-// `f` of a null pointer to the element type.
-template <class F>
-void with_type(const at::Tensor& x, F f) {
-  if (x.scalar_type() == at::kFloat) return f(static_cast<float*>(nullptr));
-  f(static_cast<c10::BFloat16*>(nullptr));
-}
-
 at::Tensor convolve(const at::Tensor& x, const Filters& f) {
   const at::Tensor from = x.contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor y = at::empty({x.size(0), f.outputs, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);

@@ -2,6 +2,8 @@
 use heterodyne_shim::{Rng, attention::self_attention};
 use tch::{Device, Kind, Tensor};
 
+use crate::support::{gradients, normal, off};
+
 /// Images, tokens, heads, width of a head, and groups of a bias where there is one.
 type Case = (i64, i64, i64, i64, Option<i64>);
 
@@ -18,12 +20,6 @@ const CASES: [Case; 8] = [
     (4, 600, 2, 4, Some(2)),
 ];
 
-fn normal(rng: &Rng, shape: &[i64]) -> Tensor {
-    let t = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-    rng.normal(&t, 0.0, 1.0).unwrap();
-    t
-}
-
 fn reference(qkv: &Tensor, heads: i64, bias: Option<&Tensor>) -> Tensor {
     let [b, n, d] = qkv.size()[..] else { panic!() };
     let d = d / 3;
@@ -34,15 +30,6 @@ fn reference(qkv: &Tensor, heads: i64, bias: Option<&Tensor>) -> Tensor {
         None => scores,
     };
     scores.softmax(-1, Kind::Double).matmul(&part(2)).transpose(1, 2).reshape([b, n, d])
-}
-
-fn gradients(loss: &Tensor, leaves: &[&Tensor]) -> Vec<Tensor> {
-    Tensor::run_backward(&[loss], leaves, false, false)
-}
-
-fn off(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.size(), b.size());
-    (a.to_kind(Kind::Double) - b).abs().max().double_value(&[]) / b.abs().max().double_value(&[])
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The bridge against PyTorch's formulas, written out with plain operations.
 mod attention;
+mod depthwise;
 mod flops;
 mod fused;
 mod norm;
 mod packed;
 mod profile;
 mod state;
+mod support;
 mod window;
 mod winograd;

@@ -2,6 +2,8 @@
 use heterodyne_shim::{Rng, channels_last, window::window_sums};
 use tch::{Device, Kind, Tensor};
 
+use crate::support::{gradients, normal, off};
+
 type Grid = (i64, i64);
 
 const CASES: [(i64, Grid, &[Grid]); 8] = [
@@ -14,12 +16,6 @@ const CASES: [(i64, Grid, &[Grid]); 8] = [
     (1, (8, 8), &[(3, 3)]),
     (71, (14, 10), &[(1, 5), (7, 10)]),
 ];
-
-fn normal(rng: &Rng, shape: &[i64]) -> Tensor {
-    let t = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-    rng.normal(&t, 0.0, 1.0).unwrap();
-    t
-}
 
 /// Start and length of s windows over n places, from libtorch's own adaptive pooling of a ramp's powers: the first place is where
 /// the maximum of the negated ramp lies.
@@ -56,15 +52,6 @@ fn reference(x: &Tensor, weights: Option<&Tensor>, scales: &[Grid]) -> (i64, Ten
         }
     }
     (rows, if sums.is_empty() { Tensor::zeros([b, 0, c], (Kind::Double, Device::Cpu)) } else { Tensor::stack(&sums, 1) })
-}
-
-fn gradients(loss: &Tensor, leaves: &[&Tensor]) -> Vec<Tensor> {
-    Tensor::run_backward(&[loss], leaves, false, false)
-}
-
-fn off(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.size(), b.size());
-    (a.to_kind(Kind::Double) - b).abs().max().double_value(&[]) / b.abs().max().double_value(&[])
 }
 
 #[test]

@@ -1,0 +1,15 @@
+// Work on a tensor by the type of its elements.
+#pragma once
+#include <ATen/core/Tensor.h>
+#include <c10/util/BFloat16.h>
+
+namespace heterodyne {
+
+// `f` of a null pointer to the element type of `x`: float, or else bfloat16.
+template <class F>
+void with_type(const at::Tensor& x, F f) {
+  if (x.scalar_type() == at::kFloat) return f(static_cast<float*>(nullptr));
+  f(static_cast<c10::BFloat16*>(nullptr));
+}
+
+}  // namespace heterodyne
