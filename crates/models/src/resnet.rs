@@ -6,7 +6,7 @@
 //! head      global mean, fc
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
+    Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
     layers::{Conv, Linear, Post},
 };
 use serde::Deserialize;

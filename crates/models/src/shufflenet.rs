@@ -140,14 +140,11 @@ struct ShuffleNet {
     taps: TapSpec,
 }
 
-/// `layers` are (channels, blocks); `block` makes one for (inputs, outputs, stride).
-fn build(
-    scope: &Scope,
-    request: &Request,
-    layers: [(i64, usize); 3],
-    head: Option<i64>,
-    block: fn(&Scope, i64, i64, i64) -> Result<Box<dyn Block>>,
-) -> Result<Box<dyn Network>> {
+/// Makes a block for (inputs, outputs, stride).
+type MakeBlock = fn(&Scope, i64, i64, i64) -> Result<Box<dyn Block>>;
+
+/// `layers` are (channels, blocks).
+fn build(scope: &Scope, request: &Request, layers: [(i64, usize); 3], head: Option<i64>, block: MakeBlock) -> Result<Box<dyn Network>> {
     let (mut channels, mut grid) = (STEM, request.img);
     let stage = |channels, grid| StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) };
     let conv1 = conv_bn(scope, 1, 3, STEM, Conv::same(1))?;
