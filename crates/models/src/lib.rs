@@ -36,6 +36,10 @@ static FAMILIES: &[&[ModelDef]] = &[
     resmlp::MODELS,
 ];
 
+/// Beyond these a slip of the keyboard would fill the memory before anything is said.
+const MAX_CLASSES: i64 = 1_000_000;
+const MAX_IMG: i64 = 16_384;
+
 /// How images are to be presented to a network that comes with timm's weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Input {
@@ -139,7 +143,7 @@ impl Model {
     /// `seed`. Options and sizes that do not fit are errors that name the model.
     pub fn build(def: &'static ModelDef, classes: i64, img: Option<i64>, options: &toml::Table, device: Device, seed: u64) -> Result<Self> {
         let model = Self::undrawn(def, classes, img, options, device, seed)?;
-        model.store.draw()?;
+        catch(|| format!("drawing the weights of {}", def.name), || model.store.draw())?;
         Ok(model)
     }
 
@@ -155,7 +159,7 @@ impl Model {
     ) -> Result<Self> {
         let model = Self::undrawn(def, classes, img, options, device, seed)?;
         model.load_strict(weights.tensors, weights.from, weights.adapt_head)?;
-        model.store.draw()?;
+        catch(|| format!("drawing the weights of {}", def.name), || model.store.draw())?;
         Ok(model)
     }
 
@@ -172,6 +176,10 @@ impl Model {
         };
         if classes < 1 || img < 1 {
             return Err(in_model(Error::invalid(format!("{classes} classes and images of {img} px: both must be at least 1"))));
+        }
+        if classes > MAX_CLASSES || img > MAX_IMG {
+            let limits = format!("at most {MAX_CLASSES} classes and {MAX_IMG} px are taken");
+            return Err(in_model(Error::invalid(format!("{classes} classes and images of {img} px: {limits}"))));
         }
         (def.check_options)(options).map_err(|e| in_model(Error::invalid(format!("options: {e}"))))?;
         catch(

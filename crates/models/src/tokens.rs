@@ -61,11 +61,19 @@ pub fn taps(prefix: i64, channels: i64, grid: i64, request: &Request) -> TapSpec
     TapSpec { stages: vec![stage; 4], embedding: Some(channels), classes: request.classes }
 }
 
-/// Refuses a size that is not positive or a depth without room for four taps.
+/// Beyond these a slip of the keyboard would fill the memory before anything is said.
+const MAX_BLOCKS: i64 = 1000;
+const MAX_SIZE: i64 = 65536;
+
+/// Refuses a size that is not positive or out of all proportion, or a depth without room for four taps.
 pub fn check(sizes: &[(&str, i64)]) -> Result<(), KeyError> {
     for &(key, value) in sizes {
         if value < 1 {
             return Err(KeyError::new(key, format!("{value} is too small; it must be at least 1")));
+        }
+        let most = if key.starts_with("depth") { MAX_BLOCKS } else { MAX_SIZE };
+        if value > most {
+            return Err(KeyError::new(key, format!("{value} is too large; it must be at most {most}")));
         }
         if key == "depth" && value < 4 {
             return Err(KeyError::new(key, format!("{value} blocks have no room for four taps; it must be at least 4")));

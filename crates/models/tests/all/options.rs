@@ -31,12 +31,21 @@ fn sizes_that_do_not_fit_are_named_with_the_nearest_that_do() {
     assert!(refusal("convnext_tiny", 10, 15, "patch = 2").contains("smallest size is 16"));
     assert!(refusal("resnet18", 10, 0, "").contains("at least 1"));
     assert!(refusal("resnet18", 0, 32, "").contains("at least 1"));
+    assert!(refusal("vgg8", 10, 7, "").contains("at least 8 px"));
+    // A Swin's masks of such an image would be gigabytes of places.
+    assert!(refusal("swin_tiny_patch4_window7_224", 10, 1_000_000_000, "").contains("at most 1000000 classes and 16384 px"));
+    assert!(refusal("resnet8", i64::MAX, 32, "").contains("at most 1000000 classes"));
 }
 
 #[test]
 fn options_that_cannot_be_are_refused_by_key() {
     for (name, options, key, part) in [
         ("vit_nano", "depth = 3", "depth", "at least 4"),
+        ("vit_nano", "depth = 1000000000", "depth", "at most 1000"),
+        ("vit_nano", "dim = 1000000000000", "dim", "at most 65536"),
+        ("mixer_nano", "depth = 1000000000", "depth", "at most 1000"),
+        ("swin_tiny_patch4_window7_224", "depths = [2, 2, 1000000000, 2]", "depths", "at most 1000"),
+        ("convnext_tiny", "depths = [1000000000, 1, 1, 1]", "depths", "at most 1000"),
         ("vit_nano", "heads = 5", "heads", "must divide"),
         ("vit_nano", "heads = 0", "heads", "at least 1"),
         ("vit_nano", "patch = -2", "patch", "at least 1"),
