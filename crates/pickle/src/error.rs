@@ -1,0 +1,62 @@
+//! What can be wrong with a file.
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// A file that cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {fault}", path.display())]
+pub struct Error {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// The result of the functions that know the file's path.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What is wrong with a file; each message also says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It cannot be opened or read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is something else than what `torch.save` writes on a little-endian machine.
+    #[error("is {0}")]
+    Foreign(String),
+    /// It ends too early.
+    #[error("not a whole PyTorch file ({0}); was the download cut short?")]
+    Short(String),
+    /// It contradicts itself or the format.
+    #[error("damaged or not written by torch.save: {0}")]
+    Damaged(String),
+    /// It would need far more memory than its size justifies.
+    #[error("refused: {0}")]
+    Limit(String),
+    /// It has no such dictionary of tensors, or several that could be meant.
+    #[error("{0}")]
+    Section(String),
+    /// A tensor of the dictionary asked for cannot be given.
+    #[error("tensor `{name}`: {what}")]
+    Tensor {
+        /// Its name in the dictionary.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl Fault {
+    /// The fault with the file's path.
+    pub(crate) fn at(self, path: &Path) -> Error {
+        Error { path: path.to_owned(), fault: self }
+    }
+}
+
+/// Shorthand for [`Fault::Damaged`].
+pub(crate) fn damaged<T>(what: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Damaged(what.into()))
+}

@@ -1,0 +1,158 @@
+//! The values of a pickle: nodes that refer to each other by index. Sharing and cycles cost nothing, and dropping never recurses.
+use super::known::View;
+use crate::{Fault, Result};
+
+/// The most nodes of a pickle. A checkpoint with a thousand tensors has some ten thousand.
+const NODES: usize = 1 << 23;
+
+/// A node's place in the [`Arena`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Id(u32);
+
+/// A value.
+#[derive(Debug)]
+pub enum Node {
+    /// `None`.
+    None,
+    /// `True` or `False`: told apart by their place.
+    Bool,
+    /// An integer of at most 64 bits.
+    Int(i64),
+    /// A longer one: two's complement, little-endian.
+    Long(Box<[u8]>),
+    /// A value that no tensor depends on: a float, bytes, text that is not UTF-8.
+    Other,
+    /// Text.
+    Str(Box<str>),
+    /// A tuple.
+    Tuple(Box<[Id]>),
+    /// A list.
+    List(Vec<Id>),
+    /// A set or frozenset.
+    Set(Vec<Id>),
+    /// A dictionary, ordered or not, as it was filled: where a key is there twice, the last value counts.
+    Dict(Vec<(Id, Id)>),
+    /// A class or function by name: `module.name`.
+    Global(Box<str>),
+    /// An object of a class that is not known here.
+    Object(Box<Object>),
+    /// A (part of a) storage.
+    Storage(View),
+    /// A strided tensor: the arguments of the function that rebuilds it. `typed` where they name the dtype (`_rebuild_tensor_v3`).
+    Tensor { args: Id, typed: bool },
+    /// A tensor of another kind (sparse, quantised, …): the function that rebuilds it.
+    Foreign { function: Id },
+}
+
+/// An object that was made but not understood.
+#[derive(Debug)]
+pub struct Object {
+    /// What was called to make it: a class, mostly.
+    pub class: Id,
+    /// What it holds as a dictionary.
+    pub items: Vec<(Id, Id)>,
+    /// What `__setstate__` would get: the dictionary of its attributes, mostly.
+    pub state: Option<Id>,
+}
+
+/// All nodes of a pickle.
+#[derive(Debug)]
+pub struct Arena(Vec<Node>);
+
+impl Arena {
+    /// `None`, shared.
+    pub const NONE: Id = Id(0);
+    /// `True`, shared.
+    pub const TRUE: Id = Id(1);
+    /// `False`, shared.
+    pub const FALSE: Id = Id(2);
+    /// [`Node::Other`], shared.
+    pub const OTHER: Id = Id(3);
+
+    /// The arena with its shared nodes alone.
+    pub fn new() -> Self {
+        Self(vec![Node::None, Node::Bool, Node::Bool, Node::Other])
+    }
+
+    /// Adds a node.
+    pub fn add(&mut self, node: Node) -> Result<Id, Fault> {
+        if self.0.len() == NODES {
+            return Err(Fault::Limit(format!("its pickle holds more than {NODES} objects; save the weights alone")));
+        }
+        self.0.push(node);
+        Ok(Id((self.0.len() - 1) as u32))
+    }
+
+    /// A node.
+    pub fn node(&self, id: Id) -> &Node {
+        &self.0[id.0 as usize]
+    }
+
+    /// A node, to be changed.
+    pub fn node_mut(&mut self, id: Id) -> &mut Node {
+        &mut self.0[id.0 as usize]
+    }
+
+    /// Text, where the node is text.
+    pub fn text(&self, id: Id) -> Option<&str> {
+        match self.node(id) {
+            Node::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The name of a class or function, where the node is one.
+    pub fn global(&self, id: Id) -> Option<&str> {
+        match self.node(id) {
+            Node::Global(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The elements of a tuple or a list.
+    pub fn sequence(&self, id: Id) -> Option<&[Id]> {
+        match self.node(id) {
+            Node::Tuple(items) => Some(items),
+            Node::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// An integer that is not negative: a size, an offset.
+    pub fn size(&self, id: Id) -> Option<u64> {
+        match self.node(id) {
+            Node::Int(value) => u64::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    /// Keys and values of a dictionary; of an object, what it holds as a dictionary, then its attributes.
+    pub fn entries(&self, id: Id) -> impl Iterator<Item = (Id, Id)> {
+        let mut parts: [&[(Id, Id)]; 3] = [&[]; 3];
+        match self.node(id) {
+            Node::Dict(items) => parts[0] = items,
+            Node::Object(object) => {
+                parts[0] = &object.items;
+                match object.state.map(|state| self.node(state)) {
+                    Some(Node::Dict(attributes)) => parts[1] = attributes,
+                    // A class with slots: the attributes in a dictionary, then those in slots.
+                    Some(Node::Tuple(pair)) if pair.len() == 2 => {
+                        for (part, &half) in parts[1..].iter_mut().zip(pair) {
+                            if let Node::Dict(attributes) = self.node(half) {
+                                *part = attributes;
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        parts.into_iter().flatten().copied()
+    }
+
+    /// The value of a text key among the [entries](Self::entries).
+    pub fn entry(&self, id: Id, key: &str) -> Option<Id> {
+        self.entries(id).filter(|(k, _)| self.text(*k) == Some(key)).last().map(|(_, value)| value)
+    }
+}
