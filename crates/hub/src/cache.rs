@@ -1,0 +1,137 @@
+//! The folder of a repository in the cache, laid out as Python's `huggingface_hub` lays it out:
+//! `refs/<revision>` holds a commit, `snapshots/<commit>/<file>` links to `blobs/<etag>`, which holds the bytes.
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Error;
+
+/// Other processes that download the same file are waited for so long.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// The folder of one repository.
+pub struct Repository {
+    pub folder: PathBuf,
+    locks: PathBuf,
+}
+
+impl Repository {
+    pub fn new(cache: &Path, repo: &str) -> Self {
+        let folder = format!("models--{}", repo.replace('/', "--"));
+        Self { locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
+    }
+
+    /// The commit that `revision` stood for when it was last fetched.
+    pub fn commit(&self, revision: &str) -> Option<String> {
+        if is_commit(revision) {
+            return Some(revision.to_owned());
+        }
+        let mut commit = String::new();
+        File::open(self.reference(revision)).ok()?.take(256).read_to_string(&mut commit).ok()?;
+        let commit = commit.trim();
+        is_commit(commit).then(|| commit.to_owned())
+    }
+
+    /// The file of a commit, where it is here.
+    pub fn file(&self, commit: &str, file: &str) -> Option<PathBuf> {
+        let path = self.snapshot(commit, file);
+        path.is_file().then_some(path)
+    }
+
+    pub fn blob(&self, etag: &str) -> PathBuf {
+        self.folder.join("blobs").join(etag)
+    }
+
+    /// Where the file with this etag grows until it is whole.
+    pub fn partial(&self, etag: &str) -> PathBuf {
+        self.folder.join(".partial").join(etag)
+    }
+
+    /// Waits for the lock that Python takes for the same file.
+    pub fn lock(&self, etag: &str) -> Result<File, Error> {
+        make(&self.locks)?;
+        let path = self.locks.join(format!("{etag}.lock"));
+        let file = File::options().create(true).write(true).truncate(false).open(&path).map_err(at(&path))?;
+        let begin = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if begin.elapsed() < LOCK_PATIENCE => thread::sleep(Duration::from_millis(100)),
+                Err(TryLockError::WouldBlock) => return Err(Error::Busy { lock: path }),
+                Err(TryLockError::Error(source)) => return Err(Error::Cache { path, source }),
+            }
+        }
+    }
+
+    /// Makes a whole file, until now at `from`, the blob of `etag`.
+    pub fn adopt(&self, from: &Path, etag: &str) -> Result<(), Error> {
+        let blob = self.blob(etag);
+        make(&self.folder.join("blobs"))?;
+        fs::rename(from, &blob).map_err(at(&blob))
+    }
+
+    /// Lets `snapshots/<commit>/<file>` stand for the blob.
+    pub fn link(&self, commit: &str, file: &str, etag: &str) -> Result<PathBuf, Error> {
+        let path = self.snapshot(commit, file);
+        make(&self.folder.join("snapshots").join(commit))?;
+        replace(&path, |new| link_blob(&self.blob(etag), etag, new))?;
+        Ok(path)
+    }
+
+    /// Notes which commit `revision` stands for; a commit stands for itself.
+    pub fn refer(&self, revision: &str, commit: &str) -> Result<(), Error> {
+        if revision == commit || self.commit(revision).as_deref() == Some(commit) {
+            return Ok(());
+        }
+        let path = self.reference(revision);
+        path.parent().map_or(Ok(()), make)?;
+        replace(&path, |new| fs::write(new, commit))
+    }
+
+    fn reference(&self, revision: &str) -> PathBuf {
+        self.folder.join("refs").join(revision)
+    }
+
+    fn snapshot(&self, commit: &str, file: &str) -> PathBuf {
+        self.folder.join("snapshots").join(commit).join(file)
+    }
+}
+
+/// Whether `revision` is a full commit, which nothing can move.
+pub fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Makes a folder and those above it.
+pub fn make(folder: &Path) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(at(folder))
+}
+
+/// An error of the system, with its path.
+pub fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Cache { path: path.to_owned(), source }
+}
+
+/// Writes beside `path` and renames, so that readers see the old or the new.
+fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Error> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".{}.new", process::id()));
+    let new = PathBuf::from(new);
+    fs::remove_file(&new).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }).map_err(at(&new))?;
+    write(&new).and_then(|()| fs::rename(&new, path)).map_err(at(path))
+}
+
+/// A relative link, so that the cache can be moved.
+#[cfg(unix)]
+fn link_blob(_blob: &Path, etag: &str, new: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), new)
+}
+
+/// Elsewhere symbolic links need privileges.
+#[cfg(not(unix))]
+fn link_blob(blob: &Path, _etag: &str, new: &Path) -> io::Result<()> {
+    fs::hard_link(blob, new)
+}
