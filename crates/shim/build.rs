@@ -1,12 +1,15 @@
 //! Compiles the C++ bridge against the libtorch that `LIBTORCH` names, after checking that it is the version the binding was made for.
-use std::{env, fs, path::Path, process::exit};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::exit,
+};
 
 /// tch 0.24 binds exactly this version; another one compiles and then fails at run time.
 const LIBTORCH_VERSION: &str = "2.11.0";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    println!("cargo:rerun-if-changed=src");
     let root = env::var("LIBTORCH")
         .unwrap_or_else(|_| fail("LIBTORCH is not set: build from the project's folder, whose .cargo/config.toml sets it"));
     let root = Path::new(&root);
@@ -18,7 +21,10 @@ fn main() {
         Some(_) => {}
     }
     println!("cargo:rerun-if-changed={}", root.join("version.py").display());
-    let rooms = ["winograd", "norm", "packed", "window", "attention", "flops", "profile"];
+    for source in sources(Path::new("src")) {
+        println!("cargo:rerun-if-changed={}", source.display());
+    }
+    let rooms = ["winograd", "norm", "packed", "window", "attention", "flops", "profile", "script"];
     let bridges = rooms.iter().map(|room| format!("src/{room}/ffi.rs")).chain(["src/ffi.rs".to_owned()]);
     cxx_build::bridges(bridges)
         .files([
@@ -32,6 +38,7 @@ fn main() {
         .files(["src/norm/batch_norm.cc", "src/norm/depthwise.cc", "src/window/window.cc"])
         .files(["src/attention/attention.cc", "src/attention/softmax.cc"])
         .files(["src/packed/layers.cc", "src/packed/product.cc", "src/packed/vector.cc"])
+        .files(["src/script/trace.cc", "src/script/package.cc"])
         .include("src")
         .flags(system_includes(root))
         // As libtorch's wheel is built; some of its types have other members without it.
@@ -44,6 +51,18 @@ fn main() {
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
     println!("cargo:rustc-link-lib=dylib:+verbatim={}", openmp(root));
+}
+
+/// What the C++ is made of: a change of Rust alone compiles none of it.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let of = |path: PathBuf| match path.extension().and_then(|e| e.to_str()) {
+        _ if path.is_dir() => sources(&path),
+        Some("cc" | "h") => vec![path],
+        Some("rs") if path.ends_with("ffi.rs") => vec![path],
+        _ => Vec::new(),
+    };
+    paths.flat_map(of).collect()
 }
 
 /// The version string of a Python wheel (`version.py`) or of a libtorch archive (`build-version`).

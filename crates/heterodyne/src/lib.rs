@@ -15,6 +15,7 @@
 //! ```
 
 pub use heterodyne_data as data;
+pub use heterodyne_export as export;
 pub use heterodyne_methods as methods;
 pub use heterodyne_models as models;
 pub use heterodyne_nn as nn;

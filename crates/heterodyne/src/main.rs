@@ -31,6 +31,8 @@ enum Command {
     Features(commands::features::Args),
     /// Show a network's taps, size and speed, and what the methods would build for a pair
     Inspect(commands::inspect::Args),
+    /// Write a trained network for use elsewhere: timm, TorchScript, ONNX
+    Export(commands::export::Args),
     /// Make one HTML page of runs
     Report(commands::report::Args),
     /// A ViT teaches a conv net on the embedded digits with every method, in about three minutes
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Features(args) => commands::features::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Export(args) => commands::export::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Models(filter) => commands::list::models(&filter),

@@ -14,9 +14,10 @@ use heterodyne_nn::{
     layers::{Conv, Conv2d, LayerNorm, Linear, Mlp},
 };
 use serde::Deserialize;
+use serde_json::json;
 use tch::{Kind, Tensor};
 
-use crate::{Input, ModelDef, Opt, Request, refused, tokens};
+use crate::{Input, ModelDef, Opt, Request, Timm, refused, tokens};
 
 const EPS: f64 = 1e-6;
 const WEIGHT: Init = Init::TruncNormal { std: 0.02 };
@@ -46,6 +47,7 @@ macro_rules! convnext {
             head: "head.fc",
             build: |scope, request| build(scope, request, SIZES),
             check_options: |table| SIZES.with(table).map(drop),
+            timm: |request| SIZES.timm(request),
         }
     }};
 }
@@ -71,6 +73,12 @@ impl Sizes {
         tokens::check(&[("patch", own.patch), ("dim", own.dim)])?;
         tokens::check(&own.depths.map(|depth| ("depths", depth)))?;
         Ok(own)
+    }
+
+    fn timm(self, request: &Request) -> Option<Timm> {
+        let Self { patch, dim, depths } = self.with(request.options).ok()?;
+        let args = json!({ "patch_size": patch, "dims": [dim, 2 * dim, 4 * dim, 8 * dim], "depths": depths });
+        (patch != 2).then(|| Timm::sized(request.def.name, args))
     }
 }
 

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Request,
+    Input, ModelDef, Request, Timm,
     conv_bn::{ConvBn, global_mean, strided},
 };
 
@@ -31,7 +31,7 @@ const HALF: Input = Input { mean: [0.5; 3], std: [0.5; 3], ..IMAGENET };
 
 const fn row(name: &'static str, summary: &'static str, input: Input, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
     let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
-    ModelDef { name, family: "efficientnet", input, summary, options: &[], head: "classifier", build, check_options }
+    ModelDef { name, family: "efficientnet", input, summary, options: &[], head: "classifier", build, check_options, timm: |request| Some(Timm::plain(request.def.name)) }
 }
 
 /// This family has no options.

@@ -6,6 +6,8 @@ mod convnext;
 mod efficientnet;
 mod mixer;
 mod mobilenetv2_cifar;
+mod names;
+pub mod package;
 mod resmlp;
 mod resnet;
 mod resnet_cifar;
@@ -17,7 +19,7 @@ mod vit;
 mod weights;
 mod wide_resnet;
 
-use heterodyne_nn::{Error, Network, ParamStore, Result, Scope, TapSpec, Tensors, catch, config::KeyError};
+use heterodyne_nn::{Error, LoadReport, Network, ParamStore, Result, Scope, TapSpec, Tensors, catch, config::KeyError};
 use tch::Device;
 
 /// The registry.
@@ -95,6 +97,30 @@ pub struct ModelDef {
     pub build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
     /// Refuses an options table with unknown keys or values that no image size could make valid.
     pub check_options: fn(&toml::Table) -> Result<(), KeyError>,
+    /// The same network in timm; `None` where timm has none. The options are valid ones.
+    pub timm: fn(&Request) -> Option<Timm>,
+}
+
+/// How timm builds a network: `timm.create_model(architecture, **args)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timm {
+    /// A name of timm's.
+    pub architecture: &'static str,
+    /// Arguments besides the number of classes.
+    pub args: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Timm {
+    /// `architecture` as it is.
+    fn plain(architecture: &'static str) -> Self {
+        Self { architecture, args: serde_json::Map::new() }
+    }
+
+    /// `architecture` with `args`, a JSON object.
+    fn sized(architecture: &'static str, args: serde_json::Value) -> Self {
+        let serde_json::Value::Object(args) = args else { panic!("arguments have names") };
+        Self { architecture, args }
+    }
 }
 
 /// What a network is built for.
@@ -136,6 +162,8 @@ pub struct Model {
     pub def: &'static ModelDef,
     /// Side of the input in pixels that it was built for.
     pub img: i64,
+    /// How its weights were found in a file, where it has any from one.
+    pub loaded: Option<LoadReport>,
 }
 
 impl Model {
@@ -157,8 +185,8 @@ impl Model {
         seed: u64,
         weights: &Checkpoint,
     ) -> Result<Self> {
-        let model = Self::undrawn(def, classes, img, options, device, seed)?;
-        model.load_strict(weights.tensors, weights.from, weights.adapt_head)?;
+        let mut model = Self::undrawn(def, classes, img, options, device, seed)?;
+        model.loaded = Some(model.load_strict(weights.tensors, weights.from, weights.adapt_head)?);
         catch(|| format!("drawing the weights of {}", def.name), || model.store.draw())?;
         Ok(model)
     }
@@ -187,7 +215,7 @@ impl Model {
             || {
                 let store = ParamStore::deferred(device, seed);
                 let net = (def.build)(&store.root(), &Request { def, classes, img, options })?;
-                Ok(Self { net, store, def, img })
+                Ok(Self { net, store, def, img, loaded: None })
             },
         )
         .map_err(in_model)

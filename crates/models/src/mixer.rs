@@ -12,10 +12,11 @@ use heterodyne_nn::{
     layers::{LayerNorm, Linear, Mlp, Post},
 };
 use serde::Deserialize;
+use serde_json::json;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Request, refused,
+    Input, ModelDef, Request, Timm, refused,
     tokens::{self, PatchEmbed},
 };
 
@@ -42,6 +43,7 @@ macro_rules! mixer {
             head: "head",
             build: |scope, request| build(scope, request, SIZES),
             check_options: |table| SIZES.with(table).map(drop),
+            timm: |request| SIZES.timm(request),
         }
     }};
 }
@@ -69,6 +71,12 @@ impl Sizes {
             return Err(KeyError::new("dim", "a mixer of width 1 has no hidden units between tokens; it must be at least 2"));
         }
         Ok(own)
+    }
+
+    fn timm(self, request: &Request) -> Option<Timm> {
+        let Self { patch, dim, depth } = self.with(request.options).ok()?;
+        let name = if request.def.name == "mixer_nano" { "mixer_s16_224" } else { request.def.name };
+        Some(Timm::sized(name, json!({ "img_size": request.img, "patch_size": patch, "embed_dim": dim, "num_blocks": depth })))
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) static MODELS: &[ModelDef] = &[ModelDef {
     head: "classifier.0",
     build,
     check_options: |table| config::parse::<Options>(table).map(drop),
+    timm: |_| None,
 }];
 
 /// This family has no options.

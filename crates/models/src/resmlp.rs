@@ -13,16 +13,15 @@ use heterodyne_nn::{
     layers::{Linear, Mlp},
 };
 use serde::Deserialize;
+use serde_json::json;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Request, refused,
+    Input, ModelDef, Request, Timm, refused,
     tokens::{self, PatchEmbed},
 };
 
 const ZERO: Init = Init::Const(0.0);
-/// First value of the scale of a residual branch.
-const LAYER_SCALE: Init = Init::Const(1e-4);
 
 /// Sizes of a ResMLP: pixels of a patch, width and number of blocks.
 #[derive(Clone, Copy, Debug)]
@@ -32,18 +31,27 @@ struct Sizes {
     depth: i64,
 }
 
-const S12: Sizes = Sizes { patch: 16, dim: 384, depth: 12 };
+macro_rules! resmlp {
+    ($name:literal, $summary:literal, depth $depth:literal, scale $scale:literal) => {{
+        const SIZES: Sizes = Sizes { patch: 16, dim: 384, depth: $depth };
+        ModelDef {
+            name: $name,
+            family: "resmlp",
+            input: Input::imagenet(224, 0.875),
+            summary: $summary,
+            options: &[tokens::patch("16"), tokens::dim("384"), tokens::depth(stringify!($depth))],
+            head: "head",
+            build: |scope, request| build(scope, request, SIZES, Init::Const($scale)),
+            check_options: |table| SIZES.with(table).map(drop),
+            timm: |request| SIZES.timm(request),
+        }
+    }};
+}
 
-pub(crate) static MODELS: &[ModelDef] = &[ModelDef {
-    name: "resmlp_12_224",
-    family: "resmlp",
-    input: Input::imagenet(224, 0.875),
-    summary: "ResMLP-S12",
-    options: &[tokens::patch("16"), tokens::dim("384"), tokens::depth("12")],
-    head: "head",
-    build,
-    check_options: |table| S12.with(table).map(drop),
-}];
+pub(crate) static MODELS: &[ModelDef] = &[
+    resmlp!("resmlp_12_224", "ResMLP-S12", depth 12, scale 1e-4),
+    resmlp!("resmlp_24_224", "ResMLP-S24", depth 24, scale 1e-5),
+];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +67,12 @@ impl Sizes {
         let own = Self { patch: o.patch.unwrap_or(self.patch), dim: o.dim.unwrap_or(self.dim), depth: o.depth.unwrap_or(self.depth) };
         tokens::check(&[("patch", own.patch), ("dim", own.dim), ("depth", own.depth)])?;
         Ok(own)
+    }
+
+    fn timm(self, request: &Request) -> Option<Timm> {
+        let Self { patch, dim, depth } = self.with(request.options).ok()?;
+        let args = json!({ "img_size": request.img, "patch_size": patch, "embed_dim": dim, "num_blocks": depth });
+        Some(Timm::sized(request.def.name, args))
     }
 }
 
@@ -89,10 +103,10 @@ struct Block {
 }
 
 impl Block {
-    fn new(scope: &Scope, n: i64, d: i64) -> Result<Self> {
+    fn new(scope: &Scope, n: i64, d: i64, layer_scale: Init) -> Result<Self> {
         Ok(Self {
-            ls1: scope.param("ls1", &[d], LAYER_SCALE)?,
-            ls2: scope.param("ls2", &[d], LAYER_SCALE)?,
+            ls1: scope.param("ls1", &[d], layer_scale)?,
+            ls2: scope.param("ls2", &[d], layer_scale)?,
             norm1: Affine::new(&scope.sub("norm1"), d)?,
             linear_tokens: Linear::with(&scope.sub("linear_tokens"), n, n, Init::XavierUniform, Some(ZERO))?,
             norm2: Affine::new(&scope.sub("norm2"), d)?,
@@ -115,12 +129,12 @@ struct ResMlp {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request) -> Result<Box<dyn Network>> {
-    let Sizes { patch, dim, depth } = S12.with(request.options).map_err(refused)?;
+fn build(scope: &Scope, request: &Request, sizes: Sizes, layer_scale: Init) -> Result<Box<dyn Network>> {
+    let Sizes { patch, dim, depth } = sizes.with(request.options).map_err(refused)?;
     let grid = tokens::grid(request.img, patch)?;
     Ok(Box::new(ResMlp {
         stem: PatchEmbed::new(&scope.sub("stem"), patch, dim, Init::LecunNormal, ZERO)?,
-        blocks: (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), grid * grid, dim)).collect::<Result<_>>()?,
+        blocks: (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), grid * grid, dim, layer_scale)).collect::<Result<_>>()?,
         norm: Affine::new(&scope.sub("norm"), dim)?,
         head: Linear::with(&scope.sub("head"), dim, request.classes, ZERO, Some(ZERO))?,
         tapped: tokens::tap_depths(depth),

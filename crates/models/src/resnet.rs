@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Opt, Request,
+    Input, ModelDef, Opt, Request, Timm,
     conv_bn::{ConvBn, global_mean, run_layers, strided},
     refused,
 };
@@ -33,7 +33,14 @@ const OPTIONS: &[Opt] = &[Opt {
 
 const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
     let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
-    ModelDef { name, family: "resnet", input: Input::imagenet(224, 0.95), summary, options: OPTIONS, head: "fc", build, check_options }
+    let input = Input::imagenet(224, 0.95);
+    ModelDef { name, family: "resnet", input, summary, options: OPTIONS, head: "fc", build, check_options, timm }
+}
+
+/// timm has no stem for small images.
+fn timm(request: &Request) -> Option<Timm> {
+    let options: Options = config::parse(request.options).ok()?;
+    (options.stem == Stem::Imagenet).then(|| Timm::plain(request.def.name))
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

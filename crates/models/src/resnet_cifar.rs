@@ -38,7 +38,7 @@ pub(crate) const INPUT: Input = Input { img: 32, mean: [0.5071, 0.4865, 0.4409],
 
 const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
     let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
-    ModelDef { name, family: "resnet_cifar", input: INPUT, summary, options: &[], head: "fc", build, check_options }
+    ModelDef { name, family: "resnet_cifar", input: INPUT, summary, options: &[], head: "fc", build, check_options, timm: |_| None }
 }
 
 /// This family has no options.

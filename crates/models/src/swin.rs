@@ -16,10 +16,11 @@ use heterodyne_nn::{
     layers::{LayerNorm, Linear, Mlp, Post, self_attention},
 };
 use serde::Deserialize;
+use serde_json::json;
 use tch::{Kind, Tensor};
 
 use crate::{
-    Input, ModelDef, Opt, Request, refused,
+    Input, ModelDef, Opt, Request, Timm, refused,
     tokens::{self, PatchEmbed},
 };
 
@@ -63,6 +64,7 @@ macro_rules! swin {
             head: "head.fc",
             build: |scope, request| build(scope, request, SIZES),
             check_options: |table| SIZES.with(table).map(drop),
+            timm: |request| SIZES.timm(request),
         }
     }};
 }
@@ -104,6 +106,21 @@ impl Sizes {
             ));
         }
         Ok(own)
+    }
+
+    fn timm(self, request: &Request) -> Option<Timm> {
+        let Self { patch, window, dim, depths, heads } = self.with(request.options).ok()?;
+        let own = request.def.name.starts_with("swin_pico") || request.def.name.starts_with("swin_nano");
+        let name = if own { "swin_tiny_patch4_window7_224" } else { request.def.name };
+        let args = json!({
+            "img_size": request.img,
+            "patch_size": patch,
+            "window_size": window,
+            "embed_dim": dim,
+            "depths": depths,
+            "num_heads": [heads, 2 * heads, 4 * heads, 8 * heads],
+        });
+        Some(Timm::sized(name, args))
     }
 }
 

@@ -13,10 +13,11 @@ use heterodyne_nn::{
     layers::{Block, LayerNorm, Linear},
 };
 use serde::Deserialize;
+use serde_json::json;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Opt, Request, refused,
+    Input, ModelDef, Opt, Request, Timm, refused,
     tokens::{self, PatchEmbed},
 };
 
@@ -51,6 +52,7 @@ macro_rules! vit {
             head: "head",
             build: |scope, request| build(scope, request, SIZES),
             check_options: |table| SIZES.with(table).map(drop),
+            timm: |request| SIZES.timm(request),
         }
     }};
 }
@@ -98,6 +100,13 @@ impl Sizes {
             ));
         }
         Ok(own)
+    }
+
+    fn timm(self, request: &Request) -> Option<Timm> {
+        let Self { patch, dim, depth, heads, .. } = self.with(request.options).ok()?;
+        let name = if request.def.name == "vit_nano" { "vit_tiny_patch16_224" } else { request.def.name };
+        let args = json!({ "img_size": request.img, "patch_size": patch, "embed_dim": dim, "depth": depth, "num_heads": heads });
+        Some(Timm::sized(name, args))
     }
 }
 

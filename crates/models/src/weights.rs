@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 use heterodyne_nn::{Error, LoadReport, Result, StageKind, StageSpec, Tensors, file, shim::NoGrad};
 use tch::{Kind, Tensor};
 
-use crate::Model;
+use crate::{Model, names};
 
 const POS_EMBED: &str = "pos_embed";
 const BIAS_TABLE: &str = "relative_position_bias_table";
@@ -14,14 +14,14 @@ const DERIVED: [&str; 2] = [".relative_position_index", ".attn_mask"];
 
 impl Model {
     /// Copies `tensors` into the network and reports what was missing, unexpected, of another shape, or adapted; a caller that
-    /// insists calls [`LoadReport::strict`]. A position embedding of another square grid is resampled, and so are the tables of
+    /// insists calls [`LoadReport::strict`]. Names of torchvision's and of others become timm's. A position embedding of another square grid is resampled, and so are the tables of
     /// relative-position biases of other windows. With `adapt_head` a classifier of another number of classes (or none) is left out
     /// and the network's fresh one stays.
     pub fn load(&self, tensors: &Tensors, adapt_head: bool) -> Result<LoadReport> {
         let _guard = NoGrad::new();
-        let mut tensors: Tensors = tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
+        let (mut tensors, mut adapted) = names::to_timm(self.def.family, &self.store.tensors(), tensors)?;
         tensors.retain(|name, _| !DERIVED.iter().any(|end| name.ends_with(end)));
-        let mut adapted = self.fit_bias_tables(&mut tensors)?;
+        adapted.extend(self.fit_bias_tables(&mut tensors)?);
         if let Some((resampled, how)) = self.fit_pos_embed(&tensors)? {
             tensors.insert(POS_EMBED.to_owned(), resampled);
             adapted.push(how);

@@ -17,6 +17,7 @@ pub mod norm;
 pub mod packed;
 pub mod profile;
 mod rng;
+pub mod script;
 pub mod window;
 pub mod winograd;
 

@@ -4,6 +4,7 @@ pub mod bench_step;
 pub mod cache;
 pub mod demo;
 pub mod eval;
+pub mod export;
 pub mod features;
 pub mod fit;
 pub mod inspect;

@@ -36,19 +36,35 @@ pub fn set_plain(plain: bool) {
     PLAIN.set(plain);
 }
 
+/// As [`set_plain`] with `true`, until it is dropped.
+#[derive(Debug)]
+pub struct Plain(bool);
+
+impl Plain {
+    /// Switches the kernels off.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(PLAIN.replace(true))
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        set_plain(self.0);
+    }
+}
+
 /// Runs `work` on libtorch's general operators and counts what this thread runs meanwhile, gradients included.
 pub fn count<T>(work: impl FnOnce() -> T) -> crate::Result<(T, Flops)> {
-    /// Puts things back also where `work` panics.
-    struct Counting(bool);
+    /// Also where `work` panics.
+    struct Counting;
     impl Drop for Counting {
         fn drop(&mut self) {
             bridge::stop();
-            set_plain(self.0);
         }
     }
     let _one = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-    let _counting = Counting(plain());
-    set_plain(true);
+    let (_counting, _plain) = (Counting, Plain::new());
     bridge::start()?;
     let result = work();
     Ok((result, Flops { products: bridge::products(), convolutions: bridge::convolutions() }))

@@ -1,0 +1,98 @@
+//! A network's forward pass as a graph for any number of images.
+//!
+//! libtorch's tracer sees one pass, in which the number of images is a number like any other. Two passes with different numbers of
+//! images run the same steps, and what differs between them is the number of images, or a multiple of it.
+use std::{collections::BTreeMap, path::Path};
+
+use heterodyne_models::Model;
+use heterodyne_nn::{Error, Pass, Result, Role, catch};
+use heterodyne_shim::{
+    flops,
+    script::{Program, Recording, Value, record},
+};
+use tch::{Kind, Tensor};
+
+/// Numbers of images of the two passes.
+const FIRST: i64 = 2;
+const SECOND: i64 = 3;
+
+/// The evaluation of a network, images (B,3,H,W) to logits (B,classes), as libtorch's operators.
+pub struct Graph {
+    recording: Recording,
+    /// The first pass.
+    pub program: Program,
+    /// Of each integer that follows the number of images: its factor.
+    pub counts: BTreeMap<usize, i64>,
+    /// Of each computed tensor: its sizes.
+    pub sizes: BTreeMap<usize, Vec<Size>>,
+}
+
+/// A tensor's size along one dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Always this.
+    Fixed(i64),
+    /// This many times the number of images.
+    PerImage(i64),
+}
+
+impl Graph {
+    /// Records `model` in evaluation, on the device and in the kind of its weights.
+    pub fn of(model: &Model) -> Result<Self> {
+        let (recording, program) = pass(model, FIRST)?;
+        let (_, second) = pass(model, SECOND)?;
+        if program.steps != second.steps || program.values.len() != second.values.len() || program.output != second.output {
+            return Err(unexportable(model, "its steps depend on the number of images"));
+        }
+        let (mut counts, mut sizes) = (BTreeMap::new(), BTreeMap::new());
+        for (i, (a, b)) in program.values.iter().zip(&second.values).enumerate() {
+            match (a, b) {
+                (Value::Computed(a), Value::Computed(b)) if a.len() == b.len() => {
+                    let both = a.iter().zip(b).map(|(&a, &b)| size(a, b)).collect::<Option<_>>();
+                    sizes.insert(i, both.ok_or_else(|| unexportable(model, "a size follows the number of images unevenly"))?);
+                }
+                (Value::Int(a), Value::Int(b)) => match size(*a, *b) {
+                    Some(Size::Fixed(_)) => {}
+                    Some(Size::PerImage(factor)) => drop(counts.insert(i, factor)),
+                    None => return Err(unexportable(model, "a number follows the number of images unevenly")),
+                },
+                (a, b) if a == b => {}
+                _ => return Err(unexportable(model, "a constant depends on the number of images")),
+            }
+        }
+        Ok(Self { recording, program, counts, sizes })
+    }
+
+    /// Writes the graph as TorchScript, with `about` as the extra file `heterodyne.json`.
+    pub fn save(self, path: &Path, about: &str) -> Result<()> {
+        let counts: Vec<_> = self.counts.into_iter().collect();
+        let bytes = self.recording.torchscript(&counts, about)?;
+        std::fs::write(path, bytes).map_err(|e| Error::file(path, e))
+    }
+}
+
+/// What a size or number is that was `a` with [`FIRST`] and `b` with [`SECOND`] images.
+fn size(a: i64, b: i64) -> Option<Size> {
+    if a == b {
+        return Some(Size::Fixed(a));
+    }
+    (a % FIRST == 0 && a / FIRST * SECOND == b).then(|| Size::PerImage(a / FIRST))
+}
+
+fn pass(model: &Model, images: i64) -> Result<(Recording, Program)> {
+    let tensors: Vec<_> = model.store.entries().into_iter().map(|(name, t, role)| (name, t, role != Role::Buffer)).collect();
+    let x = Tensor::f_zeros([images, 3, model.img, model.img], (Kind::Float, model.store.device()))?;
+    catch(
+        || format!("recording {}", model.def.name),
+        || {
+            let _plain = flops::Plain::new();
+            let recording = record(&tensors, &x, |x| model.net.forward(x, Pass::EVAL).logits)?;
+            let program = recording.program()?;
+            Ok((recording, program))
+        },
+    )
+}
+
+fn unexportable(model: &Model, why: &str) -> Error {
+    Error::invalid(format!("{} cannot be exported as a graph: {why}", model.def.name))
+}

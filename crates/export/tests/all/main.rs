@@ -1,0 +1,2 @@
+//! Exports of every network.
+mod graph;

@@ -1,0 +1,141 @@
+//! `heterodyne export`: a trained network for use elsewhere.
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use heterodyne_export::{Programs, Subject, export};
+use heterodyne_run::{
+    folder::RunFolder,
+    recipe::{
+        self,
+        schema::{NetworkTable, Precision, Recipe},
+    },
+};
+use heterodyne_train::{
+    card::Card,
+    net::Net,
+    session::{Input, Weights},
+};
+use tch::Device;
+
+use super::Outcome;
+
+/// Programs beside the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// `model.ts`
+    Torchscript,
+    /// `model.onnx`
+    Onnx,
+}
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run folder, or a weights file
+    source: PathBuf,
+    /// Folder to write; it must not exist or be empty
+    #[arg(long)]
+    out: PathBuf,
+    /// Of a run folder: last, best or ema
+    #[arg(long, default_value = "last", value_parser = ["last", "best", "ema"])]
+    weights: String,
+    /// What to write besides the weights and timm's config.json
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["torchscript", "onnx"])]
+    format: Vec<Format>,
+    /// Model; weights written by heterodyne name it themselves
+    #[arg(long)]
+    model: Option<String>,
+    /// Input size in pixels; what the weights say, else the model's default
+    #[arg(long)]
+    img: Option<i64>,
+    /// An option of the model, for example patch=4; may be repeated
+    #[arg(long = "option", value_name = "KEY=VALUE")]
+    options: Vec<String>,
+    /// Channel means, comma-separated
+    #[arg(long, value_delimiter = ',', num_args = 3)]
+    mean: Option<Vec<f64>>,
+    /// Channel standard deviations, comma-separated
+    #[arg(long, value_delimiter = ',', num_args = 3)]
+    std: Option<Vec<f64>>,
+    /// Share of the shorter side that timm's centre crop keeps; 1 for the images of a run's dataset that are all of one size, else the
+    /// model's
+    #[arg(long)]
+    crop: Option<f64>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let triple = |v: &Option<Vec<f64>>| v.as_deref().and_then(|v| <[f64; 3]>::try_from(v).ok());
+    if let Some(crop) = args.crop
+        && !(crop > 0.0 && crop <= 1.0)
+    {
+        bail!("--crop {crop}: a share of the image is more than 0 and at most 1");
+    }
+    let (file, data) = if args.source.is_dir() && !args.source.join(heterodyne_export::CONFIG).exists() {
+        let folder = RunFolder::open(&args.source)?;
+        let recipe: Recipe = serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
+        (folder.weights(&args.weights), Some(recipe.data.name))
+    } else {
+        (args.source.clone(), None)
+    };
+    let weights = Weights::read(&file)?;
+    let card = weights.card();
+    let name = args.model.clone().or_else(|| card.as_ref().map(|c| c.model.clone()));
+    let def = heterodyne_models::find(&name.with_context(|| format!("{} does not say which model it is: add --model", file.display()))?)?;
+    let mut table = NetworkTable {
+        options: recipe::options(&args.options)?,
+        img: args.img,
+        mean: triple(&args.mean),
+        std: triple(&args.std),
+        ..NetworkTable::of(def.name)
+    };
+    let classes = weights.classes(def)?.with_context(|| format!("{} has no classifier `{}`", file.display(), def.head))?;
+    let input = Input::of(&mut table, def, Some(&weights), None)?;
+    let net = Net::build(def, &table, input, classes, Some(&weights), Precision::Fp32, Device::Cpu, 0)?;
+    net.model.store.freeze();
+
+    let of_one_size = data.is_some_and(|name| heterodyne_data::find(&name).is_ok_and(|d| d.side.is_some()));
+    let crop = args.crop.unwrap_or(if of_one_size { 1.0 } else { def.input.crop });
+    let card = Card {
+        model: def.name.to_owned(),
+        options: table.options.clone(),
+        classes,
+        img: input.img,
+        mean: input.mean,
+        std: input.std,
+        class_names: card.map(|c| c.class_names).unwrap_or_default(),
+    };
+    let subject = Subject {
+        model: &net.model,
+        options: &card.options,
+        mean: card.mean,
+        std: card.std,
+        crop,
+        class_names: &card.class_names,
+        metadata: card.metadata()?,
+        about: serde_json::to_string(&card)?,
+    };
+    let programs = Programs { torchscript: args.format.contains(&Format::Torchscript), onnx: args.format.contains(&Format::Onnx) };
+    let made = export(&subject, programs, &args.out)?;
+
+    if args.json {
+        let files = made.files.iter().map(|f| serde_json::json!({"name": f.name, "bytes": f.bytes, "difference": f.difference}));
+        let report = serde_json::json!({"model": def.name, "timm": made.timm, "files": files.collect::<Vec<_>>()});
+        println!("{report}");
+        return Ok(Outcome::Done);
+    }
+    println!("{}: {} at {} px, {classes} classes", args.out.display(), def.name, input.img);
+    for file in &made.files {
+        let checked = file.difference.map_or_else(String::new, |d| format!("   logits differ by {d:.1e} of the largest"));
+        println!("  {:<18} {:>9.2} MB{checked}", file.name, file.bytes as f64 / 1e6);
+    }
+    match made.timm {
+        Some(_) => println!("in Python: timm.create_model(\"local-dir:{}\", pretrained=True)", args.out.display()),
+        None => println!("timm has no such network, so there is no {}", heterodyne_export::CONFIG),
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,167 @@
+//! Weights, wherever they come from: a file of heterodyne's, timm's or PyTorch's, a folder that timm reads, or the Hugging Face Hub.
+use std::{
+    collections::HashMap,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use heterodyne_models::ModelDef;
+use heterodyne_nn::{Tensors, file};
+use heterodyne_pickle::Dtype;
+use tch::{Kind, Tensor};
+
+use crate::{Error, Result, card::Card, session::Input};
+
+/// Where weights are.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// A safetensors file, what `torch.save` has written, a folder with `config.json` and weights as timm has them, or `hf-hub:` and
+    /// the name of a repository.
+    pub path: &'a Path,
+    /// The dictionary of tensors in a PyTorch file, where it has several and another one than timm would take is wanted.
+    pub section: Option<&'a str>,
+}
+
+/// A weights file, read once.
+pub struct Weights {
+    /// What messages call it.
+    pub name: String,
+    pub(crate) tensors: Tensors,
+    card: Option<Card>,
+    config: Option<Config>,
+}
+
+/// What timm's `config.json` says of its weights.
+#[derive(Clone, Debug, PartialEq)]
+struct Config {
+    architecture: String,
+    input: Option<Input>,
+}
+
+impl Weights {
+    /// Reads the weights; those of the Hub are downloaded unless they are on this machine.
+    pub fn read(source: Source) -> Result<Self> {
+        let Source { path, section } = source;
+        let shown = path.display().to_string();
+        if heterodyne_hub::is_name(&shown) {
+            let name = shown.parse().map_err(|e: heterodyne_hub::Error| Error::Plan(e.to_string()))?;
+            let files = heterodyne_hub::fetch(&name, |_| {}).map_err(|e| Error::Plan(e.to_string()))?;
+            let config = files.config.as_deref().map(Config::read).transpose()?;
+            return Ok(Self { name: shown, config, ..Self::file(&files.weights, section)? });
+        }
+        if path.is_dir() {
+            let config = Config::read(&path.join("config.json"))?;
+            let weights = ["model.safetensors", "pytorch_model.bin"].map(|name| path.join(name)).into_iter().find(|file| file.exists());
+            let weights = weights.ok_or_else(|| {
+                Error::Plan(format!("{shown}: the folder holds neither model.safetensors nor pytorch_model.bin"))
+            })?;
+            return Ok(Self { config: Some(config), ..Self::file(&weights, section)? });
+        }
+        Self::file(path, section)
+    }
+
+    fn file(path: &Path, section: Option<&str>) -> Result<Self> {
+        if is_pytorch(path) {
+            return Self::pytorch(path, section);
+        }
+        if let Some(section) = section {
+            return Err(Error::Plan(format!("{}: a safetensors file has no sections; remove `section` (\"{section}\")", path.display())));
+        }
+        let (tensors, metadata) = file::read(path)?;
+        Ok(Self { name: path.display().to_string(), tensors, card: Card::of(&metadata), config: None })
+    }
+
+    fn pytorch(path: &Path, section: Option<&str>) -> Result<Self> {
+        let damaged = |e: heterodyne_pickle::Error| Error::Plan(e.to_string());
+        let file = heterodyne_pickle::read(path).map_err(damaged)?;
+        let section = file.section(section).map_err(damaged)?;
+        let mut tensors = Tensors::new();
+        for (name, stored) in section.tensors {
+            let shape: Vec<i64> = stored.shape.iter().map(|&n| n as i64).collect();
+            let tensor = Tensor::f_from_data_size(&stored.bytes(), &shape, kind(stored.dtype)).map_err(heterodyne_nn::Error::from)?;
+            tensors.insert(name, tensor);
+        }
+        let place = if section.place.is_empty() { String::new() } else { format!(" [{}]", section.place) };
+        Ok(Self { name: format!("{}{place}", path.display()), tensors, card: None, config: None })
+    }
+
+    /// What the file says of itself, where heterodyne has written it.
+    #[must_use]
+    pub fn card(&self) -> Option<&Card> {
+        self.card.as_ref()
+    }
+
+    /// The model that the file or timm's description names.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.card.as_ref().map(|c| c.model.as_str()).or(self.config.as_ref().map(|c| c.architecture.as_str()))
+    }
+
+    /// The input that the file or timm's description names.
+    #[must_use]
+    pub fn input(&self) -> Option<Input> {
+        let card = self.card.as_ref().map(|c| Input { img: c.img, mean: c.mean, std: c.std });
+        card.or(self.config.as_ref().and_then(|c| c.input))
+    }
+
+    /// The number of classes of its classifier, `None` without one.
+    pub fn classes(&self, def: &ModelDef) -> Result<Option<i64>> {
+        if let Some(card) = &self.card {
+            if card.model != def.name {
+                return Err(Error::Plan(format!("{} holds weights of {}, not of {}", self.name, card.model, def.name)));
+            }
+            return Ok(Some(card.classes));
+        }
+        Ok(heterodyne_models::classes(def, &self.tensors)?)
+    }
+}
+
+/// Whether the file begins as `torch.save` begins one: a zip archive, or a pickle of protocol 2 and later.
+fn is_pytorch(path: &Path) -> bool {
+    let mut head = [0; 4];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    let pickle = path.extension().is_some_and(|e| ["pt", "pth", "bin", "ckpt", "tar"].iter().any(|known| e == *known));
+    pickle || (read.is_ok() && (head.starts_with(b"PK\x03\x04") || head[0] == 0x80 && (2..=5).contains(&head[1])))
+}
+
+fn kind(dtype: Dtype) -> Kind {
+    match dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::I16 => Kind::Int16,
+        Dtype::I8 => Kind::Int8,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::Bool => Kind::Bool,
+    }
+}
+
+impl Config {
+    /// Reads `config.json` as `timm.models.push_to_hf_hub` writes it; in older files the description of the input is not in
+    /// `pretrained_cfg` but beside the architecture.
+    fn read(path: &Path) -> Result<Self> {
+        let wrong = |what: String| Error::Plan(format!("{}: {what}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("{e}; a folder of weights has timm's description of them")))?;
+        let json: HashMap<String, serde_json::Value> = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let architecture = json.get("architecture").and_then(|a| a.as_str());
+        let architecture = architecture.ok_or_else(|| wrong("there is no `architecture` in it: is it timm's?".to_owned()))?.to_owned();
+        let of = |key: &str| json.get("pretrained_cfg").and_then(|cfg| cfg.get(key)).or_else(|| json.get(key));
+        let three = |key: &str| of(key).and_then(|v| serde_json::from_value::<[f64; 3]>(v.clone()).ok());
+        let img = of("input_size").and_then(|v| serde_json::from_value::<[i64; 3]>(v.clone()).ok()).map(|[_, side, _]| side);
+        let input = match (img, three("mean"), three("std")) {
+            (Some(img), Some(mean), Some(std)) => Some(Input { img, mean, std }),
+            _ => None,
+        };
+        Ok(Self { architecture, input })
+    }
+}
+
+/// As a recipe has it: a path.
+impl<'a> From<&'a PathBuf> for Source<'a> {
+    fn from(path: &'a PathBuf) -> Self {
+        Self { path, section: None }
+    }
+}
