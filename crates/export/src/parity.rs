@@ -4,7 +4,7 @@ use std::path::Path;
 use heterodyne_models::Model;
 use heterodyne_nn::{Error, Result, shim::script::Package};
 use tch::{Device, Kind, Tensor};
-use tract_onnx::prelude::{Framework, InferenceModelExt, IntoTensor, TractError, tvec};
+use tract_onnx::prelude::{DatumExt, Framework, InferenceModelExt, IntoRunnable, TractError, tvec};
 
 use crate::{Subject, onnx, run};
 
@@ -48,8 +48,8 @@ pub fn onnx(path: &Path, x: &Tensor, logits: &Tensor) -> Result<f64> {
         let output = plan.run(tvec!(input.into())).map_err(failed)?;
         let output = output.first().ok_or_else(|| Error::file(path, format!("`{}` is not given", onnx::OUTPUT)))?;
         let shape: Vec<i64> = output.shape().iter().map(|&n| n as i64).collect();
-        let view = output.as_slice::<f32>().map_err(failed)?;
-        Ok(tch::Tensor::f_from_slice(view)?.f_reshape(shape)?)
+        let plain = output.try_as_plain_ram().map_err(failed)?;
+        Ok(tch::Tensor::f_from_slice(plain.as_slice::<f32>().map_err(failed)?)?.f_reshape(shape)?)
     })
 }
 

@@ -1,6 +1,7 @@
 //! What a run shows while it goes on: bars on a terminal, plain lines elsewhere.
 use std::{
     io::IsTerminal,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,7 +10,11 @@ use std::{
 };
 
 use heterodyne_run::metrics::{Eval, Metric};
-use heterodyne_train::{Event, Observer, cache::Stock};
+use heterodyne_train::{
+    Event, Observer, Plan, Session,
+    cache::Stock,
+    weights::{Source, Weights},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A flag that the first Ctrl-C (or termination signal) sets; the second ends the process at once.
@@ -156,4 +161,35 @@ pub fn show(eval: &Eval) -> String {
         "{}{weights}: top-1 {:.2} %{top5}  loss {:.4}  {} images in {:.1} s",
         eval.split, eval.top1, eval.loss, eval.images, eval.seconds
     )
+}
+
+/// Reads weights; a download from the Hub shows a bar.
+pub fn read_weights(source: Source) -> anyhow::Result<Weights> {
+    download(source.path)?;
+    Ok(Weights::read(source)?)
+}
+
+/// Fetches what a name of the Hub stands for, so that it is on this machine when it is read; anything else is left alone.
+pub fn download(weights: &Path) -> anyhow::Result<()> {
+    let name = weights.display().to_string();
+    if !heterodyne_hub::is_name(&name) {
+        return Ok(());
+    }
+    let bar = bar("downloading", 0);
+    heterodyne_hub::fetch(&name.parse()?, |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    })?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Builds a session; weights that have to be downloaded show a bar.
+pub fn session(plan: Plan) -> anyhow::Result<Session> {
+    for table in std::iter::once(&plan.recipe.student).chain(plan.recipe.teacher.as_ref()) {
+        if let Some(weights) = &table.weights {
+            download(weights)?;
+        }
+    }
+    Ok(Session::build(plan)?)
 }

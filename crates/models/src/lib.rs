@@ -233,6 +233,12 @@ pub struct Checkpoint<'a> {
     pub adapt_head: bool,
 }
 
+/// The number of classes of the classifier among `tensors`, weights of `def`; `None` where there is none.
+pub fn classes(def: &ModelDef, tensors: &Tensors) -> Result<Option<i64>> {
+    let (tensors, _) = names::to_timm(def.family, &Tensors::new(), tensors)?;
+    Ok(tensors.get(&format!("{}.weight", def.head)).and_then(|t| t.size().first().copied()))
+}
+
 /// An options table that the family has refused, as an error of the build.
 fn refused(e: KeyError) -> Error {
     Error::invalid(format!("options: {e}"))

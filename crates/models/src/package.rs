@@ -57,6 +57,8 @@ pub struct Package {
     pub net: Box<dyn Network>,
     /// What the file says of itself; `None` where it says nothing.
     pub about: Option<Description>,
+    /// Side of the input in pixels with which it was tried.
+    pub img: i64,
 }
 
 /// Loads `path` for `device`. `img` is the side of its input in pixels, needed where the file does not say it. What it offers is
@@ -92,7 +94,7 @@ pub fn open(path: &Path, device: Device, img: Option<i64>) -> Result<Package> {
         return Err(Error::file(path, "gives other shapes for three images than for two"));
     }
     let net = Packaged { program: RefCell::new(program), names, taps };
-    Ok(Package { net: Box::new(net), about })
+    Ok(Package { net: Box::new(net), about, img })
 }
 
 /// What a file is.

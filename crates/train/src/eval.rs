@@ -30,7 +30,7 @@ pub fn evaluate(net: &Net, loader: &EvalLoader, each: impl FnMut(usize)) -> Resu
 fn measure(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> Result<Measured> {
     let start = Instant::now();
     let device = net.device();
-    let classes = net.model.net.taps().classes;
+    let classes = net.taps().classes;
     // top-1 hits, top-5 hits, summed loss
     let mut sums = Tensor::zeros([3], (Kind::Double, device));
     let mut images = 0usize;

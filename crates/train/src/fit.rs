@@ -304,7 +304,7 @@ impl Run<'_> {
     fn write_weights(&self, path: &Path, average: bool) -> Result<()> {
         let tensors = match &self.s.pair.ema {
             Some(ema) if average => ema.tensors(),
-            _ => self.s.pair.student.model.store.tensors(),
+            _ => self.s.pair.student.store.tensors(),
         };
         Ok(file::write(path, tensors.iter().map(|(name, t)| (name.as_str(), t)), self.s.card.metadata()?)?)
     }
@@ -322,12 +322,12 @@ fn summarise(s: &Session, position: &Position, outcome: &Result<Status>) -> Summ
         status,
         error,
         student: recipe.student.model.clone(),
-        teacher: recipe.teacher.as_ref().map(|t| t.model.clone()),
+        teacher: s.pair.teacher.as_ref().map(|t| t.name.clone()),
         methods: s.plan.methods.iter().map(|m| m.name.clone()).collect(),
         seed: recipe.seed,
         epochs: position.epoch,
         steps: position.step,
-        parameters: s.pair.student.model.store.num_parameters() as u64,
+        parameters: s.pair.student.store.num_parameters() as u64,
         train_images: s.train_images as u64,
         last: position.last.clone(),
         best: position.best.clone(),

@@ -1,7 +1,7 @@
 //! A network with all that belongs to running it: its view of the batch, its precision.
 use heterodyne_data::View;
 use heterodyne_models::Model;
-use heterodyne_nn::{Output, Pass};
+use heterodyne_nn::{LoadReport, Network, Output, ParamStore, Pass, TapSpec};
 use heterodyne_run::recipe::schema::Precision;
 use heterodyne_shim::{Autocast, NoGrad};
 use tch::{Device, Tensor};
@@ -10,19 +10,39 @@ use crate::Result;
 
 /// A network, fed from uint8 images with its own size and normalisation.
 pub struct Net {
-    /// Layers and parameters.
-    pub model: Model,
+    /// What it is called.
+    pub name: String,
+    /// The layers.
+    pub network: Box<dyn Network>,
+    /// Its parameters and buffers; none are known of a package.
+    pub store: ParamStore,
     /// Resizing and normalisation.
     pub view: View,
+    /// Share of the shorter side that the centre crop of an evaluation keeps.
+    pub crop: f64,
     /// Number format of the heavy operations.
     pub precision: Precision,
+    /// How its weights were found, where they come from a file.
+    pub loaded: Option<LoadReport>,
 }
 
 impl Net {
+    /// A network of the registry.
+    pub fn of(model: Model, view: View, precision: Precision) -> Self {
+        let Model { net, store, def, loaded, .. } = model;
+        Self { name: def.name.to_owned(), network: net, store, view, crop: def.input.crop, precision, loaded }
+    }
+
+    /// Its taps.
+    #[must_use]
+    pub fn taps(&self) -> &TapSpec {
+        self.network.taps()
+    }
+
     /// Where it computes.
     #[must_use]
     pub fn device(&self) -> Device {
-        self.model.store.device()
+        self.store.device()
     }
 
     /// The guard under which its heavy operations run.
@@ -34,7 +54,7 @@ impl Net {
     pub fn forward(&self, images: &Tensor, pass: Pass) -> Result<Output> {
         let x_bchw = self.view.apply(images);
         let _cast = self.autocast()?;
-        Ok(self.model.net.forward(&x_bchw, pass))
+        Ok(self.network.forward(&x_bchw, pass))
     }
 
     /// As [`Net::forward`], without a graph.

@@ -36,15 +36,15 @@ impl Pair {
         let mut methods = Vec::new();
         if let Some(teacher) = &teacher {
             for m in planned {
-                let build = || m.settings.build(&heads.root().sub(&m.name), student.model.net.taps(), teacher.model.net.taps());
+                let build = || m.settings.build(&heads.root().sub(&m.name), student.taps(), teacher.taps());
                 let method = catch(|| format!("building the heads of {}", m.name), build)?;
                 methods.push(Weighted { name: m.name.clone(), weight: m.weight, method });
             }
         }
-        let mut parameters = student.model.store.parameters();
+        let mut parameters = student.store.parameters();
         parameters.extend(heads.parameters().into_iter().map(|(name, t, role)| (format!("heads.{name}"), t, role)));
         let optimizer = Optimizer::new(&recipe.optim, parameters)?;
-        let ema = recipe.train.ema.map(|decay| Ema::new(&student.model.store, decay));
+        let ema = recipe.train.ema.map(|decay| Ema::new(&student.store, decay));
         let objective = Objective { ce: recipe.loss.ce, smoothing: recipe.train.label_smoothing, methods, heads };
         Ok(Self { student, teacher, objective, optimizer, ema, clip: recipe.train.clip })
     }

@@ -50,7 +50,7 @@ pub struct Plan {
     pub recipe: Recipe,
     /// The student's entry in the registry.
     pub student: &'static ModelDef,
-    /// The teacher's.
+    /// The teacher's; `None` for a package too.
     pub teacher: Option<&'static ModelDef>,
     /// The methods in the recipe's order.
     pub methods: Vec<Planned>,
@@ -82,10 +82,13 @@ impl Plan {
             }
             _ => {}
         }
-        let teacher = recipe.teacher.as_ref().map(|t| network(t, "teacher", &explain)).transpose()?;
-        if let Some(t) = &recipe.teacher
-            && t.weights.is_none()
-        {
+        if recipe.student.package.is_some() {
+            return Err(explain("student", KeyError::new("package", "a package cannot be trained; name the student's `model`")));
+        }
+        let packaged = recipe.teacher.as_ref().map_or(Ok(false), package).map_err(|e| explain("teacher", e))?;
+        let registered = recipe.teacher.as_ref().filter(|_| !packaged);
+        let teacher = registered.map(|t| network(t, "teacher", &explain)).transpose()?;
+        if registered.is_some_and(|t| t.weights.is_none()) {
             return Err(explain("teacher", KeyError::new("weights", "a teacher needs weights: a random network teaches nothing")));
         }
         if command == Command::Train && !recipe.methods.is_empty() {
@@ -120,7 +123,30 @@ impl Plan {
     }
 }
 
+/// Whether the teacher is a package; what a package decides itself is refused.
+fn package(table: &NetworkTable) -> Result<bool, KeyError> {
+    if table.package.is_none() {
+        return Ok(false);
+    }
+    let given = [
+        ("model", !table.model.is_empty()),
+        ("weights", table.weights.is_some()),
+        ("section", table.section.is_some()),
+        ("adapt_head", table.adapt_head),
+        ("options", !table.options.is_empty()),
+        ("precision", table.precision.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((key, _)) => Err(KeyError::new(key, "a `package` is a whole network and computes as it was made: remove this key, or `package`")),
+        None => Ok(true),
+    }
+}
+
 fn network(table: &NetworkTable, role: &str, explain: &impl Fn(&str, KeyError) -> Error) -> Result<&'static ModelDef> {
+    if table.model.is_empty() {
+        let file = if role == "teacher" { ", or a `package`" } else { "" };
+        return Err(explain(role, KeyError::new("model", format!("a network needs the name of its `model` (`heterodyne models` lists them){file}"))));
+    }
     let def = heterodyne_models::find(&table.model).map_err(|e| explain(role, KeyError::new("model", e.to_string())))?;
     (def.check_options)(&table.options).map_err(|e| explain(&format!("{role}.options"), e))?;
     if table.std.is_some_and(|std| std.iter().any(|s| !(s.is_finite() && *s > 0.0))) {

@@ -26,5 +26,5 @@ impl TeacherCheck {
 pub fn teacher(s: &Session) -> Result<Option<TeacherCheck>> {
     let Some(teacher) = &s.pair.teacher else { return Ok(None) };
     let measured = eval::evaluate(teacher, &s.test.first(IMAGES), |_| {})?;
-    Ok(Some(TeacherCheck { measured, chance: 100.0 / teacher.model.net.taps().classes as f64 }))
+    Ok(Some(TeacherCheck { measured, chance: 100.0 / teacher.taps().classes as f64 }))
 }

@@ -1,10 +1,13 @@
 //! A plan made real: networks, heads, optimizer and loaders. Whatever does not fit is refused here, the teacher and the methods
 //! before any data is read.
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use heterodyne_data::{Batch, Dataset, EvalLoader, LoaderConfig, TrainLoader, View, Views};
-use heterodyne_models::{Checkpoint, Model, ModelDef};
-use heterodyne_nn::{TapSpec, Tensors, file};
+use heterodyne_models::{
+    Checkpoint, Model, ModelDef,
+    package::{self, Package},
+};
+use heterodyne_nn::{ParamStore, TapSpec};
 use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Precision};
 use heterodyne_shim::{Rng, packed::fast_bf16};
 use tch::{Device, Tensor};
@@ -16,6 +19,7 @@ use crate::{
     net::Net,
     objective::Lesson,
     pair::Pair,
+    weights::{Source, Weights},
 };
 
 /// Everything a run needs.
@@ -55,36 +59,39 @@ impl Session {
         let seed = plan.recipe.seed;
         Rng::global(device)?.seed(seed)?;
 
-        let mut teacher = None;
-        if let (Some(def), Some(table)) = (plan.teacher, plan.recipe.teacher.as_mut()) {
-            let weights = table.weights.as_deref().map(Weights::read).transpose()?;
-            let classes = weights.as_ref().map_or(Ok(None), |w| w.classes(def)).and_then(|n| {
-                n.ok_or_else(|| {
-                    Error::Plan(format!("{}: the weights have no classifier, so the teacher's classes are unknown", show(table)))
-                })
-            })?;
-            let input = Input::of(table, def, weights.as_ref(), None)?;
-            let net = Net::build(def, table, input, classes, weights.as_ref(), plan.recipe.train.precision, device, seed)?;
-            net.model.store.freeze();
-            teacher = Some(net);
-        }
+        let teacher = match (plan.teacher, plan.recipe.teacher.as_mut()) {
+            (_, None) => None,
+            (None, Some(table)) => Some(Net::package(table, device)?),
+            (Some(def), Some(table)) => {
+                let weights = weights(table)?;
+                let classes = weights.as_ref().map_or(Ok(None), |w| w.classes(def)).and_then(|n| {
+                    n.ok_or_else(|| {
+                        Error::Plan(format!("{}: the weights have no classifier, so the teacher's classes are unknown", show(table)))
+                    })
+                })?;
+                let input = Input::of(table, def, weights.as_ref(), None)?;
+                let net = Net::build(def, table, input, classes, weights.as_ref(), plan.recipe.train.precision, device, seed)?;
+                net.store.freeze();
+                Some(net)
+            }
+        };
 
-        let student_weights = plan.recipe.student.weights.as_deref().map(Weights::read).transpose()?;
+        let student_weights = weights(&plan.recipe.student)?;
         if let Some(teacher) = &teacher {
             // The teacher's classes and the dataset's own image size are known now, so the pair is refused before data is opened.
-            let shape = student_shape(&plan, student_weights.as_ref(), teacher.model.net.taps().classes)?;
-            check_pair(&plan, &shape, teacher.model.net.taps())?;
+            let shape = student_shape(&plan, student_weights.as_ref(), teacher.taps().classes)?;
+            check_pair(&plan, &shape, teacher.taps())?;
         }
 
         let data = &plan.recipe.data;
         let splits = heterodyne_data::open(&data.name, data.path.as_deref())?;
         let classes = splits.train.classes().len() as i64;
         if let Some(teacher) = &teacher {
-            let known = teacher.model.net.taps().classes;
+            let known = teacher.taps().classes;
             if known != classes {
                 return Err(Error::Plan(format!(
                     "the teacher ({}) knows {known} classes and the data ({}) has {classes}: take a teacher that was fine-tuned on this data (`heterodyne train` does it)",
-                    teacher.model.def.name,
+                    teacher.name,
                     splits.train.describe(),
                 )));
             }
@@ -98,10 +105,10 @@ impl Session {
         let student = Net::build(plan.student, table, input, classes, student_weights.as_ref(), plan.recipe.train.precision, device, seed)?;
 
         let side = *plan.recipe.data.img.get_or_insert_with(|| {
-            let largest = student.model.img.max(teacher.as_ref().map_or(0, |t| t.model.img));
+            let largest = student.view.img.max(teacher.as_ref().map_or(0, |t| t.view.img));
             splits.side.map_or(largest, i64::from)
         });
-        let crop = if splits.side == u32::try_from(side).ok() { 1.0 } else { student.model.def.input.crop };
+        let crop = if splits.side == u32::try_from(side).ok() { 1.0 } else { student.crop };
         let loaders = Loaders::new(&plan, &splits.train, &splits.test, side, crop)?;
 
         let pair = Pair::new(student, teacher, &plan.methods, &plan.recipe)?;
@@ -160,41 +167,8 @@ pub fn cuda_problem() -> Option<String> {
     heterodyne_shim::load_cuda().err().filter(|_| driver).map(|e| e.to_string())
 }
 
-/// A weights file, read once.
-pub struct Weights {
-    path: String,
-    tensors: Tensors,
-    metadata: HashMap<String, String>,
-}
-
-impl Weights {
-    /// Reads a safetensors file.
-    pub fn read(path: &Path) -> Result<Self> {
-        let (tensors, metadata) = file::read(path)?;
-        Ok(Self { path: path.display().to_string(), tensors, metadata })
-    }
-
-    /// What the file says of itself.
-    #[must_use]
-    pub fn card(&self) -> Option<Card> {
-        Card::of(&self.metadata)
-    }
-
-    /// The number of classes of its classifier, `None` without one.
-    pub fn classes(&self, def: &ModelDef) -> Result<Option<i64>> {
-        let card = self.card();
-        if let Some(card) = &card
-            && card.model != def.name
-        {
-            return Err(Error::Plan(format!("{} holds weights of {}, not of {}", self.path, card.model, def.name)));
-        }
-        let head = format!("{}.weight", def.head);
-        Ok(card.map(|c| c.classes).or_else(|| self.tensors.get(&head).and_then(|t| t.size().first().copied())))
-    }
-}
-
 /// How a network wants its images, from the recipe, else the weights file, else the data or the model.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Input {
     /// Side in pixels.
     pub img: i64,
@@ -215,12 +189,12 @@ impl Input {
     ) -> Result<Self> {
         let own = (def.input.img, def.input.mean, def.input.std);
         let (img, mean, std) = match (weights, data) {
-            (Some(w), _) => w.card().map_or(own, |c| (c.img, c.mean, c.std)),
+            (Some(w), _) => w.input().map_or(own, |i| (i.img, i.mean, i.std)),
             (None, Some((side, mean, std))) => (side.map_or(own.0, i64::from), mean, std),
             (None, None) => own,
         };
         if let (true, Some(card)) = (table.options.is_empty(), weights.and_then(Weights::card)) {
-            table.options = card.options;
+            table.options.clone_from(&card.options);
         }
         Ok(Self { img: *table.img.get_or_insert(img), mean: *table.mean.get_or_insert(mean), std: *table.std.get_or_insert(std) })
     }
@@ -239,18 +213,53 @@ impl Net {
         device: Device,
         seed: u64,
     ) -> Result<Self> {
-        let (img, options) = (Some(input.img), &table.options);
-        let model = match weights {
-            None => Model::build(def, classes, img, options, device, seed)?,
-            Some(w) => {
-                w.classes(def)?;
-                let checkpoint = Checkpoint { tensors: &w.tensors, from: &w.path, adapt_head: table.adapt_head };
-                Model::with_weights(def, classes, img, options, device, seed, &checkpoint)?
-            }
-        };
+        let model = model(def, table, input, classes, weights, device, seed)?;
         let view = View::new(input.img, input.mean, input.std, device)?;
-        Ok(Self { model, view, precision: concrete(table.precision.unwrap_or(precision), device) })
+        Ok(Self::of(model, view, concrete(table.precision.unwrap_or(precision), device)))
     }
+
+    /// Loads the table's `package`. What the recipe does not say of its input the file does; both are written into the table.
+    pub fn package(table: &mut NetworkTable, device: Device) -> Result<Self> {
+        let path = table.package.clone().ok_or_else(|| Error::Plan("a teacher is a `model` with `weights`, or a `package`".to_owned()))?;
+        let Package { net, about, img } = package::open(&path, device, table.img)?;
+        let unknown = |key: &str| Error::Plan(format!("{}: does not say for which `{key}` it was made: set teacher.{key}", path.display()));
+        let mean = table.mean.or(about.as_ref().map(|a| a.mean)).ok_or_else(|| unknown("mean"))?;
+        let std = table.std.or(about.as_ref().map(|a| a.std)).ok_or_else(|| unknown("std"))?;
+        (table.img, table.mean, table.std) = (Some(img), Some(mean), Some(std));
+        let file = || path.file_name().map_or_else(|| "package".to_owned(), |name| name.to_string_lossy().into_owned());
+        Ok(Self {
+            name: about.as_ref().map_or_else(file, |a| a.name.clone()),
+            network: net,
+            store: ParamStore::new(device, 0),
+            view: View::new(img, mean, std, device)?,
+            crop: about.and_then(|a| a.crop).unwrap_or(1.0),
+            // Its own: autocast would not reach into compiled code.
+            precision: Precision::Fp32,
+            loaded: None,
+        })
+    }
+}
+
+/// As [`Net::build`], the network alone.
+pub fn model(
+    def: &'static ModelDef,
+    table: &NetworkTable,
+    input: Input,
+    classes: i64,
+    weights: Option<&Weights>,
+    device: Device,
+    seed: u64,
+) -> Result<Model> {
+    let (img, options) = (Some(input.img), &table.options);
+    let Some(w) = weights else { return Ok(Model::build(def, classes, img, options, device, seed)?) };
+    w.classes(def)?;
+    let checkpoint = Checkpoint { tensors: &w.tensors, from: &w.name, adapt_head: table.adapt_head };
+    Ok(Model::with_weights(def, classes, img, options, device, seed, &checkpoint)?)
+}
+
+/// The weights that a table names.
+fn weights(table: &NetworkTable) -> Result<Option<Weights>> {
+    table.weights.as_deref().map(|path| Weights::read(Source { path, section: table.section.as_deref() })).transpose()
 }
 
 fn show(table: &NetworkTable) -> String {

@@ -37,7 +37,7 @@ pub struct Position {
 pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
     let mut all = Tensors::new();
     let mut put = |room: &str, tensors: Tensors| all.extend(tensors.into_iter().map(|(name, t)| (format!("{room}/{name}"), t)));
-    put("student", s.pair.student.model.store.tensors());
+    put("student", s.pair.student.store.tensors());
     put("heads", s.pair.objective.heads.tensors());
     put("optimizer", s.pair.optimizer.state());
     if let Some(ema) = &s.pair.ema {
@@ -59,7 +59,7 @@ pub fn load(path: &Path, s: &Session) -> Result<Position> {
         let inside = |name: &String| name.strip_prefix(room).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned);
         all.iter().filter_map(|(name, t)| inside(name).map(|own| (own, t.shallow_clone()))).collect()
     };
-    s.pair.student.model.store.load(&room("student"))?.strict("checkpoint, student")?;
+    s.pair.student.store.load(&room("student"))?.strict("checkpoint, student")?;
     s.pair.objective.heads.load(&room("heads"))?.strict("checkpoint, heads of the methods")?;
     s.pair.optimizer.load_state(&room("optimizer"))?;
     if let Some(ema) = &s.pair.ema {

@@ -1,2 +1,4 @@
 //! Exports of every network.
-mod graph;
+mod every;
+mod refusals;
+mod support;

@@ -3,9 +3,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use heterodyne_run::recipe::Layered;
-use heterodyne_train::{Command, Plan, Session, bench};
+use heterodyne_train::{Command, Plan, bench};
 
 use super::Outcome;
+use crate::ui;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -40,7 +41,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     heterodyne_shim::flops::set_plain(args.plain);
     let layered = Layered::read(&args.recipe, &args.sets)?;
     let command = if layered.recipe()?.teacher.is_some() { Command::Distill } else { Command::Train };
-    let session = Session::build(Plan::resolve(&layered, command)?)?;
+    let session = ui::session(Plan::resolve(&layered, command)?)?;
     let m = bench::measure(&session, args.steps, args.warm_up, args.json || args.operators > 0)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&m)?);

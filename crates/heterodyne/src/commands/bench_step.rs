@@ -16,7 +16,8 @@ use heterodyne_train::{
     bench::wait,
     net::Net,
     pair::Pair,
-    session::{self, Input, Weights},
+    session::{self, Input},
+    weights::Weights,
     step,
 };
 use serde::{Deserialize, Serialize};
@@ -120,7 +121,7 @@ impl Bench {
         };
         let plan = job.plan()?;
         let (student, teacher) = (job.net(&job.student, device)?, job.net(&job.teacher, device)?);
-        teacher.model.store.freeze();
+        teacher.store.freeze();
         let pair = Pair::new(student, Some(teacher), &plan.methods, &plan.recipe)?;
         if let Some(path) = &job.heads {
             pair.objective.heads.load(&file::read(path)?.0)?.strict(&path.display().to_string())?;
@@ -171,6 +172,6 @@ impl Job {
         let def = heterodyne_models::find(&side.model)?;
         let table = NetworkTable { options: side.options.clone(), precision: Some(self.precision), ..NetworkTable::of(&side.model) };
         let input = Input { img: side.img, mean: side.mean, std: side.std };
-        Ok(Net::build(def, &table, input, self.classes, Some(&Weights::read(&side.weights)?), self.precision, device, 0)?)
+        Ok(Net::build(def, &table, input, self.classes, Some(&Weights::read((&side.weights).into())?), self.precision, device, 0)?)
     }
 }

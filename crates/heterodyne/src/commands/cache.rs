@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use heterodyne_run::recipe::Layered;
 use heterodyne_train::{
-    Command, Plan, Session,
+    Command, Plan,
     cache::{self, Filled},
 };
 
@@ -24,7 +24,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
     let stop = ui::stop_flag()?;
-    let session = Session::build(Plan::resolve(&Layered::read(&args.recipe, &args.sets)?, Command::Distill)?)?;
+    let session = ui::session(Plan::resolve(&Layered::read(&args.recipe, &args.sets)?, Command::Distill)?)?;
     let Some(cache) = &session.cache else {
         bail!("{}: there is no cache to fill; add `--set teacher.cache.views=N`, N augmented views of each image", args.recipe.display());
     };

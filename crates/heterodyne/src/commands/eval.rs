@@ -11,7 +11,8 @@ use heterodyne_run::{
 use heterodyne_train::{
     eval::{Measured, evaluate},
     net::Net,
-    session::{Input, Weights, device},
+    session::{Input, device},
+    weights::Source,
 };
 
 use super::Outcome;
@@ -31,9 +32,12 @@ enum Split {
 pub struct Args {
     /// Run folder: evaluates its weights on its data
     run: Option<PathBuf>,
-    /// Weights: a safetensors file, or last, best or ema of the run folder
+    /// Weights: last, best or ema of the run folder; a safetensors or PyTorch file, a folder with timm's config.json, hf-hub:OWNER/NAME
     #[arg(long)]
     weights: Option<PathBuf>,
+    /// The dictionary of tensors in a PyTorch file that holds several
+    #[arg(long)]
+    section: Option<String>,
     /// Model; weights written by heterodyne name it themselves
     #[arg(long)]
     model: Option<String>,
@@ -84,11 +88,11 @@ pub(super) fn device_choice(text: &str) -> Result<DeviceChoice, String> {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
     let subject = Subject::of(args)?;
-    let weights = Weights::read(&subject.weights)?;
+    let weights = ui::read_weights(Source { path: &subject.weights, section: args.section.as_deref() })?;
     let mut table = subject.network;
     if table.model.is_empty() {
-        let card = weights.card().with_context(|| format!("{} does not say which model it is: add --model", subject.weights.display()))?;
-        table.model = card.model;
+        let model = weights.model();
+        table.model = model.with_context(|| format!("{} does not say which model it is: add --model", subject.weights.display()))?.to_owned();
     }
     let def = heterodyne_models::find(&table.model)?;
     let device = device(args.device)?;

@@ -8,17 +8,18 @@ use heterodyne_run::{
     folder::RunFolder,
     recipe::{
         self,
-        schema::{NetworkTable, Precision, Recipe},
+        schema::{NetworkTable, Recipe},
     },
 };
 use heterodyne_train::{
     card::Card,
-    net::Net,
-    session::{Input, Weights},
+    session::{self, Input},
+    weights::Source,
 };
 use tch::Device;
 
 use super::Outcome;
+use crate::ui;
 
 /// Programs beside the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,11 +33,14 @@ enum Format {
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run folder, or a weights file
+    /// Run folder, or weights: a safetensors or PyTorch file, a folder with timm's config.json, hf-hub:OWNER/NAME
     source: PathBuf,
     /// Folder to write; it must not exist or be empty
     #[arg(long)]
     out: PathBuf,
+    /// The dictionary of tensors in a PyTorch file that holds several
+    #[arg(long)]
+    section: Option<String>,
     /// Of a run folder: last, best or ema
     #[arg(long, default_value = "last", value_parser = ["last", "best", "ema"])]
     weights: String,
@@ -82,9 +86,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     } else {
         (args.source.clone(), None)
     };
-    let weights = Weights::read(&file)?;
-    let card = weights.card();
-    let name = args.model.clone().or_else(|| card.as_ref().map(|c| c.model.clone()));
+    let weights = ui::read_weights(Source { path: &file, section: args.section.as_deref() })?;
+    let name = args.model.clone().or_else(|| weights.model().map(str::to_owned));
     let def = heterodyne_models::find(&name.with_context(|| format!("{} does not say which model it is: add --model", file.display()))?)?;
     let mut table = NetworkTable {
         options: recipe::options(&args.options)?,
@@ -95,8 +98,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     };
     let classes = weights.classes(def)?.with_context(|| format!("{} has no classifier `{}`", file.display(), def.head))?;
     let input = Input::of(&mut table, def, Some(&weights), None)?;
-    let net = Net::build(def, &table, input, classes, Some(&weights), Precision::Fp32, Device::Cpu, 0)?;
-    net.model.store.freeze();
+    let model = session::model(def, &table, input, classes, Some(&weights), Device::Cpu, 0)?;
+    model.store.freeze();
 
     let of_one_size = data.is_some_and(|name| heterodyne_data::find(&name).is_ok_and(|d| d.side.is_some()));
     let crop = args.crop.unwrap_or(if of_one_size { 1.0 } else { def.input.crop });
@@ -107,10 +110,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
         img: input.img,
         mean: input.mean,
         std: input.std,
-        class_names: card.map(|c| c.class_names).unwrap_or_default(),
+        class_names: weights.card().map(|c| c.class_names.clone()).unwrap_or_default(),
     };
     let subject = Subject {
-        model: &net.model,
+        model: &model,
         options: &card.options,
         mean: card.mean,
         std: card.std,

@@ -15,7 +15,8 @@ use heterodyne_run::recipe::{
 use heterodyne_shim::NoGrad;
 use heterodyne_train::{
     net::Net,
-    session::{Input, Weights, device},
+    session::{Input, device},
+    weights::Source,
 };
 use tch::{Kind, Tensor};
 
@@ -30,9 +31,12 @@ use crate::ui;
 pub struct Args {
     /// Model (heterodyne models lists them)
     model: String,
-    /// Weights: a safetensors file
+    /// Weights: a safetensors or PyTorch file, a folder with timm's config.json, or hf-hub:OWNER/NAME
     #[arg(long)]
     weights: PathBuf,
+    /// The dictionary of tensors in a PyTorch file that holds several
+    #[arg(long)]
+    section: Option<String>,
     /// Images: files, folders, or one safetensors file with a normalised tensor `x` (B,3,H,W)
     #[arg(long, required = true, num_args = 1..)]
     input: Vec<PathBuf>,
@@ -68,7 +72,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
     let def = heterodyne_models::find(&args.model)?;
-    let weights = Weights::read(&args.weights)?;
+    let weights = ui::read_weights(Source { path: &args.weights, section: args.section.as_deref() })?;
     let images = Images::open(&args.input)?;
     let triple = |v: &Option<Vec<f64>>| v.as_deref().and_then(|v| <[f64; 3]>::try_from(v).ok());
     let img = images.side(args.img)?;
@@ -81,7 +85,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let net = Net::build(def, &table, input, classes, Some(&weights), args.precision, device(args.device)?, 0)?;
 
     let count = images.len();
-    let tensors = shapes(net.model.net.taps(), count);
+    let tensors = shapes(net.taps(), count);
     let metadata = HashMap::from([
         ("model".to_owned(), def.name.to_owned()),
         ("img".to_owned(), input.img.to_string()),
@@ -194,7 +198,7 @@ impl Images {
             Self::Files(files) => {
                 let dataset: Arc<dyn Dataset> = Arc::clone(files) as _;
                 let side = u32::try_from(net.view.img).context("the image size")?;
-                let loader = EvalLoader::new(dataset, (0..files.len()).collect(), batch as usize, side, net.model.def.input.crop, 0)?;
+                let loader = EvalLoader::new(dataset, (0..files.len()).collect(), batch as usize, side, net.crop, 0)?;
                 for loaded in loader.iter() {
                     let images = loaded?.images.to_device(device);
                     take(&guarded(|| Ok(net.infer(&images, Pass::TEACH)?))?)?;
@@ -204,7 +208,7 @@ impl Images {
                 for part in x.split(batch, 0) {
                     let infer = || {
                         let (_guard, _cast) = (NoGrad::new(), net.autocast()?);
-                        Ok(net.model.net.forward(&part.to_device(device).to_kind(Kind::Float), Pass::TEACH))
+                        Ok(net.network.forward(&part.to_device(device).to_kind(Kind::Float), Pass::TEACH))
                     };
                     take(&guarded(infer)?)?;
                 }

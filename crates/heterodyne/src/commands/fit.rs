@@ -2,6 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use heterodyne_nn::{LoadReport, TapSpec};
 use heterodyne_run::{
     folder::RunFolder,
     recipe::{Layered, schema::DeviceChoice},
@@ -42,7 +43,7 @@ pub fn run(args: &Args, command: Command) -> Result<Outcome> {
                     path.display()
                 );
             }
-            (Session::build(Plan::resolve(&layered, command)?)?, folder)
+            (ui::session(Plan::resolve(&layered, command)?)?, folder)
         }
         None => {
             let recipe = args.recipe.as_deref().context("a recipe is required")?;
@@ -53,7 +54,7 @@ pub fn run(args: &Args, command: Command) -> Result<Outcome> {
             }
             let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{}-s{}", plan.recipe.name, plan.recipe.seed)));
             RunFolder::check_free(&out)?;
-            let session = Session::build(plan)?;
+            let session = ui::session(plan)?;
             let folder = RunFolder::create(&out)?;
             folder.write_plan(&serde_json::to_value(&session.plan.recipe)?)?;
             (session, folder)
@@ -69,14 +70,17 @@ pub fn run(args: &Args, command: Command) -> Result<Outcome> {
 
 /// What is about to run.
 fn heading(s: &Session, folder: &RunFolder) -> String {
-    let net = |n: &heterodyne_train::net::Net| {
-        format!("{} at {} px, {:.2} M parameters", n.model.def.name, n.model.img, n.model.store.num_parameters() as f64 / 1e6)
+    let net = |n: &heterodyne_train::net::Net| match n.store.num_parameters() {
+        0 => format!("{} at {} px, a package that offers {}", n.name, n.view.img, offer(n.taps())),
+        count => format!("{} at {} px, {:.2} M parameters", n.name, n.view.img, count as f64 / 1e6),
     };
     let mut lines = vec![format!("data     {} ({} to train on)", s.data, s.train_images)];
     if let Some(t) = &s.pair.teacher {
         lines.push(format!("teacher  {}", net(t)));
+        lines.extend(t.loaded.as_ref().map(loaded));
     }
     lines.push(format!("student  {}", net(&s.pair.student)));
+    lines.extend(s.pair.student.loaded.as_ref().map(loaded));
     for m in &s.pair.objective.methods {
         lines.push(format!("method   {} (weight {})", m.name, m.weight));
     }
@@ -94,6 +98,21 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
         lines.push(format!("note     not on the GPU of this machine: {problem}"));
     }
     lines.join("\n") + "\n"
+}
+
+/// How weights were found, in a line.
+fn loaded(report: &LoadReport) -> String {
+    let adapted: Vec<_> = report.adapted.iter().map(|how| format!("; {how}")).collect();
+    format!("         {} tensors loaded{}", report.loaded, adapted.concat())
+}
+
+/// What a network shows of itself.
+fn offer(taps: &TapSpec) -> String {
+    let embedding = if taps.embedding.is_some() { ", an embedding" } else { "" };
+    match taps.stages.len() {
+        0 => format!("logits{embedding}"),
+        n => format!("logits{embedding} and {n} stages"),
+    }
 }
 
 fn closing(summary: &Summary, folder: &RunFolder) -> String {

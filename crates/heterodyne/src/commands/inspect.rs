@@ -1,8 +1,11 @@
 //! `heterodyne inspect`: a network's taps, size and speed, and what methods would make of a pair.
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result};
-use heterodyne_models::{Model, ModelDef};
+use heterodyne_models::{
+    Model,
+    package::{self, Package},
+};
 use heterodyne_nn::{Output, ParamStore, Pass, StageKind, StageSpec, TapSpec, catch};
 use heterodyne_run::recipe::{self, schema::Precision};
 use heterodyne_shim::{Autocast, NoGrad, flops, peak_rss};
@@ -27,7 +30,7 @@ pub struct Args {
     /// An option of the model, for example patch=4; may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
-    /// A teacher: shows which stage meets which, and what each method builds
+    /// A teacher, a model or a packaged network's file: shows which stage meets which, and what each method builds
     #[arg(long)]
     teacher: Option<String>,
     /// The teacher's input size in pixels
@@ -66,16 +69,20 @@ struct Report {
 /// One network. Speed and memory are of this process on this machine.
 #[derive(Debug, Serialize)]
 struct Network {
-    model: &'static str,
+    model: String,
     img: i64,
     classes: i64,
     stages: Vec<Stage>,
     embedding: Option<i64>,
-    parameters: usize,
+    /// Not known of a package.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<usize>,
     /// Multiplications and additions of one image's forward pass.
     gflop_per_image: f64,
     infer_images_per_second: f64,
-    train_images_per_second: f64,
+    /// A package does not train.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    train_images_per_second: Option<f64>,
     /// What the process holds at most after passes without a graph, and after passes with one.
     infer_peak_mb: Option<f64>,
     train_peak_mb: Option<f64>,
@@ -107,11 +114,16 @@ struct MethodReport {
 pub fn run(args: &Args) -> Result<Outcome> {
     let device = session::device(args.device)?;
     let look = |name: &str, img: Option<i64>, options: &[String]| -> Result<(Network, TapSpec)> {
-        let def = heterodyne_models::find(name)?;
-        let options = recipe::options(options)?;
-        let model = Model::build(def, args.num_classes, img, &options, device, 0)?;
-        let network = catch(|| format!("running {name}"), || Ok(measure(def, &model, args)))??;
-        Ok((network, model.net.taps().clone()))
+        let subject = if Path::new(name).is_file() {
+            let Package { net, about, img } = package::open(Path::new(name), device, img)?;
+            Subject { name: about.map_or_else(|| name.to_owned(), |a| a.name), net, store: None, img, device }
+        } else {
+            let def = heterodyne_models::find(name)?;
+            let Model { net, store, img, .. } = Model::build(def, args.num_classes, img, &recipe::options(options)?, device, 0)?;
+            Subject { name: def.name.to_owned(), net, store: Some(store), img, device }
+        };
+        let network = catch(|| format!("running {name}"), || Ok(measure(&subject, args)))??;
+        Ok((network, subject.net.taps().clone()))
     };
     let (student, taps) = look(&args.model, args.img, &args.options)?;
     let mut report = Report { student, teacher: None, methods: Vec::new() };
@@ -129,19 +141,30 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn measure(def: &'static ModelDef, model: &Model, args: &Args) -> Result<Network> {
-    let device = model.store.device();
+/// What is looked at.
+struct Subject {
+    name: String,
+    net: Box<dyn heterodyne_nn::Network>,
+    /// `None` of a package.
+    store: Option<ParamStore>,
+    img: i64,
+    device: Device,
+}
+
+fn measure(subject: &Subject, args: &Args) -> Result<Network> {
+    let Subject { net, store, device, .. } = subject;
+    let device = *device;
     let precision = session::concrete(args.precision, device);
-    let x = Tensor::randn([args.batch, 3, model.img, model.img], (Kind::Float, device));
+    let x = Tensor::randn([args.batch, 3, subject.img, subject.img], (Kind::Float, device));
     let x = heterodyne_shim::channels_last(&x)?;
     let one = x.narrow(0, 0, 1);
     let (_, arithmetic) = flops::count(|| {
         let _guard = NoGrad::new();
-        model.net.forward(&one, Pass::EVAL)
+        net.forward(&one, Pass::EVAL)
     })?;
     let forward = |pass: Pass| -> Result<Output> {
         let _cast = Autocast::new(device, precision == Precision::Bf16)?;
-        Ok(model.net.forward(&x, pass))
+        Ok(net.forward(&x, pass))
     };
     let megabytes = || peak_rss().map(|bytes| bytes as f64 / 1e6);
     let infer = speed(args.batch, device, || {
@@ -149,21 +172,22 @@ fn measure(def: &'static ModelDef, model: &Model, args: &Args) -> Result<Network
         forward(Pass::EVAL).map(drop)
     })?;
     let infer_peak_mb = megabytes();
-    let train = speed(args.batch, device, || {
+    let step = |store: &ParamStore| {
         forward(Pass::TRAIN)?.logits.to_kind(Kind::Float).square().mean(Kind::Float).f_backward()?;
-        for (_, mut parameter, _) in model.store.parameters() {
+        for (_, mut parameter, _) in store.parameters() {
             parameter.zero_grad();
         }
         Ok(())
-    })?;
-    let taps = model.net.taps();
+    };
+    let train = store.as_ref().map(|store| speed(args.batch, device, || step(store))).transpose()?;
+    let taps = net.taps();
     Ok(Network {
-        model: def.name,
-        img: model.img,
+        model: subject.name.clone(),
+        img: subject.img,
         classes: taps.classes,
         stages: (1..).zip(&taps.stages).map(|(i, stage)| Stage::of(i, stage)).collect(),
         embedding: taps.embedding,
-        parameters: model.store.num_parameters(),
+        parameters: store.as_ref().map(ParamStore::num_parameters),
         gflop_per_image: (arithmetic.products + arithmetic.convolutions) as f64 / 1e9,
         infer_images_per_second: infer,
         train_images_per_second: train,
@@ -269,11 +293,11 @@ fn parts(learned: &[(String, Vec<i64>)]) -> Vec<(String, usize, i64)> {
 
 fn network(n: &Network, args: &Args) -> String {
     let mut out = format!(
-        "{} at {} px, {} classes: {:.2} million parameters, {:.2} GFLOP an image\n",
+        "{} at {} px, {} classes: {}, {:.2} GFLOP an image\n",
         n.model,
         n.img,
         n.classes,
-        n.parameters as f64 / 1e6,
+        n.parameters.map_or_else(|| "a package".to_owned(), |count| format!("{:.2} million parameters", count as f64 / 1e6)),
         n.gflop_per_image
     );
     out += "  stage  kind    channels  grid      prefix tokens\n";
@@ -291,6 +315,8 @@ fn network(n: &Network, args: &Args) -> String {
         args.batch,
         memory(n.infer_peak_mb)
     );
-    out += &format!("  forward and backward    {:8.1} images/s{}\n", n.train_images_per_second, memory(n.train_peak_mb));
+    if let Some(speed) = n.train_images_per_second {
+        out += &format!("  forward and backward    {speed:8.1} images/s{}\n", memory(n.train_peak_mb));
+    }
     out
 }

@@ -55,7 +55,7 @@ fn the_real_imagenet_weights_know_the_photographs() {
         expected.insert(class.to_owned(), index);
     }
     let test = data::open("folder", Some(root.path())).unwrap().test;
-    let loader = EvalLoader::new(Arc::clone(&test), (0..test.len()).collect(), 33, 224, net.model.def.input.crop, 0).unwrap();
+    let loader = EvalLoader::new(Arc::clone(&test), (0..test.len()).collect(), 33, 224, net.crop, 0).unwrap();
     let mut hits = 0;
     for batch in loader.iter() {
         let batch = batch.unwrap();

@@ -28,19 +28,24 @@ pub fn images(batch: i64, img: i64) -> Tensor {
     tensor(noise(0, shape.iter().product::<i64>() as usize).into_iter().map(|u| 2.0 * u), &shape)
 }
 
+/// The values that `fill` of goldens/make.py gives the tensor `name`, the `index`th of its state dict.
+pub fn filled(index: usize, name: &str, shape: &[i64]) -> Tensor {
+    let count = shape.iter().product::<i64>();
+    let (a, b) = match name.rsplit('.').next().unwrap() {
+        "running_var" => (1.0, 0.3),
+        "running_mean" | "bias" | "beta" => (0.0, 0.1),
+        "cls_token" | "pos_embed" => (0.0, 0.5),
+        _ if count == shape[shape.len() - 1] => (0.8, 0.3),
+        _ => (0.0, (3.0 / shape[1..].iter().product::<i64>() as f64).sqrt()),
+    };
+    tensor(noise(index as u32 + 1, count as usize).into_iter().map(|u| if a == 0.0 { u * b } else { a + b * u }), shape)
+}
+
 /// `fill` of goldens/make.py.
 pub fn fill(store: &ParamStore) {
     let _guard = NoGrad::new();
     for (index, (name, mut t, _)) in store.entries().into_iter().enumerate() {
-        let shape = t.size();
-        let (a, b) = match name.rsplit('.').next().unwrap() {
-            "running_var" => (1.0, 0.3),
-            "running_mean" | "bias" | "beta" => (0.0, 0.1),
-            "cls_token" | "pos_embed" => (0.0, 0.5),
-            _ if t.numel() as i64 == shape[shape.len() - 1] => (0.8, 0.3),
-            _ => (0.0, (3.0 / shape[1..].iter().product::<i64>() as f64).sqrt()),
-        };
-        t.copy_(&tensor(noise(index as u32 + 1, t.numel()).into_iter().map(|u| if a == 0.0 { u * b } else { a + b * u }), &shape));
+        t.copy_(&filled(index, &name, &t.size()));
     }
 }
 

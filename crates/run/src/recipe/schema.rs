@@ -99,10 +99,19 @@ fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 pub struct NetworkTable {
     /// A name that `heterodyne models` lists.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub model: String,
-    /// safetensors file to start from; required for a teacher.
+    /// Instead of `model` and `weights`, for a teacher: a file with a whole network, TorchScript or PT2. It is a program that runs
+    /// with the rights of this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<PathBuf>,
+    /// Weights to start from, required for a teacher: a safetensors file, one that `torch.save` has written, a folder with timm's
+    /// config.json, or `hf-hub:OWNER/NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
+    /// The dictionary of tensors in a PyTorch file that holds several; an average of the weights if not given, else what timm takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section: Option<String>,
     /// Build a new classifier where the weights' number of classes differs from the data's.
     #[serde(default)]
     pub adapt_head: bool,
@@ -325,7 +334,9 @@ impl NetworkTable {
     pub fn of(model: &str) -> Self {
         Self {
             model: model.to_owned(),
+            package: None,
             weights: None,
+            section: None,
             adapt_head: false,
             img: None,
             mean: None,

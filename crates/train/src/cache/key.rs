@@ -1,4 +1,6 @@
 //! What the entries of a cache depend on, and the hash by which it is found.
+use std::path::Path;
+
 use heterodyne_data::TrainLoader;
 use heterodyne_run::recipe::schema::CacheTable;
 use serde_json::{Value, json};
@@ -53,28 +55,40 @@ pub(super) fn about(plan: &Plan, teacher: &Net, objective: &Objective, loader: &
     let json = json!({
         "format": FORMAT,
         "teacher": {
-            "model": teacher.model.def.name,
+            "model": teacher.name,
             "options": recipe.teacher.as_ref().map(|t| &t.options),
             "img": view.img,
             "mean": view.mean,
             "std": view.std,
             "precision": teacher.precision,
-            "weights": weights(teacher)?,
+            "weights": match recipe.teacher.as_ref().and_then(|t| t.package.as_deref()) {
+                Some(package) => file(package)?,
+                None => weights(teacher)?,
+            },
         },
         "data": { "name": recipe.data.name, "images": loader.indices().len(), "content": content(loader)? },
         "views": { "side": recipe.data.img, "augment": plan.augment, "seed": table.seed.unwrap_or(recipe.seed) },
         "signals": signals,
     });
-    Ok(About { json, teacher: teacher.model.def.name.to_owned(), classes: teacher.model.net.taps().classes })
+    let name = teacher.name.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' }).collect();
+    Ok(About { json, teacher: name, classes: teacher.taps().classes })
 }
 
 /// A hash of all weights, name by name.
 fn weights(teacher: &Net) -> Result<String> {
     let mut hash = Sha256::new();
-    for (name, tensor, _) in teacher.model.store.entries() {
+    for (name, tensor, _) in teacher.store.entries() {
         hash.update(name.as_bytes());
         hash.update(bytes(&tensor)?);
     }
+    Ok(hex(&hash.finalize()))
+}
+
+/// A hash of a whole file.
+fn file(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut file = std::fs::File::open(path).map_err(|e| heterodyne_nn::Error::file(path, e))?;
+    std::io::copy(&mut file, &mut hash).map_err(|e| heterodyne_nn::Error::file(path, e))?;
     Ok(hex(&hash.finalize()))
 }
 

@@ -62,8 +62,8 @@ fn six_steps_are_pytorchs() {
         .map(str::to_owned)
         .to_vec();
         let s = session(&sets).unwrap();
-        fill(&s.pair.student.model.store);
-        fill(&s.pair.teacher.as_ref().unwrap().model.store);
+        fill(&s.pair.student.store);
+        fill(&s.pair.teacher.as_ref().unwrap().store);
         for (i, row) in golden[name].as_array().unwrap().iter().enumerate() {
             let (images, labels) = batch(i as i64);
             let values =

@@ -1,0 +1,59 @@
+//! Every network, every format, run by others: tract and libtorch here, and timm, PyTorch and ONNX Runtime where Python has them.
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use heterodyne_export::{CHECK, CONFIG, ONNX, TORCHSCRIPT, WEIGHTS};
+
+use crate::support::{ALL, network, networks, write};
+
+/// The Python that `make` uses, if it has what the check needs.
+fn python() -> Option<PathBuf> {
+    let python = PathBuf::from(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
+    let found = Command::new(&python).args(["-c", "import timm, torch, onnx, onnxruntime"]).output().ok()?;
+    found.status.success().then_some(python)
+}
+
+#[test]
+fn every_network_is_the_same_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let python = python();
+    if python.is_none() {
+        println!("skipped: the checks in Python, which need timm, torch, onnx and onnxruntime (`make reference`)");
+    }
+    let mut checks = Vec::new();
+    for (def, img, options) in networks() {
+        let options: toml::Table = options.parse().unwrap();
+        let model = network(def, img, &options);
+        let out = folder.path().join(def.name);
+        let made = write(&model, &options, ALL, &out).unwrap_or_else(|e| panic!("{}: {e}", def.name));
+        let names: Vec<_> = made.files.iter().map(|f| f.name).collect();
+        let expected = [WEIGHTS, CONFIG, ONNX, TORCHSCRIPT, CHECK];
+        let expected: Vec<_> = expected.into_iter().filter(|name| *name != CONFIG || made.timm.is_some()).collect();
+        assert_eq!(names, expected, "{}", def.name);
+        for file in &made.files {
+            assert_eq!(std::fs::metadata(out.join(file.name)).unwrap().len(), file.bytes, "{} {}", def.name, file.name);
+            assert!(file.difference.is_none_or(|d| d < 2e-5), "{} {}: {:?}", def.name, file.name, file.difference);
+        }
+        checks.push((out, made.timm.is_some()));
+    }
+    if let Some(python) = python {
+        check(&python, &checks);
+    }
+}
+
+fn check(python: &Path, folders: &[(PathBuf, bool)]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/check_export.py");
+    for (folder, timm) in folders {
+        let mut command = Command::new(python);
+        command.arg(&script).arg(folder);
+        if !timm {
+            command.args(["--without", "timm"]);
+        }
+        let output = command.output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}: {text}", folder.display());
+        assert_eq!(text.lines().filter(|line| line.starts_with("timm ")).count(), usize::from(*timm), "{text}");
+    }
+}
