@@ -3,7 +3,7 @@ PYTHON ?= python3
 CARGO ?= cargo
 BINARY = target/release/heterodyne
 
-.PHONY: help demo test bench build libtorch check
+.PHONY: help demo test reference bench build libtorch check
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -11,9 +11,13 @@ help: ## this list
 demo: build ## a ViT teaches a conv net on real digits: a table, a report, three minutes
 	$(BINARY) demo
 
-test: libtorch ## every test of the workspace
-	$(PYTHON) -m unittest -q tools/test_libtorch.py
-	$(CARGO) test --release --workspace --locked
+test: libtorch ## every test of the workspace; PYTHON=.reference/bin/python adds the comparisons with timm and ONNX Runtime
+	$(PYTHON) -m unittest discover -q -s tools
+	PYTHON="$(if $(findstring /,$(PYTHON)),$(abspath $(PYTHON)),$(PYTHON))" $(CARGO) test --release --workspace --locked
+
+reference: ## PyTorch, timm and ONNX Runtime in .reference/, for comparisons and tools/package_teacher.py (2 GB to download, 6 GB on disk)
+	$(PYTHON) -m venv .reference
+	.reference/bin/pip install --quiet --requirement tools/requirements.txt
 
 bench: build ## the distillation step against PyTorch + timm; ARGS="--pair vit_small --method kd" narrows it (bench/README.md)
 	$(PYTHON) bench/compare.py $(ARGS)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Checks an exported network with the libraries that others will open it with.
 
-    python tools/check_export.py FOLDER [--without timm|torchscript|onnx]
+    python tools/check_export.py FOLDER [FOLDER ..] [--without timm|torchscript|onnx]
 
-FOLDER holds
+Each FOLDER holds
     model.safetensors, config.json    as timm keeps a model: create_model("local-dir:FOLDER", pretrained=True)
     model.ts                          TorchScript, images (B,3,H,W) to logits (B,C)
     model.onnx                        the same for ONNX
@@ -11,7 +11,8 @@ FOLDER holds
 
 Each format runs on the CPU at batch 1, B and B + 1. A line for each gives the largest difference from `logits` over the largest
 logit, `timm 1.2e-06`; it may be at most 1e-4. Anything that is missing or differs is a line on stderr, and the exit status is 1.
-`--without` leaves a format out that the folder does not have: timm lacks some of heterodyne's networks.
+With several folders the name of each comes before its lines. `--without` leaves a format out that the folders do not have: timm lacks
+some of heterodyne's networks.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from pathlib import Path
 
 FORMATS = ("timm", "torchscript", "onnx")
 TOLERANCE = 1e-4
+# Where model.ts keeps tensors that follow from the network's sizes, such as the masks of a Swin's windows.
+CONSTANTS = "constants."
 
 
 class Wrong(Exception):
@@ -109,6 +112,7 @@ def check_torchscript(folder, x, logits):
         stored = {name: file.get_slice(name).get_shape() for name in file.keys()}
     scripted = {name: list(t.shape) for name, t in model.state_dict().items()}
     stored, scripted = ({n: s for n, s in names.items() if not n.endswith("num_batches_tracked")} for names in (stored, scripted))
+    scripted = {n: s for n, s in scripted.items() if not n.startswith(CONSTANTS)}
     differing = [name for name in sorted(stored.keys() | scripted.keys()) if stored.get(name) != scripted.get(name)]
     if differing:
         name, more = differing[0], f" and {len(differing) - 1} more" if len(differing) > 1 else ""
@@ -132,34 +136,44 @@ def check_onnx(folder, x, logits):
     return compare(lambda x: torch.from_numpy(session.run(None, {inputs[0].name: x.numpy()})[0]), x, logits)
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Checks an exported network with timm, TorchScript and onnxruntime.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--without", action="append", choices=FORMATS, default=[], help="leave a format out; may be repeated")
-    args = parser.parse_args()
-    failed = False
+def check(folder, without):
+    """Prints a line for each format, and says whether all is right."""
+    right = True
 
     def say(what, problem):
-        nonlocal failed
-        failed = True
+        nonlocal right
+        right = False
         print(f"{what}: {problem}", file=sys.stderr)
 
     try:
-        x, logits = read_check(args.folder)
+        x, logits = read_check(folder)
     except Exception as error:
         say("check_export", first_line(error))
-        return 1
+        return right
     checks = {"timm": check_timm, "torchscript": check_torchscript, "onnx": check_onnx}
     for name in FORMATS:
-        if name in args.without:
+        if name in without:
             continue
         try:
-            print(f"{name} {checks[name](args.folder, x, logits):.1e}", flush=True)
+            print(f"{name} {checks[name](folder, x, logits):.1e}", flush=True)
         except ImportError as error:
             say(name, f"{first_line(error)}; install it, or leave the format out with --without {name}")
         except Exception as error:  # each library has errors of its own
             say(name, first_line(error))
-    return int(failed)
+    return right
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Checks exported networks with timm, TorchScript and onnxruntime.")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="folder")
+    parser.add_argument("--without", action="append", choices=FORMATS, default=[], help="leave a format out; may be repeated")
+    args = parser.parse_args()
+    right = True
+    for folder in args.folders:
+        if len(args.folders) > 1:
+            print(folder, flush=True)
+        right = check(folder, args.without) and right
+    return 0 if right else 1
 
 
 if __name__ == "__main__":

@@ -47,10 +47,25 @@ fn main() {
         .flag_if_supported("-Wno-unused-parameter")
         .flag("-fopenmp")
         .compile("heterodyne_shim");
+    stand_in();
     println!("cargo:rustc-link-search=native={}", root.join("lib").display());
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
     println!("cargo:rustc-link-lib=dylib:+verbatim={}", openmp(root));
+}
+
+/// An empty library under the name of libtorch's front (script/stand_in.rs says what for), `libtorch.so` in OUT_DIR.
+fn stand_in() {
+    let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));
+    let source = out.join("stand_in.c");
+    if let Err(e) = fs::write(&source, "") {
+        fail(&format!("{}: {e}", source.display()));
+    }
+    let mut command = cc::Build::new().get_compiler().to_command();
+    command.args(["-shared", "-fPIC", "-nostdlib", "-Wl,-soname,libtorch.so", "-o"]).arg(out.join("libtorch.so")).arg(&source);
+    if !command.status().is_ok_and(|status| status.success()) {
+        fail("the C compiler could not make an empty shared library");
+    }
 }
 
 /// What the C++ is made of: a change of Rust alone compiles none of it.

@@ -2,7 +2,7 @@
 //! MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, table 2) and EfficientNet (Tan and Le 2019, arXiv 1905.11946, table 1).
 //!
 //! ```text
-//! stem    conv_stem 3x3/2 to 32, bn1, activation
+//! stem    conv_stem 3x3/2 to 32, bn1, activation       (cifar: 3x3)
 //! blocks  the rows of a table: [expansion 1x1], depthwise, [squeeze and excitation], projection 1x1;
 //!         a shortcut goes around where the shape stays (not in V1)
 //! head    [conv_head 1x1 to 1280, bn2, activation], global mean, classifier
@@ -16,8 +16,9 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Request, Timm,
+    Input, ModelDef, Opt, Request, Timm,
     conv_bn::{ConvBn, global_mean, strided},
+    refused,
 };
 
 pub(crate) static MODELS: &[ModelDef] = &[
@@ -31,13 +32,34 @@ const HALF: Input = Input { mean: [0.5; 3], std: [0.5; 3], ..IMAGENET };
 
 const fn row(name: &'static str, summary: &'static str, input: Input, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
     let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
-    ModelDef { name, family: "efficientnet", input, summary, options: &[], head: "classifier", build, check_options, timm: |request| Some(Timm::plain(request.def.name)) }
+    ModelDef { name, family: "efficientnet", input, summary, options: OPTIONS, head: "classifier", build, check_options, timm }
 }
 
-/// This family has no options.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {}
+const OPTIONS: &[Opt] = &[Opt {
+    name: "stem",
+    default: "\"imagenet\"",
+    doc: "`imagenet` halves the image's side before the first block; `cifar` keeps it, for images of about 32 px.",
+}];
+
+/// timm has no stem for small images.
+fn timm(request: &Request) -> Option<Timm> {
+    let options: Options = config::parse(request.options).ok()?;
+    (options.stem == Stem::Imagenet).then(|| Timm::plain(request.def.name))
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Options {
+    stem: Stem,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Stem {
+    #[default]
+    Imagenet,
+    Cifar,
+}
 
 /// A network of this family.
 struct Table {
@@ -215,9 +237,11 @@ struct EfficientNet {
 }
 
 fn build(scope: &Scope, request: &Request, table: &Table) -> Result<Box<dyn Network>> {
-    let (mut channels, mut grid) = (STEM, strided(request.img, 2));
+    let options: Options = config::parse(request.options).map_err(refused)?;
+    let stride = if options.stem == Stem::Imagenet { 2 } else { 1 };
+    let (mut channels, mut grid) = (STEM, strided(request.img, stride));
     let stage = |channels, grid| StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) };
-    let conv_stem = conv_bn(scope, ("conv_stem", "bn1"), 3, STEM, Conv::same(3).stride(2))?;
+    let conv_stem = conv_bn(scope, ("conv_stem", "bn1"), 3, STEM, Conv::same(3).stride(stride))?;
     let (mut blocks, mut stages) = (Vec::new(), Vec::new());
     for (s, row) in table.rows.iter().enumerate() {
         for b in 0..row.n {

@@ -114,7 +114,8 @@ fn kind(path: &Path) -> Result<Format> {
     if has("/constants.pkl") {
         return Ok(Format::TorchScript);
     }
-    if has(".so") {
+    // libtorch does not survive a package that lacks one of these.
+    if has("/archive_format") && has(".wrapper.so") && has(".wrapper_metadata.json") {
         return Ok(Format::Compiled);
     }
     let what = if has("/archive_format") || names.iter().any(|name| name.contains("models/")) {

@@ -38,7 +38,12 @@ pub struct Error(String);
 
 impl From<cxx::Exception> for Error {
     fn from(e: cxx::Exception) -> Self {
-        Self(e.what().lines().next().unwrap_or_default().to_owned())
+        let text = e.what();
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+        let first = lines.next().unwrap_or_default();
+        // There the traceback of the program comes first, and what went wrong last.
+        let said = if first.contains("failed in the TorchScript interpreter") { lines.last().unwrap_or(first) } else { first };
+        Self(said.trim().to_owned())
     }
 }
 

@@ -2,7 +2,7 @@
 use std::{
     collections::HashMap,
     io::Read,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use heterodyne_models::ModelDef;
@@ -160,8 +160,8 @@ impl Config {
 }
 
 /// As a recipe has it: a path.
-impl<'a> From<&'a PathBuf> for Source<'a> {
-    fn from(path: &'a PathBuf) -> Self {
+impl<'a> From<&'a Path> for Source<'a> {
+    fn from(path: &'a Path) -> Self {
         Self { path, section: None }
     }
 }

@@ -45,15 +45,18 @@ fn every_network_is_the_same_in_every_format() {
 
 fn check(python: &Path, folders: &[(PathBuf, bool)]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/check_export.py");
-    for (folder, timm) in folders {
+    for timm in [true, false] {
         let mut command = Command::new(python);
-        command.arg(&script).arg(folder);
+        command.arg(&script).args(folders.iter().filter(|(_, has)| *has == timm).map(|(folder, _)| folder));
         if !timm {
             command.args(["--without", "timm"]);
         }
         let output = command.output().unwrap();
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{}: {text}", folder.display());
-        assert_eq!(text.lines().filter(|line| line.starts_with("timm ")).count(), usize::from(*timm), "{text}");
+        let (text, problems) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{text}{problems}");
+        let lines = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+        let count = folders.iter().filter(|(_, has)| *has == timm).count();
+        assert_eq!((lines("torchscript "), lines("onnx ")), (count, count), "{text}");
+        assert_eq!(lines("timm "), if timm { count } else { 0 }, "{text}");
     }
 }

@@ -172,6 +172,6 @@ impl Job {
         let def = heterodyne_models::find(&side.model)?;
         let table = NetworkTable { options: side.options.clone(), precision: Some(self.precision), ..NetworkTable::of(&side.model) };
         let input = Input { img: side.img, mean: side.mean, std: side.std };
-        Ok(Net::build(def, &table, input, self.classes, Some(&Weights::read((&side.weights).into())?), self.precision, device, 0)?)
+        Ok(Net::build(def, &table, input, self.classes, Some(&Weights::read(side.weights.as_path().into())?), self.precision, device, 0)?)
     }
 }

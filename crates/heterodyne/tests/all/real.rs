@@ -7,7 +7,8 @@ use heterodyne::{
     train::{
         eval::evaluate,
         net::Net,
-        session::{Input, Weights},
+        session::Input,
+        weights::Weights,
     },
 };
 use tch::Device;
@@ -18,7 +19,7 @@ fn deit(weights: &Path, img: i64, classes: i64) -> Net {
     let def = heterodyne::models::find("deit_tiny_patch16_224").unwrap();
     let mut table = NetworkTable::of(def.name);
     table.img = Some(img);
-    let weights = Weights::read(weights).unwrap();
+    let weights = Weights::read(weights.into()).unwrap();
     assert_eq!(weights.classes(def).unwrap(), Some(classes));
     let input = Input::of(&mut table, def, Some(&weights), None).unwrap();
     Net::build(def, &table, input, classes, Some(&weights), Precision::Fp32, Device::Cpu, 0).unwrap()

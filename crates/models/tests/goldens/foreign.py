@@ -23,7 +23,8 @@ from make import CLASSES, HERE, VERSIONS, fill, images, state
 TORCHVISION = {
     "resnet18": (torchvision.models.resnet18, 64),
     "vit_base_patch16_224": (torchvision.models.vit_b_16, 224),
-    "swin_tiny_patch4_window7_224": (torchvision.models.swin_t, 64),
+    # At sizes that windows do not divide torchvision fills them with zeros that are attended to; timm does not.
+    "swin_tiny_patch4_window7_224": (torchvision.models.swin_t, 224),
     "convnext_tiny": (torchvision.models.convnext_tiny, 64),
     "mobilenetv2_100": (torchvision.models.mobilenet_v2, 64),
     "efficientnet_b0": (torchvision.models.efficientnet_b0, 64),
@@ -67,8 +68,11 @@ def main():
     text, logits, cases = [], {}, []
     for name, (make, img) in TORCHVISION.items():
         model = make(num_classes=CLASSES).eval()
+        # Which places meet is no weight, but it is in a Swin's state dict.
+        indices = {n: t.clone() for n, t in state(model) if not t.is_floating_point()}
         with torch.no_grad():
             fill(model)
+            model.load_state_dict(indices, strict=False)
             logits[f"torchvision/{name}"] = model(images(2, img))
         cases.append(dict(key=f"torchvision/{name}", model=name, img=img))
         text.append(f"[torchvision/{name}]")

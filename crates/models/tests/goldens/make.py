@@ -384,9 +384,12 @@ def create(name, img, options):
     if name.startswith(("resnet", "mobilenet", "efficientnet")):
         model = timm.create_model(name, num_classes=CLASSES)
         if options.get("stem") == "cifar":
-            model.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
-            nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-            model.maxpool = nn.Identity()
+            if name.startswith("resnet"):
+                model.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+                nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+                model.maxpool = nn.Identity()
+            else:
+                model.conv_stem.stride = (1, 1)
         return model
     if name.startswith("convnext"):
         return timm.create_model(name, num_classes=CLASSES)
@@ -487,6 +490,8 @@ def main():
         print(entry["key"], golden[f"{entry['key']}/logits"].abs().max().item(), flush=True)
     for name, img, options in [
         ("resnet18", 32, dict(stem="cifar")),
+        ("mobilenetv2_100", 32, dict(stem="cifar")),
+        ("efficientnet_b0", 32, dict(stem="cifar")),
         ("deit_tiny_patch16_224", 32, dict(patch=4, dim=48, depth=5, heads=4)),
         ("deit_tiny_distilled_patch16_224", 32, dict(patch=4, dim=48, depth=5, heads=4)),
         ("mixer_s16_224", 24, dict(patch=6, dim=40, depth=5)),

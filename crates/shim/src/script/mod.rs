@@ -1,5 +1,6 @@
 //! Programs of PyTorch's: a forward pass recorded as TorchScript, and networks read from files that PyTorch has written.
 mod ffi;
+mod stand_in;
 
 use std::path::Path;
 
@@ -129,6 +130,7 @@ impl Package {
 
     /// Loads what `torch._inductor.aoti_compile_and_package` has written (PT2). It runs on the device that it was compiled for.
     pub fn compiled(path: &Path, device: Device) -> Result<Self> {
+        stand_in::load().map_err(|e| crate::Error(format!("libtorch.so cannot be loaded for it ({e})")))?;
         Ok(Self(bridge::load_compiled(&path.display().to_string(), device_code(device))?))
     }
 

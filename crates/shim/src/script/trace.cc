@@ -101,6 +101,8 @@ Trace::Trace(rust::Slice<const rust::String> names, rust::Slice<const size_t> te
   }
   state = std::make_shared<jit::tracer::TracingState>();
   state->force_outplace = true;
+  // Of in-place operators on tensors that are read nowhere else.
+  state->warn = false;
   graph = state->graph;
   jit::Value* self = graph->insertInput(0, "self")->setType(module._ivalue()->type());
   jit::Value* images = graph->addInput("x");

@@ -135,7 +135,7 @@ fn bfloat16_and_adamw_train_every_method() {
 fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
     let mut s = session(&[]).unwrap();
     s.pair.student.view = heterodyne_data::View::new(8, [0.5; 3], [0.5; 3], tch::Device::Cpu).unwrap();
-    s.pair.student.model = heterodyne_models::Model::build(
+    s.pair.student.network = heterodyne_models::Model::build(
         heterodyne_models::find("vit_nano").unwrap(),
         10,
         Some(16),
@@ -143,7 +143,8 @@ fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
         tch::Device::Cpu,
         0,
     )
-    .unwrap();
+    .unwrap()
+    .net;
     let e = heterodyne_train::eval::evaluate(&s.pair.student, &s.test, |_| {}).unwrap_err().to_string();
     assert!(e.starts_with("evaluating: The size of tensor"), "{e}");
 }

@@ -1,0 +1,101 @@
+//! Teachers from PyTorch's files, through the command line.
+use std::{path::Path, process::Command};
+
+use crate::support::{Place, RECIPE, stderr};
+
+fn golden(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shim/tests/goldens").join(name).display().to_string()
+}
+
+/// A recipe that is taught by a package.
+fn place(package: &str, more: &str, methods: &str) -> Place {
+    let place = Place::new();
+    let teacher = format!("[teacher]\npackage = {:?}\n{more}\n{methods}\n[train]", golden(package));
+    std::fs::write(place.path("packaged.toml"), RECIPE.replace("[train]", &teacher)).unwrap();
+    place
+}
+
+const INPUT: &str = "img = 32\nmean = [0.5, 0.5, 0.5]\nstd = [0.25, 0.25, 0.25]\n";
+
+#[test]
+fn a_package_with_signals_teaches_with_all_methods() {
+    let methods = "[methods.kd]\n[methods.uhkd]\n[methods.lfcc]\n[methods.hcd]\n[methods.fitnet]\n";
+    let place = place("teacher_dict.pt", "", methods);
+    let said = place.good("distill packaged.toml --out runs/a --set train.epochs=1");
+    assert!(said.contains("a package that offers logits, an embedding and 4 stages"), "{said}");
+    let summary: serde_json::Value = serde_json::from_str(&place.read("runs/a/summary.json")).unwrap();
+    assert_eq!(summary["status"], "completed", "{summary}");
+    assert!(summary["teacher"].as_str().is_some_and(|name| !name.is_empty()));
+}
+
+#[test]
+fn a_cut_short_run_with_a_package_goes_on() {
+    let place = place("teacher_dict.pt", "", "[methods.kd]\n");
+    place.good("distill packaged.toml --out runs/a --set train.epochs=2");
+    place.good("distill packaged.toml --out runs/b --set train.epochs=2 --set teacher.cache.views=2");
+    let weights = |run: &str| std::fs::read(place.path(&format!("runs/{run}/weights/last.safetensors"))).unwrap();
+    assert_eq!(weights("a").len(), weights("b").len());
+    let folders: Vec<_> = std::fs::read_dir(place.path("cache")).unwrap().collect();
+    assert_eq!(folders.len(), 1);
+}
+
+#[test]
+fn logits_alone_teach_methods_of_logits_and_others_say_what_is_missing() {
+    let place = place("teacher_logits.pt", INPUT, "[methods.kd]\n");
+    let said = place.good("distill packaged.toml --out runs/a --set train.epochs=1");
+    assert!(said.contains("teacher_logits.pt at 32 px, a package that offers logits\n"), "{said}");
+    // Before any data is read: the data are not there at all.
+    for method in ["uhkd", "lfcc", "hcd", "fitnet"] {
+        let words = format!("distill packaged.toml --out runs/b --set methods.{method}.weight=1 --set data.name=cifar10 --set data.path=nowhere");
+        place.bad(&words, &[method, "teacher", "logits only"]);
+    }
+    assert!(!place.path("runs/b").exists());
+}
+
+#[test]
+fn what_a_package_decides_cannot_be_set() {
+    let place = place("teacher_logits.pt", INPUT, "[methods.kd]\n");
+    for key in ["model=vit_nano", "weights=teacher.safetensors", "precision=bf16", "adapt_head=true", "section=model", "options.depth=5"] {
+        place.bad(&format!("distill packaged.toml --out runs/b --set teacher.{key}"), &[key.split(['=', '.']).next().unwrap(), "package"]);
+    }
+    place.bad("distill packaged.toml --set student.package=x.pt", &["cannot be trained"]);
+    place.bad("distill packaged.toml --set teacher.mean=", &["teacher.mean"]);
+    place.bad("distill packaged.toml --set teacher.img=", &["set `img`"]);
+    place.bad("distill packaged.toml --set teacher.package=nowhere.pt", &["nowhere.pt"]);
+    place.bad("distill taught.toml --set teacher.model=", &["`model`", "package"]);
+    place.bad("train small.toml --set student.model=", &["`model`"]);
+}
+
+#[test]
+fn a_package_is_inspected_as_a_teacher() {
+    let place = Place::new();
+    let mut command = place.command("inspect resnet8 --num-classes 10 --batch 4 --device cpu --teacher");
+    let output = command.arg(golden("teacher_dict.pt")).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    for part in ["10 classes: a package", "tokens 16 x 4x4 + 1", "uhkd     learns", "hcd      learns"] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+}
+
+/// Made here by the script for users, where Python has what it needs.
+#[test]
+fn networks_of_timm_that_the_script_has_packaged_teach() {
+    let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
+    let found = Command::new(&python).args(["-c", "import timm, torch"]).output();
+    if !found.is_ok_and(|output| output.status.success()) {
+        println!("skipped: packaging needs PyTorch and timm in Python (`make reference`)");
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/package_teacher.py");
+    for name in ["teacher.pt", "teacher.pt2"] {
+        let place = Place::new();
+        let mut command = Command::new(&python);
+        command.arg(&script).args(["test_resnet", "--img", "32", "--num-classes", "10", "--out"]).arg(place.path(name));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let teacher = format!("[teacher]\npackage = \"{name}\"\n\n[methods.kd]\n[methods.uhkd]\n[methods.hcd]\n\n[train]");
+        std::fs::write(place.path("packaged.toml"), RECIPE.replace("[train]", &teacher)).unwrap();
+        let said = place.good("distill packaged.toml --out runs/a --set train.epochs=1");
+        assert!(said.contains("timm/test_resnet at 32 px, a package that offers logits, an embedding and 4 stages"), "{said}");
+    }
+}
