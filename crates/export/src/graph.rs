@@ -76,7 +76,7 @@ fn size(a: i64, b: i64) -> Option<Size> {
     if a == b {
         return Some(Size::Fixed(a));
     }
-    (a % FIRST == 0 && a / FIRST * SECOND == b).then(|| Size::PerImage(a / FIRST))
+    (a % FIRST == 0 && a / FIRST * SECOND == b).then_some(Size::PerImage(a / FIRST))
 }
 
 fn pass(model: &Model, images: i64) -> Result<(Recording, Program)> {
@@ -85,7 +85,7 @@ fn pass(model: &Model, images: i64) -> Result<(Recording, Program)> {
     catch(
         || format!("recording {}", model.def.name),
         || {
-            let _plain = flops::Plain::new();
+            let _plain = flops::Plain::begin();
             let recording = record(&tensors, &x, |x| model.net.forward(x, Pass::EVAL).logits)?;
             let program = recording.program()?;
             Ok((recording, program))

@@ -118,8 +118,7 @@ fn write(subject: &Subject, programs: Programs, folder: &Path) -> Result<Export>
     let mut note = |name: &'static str, path: PathBuf, difference: Option<f64>| {
         let bytes = std::fs::metadata(&path).map_err(|e| Error::file(&path, e))?.len();
         match difference {
-            // Also true of NaN.
-            Some(d) if !(d <= TOLERANCE) => Err(Error::invalid(format!(
+            Some(d) if d.is_nan() || d > TOLERANCE => Err(Error::invalid(format!(
                 "{name}: its logits differ from the network's by {d:.1e} of the largest, {TOLERANCE:.0e} is allowed; nothing was exported"
             ))),
             _ => {

@@ -44,7 +44,8 @@ pub fn onnx(path: &Path, x: &Tensor, logits: &Tensor) -> Result<f64> {
         x.f_copy_data(&mut values, x.numel())?;
         let input = tract_onnx::prelude::Tensor::from_shape(&sizes, &values).map_err(failed)?;
         let fact = f32::fact(&sizes).into();
-        let plan = model.clone().with_input_fact(0, fact).and_then(|m| m.into_optimized()).and_then(|m| m.into_runnable()).map_err(failed)?;
+        let plan =
+            model.clone().with_input_fact(0, fact).and_then(|m| m.into_optimized()).and_then(|m| m.into_runnable()).map_err(failed)?;
         let output = plan.run(tvec!(input.into())).map_err(failed)?;
         let output = output.first().ok_or_else(|| Error::file(path, format!("`{}` is not given", onnx::OUTPUT)))?;
         let shape: Vec<i64> = output.shape().iter().map(|&n| n as i64).collect();

@@ -24,7 +24,7 @@ const EPS: f64 = 1e-6;
 const ZERO: Init = Init::Const(0.0);
 
 /// Sizes of a mixer: pixels of a patch, width and number of blocks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Sizes {
     patch: i64,
     dim: i64,
@@ -73,10 +73,10 @@ impl Sizes {
         Ok(own)
     }
 
+    /// timm takes other sizes of the image only.
     fn timm(self, request: &Request) -> Option<Timm> {
-        let Self { patch, dim, depth } = self.with(request.options).ok()?;
-        let name = if request.def.name == "mixer_nano" { "mixer_s16_224" } else { request.def.name };
-        Some(Timm::sized(name, json!({ "img_size": request.img, "patch_size": patch, "embed_dim": dim, "num_blocks": depth })))
+        let as_in_timm = request.def.name != "mixer_nano" && self.with(request.options).ok()? == self;
+        as_in_timm.then(|| Timm::sized(request.def.name, json!({ "img_size": request.img })))
     }
 }
 

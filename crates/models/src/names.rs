@@ -50,7 +50,9 @@ pub fn to_timm(family: &str, own: &Tensors, tensors: &Tensors) -> Result<(Tensor
         let name = (convention.rename)(&parts).unwrap_or(name);
         // The same values in another shape: a scale per channel as (C), (C,1,1) or (1,1,C).
         let t = match own.get(&name) {
-            Some(like) if like.size() != t.size() && is_vector(like) && is_vector(&t) && like.numel() == t.numel() => t.f_reshape(like.size())?,
+            Some(like) if like.size() != t.size() && is_vector(like) && is_vector(&t) && like.numel() == t.numel() => {
+                t.f_reshape(like.size())?
+            }
             _ => t,
         };
         Ok((name, t))
@@ -119,7 +121,7 @@ fn torchvision_swin(parts: &[&str]) -> Option<String> {
             ((stage, true), [block, "mlp", "0", leaf]) => format!("layers.{stage}.blocks.{block}.mlp.fc1.{leaf}"),
             ((stage, true), [block, "mlp", "3", leaf]) => format!("layers.{stage}.blocks.{block}.mlp.fc2.{leaf}"),
             ((stage, true), [block, rest @ ..]) => format!("layers.{stage}.blocks.{block}.{}", rest.join(".")),
-            ((stage, false), [rest @ ..]) => format!("layers.{stage}.downsample.{}", rest.join(".")),
+            ((stage, false), rest) => format!("layers.{stage}.downsample.{}", rest.join(".")),
             _ => return None,
         },
         _ => return None,

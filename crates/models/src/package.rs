@@ -12,10 +12,7 @@
 //! Other keys are ignored. The file may describe itself in JSON ([`Description`]); `tools/package_teacher.py` writes files that do.
 use std::{cell::RefCell, collections::HashMap, path::Path};
 
-use heterodyne_nn::{
-    Error, FeatureMap, Network, Output, Pass, Result, StageKind, StageSpec, TapSpec,
-    shim::script::Package as Program,
-};
+use heterodyne_nn::{Error, FeatureMap, Network, Output, Pass, Result, StageKind, StageSpec, TapSpec, shim::script::Package as Program};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -74,7 +71,9 @@ pub fn open(path: &Path, device: Device, img: Option<i64>) -> Result<Package> {
     let text = program.about().map_err(|e| Error::file(path, e))?;
     let about = match text.as_str() {
         "" => None,
-        text => Some(serde_json::from_str::<Description>(text).map_err(|e| Error::file(path, format!("its description is damaged ({e})")))?),
+        text => {
+            Some(serde_json::from_str::<Description>(text).map_err(|e| Error::file(path, format!("its description is damaged ({e})")))?)
+        }
     };
     let Some(img) = img.or(about.as_ref().map(|a| a.img)) else {
         return Err(Error::file(path, "does not say for which images it was made: set `img` (pixels), `mean` and `std`"));
@@ -107,8 +106,9 @@ enum Format {
 /// Both are zip archives, told apart by the names in them.
 fn kind(path: &Path) -> Result<Format> {
     let file = std::fs::File::open(path).map_err(|e| Error::file(path, e))?;
-    let archive = zip::ZipArchive::new(std::io::BufReader::new(file))
-        .map_err(|e| Error::file(path, format!("is neither TorchScript nor a PT2 package ({e}); was the download or the copy cut short?")))?;
+    let archive = zip::ZipArchive::new(std::io::BufReader::new(file)).map_err(|e| {
+        Error::file(path, format!("is neither TorchScript nor a PT2 package ({e}); was the download or the copy cut short?"))
+    })?;
     let names: Vec<_> = archive.file_names().filter_map(Result::ok).collect();
     let has = |end: &str| names.iter().any(|name| name.ends_with(end));
     if has("/constants.pkl") {

@@ -24,7 +24,7 @@ use crate::{
 const ZERO: Init = Init::Const(0.0);
 
 /// Sizes of a ResMLP: pixels of a patch, width and number of blocks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Sizes {
     patch: i64,
     dim: i64,
@@ -48,10 +48,8 @@ macro_rules! resmlp {
     }};
 }
 
-pub(crate) static MODELS: &[ModelDef] = &[
-    resmlp!("resmlp_12_224", "ResMLP-S12", depth 12, scale 1e-4),
-    resmlp!("resmlp_24_224", "ResMLP-S24", depth 24, scale 1e-5),
-];
+pub(crate) static MODELS: &[ModelDef] =
+    &[resmlp!("resmlp_12_224", "ResMLP-S12", depth 12, scale 1e-4), resmlp!("resmlp_24_224", "ResMLP-S24", depth 24, scale 1e-5)];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,10 +67,10 @@ impl Sizes {
         Ok(own)
     }
 
+    /// timm takes other sizes of the image only.
     fn timm(self, request: &Request) -> Option<Timm> {
-        let Self { patch, dim, depth } = self.with(request.options).ok()?;
-        let args = json!({ "img_size": request.img, "patch_size": patch, "embed_dim": dim, "num_blocks": depth });
-        Some(Timm::sized(request.def.name, args))
+        let as_in_timm = self.with(request.options).ok()? == self;
+        as_in_timm.then(|| Timm::sized(request.def.name, json!({ "img_size": request.img })))
     }
 }
 

@@ -32,7 +32,17 @@ pub(crate) static MODELS: &[ModelDef] = &[
 
 const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
     let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
-    ModelDef { name, family: "wide_resnet", input: resnet_cifar::INPUT, summary, options: &[], head: "fc", build, check_options, timm: |_| None }
+    ModelDef {
+        name,
+        family: "wide_resnet",
+        input: resnet_cifar::INPUT,
+        summary,
+        options: &[],
+        head: "fc",
+        build,
+        check_options,
+        timm: |_| None,
+    }
 }
 
 /// This family has no options.

@@ -42,7 +42,7 @@ impl From<cxx::Exception> for Error {
         let mut lines = text.lines().filter(|line| !line.trim().is_empty());
         let first = lines.next().unwrap_or_default();
         // There the traceback of the program comes first, and what went wrong last.
-        let said = if first.contains("failed in the TorchScript interpreter") { lines.last().unwrap_or(first) } else { first };
+        let said = if first.contains("failed in the TorchScript interpreter") { lines.next_back().unwrap_or(first) } else { first };
         Self(said.trim().to_owned())
     }
 }

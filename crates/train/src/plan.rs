@@ -82,11 +82,7 @@ impl Plan {
             }
             _ => {}
         }
-        if recipe.student.package.is_some() {
-            return Err(explain("student", KeyError::new("package", "a package cannot be trained; name the student's `model`")));
-        }
-        let packaged = recipe.teacher.as_ref().map_or(Ok(false), package).map_err(|e| explain("teacher", e))?;
-        let registered = recipe.teacher.as_ref().filter(|_| !packaged);
+        let registered = recipe.teacher.as_ref().filter(|t| t.package.is_none());
         let teacher = registered.map(|t| network(t, "teacher", &explain)).transpose()?;
         if registered.is_some_and(|t| t.weights.is_none()) {
             return Err(explain("teacher", KeyError::new("weights", "a teacher needs weights: a random network teaches nothing")));
@@ -123,30 +119,7 @@ impl Plan {
     }
 }
 
-/// Whether the teacher is a package; what a package decides itself is refused.
-fn package(table: &NetworkTable) -> Result<bool, KeyError> {
-    if table.package.is_none() {
-        return Ok(false);
-    }
-    let given = [
-        ("model", !table.model.is_empty()),
-        ("weights", table.weights.is_some()),
-        ("section", table.section.is_some()),
-        ("adapt_head", table.adapt_head),
-        ("options", !table.options.is_empty()),
-        ("precision", table.precision.is_some()),
-    ];
-    match given.into_iter().find(|(_, given)| *given) {
-        Some((key, _)) => Err(KeyError::new(key, "a `package` is a whole network and computes as it was made: remove this key, or `package`")),
-        None => Ok(true),
-    }
-}
-
 fn network(table: &NetworkTable, role: &str, explain: &impl Fn(&str, KeyError) -> Error) -> Result<&'static ModelDef> {
-    if table.model.is_empty() {
-        let file = if role == "teacher" { ", or a `package`" } else { "" };
-        return Err(explain(role, KeyError::new("model", format!("a network needs the name of its `model` (`heterodyne models` lists them){file}"))));
-    }
     let def = heterodyne_models::find(&table.model).map_err(|e| explain(role, KeyError::new("model", e.to_string())))?;
     (def.check_options)(&table.options).map_err(|e| explain(&format!("{role}.options"), e))?;
     if table.std.is_some_and(|std| std.iter().any(|s| !(s.is_finite() && *s > 0.0))) {

@@ -1,9 +1,5 @@
 //! Weights, wherever they come from: a file of heterodyne's, timm's or PyTorch's, a folder that timm reads, or the Hugging Face Hub.
-use std::{
-    collections::HashMap,
-    io::Read,
-    path::Path,
-};
+use std::{collections::HashMap, io::Read, path::Path};
 
 use heterodyne_models::ModelDef;
 use heterodyne_nn::{Tensors, file};
@@ -52,9 +48,8 @@ impl Weights {
         if path.is_dir() {
             let config = Config::read(&path.join("config.json"))?;
             let weights = ["model.safetensors", "pytorch_model.bin"].map(|name| path.join(name)).into_iter().find(|file| file.exists());
-            let weights = weights.ok_or_else(|| {
-                Error::Plan(format!("{shown}: the folder holds neither model.safetensors nor pytorch_model.bin"))
-            })?;
+            let weights =
+                weights.ok_or_else(|| Error::Plan(format!("{shown}: the folder holds neither model.safetensors nor pytorch_model.bin")))?;
             return Ok(Self { config: Some(config), ..Self::file(&weights, section)? });
         }
         Self::file(path, section)

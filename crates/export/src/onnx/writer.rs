@@ -13,7 +13,8 @@ use crate::graph::{Graph, Size};
 
 /// The whole graph.
 pub fn graph(graph: &Graph) -> Result<proto::Graph> {
-    let mut w = Writer { graph, node: Vec::new(), initializer: BTreeMap::new(), names: HashMap::new(), lists: HashMap::new(), images: None };
+    let mut w =
+        Writer { graph, node: Vec::new(), initializer: BTreeMap::new(), names: HashMap::new(), lists: HashMap::new(), images: None };
     w.names.insert(0, INPUT.to_owned());
     for step in &graph.program.steps {
         operators::write(&mut w, step)?;

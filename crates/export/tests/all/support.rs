@@ -9,7 +9,8 @@ use tch::{Device, Kind, Tensor};
 pub fn networks() -> impl Iterator<Item = (&'static ModelDef, i64, &'static str)> {
     let small = |def: &'static ModelDef| match (def.family, def.input.img) {
         (_, img @ ..=32) => (def, img, ""),
-        ("vit" | "mixer" | "resmlp", _) => (def, 32, "depth = 4"),
+        ("vit", _) => (def, 32, "depth = 4"),
+        ("mixer" | "resmlp", _) => (def, 32, ""),
         ("swin" | "convnext", _) if def.name.contains("small") => (def, 60, "depths = [2, 2, 2, 2]"),
         ("swin" | "convnext", _) => (def, 56, "depths = [2, 2, 2, 2]"),
         _ => (def, 64, ""),

@@ -17,8 +17,8 @@ use heterodyne_train::{
     net::Net,
     pair::Pair,
     session::{self, Input},
-    weights::Weights,
     step,
+    weights::Weights,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -92,7 +92,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let mut table = subject.network;
     if table.model.is_empty() {
         let model = weights.model();
-        table.model = model.with_context(|| format!("{} does not say which model it is: add --model", subject.weights.display()))?.to_owned();
+        table.model =
+            model.with_context(|| format!("{} does not say which model it is: add --model", subject.weights.display()))?.to_owned();
     }
     let def = heterodyne_models::find(&table.model)?;
     let device = device(args.device)?;

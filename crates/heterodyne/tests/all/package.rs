@@ -24,7 +24,7 @@ fn a_package_with_signals_teaches_with_all_methods() {
     let said = place.good("distill packaged.toml --out runs/a --set train.epochs=1");
     assert!(said.contains("a package that offers logits, an embedding and 4 stages"), "{said}");
     let summary: serde_json::Value = serde_json::from_str(&place.read("runs/a/summary.json")).unwrap();
-    assert_eq!(summary["status"], "completed", "{summary}");
+    assert_eq!(summary["status"], "finished", "{summary}");
     assert!(summary["teacher"].as_str().is_some_and(|name| !name.is_empty()));
 }
 
@@ -46,7 +46,8 @@ fn logits_alone_teach_methods_of_logits_and_others_say_what_is_missing() {
     assert!(said.contains("teacher_logits.pt at 32 px, a package that offers logits\n"), "{said}");
     // Before any data is read: the data are not there at all.
     for method in ["uhkd", "lfcc", "hcd", "fitnet"] {
-        let words = format!("distill packaged.toml --out runs/b --set methods.{method}.weight=1 --set data.name=cifar10 --set data.path=nowhere");
+        let words =
+            format!("distill packaged.toml --out runs/b --set methods.{method}.weight=1 --set data.name=cifar10 --set data.path=nowhere");
         place.bad(&words, &[method, "teacher", "logits only"]);
     }
     assert!(!place.path("runs/b").exists());
@@ -62,8 +63,8 @@ fn what_a_package_decides_cannot_be_set() {
     place.bad("distill packaged.toml --set teacher.mean=", &["teacher.mean"]);
     place.bad("distill packaged.toml --set teacher.img=", &["set `img`"]);
     place.bad("distill packaged.toml --set teacher.package=nowhere.pt", &["nowhere.pt"]);
-    place.bad("distill taught.toml --set teacher.model=", &["`model`", "package"]);
-    place.bad("train small.toml --set student.model=", &["`model`"]);
+    place.bad("distill taught.toml --set teacher.model=", &["`teacher.model` is missing", "package"]);
+    place.bad("train small.toml --set student.model=", &["`student.model` is missing"]);
 }
 
 #[test]

@@ -4,12 +4,7 @@ use heterodyne::{
     data::{self, EvalLoader},
     nn::Pass,
     run::recipe::schema::{NetworkTable, Precision},
-    train::{
-        eval::evaluate,
-        net::Net,
-        session::Input,
-        weights::Weights,
-    },
+    train::{eval::evaluate, net::Net, session::Input, weights::Weights},
 };
 use tch::Device;
 

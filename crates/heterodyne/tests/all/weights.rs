@@ -22,7 +22,8 @@ fn difference(place: &Place, section: &str) -> f64 {
 fn features(place: &Place, weights: &str) -> std::process::Command {
     let (expected, _) = file::read(&golden("expected.safetensors")).unwrap();
     file::write(&place.path("x.safetensors"), [("x", &expected["x"])], Default::default()).unwrap();
-    let mut command = place.command("features vit_nano --option dim=8 --option heads=2 --input x.safetensors --out f.safetensors --device cpu");
+    let mut command =
+        place.command("features vit_nano --option dim=8 --option heads=2 --input x.safetensors --out f.safetensors --device cpu");
     command.arg("--weights").arg(weights);
     command
 }

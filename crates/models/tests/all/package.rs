@@ -86,7 +86,10 @@ fn other_files_are_named_for_what_they_are() {
         (zipped(&["readme.txt"]), "neither TorchScript nor a PT2 package"),
         (zipped(&["m/constants.pkl", "m/data.pkl"]), "cannot be loaded"),
         (zipped(&["m/data/aotinductor/model/x.so"]), "neither TorchScript nor a PT2 package"),
-        (zipped(&["m/archive_format", "m/data/aotinductor/model/x.wrapper.so", "m/data/aotinductor/model/x.wrapper_metadata.json"]), "cannot be loaded"),
+        (
+            zipped(&["m/archive_format", "m/data/aotinductor/model/x.wrapper.so", "m/data/aotinductor/model/x.wrapper_metadata.json"]),
+            "cannot be loaded",
+        ),
     ] {
         std::fs::write(&path, bytes).unwrap();
         let text = refusal(&path, Some(32));

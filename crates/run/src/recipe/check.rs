@@ -25,11 +25,16 @@ fn all(r: &Recipe) -> Checked {
         |key, value: Option<i64>| ensure(value.is_none_or(|n| n >= 1), key, || format!("is {}; it must be at least 1", value.unwrap_or(0)));
     positive("data.img", r.data.img)?;
     ensure(r.data.per_class != Some(0), "data.per_class", || "is 0; it must be at least 1".to_owned())?;
+    ensure(r.student.package.is_none(), "student.package", || "makes no sense: a package cannot be trained".to_owned())
+        .map_err(|p| Problem { hint: Some("name the student's `model`"), ..p })?;
+    ensure(!r.student.model.is_empty(), "student.model", || "is missing".to_owned())
+        .map_err(|p| Problem { hint: Some("add `model = ..` to [student]"), ..p })?;
     positive("student.img", r.student.img)?;
     statistics("student.mean", "student.std", &r.student)?;
     ensure(r.student.cache.is_none(), "student.cache", || "makes no sense: only a teacher says the same of an image every time".to_owned())
         .map_err(|p| Problem { hint: Some("teacher.cache keeps what the teacher says"), ..p })?;
     if let Some(teacher) = &r.teacher {
+        source(teacher)?;
         positive("teacher.img", teacher.img)?;
         statistics("teacher.mean", "teacher.std", teacher)?;
         positive("teacher.cache.views", teacher.cache.as_ref().map(|c| i64::from(c.views)))?;
@@ -38,6 +43,27 @@ fn all(r: &Recipe) -> Checked {
     optim(&r.optim)?;
     schedule(&r.schedule, r)?;
     range("loss.ce", r.loss.ce, |ce| ce >= 0.0, "at least 0")
+}
+
+/// A teacher is a model or a package, and a package decides for itself what a model is told.
+fn source(teacher: &NetworkTable) -> Checked {
+    let hint = |hint| move |p| Problem { hint: Some(hint), ..p };
+    if teacher.package.is_none() {
+        return ensure(!teacher.model.is_empty(), "teacher.model", || "is missing".to_owned())
+            .map_err(hint("add `model = ..` and `weights = ..` to [teacher], or `package = ..`"));
+    }
+    let given = [
+        ("teacher.model", !teacher.model.is_empty()),
+        ("teacher.weights", teacher.weights.is_some()),
+        ("teacher.section", teacher.section.is_some()),
+        ("teacher.adapt_head", teacher.adapt_head),
+        ("teacher.options", !teacher.options.is_empty()),
+        ("teacher.precision", teacher.precision.is_some()),
+    ];
+    given.into_iter().try_for_each(|(key, given)| {
+        ensure(!given, key, || "contradicts `teacher.package`, a whole network that computes as it was made".to_owned())
+            .map_err(hint("remove one of them"))
+    })
 }
 
 fn statistics(mean: &'static str, std: &'static str, network: &NetworkTable) -> Checked {

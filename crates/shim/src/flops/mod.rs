@@ -43,7 +43,7 @@ pub struct Plain(bool);
 impl Plain {
     /// Switches the kernels off.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         Self(PLAIN.replace(true))
     }
 }
@@ -64,7 +64,7 @@ pub fn count<T>(work: impl FnOnce() -> T) -> crate::Result<(T, Flops)> {
         }
     }
     let _one = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-    let (_counting, _plain) = (Counting, Plain::new());
+    let (_counting, _plain) = (Counting, Plain::begin());
     bridge::start()?;
     let result = work();
     Ok((result, Flops { products: bridge::products(), convolutions: bridge::convolutions() }))
