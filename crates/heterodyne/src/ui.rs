@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use heterodyne_nn::LoadReport;
 use heterodyne_run::metrics::{Eval, Metric};
 use heterodyne_train::{
     Event, Observer, Plan, Session,
@@ -192,4 +193,11 @@ pub fn session(plan: Plan) -> anyhow::Result<Session> {
         }
     }
     Ok(Session::build(plan)?)
+}
+
+/// How weights were found, in a line.
+#[must_use]
+pub fn loaded(report: &LoadReport) -> String {
+    let adapted: Vec<_> = report.adapted.iter().map(|how| format!("; {how}")).collect();
+    format!("{} tensors loaded{}", report.loaded, adapted.concat())
 }

@@ -67,7 +67,11 @@ impl Weights {
     }
 
     fn pytorch(path: &Path, section: Option<&str>) -> Result<Self> {
-        let damaged = |e: heterodyne_pickle::Error| Error::Plan(e.to_string());
+        let damaged = |e: heterodyne_pickle::Error| {
+            let text = e.to_string();
+            let program = text.contains("TorchScript archive") || text.contains("PT2 package");
+            Error::Plan(if program { text + "; as a teacher it is a `package`" } else { text })
+        };
         let file = heterodyne_pickle::read(path).map_err(damaged)?;
         let section = file.section(section).map_err(damaged)?;
         let mut tensors = Tensors::new();

@@ -45,11 +45,11 @@ pub struct Args {
     #[arg(long)]
     img: Option<i64>,
     /// Channel means, comma-separated
-    #[arg(long, value_delimiter = ',', num_args = 3)]
-    mean: Option<Vec<f64>>,
+    #[arg(long, value_name = "R,G,B", value_parser = channels)]
+    mean: Option<[f64; 3]>,
     /// Channel standard deviations, comma-separated
-    #[arg(long, value_delimiter = ',', num_args = 3)]
-    std: Option<Vec<f64>>,
+    #[arg(long, value_name = "R,G,B", value_parser = spreads)]
+    std: Option<[f64; 3]>,
     /// Dataset: digits, cifar10, cifar100 or folder
     #[arg(long)]
     data: Option<String>,
@@ -75,6 +75,21 @@ pub struct Args {
 
 fn named<T: serde::de::DeserializeOwned>(text: &str, choices: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|_| format!("expected {choices}"))
+}
+
+/// Numbers for the channels R, G, B.
+pub(super) fn channels(text: &str) -> Result<[f64; 3], String> {
+    let numbers: Vec<f64> = text.split(',').filter_map(|part| part.trim().parse().ok()).filter(|x: &f64| x.is_finite()).collect();
+    match numbers[..] {
+        [r, g, b] if text.split(',').count() == 3 => Ok([r, g, b]),
+        _ => Err("expected three numbers, for example 0.485,0.456,0.406".to_owned()),
+    }
+}
+
+/// As [`channels`], all of them above 0.
+pub(super) fn spreads(text: &str) -> Result<[f64; 3], String> {
+    let std = channels(text)?;
+    if std.iter().all(|s| *s > 0.0) { Ok(std) } else { Err("a standard deviation is greater than 0".to_owned()) }
 }
 
 pub(super) fn precision(text: &str) -> Result<Precision, String> {
@@ -110,6 +125,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     let input = Input::of(&mut table, def, Some(&weights), None)?;
     let net = Net::build(def, &table, input, classes, Some(&weights), args.precision, device, 0)?;
+    if let (false, Some(report)) = (args.json, &net.loaded) {
+        eprintln!("{}: {}", weights.name, ui::loaded(report));
+    }
     let native = splits.side.map(i64::from);
     let side = subject.data.img.or(native).unwrap_or(input.img);
     let crop = if native == Some(side) { 1.0 } else { def.input.crop };
@@ -131,7 +149,6 @@ struct Subject {
 
 impl Subject {
     fn of(args: &Args) -> Result<Self> {
-        let triple = |v: &Option<Vec<f64>>| v.as_deref().and_then(|v| <[f64; 3]>::try_from(v).ok());
         let (mut network, mut data, weights) = match &args.run {
             Some(path) => {
                 let folder = RunFolder::open(path)?;
@@ -156,8 +173,8 @@ impl Subject {
             data.name.clone_from(name);
         }
         network.img = args.img.or(network.img);
-        network.mean = triple(&args.mean).or(network.mean);
-        network.std = triple(&args.std).or(network.std);
+        network.mean = args.mean.or(network.mean);
+        network.std = args.std.or(network.std);
         data.path = args.path.clone().or(data.path);
         network.adapt_head = false;
         Ok(Self { network, weights, data })

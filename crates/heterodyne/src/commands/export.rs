@@ -18,7 +18,10 @@ use heterodyne_train::{
 };
 use tch::Device;
 
-use super::Outcome;
+use super::{
+    Outcome,
+    eval::{channels, spreads},
+};
 use crate::ui;
 
 /// Programs beside the weights.
@@ -57,11 +60,11 @@ pub struct Args {
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
     /// Channel means, comma-separated
-    #[arg(long, value_delimiter = ',', num_args = 3)]
-    mean: Option<Vec<f64>>,
+    #[arg(long, value_name = "R,G,B", value_parser = channels)]
+    mean: Option<[f64; 3]>,
     /// Channel standard deviations, comma-separated
-    #[arg(long, value_delimiter = ',', num_args = 3)]
-    std: Option<Vec<f64>>,
+    #[arg(long, value_name = "R,G,B", value_parser = spreads)]
+    std: Option<[f64; 3]>,
     /// Share of the shorter side that timm's centre crop keeps; 1 for the images of a run's dataset that are all of one size, else the
     /// model's
     #[arg(long)]
@@ -73,7 +76,6 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let triple = |v: &Option<Vec<f64>>| v.as_deref().and_then(|v| <[f64; 3]>::try_from(v).ok());
     if let Some(crop) = args.crop
         && !(crop > 0.0 && crop <= 1.0)
     {
@@ -92,8 +94,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let mut table = NetworkTable {
         options: recipe::options(&args.options)?,
         img: args.img,
-        mean: triple(&args.mean),
-        std: triple(&args.std),
+        mean: args.mean,
+        std: args.std,
         ..NetworkTable::of(def.name)
     };
     let classes = weights.classes(def)?.with_context(|| format!("{} has no classifier `{}`", file.display(), def.head))?;
@@ -132,6 +134,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     println!("{}: {} at {} px, {classes} classes", args.out.display(), def.name, input.img);
+    if let Some(report) = &model.loaded {
+        println!("{}: {}", weights.name, ui::loaded(report));
+    }
     for file in &made.files {
         let checked = file.difference.map_or_else(String::new, |d| format!("   logits differ by {d:.1e} of the largest"));
         println!("  {:<18} {:>9.2} MB{checked}", file.name, file.bytes as f64 / 1e6);

@@ -22,7 +22,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Outcome,
-    eval::{device_choice, precision},
+    eval::{channels, device_choice, precision, spreads},
 };
 use crate::ui;
 
@@ -53,11 +53,11 @@ pub struct Args {
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
     /// Channel means, comma-separated
-    #[arg(long, value_delimiter = ',', num_args = 3)]
-    mean: Option<Vec<f64>>,
+    #[arg(long, value_name = "R,G,B", value_parser = channels)]
+    mean: Option<[f64; 3]>,
     /// Channel standard deviations, comma-separated
-    #[arg(long, value_delimiter = ',', num_args = 3)]
-    std: Option<Vec<f64>>,
+    #[arg(long, value_name = "R,G,B", value_parser = spreads)]
+    std: Option<[f64; 3]>,
     /// Images per step
     #[arg(long, default_value_t = 32, value_parser = clap::builder::RangedI64ValueParser::<i64>::new().range(1..=65536))]
     batch: i64,
@@ -74,10 +74,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let def = heterodyne_models::find(&args.model)?;
     let weights = ui::read_weights(Source { path: &args.weights, section: args.section.as_deref() })?;
     let images = Images::open(&args.input)?;
-    let triple = |v: &Option<Vec<f64>>| v.as_deref().and_then(|v| <[f64; 3]>::try_from(v).ok());
     let img = images.side(args.img)?;
     let options = recipe::options(&args.options)?;
-    let mut table = NetworkTable { options, img, mean: triple(&args.mean), std: triple(&args.std), ..NetworkTable::of(def.name) };
+    let mut table = NetworkTable { options, img, mean: args.mean, std: args.std, ..NetworkTable::of(def.name) };
     let input = Input::of(&mut table, def, Some(&weights), None)?;
     let own = weights.classes(def)?;
     let classes = args.num_classes.or(own);
@@ -112,6 +111,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     bar.finish_and_clear();
     writer.finish()?;
     println!("{}: {} at {} px, {count} images", args.out.display(), def.name, input.img);
+    if let Some(report) = &net.loaded {
+        println!("{}: {}", weights.name, ui::loaded(report));
+    }
     for (name, shape) in tensors {
         println!("  {name:10} {shape:?}");
     }

@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use heterodyne_nn::{LoadReport, TapSpec};
+use heterodyne_nn::TapSpec;
 use heterodyne_run::{
     folder::RunFolder,
     recipe::{Layered, schema::DeviceChoice},
@@ -77,10 +77,10 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
     let mut lines = vec![format!("data     {} ({} to train on)", s.data, s.train_images)];
     if let Some(t) = &s.pair.teacher {
         lines.push(format!("teacher  {}", net(t)));
-        lines.extend(t.loaded.as_ref().map(loaded));
+        lines.extend(t.loaded.as_ref().map(|r| format!("         {}", ui::loaded(r))));
     }
     lines.push(format!("student  {}", net(&s.pair.student)));
-    lines.extend(s.pair.student.loaded.as_ref().map(loaded));
+    lines.extend(s.pair.student.loaded.as_ref().map(|r| format!("         {}", ui::loaded(r))));
     for m in &s.pair.objective.methods {
         lines.push(format!("method   {} (weight {})", m.name, m.weight));
     }
@@ -98,12 +98,6 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
         lines.push(format!("note     not on the GPU of this machine: {problem}"));
     }
     lines.join("\n") + "\n"
-}
-
-/// How weights were found, in a line.
-fn loaded(report: &LoadReport) -> String {
-    let adapted: Vec<_> = report.adapted.iter().map(|how| format!("; {how}")).collect();
-    format!("         {} tensors loaded{}", report.loaded, adapted.concat())
 }
 
 /// What a network shows of itself.

@@ -47,6 +47,23 @@ fn checkpoints_of_pytorch_give_what_timm_gives() {
 }
 
 #[test]
+fn means_are_three_numbers() {
+    let place = Place::new();
+    place.good("eval --weights teacher.safetensors --data digits --device cpu --mean 0.1,0.2,0.3 --std 0.3,0.3,0.3");
+    for (flags, part) in [("--mean 0.1,0.2", "three numbers"), ("--mean 0.1,x,0.3", "three numbers"), ("--std 0.1,0,0.1", "greater than 0")]
+    {
+        place.bad(&format!("eval --weights teacher.safetensors --data digits {flags}"), &[part]);
+    }
+}
+
+#[test]
+fn a_program_is_no_weights() {
+    let place = Place::new();
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shim/tests/goldens/teacher_dict.pt").display().to_string();
+    refused(&features(&place, &package).output().unwrap(), "TorchScript", &["TorchScript", "as a teacher it is a `package`"]);
+}
+
+#[test]
 fn a_pytorch_file_that_is_cut_is_refused() {
     let place = Place::new();
     for name in ["checkpoint.zip.pth", "checkpoint.legacy.pth"] {
