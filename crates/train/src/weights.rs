@@ -46,11 +46,12 @@ impl Weights {
             return Ok(Self { name: shown, config, ..Self::file(&files.weights, section)? });
         }
         if path.is_dir() {
-            let config = Config::read(&path.join("config.json"))?;
+            // What heterodyne has exported describes itself.
+            let config = Some(path.join("config.json")).filter(|config| config.exists()).map(|config| Config::read(&config)).transpose()?;
             let weights = ["model.safetensors", "pytorch_model.bin"].map(|name| path.join(name)).into_iter().find(|file| file.exists());
             let weights =
                 weights.ok_or_else(|| Error::Plan(format!("{shown}: the folder holds neither model.safetensors nor pytorch_model.bin")))?;
-            return Ok(Self { config: Some(config), ..Self::file(&weights, section)? });
+            return Ok(Self { config, ..Self::file(&weights, section)? });
         }
         Self::file(path, section)
     }
@@ -143,7 +144,7 @@ impl Config {
     /// `pretrained_cfg` but beside the architecture.
     fn read(path: &Path) -> Result<Self> {
         let wrong = |what: String| Error::Plan(format!("{}: {what}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("{e}; a folder of weights has timm's description of them")))?;
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
         let json: HashMap<String, serde_json::Value> = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         let architecture = json.get("architecture").and_then(|a| a.as_str());
         let architecture = architecture.ok_or_else(|| wrong("there is no `architecture` in it: is it timm's?".to_owned()))?.to_owned();

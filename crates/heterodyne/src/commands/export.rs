@@ -81,7 +81,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     {
         bail!("--crop {crop}: a share of the image is more than 0 and at most 1");
     }
-    let (file, data) = if args.source.is_dir() && !args.source.join(heterodyne_export::CONFIG).exists() {
+    let exported = [heterodyne_export::CONFIG, heterodyne_export::WEIGHTS].iter().any(|name| args.source.join(name).exists());
+    let (file, data) = if args.source.is_dir() && !exported {
         let folder = RunFolder::open(&args.source)?;
         let recipe: Recipe = serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
         (folder.weights(&args.weights), Some(recipe.data.name))

@@ -78,7 +78,9 @@ struct Network {
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<usize>,
     /// Multiplications and additions of one image's forward pass.
-    gflop_per_image: f64,
+    /// Not known of compiled code, which does not call libtorch's operators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gflop_per_image: Option<f64>,
     infer_images_per_second: f64,
     /// A package does not train.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -188,7 +190,7 @@ fn measure(subject: &Subject, args: &Args) -> Result<Network> {
         stages: (1..).zip(&taps.stages).map(|(i, stage)| Stage::of(i, stage)).collect(),
         embedding: taps.embedding,
         parameters: store.as_ref().map(ParamStore::num_parameters),
-        gflop_per_image: (arithmetic.products + arithmetic.convolutions) as f64 / 1e9,
+        gflop_per_image: Some(arithmetic.products + arithmetic.convolutions).filter(|sum| *sum > 0).map(|sum| sum as f64 / 1e9),
         infer_images_per_second: infer,
         train_images_per_second: train,
         infer_peak_mb,
@@ -293,12 +295,12 @@ fn parts(learned: &[(String, Vec<i64>)]) -> Vec<(String, usize, i64)> {
 
 fn network(n: &Network, args: &Args) -> String {
     let mut out = format!(
-        "{} at {} px, {} classes: {}, {:.2} GFLOP an image\n",
+        "{} at {} px, {} classes: {}{}\n",
         n.model,
         n.img,
         n.classes,
         n.parameters.map_or_else(|| "a package".to_owned(), |count| format!("{:.2} million parameters", count as f64 / 1e6)),
-        n.gflop_per_image
+        n.gflop_per_image.map_or_else(String::new, |gflop| format!(", {gflop:.2} GFLOP an image"))
     );
     out += "  stage  kind    channels  grid      prefix tokens\n";
     for s in &n.stages {

@@ -120,8 +120,9 @@ fn an_endpoint_that_does_not_answer_is_named() {
 fn a_folder_of_timm_says_how_images_are_to_be_presented() {
     let place = Place::new();
     fs::create_dir(place.path("vit")).unwrap();
+    place.bad("eval --weights vit --data digits", &["neither model.safetensors nor pytorch_model.bin"]);
     fs::copy(golden("checkpoint.zip.pth"), place.path("vit/pytorch_model.bin")).unwrap();
-    place.bad("eval --weights vit --data digits", &["config.json"]);
+    place.bad("eval --weights vit --data digits", &["does not say which model it is"]);
     fs::write(place.path("vit/config.json"), CONFIG).unwrap();
     let output = features(&place, "vit").output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
