@@ -25,7 +25,7 @@ macro_rules! methods {
     };
 }
 
-methods!(kd, fitnet, uhkd, lfcc, hcd);
+methods!(kd, bkd, dkd, dist, hard, fitnet, ofa, uhkd, lfcc, hcd);
 
 /// Something that a method compares the student with: a fixed function of the teacher's output on one view of an image, so that
 /// it may be stored and read back instead of running the teacher again.
@@ -63,10 +63,14 @@ pub struct Context<'a> {
 
 /// A method built for one pair of networks.
 pub trait Method {
-    /// What it reads of the teacher besides the logits, in the order in which [`Taught::signals`] holds it. With any of these the
-    /// method also reads the student's stages or embedding; without, the logits of both networks are all that it reads.
+    /// What it reads of the teacher besides the logits, in the order in which [`Taught::signals`] holds it.
     fn signals(&self) -> Vec<Signal> {
         Vec::new()
+    }
+
+    /// Whether it reads the student's stages or embedding: what is compared with signals is, and a method without signals may.
+    fn reads_stages(&self) -> bool {
+        !self.signals().is_empty()
     }
 
     /// The values of [`Method::signals`], each (B, shape..), in float32 (float64 where the method's parameters are) and without a

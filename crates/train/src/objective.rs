@@ -37,10 +37,16 @@ pub struct Lesson {
 }
 
 impl Objective {
-    /// Whether some method reads more than logits of either network.
+    /// Whether some method reads more than logits of the teacher.
     #[must_use]
-    pub fn reads_taps(&self) -> bool {
+    pub fn reads_teacher_taps(&self) -> bool {
         self.methods.iter().any(|m| !m.method.signals().is_empty())
+    }
+
+    /// Whether some method reads more than logits of the student.
+    #[must_use]
+    pub fn reads_student_taps(&self) -> bool {
+        self.methods.iter().any(|m| m.method.reads_stages())
     }
 
     /// The teacher's part of a step.

@@ -60,7 +60,7 @@ impl Pair {
     pub fn teach(&self, images: &Tensor) -> Result<Lesson> {
         let teacher = self.teacher.as_ref().ok_or_else(|| Error::Plan("a method needs a teacher, and there is none".to_owned()))?;
         let _guard = NoGrad::new();
-        let output = teacher.forward(images, Pass { train: false, taps: self.objective.reads_taps() })?;
+        let output = teacher.forward(images, Pass { train: false, taps: self.objective.reads_teacher_taps() })?;
         self.objective.observe(&output)
     }
 }

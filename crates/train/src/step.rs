@@ -47,7 +47,7 @@ pub fn step_in_parts(
     let (terms, total) = {
         // One region for network and methods, so that a weight is cast to bfloat16 once per step.
         let _cast = pair.student.autocast()?;
-        let output = pair.student.network.forward(&x_bchw, Pass { train: true, taps: pair.objective.reads_taps() });
+        let output = pair.student.network.forward(&x_bchw, Pass { train: true, taps: pair.objective.reads_student_taps() });
         done(Part::Student);
         let terms = pair.objective.terms(&output, lesson, labels, progress)?;
         let total =

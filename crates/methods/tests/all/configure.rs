@@ -7,12 +7,12 @@ use crate::support::{CPU, build, conv, map, table, taps, vit};
 #[test]
 fn names_are_unique_and_an_unknown_one_is_answered_with_the_nearest() {
     let mut names: Vec<_> = all().iter().map(|m| m.name).collect();
-    assert_eq!(names, ["kd", "fitnet", "uhkd", "lfcc", "hcd"]);
+    assert_eq!(names, ["kd", "bkd", "dkd", "dist", "hard", "fitnet", "ofa", "uhkd", "lfcc", "hcd"]);
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), all().len());
     let e = find("uhdk").unwrap_err().to_string();
-    assert!(e.contains("did you mean `uhkd`?") && e.contains("kd, fitnet, uhkd, lfcc, hcd"), "{e}");
+    assert!(e.contains("did you mean `uhkd`?") && e.contains("kd, bkd, dkd, dist, hard, fitnet, ofa, uhkd, lfcc, hcd"), "{e}");
     assert!(find("UHKD").unwrap_err().to_string().contains("`uhkd`?"));
     assert!(!find("zzz").unwrap_err().to_string().contains("did you mean"));
 }
@@ -59,17 +59,24 @@ fn an_unknown_key_and_a_wrong_type_are_refused() {
 #[test]
 fn values_out_of_range_are_refused_with_their_key() {
     let levels = ["levels = []", "levels = [0]", "levels = [5]", "levels = [2, 2]"];
-    for method in ["fitnet", "uhkd", "lfcc", "hcd"] {
+    for method in ["fitnet", "ofa", "uhkd", "lfcc", "hcd"] {
         for text in levels {
             assert_eq!(refused(method, text).0, "levels", "{method} {text}");
         }
     }
-    for method in ["kd", "uhkd", "lfcc", "hcd"] {
+    for method in ["kd", "dkd", "dist", "ofa", "uhkd", "lfcc", "hcd"] {
         for bad in ["0.0", "-1", "nan", "inf"] {
             assert_eq!(refused(method, &format!("temperature = {bad}")).0, "temperature");
         }
     }
     let cases = [
+        ("ofa", "eps = 0.5", "eps"),
+        ("ofa", "w_ofa = -1.0", "w_ofa"),
+        ("bkd", "reduce = \"none\"", "reduce"),
+        ("dkd", "beta = -8.0", "beta"),
+        ("dist", "gamma = inf", "gamma"),
+        ("hard", "smoothing = 1.0", "smoothing"),
+        ("hard", "smoothing = nan", "smoothing"),
         ("uhkd", "alpha = -0.1", "alpha"),
         ("uhkd", "beta = nan", "beta"),
         ("uhkd", "k = 0", "k"),
@@ -93,6 +100,9 @@ fn values_out_of_range_are_refused_with_their_key() {
         assert_eq!(refused(method, text).0, key, "{method} {text}");
     }
     for (method, text) in [
+        ("ofa", "w_kd = 0\nw_ofa = 0"),
+        ("dkd", "alpha = 0\nbeta = 0"),
+        ("dist", "beta = 0\ngamma = 0"),
         ("uhkd", "alpha = 0\nbeta = 0"),
         ("lfcc", "alpha = 0\nbeta = 0"),
         ("hcd", "w_kd = 0\nw_gt = 0\nw_hcd = 0\nw_ol = 0"),

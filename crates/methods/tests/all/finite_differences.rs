@@ -54,7 +54,12 @@ fn check(name: &str, settings: &str, token_student: bool, token_teacher: bool) {
 fn gradients_are_those_of_finite_differences() {
     for (student, teacher) in [(false, false), (false, true), (true, false), (true, true)] {
         check("kd", "temperature = 3.0", student, teacher);
+        check("bkd", "", student, teacher);
+        check("dkd", "temperature = 2.0", student, teacher);
+        check("dist", "temperature = 2.0", student, teacher);
+        check("hard", "smoothing = 0.1", student, teacher);
         check("fitnet", "", student, teacher);
+        check("ofa", "eps = 1.5\ntemperature = 2.0", student, teacher);
         check("uhkd", "", student, teacher);
         check("lfcc", "tau = 0.3", student, teacher);
         check("hcd", "theta = -0.5", student, teacher);

@@ -4,6 +4,7 @@ mod finite_differences;
 mod goldens;
 mod hcd;
 mod lfcc;
+mod logits;
 mod support;
 mod sweep;
 mod uhkd;

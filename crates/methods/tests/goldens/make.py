@@ -98,6 +98,37 @@ def kd(o, w, s, t, step):
     return {"kd": kl(step.z_t, step.z_s, o["temperature"])}
 
 
+def bkd(o, w, s, t, step):
+    p_t = step.z_t.softmax(-1)
+    return {"kd": F.binary_cross_entropy_with_logits(step.z_s, p_t) * (CLASSES if o["reduce"] == "sum" else 1)}
+
+
+def dkd(o, w, s, t, step):
+    """Image by image, with probabilities as the paper writes them."""
+    T, tckd, nckd = o["temperature"], 0.0, 0.0
+    for z_s, z_t, y in zip(step.z_s, step.z_t, step.index.tolist()):
+        p_s, p_t = (z_s / T).softmax(-1), (z_t / T).softmax(-1)
+        b_s, b_t = (torch.stack([p[y], p.sum() - p[y]]) for p in (p_s, p_t))
+        rest = [c for c in range(CLASSES) if c != y]
+        q_s, q_t = (p[rest] / p[rest].sum() for p in (p_s, p_t))
+        tckd = tckd + T**2 * (b_t * (b_t / b_s).log()).sum() / BATCH
+        nckd = nckd + T**2 * (q_t * (q_t / q_s).log()).sum() / BATCH
+    return {name: value for name, key, value in (("tckd", "alpha", tckd), ("nckd", "beta", nckd)) if o[key] > 0}
+
+
+def dist(o, w, s, t, step):
+    T = o["temperature"]
+    p_s, p_t = (step.z_s / T).softmax(-1), (step.z_t / T).softmax(-1)
+    corr = lambda a, b: torch.corrcoef(torch.stack([a, b]))[0, 1]
+    inter = T**2 * sum(1 - corr(a, b) for a, b in zip(p_s, p_t)) / BATCH
+    intra = T**2 * sum(1 - corr(a, b) for a, b in zip(p_s.T, p_t.T)) / CLASSES
+    return {name: value for name, key, value in (("inter", "beta", inter), ("intra", "gamma", intra)) if o[key] > 0}
+
+
+def hard(o, w, s, t, step):
+    return {"hard": F.cross_entropy(step.z_s, step.z_t.argmax(-1), label_smoothing=o["smoothing"])}
+
+
 def fitnet(o, w, s, t, step):
     losses = []
     for level in o["levels"]:
@@ -111,6 +142,25 @@ def fitnet(o, w, s, t, step):
             x = F.interpolate(x, size, mode="bilinear", align_corners=False)
         losses.append(F.mse_loss(x, y))
     return {"feature": sum(losses) / len(losses)}
+
+
+def ofa(o, w, s, t, step):
+    T = o["temperature"]
+    m = step.target if step.target.dim() == 2 else F.one_hot(step.target, CLASSES).double()
+    p_t = (step.z_t / T).softmax(-1)
+
+    def loss(z):
+        return -(((p_t + m) ** o["eps"] - m) * (z / T).softmax(-1).log()).sum() / BATCH
+
+    terms = {"kd": loss(step.z_s)} if o["w_kd"] > 0 else {}
+    exits = []
+    for level in o["levels"] if o["w_ofa"] > 0 else []:
+        name = f"level{level}"
+        f = head(w, f"{name}.head", s[level - 1], step.student[level - 1]["kind"], level, step.d_s, max(step.d_s, step.d_t))
+        exits.append(loss(f @ w(f"{name}.classifier.weight", CLASSES, f.shape[1]).T + w(f"{name}.classifier.bias", CLASSES)))
+    if exits:
+        terms["ofa"] = sum(exits)
+    return terms
 
 
 def kept(k, a, b):
@@ -318,7 +368,12 @@ def block(w, name, x, heads):
 LEVELS = [1, 2, 3, 4]
 DEFAULTS = {
     "kd": dict(temperature=1.0),
+    "bkd": dict(reduce="mean"),
+    "dkd": dict(alpha=1.0, beta=2.0, temperature=1.0),
+    "dist": dict(beta=1.0, gamma=1.0, temperature=1.0),
+    "hard": dict(smoothing=0.0),
     "fitnet": dict(levels=LEVELS),
+    "ofa": dict(w_kd=1.0, w_ofa=1.0, eps=1.0, temperature=1.0, levels=LEVELS),
     "uhkd": dict(
         alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
     ),
@@ -357,6 +412,22 @@ CASES = [
     ("hcd", "conv_conv", dict(levels=[2, 3, 4], w_hcd=0.0, num_sub=3, theta=0.0)),
     ("uhkd", "conv_vit", dict(fam_grid="full")),
     ("uhkd", "vit_conv", dict(fam_grid="full", k=4, fam_mode="direct")),
+    *[("ofa", pair, {}) for pair in PAIRS],
+    ("ofa", "conv_vit", dict(eps=1.5, temperature=2.0, levels=[4, 1])),
+    ("ofa", "vit_conv", dict(eps=1.5, w_kd=0.0, w_ofa=0.5)),
+    ("ofa", "swin_vit", dict(w_ofa=0.0, eps=2.0)),
+    ("bkd", "conv_conv", {}),
+    ("bkd", "conv_vit", dict(reduce="sum")),
+    ("dkd", "conv_vit", {}),
+    ("dkd", "vit_conv", dict(temperature=4.0, beta=8.0)),
+    ("dkd", "swin_vit", dict(alpha=0.0, beta=1.0)),
+    ("dkd", "conv_conv", dict(beta=0.0, temperature=2.0)),
+    ("dist", "conv_conv", {}),
+    ("dist", "vit_conv", dict(temperature=3.0, beta=0.5)),
+    ("dist", "swin_vit", dict(gamma=0.0)),
+    ("dist", "conv_vit", dict(beta=0.0)),
+    ("hard", "conv_vit", {}),
+    ("hard", "vit_conv", dict(smoothing=0.1)),
 ]
 
 
@@ -377,6 +448,7 @@ def run(i, method, pair, changes, stored, out):
     t = [as_map(stored[f"{pair}/teacher.stage{i + 1}"], x) for i, x in enumerate(spec["teacher"])]
     terms = globals()[method](settings, w, s, t, step)
     weights = {"kd": settings.get("alpha", settings.get("w_kd", 1.0)), "freq": settings.get("beta"), "con": settings.get("beta"), "feature": 1.0}
+    weights |= {"tckd": settings.get("alpha"), "nckd": settings.get("beta"), "inter": settings.get("beta"), "intra": settings.get("gamma"), "hard": 1.0}
     weight = lambda term: settings.get(f"w_{term}", weights.get(term))
     sum(weight(name) * value for name, value in terms.items()).backward()
     case = f"case{i}"

@@ -1,0 +1,161 @@
+//! OFA-KD: one-for-all distillation between heterogeneous architectures (Hao et al. 2023, arXiv 2310.19444, equations 5 and 6).
+//!
+//! ```text
+//! z_i    = W_i P_i( X_s^i ) + b_i                              (B,C)   the exit of stage i; P_i as in HCD, whose authors took it from here
+//! L(z)   = mean_b sum_c  -[ (p_t + m)^eps - m ]_c log p_c      p = softmax(z/T), p_t = softmax(z_t/T), m the label's distribution
+//! L_ofa  = w_kd L(z_s) + w_ofa sum_i L(z_i)
+//! ```
+//! Only the logits of the teacher are read. With eps = 1 this is the cross-entropy against the teacher; eps > 1 raises the target class.
+use heterodyne_nn::{
+    Labels, Result, Scope, StageKind, TapSpec, Terms,
+    config::{KeyError, parse},
+    labels::log_softmax,
+    layers::Linear,
+};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::{
+    Context, Key, Method, MethodDef, Settings,
+    parts::{
+        heads::Head,
+        keys::{self, NUM_LEVELS, positive},
+        mode::{exact, float},
+        pair::{check_classes, check_norm, stage, stage_spec},
+    },
+};
+
+/// The registry's entry.
+pub static METHOD: MethodDef = MethodDef {
+    name: "ofa",
+    title: "One-for-all distillation",
+    source: "Hao et al. 2023 (arXiv 2310.19444)",
+    keys: &[
+        Key { name: "w_kd", default: "1.0", doc: "Weight of the loss of the final logits; third-party default." },
+        Key { name: "w_ofa", default: "1.0", doc: "Weight of the sum of the exits' losses; third-party default." },
+        Key { name: "eps", default: "1.0", doc: "Exponent of the target, at least 1; published: 1 on CIFAR-100, 1.5 on ImageNet." },
+        Key { name: "temperature", default: "1.0", doc: "Softens both distributions, T; third-party default." },
+        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages with an exit; third-party default." },
+    ],
+    configure,
+};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Ofa {
+    w_kd: f64,
+    w_ofa: f64,
+    eps: f64,
+    temperature: f64,
+    levels: Vec<usize>,
+}
+
+impl Default for Ofa {
+    fn default() -> Self {
+        Self { w_kd: 1.0, w_ofa: 1.0, eps: 1.0, temperature: 1.0, levels: vec![1, 2, 3, 4] }
+    }
+}
+
+fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
+    let settings: Ofa = parse(table)?;
+    keys::weights(&[("w_kd", settings.w_kd), ("w_ofa", settings.w_ofa)])?;
+    keys::between("eps", settings.eps, 1.0, 100.0)?;
+    positive("temperature", settings.temperature)?;
+    keys::levels(&settings.levels)?;
+    Ok(Box::new(settings))
+}
+
+impl Settings for Ofa {
+    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
+        check_classes("ofa", student, teacher)?;
+        for &level in self.exits() {
+            let spec = stage_spec("ofa", "student", level, student, teacher)?;
+            if spec.kind == StageKind::Map && level < NUM_LEVELS {
+                let halved = |n: i64| (level..NUM_LEVELS).fold(n, |n, _| (n + 1) / 2);
+                check_norm("ofa", &format!("the exit of stage {level}"), batch, (halved(spec.grid.0), halved(spec.grid.1)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+        check_classes("ofa", student, teacher)?;
+        let exit = |&level: &usize| {
+            let spec = stage_spec("ofa", "student", level, student, teacher)?;
+            let scope = scope.sub(format!("level{level}"));
+            // The widths are those of the embeddings, of the stage itself where a network shows none.
+            let own = student.embedding.unwrap_or(spec.channels);
+            let head = Head::new(&scope.sub("head"), &spec, level, own.max(teacher.embedding.unwrap_or(0)), own)?;
+            let classifier = Linear::new(&scope.sub("classifier"), head.width(), student.classes)?;
+            Ok(Exit { level, head, classifier })
+        };
+        let exits = self.exits().iter().map(exit).collect::<Result<_>>()?;
+        Ok(Box::new(Built { settings: self.clone(), exits, kind: scope.kind() }))
+    }
+
+    fn resolved(&self) -> toml::Table {
+        keys::table(self)
+    }
+}
+
+impl Ofa {
+    /// The stages whose exits count.
+    fn exits(&self) -> &[usize] {
+        if self.w_ofa > 0.0 { &self.levels } else { &[] }
+    }
+}
+
+struct Built {
+    settings: Ofa,
+    exits: Vec<Exit>,
+    kind: Kind,
+}
+
+/// A classifier of its own for one stage.
+struct Exit {
+    level: usize,
+    head: Head,
+    classifier: Linear,
+}
+
+impl Method for Built {
+    fn reads_stages(&self) -> bool {
+        !self.exits.is_empty()
+    }
+
+    fn loss(&self, step: &Context) -> Result<Terms> {
+        let Ofa { w_kd, w_ofa, eps, temperature, .. } = self.settings;
+        let (z_s, z_t) = (step.student.logits.shallow_clone(), step.teacher.logits.detach());
+        let exit = |e: &Exit| Ok(e.classifier.forward(&e.head.forward(stage(step.student, e.level, "student")?)?));
+        let exits: Vec<Tensor> = self.exits.iter().map(exit).collect::<Result<_>>()?;
+        let _exact = exact(z_s.device())?;
+        let target_bc = target(&float(&z_t), step.labels, eps, temperature);
+        let loss = |z: &Tensor| {
+            let log_p_bc = log_softmax(&(float(z) / temperature));
+            -(&target_bc.to_kind(log_p_bc.kind()) * log_p_bc).sum_dim_intlist([1i64].as_slice(), false, None::<Kind>).mean(None::<Kind>)
+        };
+        let mut terms = Terms::default();
+        if w_kd > 0.0 {
+            terms.push("kd", w_kd, loss(&z_s));
+        }
+        if let Some(first) = exits.first() {
+            let rest = exits[1..].iter().map(|z| loss(&z.to_kind(self.kind)));
+            terms.push("ofa", w_ofa, rest.fold(loss(&first.to_kind(self.kind)), |sum, l| sum + l));
+        }
+        Ok(terms)
+    }
+}
+
+/// (p_t + m)^eps - m, (B,C).
+fn target(z_t: &Tensor, labels: &Labels, eps: f64, temperature: f64) -> Tensor {
+    let p_t = (z_t / temperature).softmax(-1, None::<Kind>);
+    if eps == 1.0 {
+        return p_t;
+    }
+    let m = match labels {
+        Labels::Hard(index_b) => index_b.one_hot(p_t.size()[1]),
+        Labels::Soft(p_bc) => p_bc.shallow_clone(),
+    };
+    let m = m.to_kind(p_t.kind());
+    (p_t + &m).pow_tensor_scalar(eps) - m
+}
