@@ -59,6 +59,9 @@ fn gradients_are_those_of_finite_differences() {
         check("dist", "temperature = 2.0", student, teacher);
         check("hard", "smoothing = 0.1", student, teacher);
         check("fitnet", "", student, teacher);
+        check("at", "", student, teacher);
+        check("sp", "levels = [2, 4]", student, teacher);
+        check("rkd", "", student, teacher);
         check("ofa", "eps = 1.5\ntemperature = 2.0", student, teacher);
         check("uhkd", "", student, teacher);
         check("lfcc", "tau = 0.3", student, teacher);

@@ -5,6 +5,7 @@ mod goldens;
 mod hcd;
 mod lfcc;
 mod logits;
+mod relations;
 mod support;
 mod sweep;
 mod uhkd;

@@ -63,6 +63,7 @@ def inputs(pair, out):
             out[f"{pair}/{side}.stage{i + 1}"] = torch.randn(shape, generator=generator)
         out[f"{pair}/{side}.logits"] = 2.0 * torch.randn(BATCH, CLASSES, generator=generator)
     out[f"{pair}/teacher.embedding"] = torch.randn(BATCH, spec["d_t"], generator=generator)
+    out[f"{pair}/student.embedding"] = torch.randn(BATCH, spec["d_s"], generator=torch.Generator().manual_seed(1 + sum(pair.encode())))
     out[f"{pair}/hard"] = torch.tensor([3, 0, 3, 1])
     out[f"{pair}/soft"] = torch.softmax(2.0 * torch.randn(BATCH, CLASSES, generator=generator), -1)
 
@@ -142,6 +143,41 @@ def fitnet(o, w, s, t, step):
             x = F.interpolate(x, size, mode="bilinear", align_corners=False)
         losses.append(F.mse_loss(x, y))
     return {"feature": sum(losses) / len(losses)}
+
+
+def at(o, w, s, t, step):
+    losses = []
+    for level in o["levels"]:
+        grid = [min(a, b) for a, b in zip(s[level - 1].shape[2:], t[level - 1].shape[2:])]
+        q = [F.normalize(F.adaptive_avg_pool2d(x[level - 1], grid).pow(2).sum(1).flatten(1)) for x in (s, t)]
+        losses.append((q[0] - q[1]).pow(2).mean())
+    return {"attention": sum(losses)}
+
+
+def sp(o, w, s, t, step):
+    losses = []
+    for level in o["levels"]:
+        g = []
+        for x in (s[level - 1], t[level - 1]):
+            rows = [torch.stack([(a * b).sum() for b in x]) for a in x]
+            g.append(torch.stack([row / row.norm() for row in rows]))
+        losses.append((g[0] - g[1]).pow(2).sum() / BATCH**2)
+    return {"similarity": sum(losses)}
+
+
+def rkd(o, w, s, t, step):
+    """Pair by pair and triple by triple."""
+    pairs = [(i, j) for i in range(BATCH) for j in range(BATCH)]
+
+    def relations(e):
+        d = {(i, j): (e[i] - e[j]).norm() if i != j else torch.zeros(()) for i, j in pairs}
+        mean = sum(d.values()) / (BATCH * (BATCH - 1))
+        angle = lambda i, j, k: (e[i] - e[j]) @ (e[k] - e[j]) / (d[i, j] * d[k, j]) if i != j and k != j else torch.zeros(())
+        return torch.stack([d[p] / mean for p in pairs]), torch.stack([angle(i, j, k) for j in range(BATCH) for i, k in pairs])
+
+    (d_s, a_s), (d_t, a_t) = relations(step.f_s), relations(step.f_t)
+    terms = {"distance": F.smooth_l1_loss(d_s, d_t), "angle": F.smooth_l1_loss(a_s, a_t)}
+    return {name: value for name, value in terms.items() if o[name] > 0}
 
 
 def ofa(o, w, s, t, step):
@@ -373,6 +409,9 @@ DEFAULTS = {
     "dist": dict(beta=1.0, gamma=1.0, temperature=1.0),
     "hard": dict(smoothing=0.0),
     "fitnet": dict(levels=LEVELS),
+    "at": dict(levels=LEVELS),
+    "sp": dict(levels=[4]),
+    "rkd": dict(distance=25.0, angle=50.0),
     "ofa": dict(w_kd=1.0, w_ofa=1.0, eps=1.0, temperature=1.0, levels=LEVELS),
     "uhkd": dict(
         alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
@@ -416,6 +455,13 @@ CASES = [
     ("ofa", "conv_vit", dict(eps=1.5, temperature=2.0, levels=[4, 1])),
     ("ofa", "vit_conv", dict(eps=1.5, w_kd=0.0, w_ofa=0.5)),
     ("ofa", "swin_vit", dict(w_ofa=0.0, eps=2.0)),
+    *[("at", pair, {}) for pair in PAIRS],
+    ("at", "conv_vit", dict(levels=[3])),
+    *[("sp", pair, {}) for pair in PAIRS],
+    ("sp", "vit_conv", dict(levels=[1, 3])),
+    ("rkd", "conv_conv", {}),
+    ("rkd", "vit_conv", dict(angle=0.0, distance=1.0)),
+    ("rkd", "swin_vit", dict(distance=0.0)),
     ("bkd", "conv_conv", {}),
     ("bkd", "conv_vit", dict(reduce="sum")),
     ("dkd", "conv_vit", {}),
@@ -438,9 +484,10 @@ class Step:
 def run(i, method, pair, changes, stored, out):
     """One case: terms and the gradient of their weighted sum. Odd cases have mixed labels and label smoothing."""
     settings, w, step, spec = {**DEFAULTS[method], **changes}, Params(), Step(), PAIRS[pair]
-    raw = {k: stored[f"{pair}/{k}"].clone().requires_grad_() for k in ["student.logits"] + [f"student.stage{i}" for i in LEVELS]}
+    raw = {k: stored[f"{pair}/{k}"].clone().requires_grad_() for k in ["student.logits", "student.embedding"] + [f"student.stage{i}" for i in LEVELS]}
     step.student, step.d_s, step.d_t = spec["student"], spec["d_s"], spec["d_t"]
-    step.z_s, step.z_t, step.f_t = raw["student.logits"], stored[f"{pair}/teacher.logits"], stored[f"{pair}/teacher.embedding"]
+    step.z_s, step.z_t = raw["student.logits"], stored[f"{pair}/teacher.logits"]
+    step.f_s, step.f_t = raw["student.embedding"], stored[f"{pair}/teacher.embedding"]
     labels, step.smoothing = ("soft", 0.1) if i % 2 else ("hard", 0.0)
     step.target = stored[f"{pair}/{labels}"]
     step.index = step.target if labels == "hard" else step.target.argmax(-1)
@@ -449,6 +496,7 @@ def run(i, method, pair, changes, stored, out):
     terms = globals()[method](settings, w, s, t, step)
     weights = {"kd": settings.get("alpha", settings.get("w_kd", 1.0)), "freq": settings.get("beta"), "con": settings.get("beta"), "feature": 1.0}
     weights |= {"tckd": settings.get("alpha"), "nckd": settings.get("beta"), "inter": settings.get("beta"), "intra": settings.get("gamma"), "hard": 1.0}
+    weights |= {"attention": 1.0, "similarity": 1.0, "distance": settings.get("distance"), "angle": settings.get("angle")}
     weight = lambda term: settings.get(f"w_{term}", weights.get(term))
     sum(weight(name) * value for name, value in terms.items()).backward()
     case = f"case{i}"
