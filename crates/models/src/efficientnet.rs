@@ -9,16 +9,15 @@
 //! taps    the ends of three rows of the table, and the last map before the mean
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
+    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Conv2d, Linear, Post},
 };
-use serde::Deserialize;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Opt, Request, Timm,
+    Input, ModelDef, Opt, Request,
     conv_bn::{ConvBn, global_mean, strided},
-    refused,
+    stem::{self, Stem},
 };
 
 pub(crate) static MODELS: &[ModelDef] = &[
@@ -31,7 +30,7 @@ const IMAGENET: Input = Input::imagenet(224, 0.875);
 const HALF: Input = Input { mean: [0.5; 3], std: [0.5; 3], ..IMAGENET };
 
 const fn row(name: &'static str, summary: &'static str, input: Input, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
-    let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
+    let (check_options, timm) = (stem::check, stem::timm);
     ModelDef { name, family: "efficientnet", input, summary, options: OPTIONS, head: "classifier", build, check_options, timm }
 }
 
@@ -40,26 +39,6 @@ const OPTIONS: &[Opt] = &[Opt {
     default: "\"imagenet\"",
     doc: "`imagenet` halves the image's side before the first block; `cifar` keeps it, for images of about 32 px.",
 }];
-
-/// timm has no stem for small images.
-fn timm(request: &Request) -> Option<Timm> {
-    let options: Options = config::parse(request.options).ok()?;
-    (options.stem == Stem::Imagenet).then(|| Timm::plain(request.def.name))
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Options {
-    stem: Stem,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum Stem {
-    #[default]
-    Imagenet,
-    Cifar,
-}
 
 /// A network of this family.
 struct Table {
@@ -237,8 +216,7 @@ struct EfficientNet {
 }
 
 fn build(scope: &Scope, request: &Request, table: &Table) -> Result<Box<dyn Network>> {
-    let options: Options = config::parse(request.options).map_err(refused)?;
-    let stride = if options.stem == Stem::Imagenet { 2 } else { 1 };
+    let stride = if stem::of(request)? == Stem::Imagenet { 2 } else { 1 };
     let (mut channels, mut grid) = (STEM, strided(request.img, stride));
     let stage = |channels, grid| StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) };
     let conv_stem = conv_bn(scope, ("conv_stem", "bn1"), 3, STEM, Conv::same(3).stride(stride))?;

@@ -12,6 +12,7 @@ mod resmlp;
 mod resnet;
 mod resnet_cifar;
 mod shufflenet;
+mod stem;
 mod swin;
 mod tokens;
 mod vgg;

@@ -6,16 +6,15 @@
 //! head      global mean, fc
 //! ```
 use heterodyne_nn::{
-    Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
+    Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
-use serde::Deserialize;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Opt, Request, Timm,
+    Input, ModelDef, Opt, Request,
     conv_bn::{ConvBn, global_mean, run_layers, strided},
-    refused,
+    stem::{self, Stem},
 };
 
 pub(crate) static MODELS: &[ModelDef] = &[
@@ -32,29 +31,9 @@ const OPTIONS: &[Opt] = &[Opt {
 }];
 
 const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
-    let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
+    let (check_options, timm) = (stem::check, stem::timm);
     let input = Input::imagenet(224, 0.95);
     ModelDef { name, family: "resnet", input, summary, options: OPTIONS, head: "fc", build, check_options, timm }
-}
-
-/// timm has no stem for small images.
-fn timm(request: &Request) -> Option<Timm> {
-    let options: Options = config::parse(request.options).ok()?;
-    (options.stem == Stem::Imagenet).then(|| Timm::plain(request.def.name))
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Options {
-    stem: Stem,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum Stem {
-    #[default]
-    Imagenet,
-    Cifar,
 }
 
 /// Kind of residual block.
@@ -123,7 +102,7 @@ struct ResNet {
 }
 
 fn build(scope: &Scope, request: &Request, kind: Kind, depths: [usize; 4]) -> Result<Box<dyn Network>> {
-    let Options { stem } = config::parse(request.options).map_err(refused)?;
+    let stem = stem::of(request)?;
     let (kernel, step, mut grid) = match stem {
         Stem::Imagenet => (7, 2, strided(strided(request.img, 2), 2)),
         Stem::Cifar => (3, 1, request.img),

@@ -187,11 +187,13 @@ impl<'a> Writer<'a> {
     }
 
     fn images(&mut self) -> Result<String> {
-        if self.images.is_none() {
-            let (shape, zero) = (self.between("Shape", &[INPUT], &[]), self.ints(&[0])?);
-            self.images = Some(self.between("Gather", &[&shape, &zero], &[]));
+        if let Some(images) = &self.images {
+            return Ok(images.clone());
         }
-        Ok(self.images.clone().expect("made above"))
+        let (shape, zero) = (self.between("Shape", &[INPUT], &[]), self.ints(&[0])?);
+        let images = self.between("Gather", &[&shape, &zero], &[]);
+        self.images = Some(images.clone());
+        Ok(images)
     }
 }
 
