@@ -1,11 +1,11 @@
 //! Weights files (safetensors), read without trust and replaced atomically.
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io::{Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result, Tensors};
@@ -43,9 +43,9 @@ pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
 }
 
-/// Writes tensors and text metadata; the old file stays until the new one is complete on disk.
+/// Writes tensors and text metadata; the old file stays until the new one is complete on disk. Equal contents are equal bytes.
 pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>, metadata: HashMap<String, String>) -> Result<()> {
-    let mut blobs = Vec::new();
+    let mut parts = Vec::new();
     for (name, tensor) in tensors {
         let Some((dtype, kind)) = KINDS.iter().find(|(_, kind)| *kind == tensor.kind()) else {
             return Err(Error::file(path, format!("tensor `{name}` has type {:?}, which cannot be written", tensor.kind())));
@@ -53,18 +53,41 @@ pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Te
         let tensor = tensor.detach().f_to(Device::Cpu)?.f_contiguous()?;
         let mut bytes = vec![0u8; tensor.numel() * kind.elt_size_in_bytes()];
         tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
-        blobs.push((name.to_owned(), *dtype, shape, bytes));
+        let place = Place { name, dtype: *dtype, shape: tensor.size(), bytes: bytes.len() as u64 };
+        parts.push((kind.elt_size_in_bytes(), place, bytes));
     }
-    let views = blobs
-        .iter()
-        .map(|(name, dtype, shape, bytes)| {
-            Ok((name.clone(), TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| Error::file(path, e))?))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(path, e))?;
+    // Wide elements first, so that each lies at a multiple of its size.
+    parts.sort_by_key(|(size, ..)| std::cmp::Reverse(*size));
+    let (places, blobs): (Vec<_>, Vec<_>) = parts.into_iter().map(|(_, place, bytes)| (place, bytes)).unzip();
+    let head = head(&places, &metadata).ok_or_else(|| Error::file(path, "its tensors are too large for a file"))?;
     let old = if path.exists() { "; what was there before is unchanged" } else { "" };
-    replace(path, &bytes).map_err(|e| Error::file(path, format!("cannot be written ({e}){old}")))
+    let parts = std::iter::once(&head).chain(&blobs).map(Vec::as_slice);
+    replace(path, parts).map_err(|e| Error::file(path, format!("cannot be written ({e}){old}")))
+}
+
+/// A tensor on its way into a file.
+struct Place<'a> {
+    name: &'a str,
+    dtype: Dtype,
+    shape: Vec<i64>,
+    bytes: u64,
+}
+
+/// What stands before the tensors: its own length, then the place of each in JSON, in the given order. `None` where the sum of their
+/// sizes is no number of 64 bits.
+fn head(tensors: &[Place], metadata: &HashMap<String, String>) -> Option<Vec<u8>> {
+    let (mut header, mut end) = (serde_json::Map::new(), 0u64);
+    // Sorted, as a hash map has another order in each process.
+    header.insert("__metadata__".to_owned(), serde_json::json!(metadata.iter().collect::<BTreeMap<_, _>>()));
+    for Place { name, dtype, shape, bytes } in tensors {
+        let start = end;
+        end = start.checked_add(*bytes)?;
+        header.insert((*name).to_owned(), serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
+    }
+    let mut text = serde_json::Value::Object(header).to_string();
+    // The format wants the data to start at a multiple of eight bytes.
+    text += &" ".repeat((8 - text.len() % 8) % 8);
+    Some([&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat())
 }
 
 /// A safetensors file of float32 tensors whose rows become known a few at a time; never more than those are held in memory.
@@ -80,25 +103,20 @@ impl RowWriter {
     /// Tensors of these names and shapes, the first dimension counting rows. Nothing is seen under `path` before
     /// [`RowWriter::finish`].
     pub fn create(path: &Path, tensors: &[(String, Vec<i64>)], metadata: HashMap<String, String>) -> Result<Self> {
-        let (mut places, mut header, mut end) = (HashMap::new(), serde_json::Map::new(), 0u64);
-        let bytes_of = |shape: &[i64]| {
-            let values = shape.iter().try_fold(1u64, |product, &n| product.checked_mul(u64::try_from(n).ok()?));
-            values.and_then(|values| values.checked_mul(4))
-        };
+        let too_large = |name: &str, shape: &[i64]| Error::file(path, format!("`{name}` of {shape:?} values is too large for a file"));
+        let mut entries = Vec::new();
         for (name, shape) in tensors {
-            let too_large = || Error::file(path, format!("`{name}` of {shape:?} values is too large for a file"));
-            let start = end;
-            end = bytes_of(shape).and_then(|bytes| start.checked_add(bytes)).ok_or_else(too_large)?;
-            header.insert(name.clone(), serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] }));
-            places.insert(name.clone(), (start, shape[0], shape[1..].iter().product()));
+            let values = shape.iter().try_fold(1u64, |product, &n| product.checked_mul(u64::try_from(n).ok()?));
+            let bytes = values.and_then(|values| values.checked_mul(4)).ok_or_else(|| too_large(name, shape))?;
+            entries.push(Place { name, dtype: Dtype::F32, shape: shape.clone(), bytes });
         }
-        header.insert("__metadata__".to_owned(), serde_json::json!(metadata));
-        let mut text = serde_json::Value::Object(header).to_string();
-        // The format wants the data to start at a multiple of eight bytes.
-        text += &" ".repeat((8 - text.len() % 8) % 8);
-        places.values_mut().for_each(|(start, ..)| *start += 8 + text.len() as u64);
+        let head = head(&entries, &metadata).ok_or_else(|| too_large("the sum", &[]))?;
+        let (mut places, mut start) = (HashMap::new(), head.len() as u64);
+        for Place { name, shape, bytes, .. } in &entries {
+            places.insert((*name).to_owned(), (start, shape[0], shape[1..].iter().product()));
+            start += bytes;
+        }
         let mut writer = Self { path: path.to_owned(), file: beside(path).map_err(|e| Error::file(path, e))?, places };
-        let head = [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
         writer.file.write_all(&head).map_err(|e| writer.failed(e))?;
         Ok(writer)
     }
@@ -130,9 +148,11 @@ impl RowWriter {
 }
 
 /// Writes beside the target, flushes to disk, then renames over it.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn replace<'a>(path: &Path, parts: impl Iterator<Item = &'a [u8]>) -> std::io::Result<()> {
     let mut file = beside(path)?;
-    file.write_all(bytes)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     Ok(())

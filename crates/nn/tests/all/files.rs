@@ -120,3 +120,20 @@ fn rows_written_one_after_the_other_make_the_same_file() {
     assert!(RowWriter::create(&folder.path().join("no/where.safetensors"), &shapes, HashMap::new()).is_err());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary files stay");
 }
+
+/// A hash map lists its entries in an order of its own each time.
+#[test]
+fn equal_contents_are_equal_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = [("b", Tensor::from_slice(&[1f32, 2.0])), ("a", Tensor::from_slice(&[3i64]))];
+    let written = |i: usize| {
+        let metadata: HashMap<_, _> = (0..8).map(|k| (format!("key{k}"), format!("value {k}"))).collect();
+        let path = folder.path().join(format!("{i}.safetensors"));
+        file::write(&path, tensors.iter().map(|(name, t)| (*name, t)), metadata).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    let first = written(0);
+    assert!((1..20).all(|i| written(i) == first));
+    let (read, metadata) = file::read(&folder.path().join("0.safetensors")).unwrap();
+    assert_eq!((read["a"].int64_value(&[0]), read["b"].double_value(&[1]), metadata["key7"].as_str()), (3, 2.0, "value 7"));
+}
