@@ -25,7 +25,7 @@ macro_rules! methods {
     };
 }
 
-methods!(kd, bkd, dkd, dist, hard, fitnet, at, sp, rkd, ofa, uhkd, lfcc, hcd);
+methods!(kd, bkd, dkd, dist, hard, fitnet, at, sp, rkd, pkt, nst, ofa, uhkd, lfcc, hcd);
 
 /// Something that a method compares the student with: a fixed function of the teacher's output on one view of an image, so that
 /// it may be stored and read back instead of running the teacher again.

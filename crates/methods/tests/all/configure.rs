@@ -7,12 +7,15 @@ use crate::support::{CPU, build, conv, map, table, taps, vit};
 #[test]
 fn names_are_unique_and_an_unknown_one_is_answered_with_the_nearest() {
     let mut names: Vec<_> = all().iter().map(|m| m.name).collect();
-    assert_eq!(names, ["kd", "bkd", "dkd", "dist", "hard", "fitnet", "at", "sp", "rkd", "ofa", "uhkd", "lfcc", "hcd"]);
+    assert_eq!(names, ["kd", "bkd", "dkd", "dist", "hard", "fitnet", "at", "sp", "rkd", "pkt", "nst", "ofa", "uhkd", "lfcc", "hcd"]);
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), all().len());
     let e = find("uhdk").unwrap_err().to_string();
-    assert!(e.contains("did you mean `uhkd`?") && e.contains("kd, bkd, dkd, dist, hard, fitnet, at, sp, rkd, ofa, uhkd, lfcc, hcd"), "{e}");
+    assert!(
+        e.contains("did you mean `uhkd`?") && e.contains("kd, bkd, dkd, dist, hard, fitnet, at, sp, rkd, pkt, nst, ofa, uhkd, lfcc, hcd"),
+        "{e}"
+    );
     assert!(find("UHKD").unwrap_err().to_string().contains("`uhkd`?"));
     assert!(!find("zzz").unwrap_err().to_string().contains("did you mean"));
 }
@@ -59,7 +62,7 @@ fn an_unknown_key_and_a_wrong_type_are_refused() {
 #[test]
 fn values_out_of_range_are_refused_with_their_key() {
     let levels = ["levels = []", "levels = [0]", "levels = [5]", "levels = [2, 2]"];
-    for method in ["fitnet", "at", "sp", "ofa", "uhkd", "lfcc", "hcd"] {
+    for method in ["fitnet", "at", "sp", "nst", "ofa", "uhkd", "lfcc", "hcd"] {
         for text in levels {
             assert_eq!(refused(method, text).0, "levels", "{method} {text}");
         }
@@ -71,6 +74,7 @@ fn values_out_of_range_are_refused_with_their_key() {
     }
     let cases = [
         ("rkd", "angle = -1", "angle"),
+        ("pkt", "eps = 0.0", "eps"),
         ("ofa", "eps = 0.5", "eps"),
         ("ofa", "w_ofa = -1.0", "w_ofa"),
         ("bkd", "reduce = \"none\"", "reduce"),

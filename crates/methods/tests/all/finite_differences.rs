@@ -62,6 +62,8 @@ fn gradients_are_those_of_finite_differences() {
         check("at", "", student, teacher);
         check("sp", "levels = [2, 4]", student, teacher);
         check("rkd", "", student, teacher);
+        check("pkt", "", student, teacher);
+        check("nst", "", student, teacher);
         check("ofa", "eps = 1.5\ntemperature = 2.0", student, teacher);
         check("uhkd", "", student, teacher);
         check("lfcc", "tau = 0.3", student, teacher);

@@ -35,7 +35,7 @@ fn a_student_that_is_the_teacher_has_nothing_to_learn() {
     seed(1);
     for taps in [conv(6, 3), vit(1, 5, 3)] {
         let teacher = output(&taps, 4, Kind::Double);
-        for name in ["at", "sp", "rkd"] {
+        for name in ["at", "sp", "rkd", "pkt", "nst"] {
             let m = method(name, &taps, &taps);
             assert!(total(&*m, &copy(&teacher), &teacher).abs() < 1e-20, "{name}");
             assert!(total(&*m, &output(&taps, 4, Kind::Double), &teacher) > 1e-6, "{name}");
@@ -80,10 +80,24 @@ fn relations_do_not_see_where_the_embeddings_lie_and_how_far_apart() {
     assert!((total(&*m, &student, &teacher) - total(&*m, &others, &teacher)).abs() > 1e-6);
 }
 
+/// Cosines do not see the size of an embedding, sets of unit channels neither their order nor their size.
+#[test]
+fn probabilities_and_selectivity_do_not_see_sizes() {
+    seed(5);
+    let (taps, other) = (conv(6, 3), vit(1, 5, 3));
+    let (student, teacher) = (output(&taps, 4, Kind::Double), output(&other, 4, Kind::Double));
+    for name in ["pkt", "nst"] {
+        let m = method(name, &taps, &other);
+        let moved = changed(&student, |x| x.flip([1]) * -30.0, |e| e.flip([1]) * 500.0);
+        let (before, after) = (total(&*m, &student, &teacher), total(&*m, &moved, &teacher));
+        assert!((before - after).abs() < 1e-6 * before, "{name}: {before} {after}");
+    }
+}
+
 #[test]
 fn a_batch_of_one_has_no_relations() {
     let (taps, other) = (conv(6, 3), vit(1, 5, 3));
-    for name in ["sp", "rkd"] {
+    for name in ["sp", "rkd", "pkt"] {
         let settings = (heterodyne_methods::find(name).unwrap().configure)(&table("")).unwrap();
         let e = settings.check(&taps, &other, 1).unwrap_err().to_string();
         assert!(e.contains(name) && e.contains("the batch has 1"), "{e}");

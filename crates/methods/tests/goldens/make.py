@@ -165,6 +165,27 @@ def sp(o, w, s, t, step):
     return {"similarity": sum(losses)}
 
 
+def pkt(o, w, s, t, step):
+    def p(e):
+        rows = [torch.stack([(F.cosine_similarity(a, b, dim=0) + 1) / 2 for b in e]) for a in e]
+        return torch.stack([row / row.sum() for row in rows])
+
+    p_s, p_t = p(step.f_s), p(step.f_t)
+    return {"similarity": (p_t * (p_t / p_s).log()).sum() / BATCH**2}
+
+
+def nst(o, w, s, t, step):
+    """Channel by channel."""
+    losses = []
+    for level in o["levels"]:
+        grid = [min(a, b) for a, b in zip(s[level - 1].shape[2:], t[level - 1].shape[2:])]
+        f_s, f_t = (F.adaptive_avg_pool2d(x[level - 1], grid).flatten(2) for x in (s, t))
+        unit = lambda x: x / x.norm()
+        k = lambda a, b: sum((unit(x) @ unit(y)) ** 2 for i in range(BATCH) for x in a[i] for y in b[i]) / (BATCH * a.shape[1] * b.shape[1])
+        losses.append(k(f_s, f_s) + k(f_t, f_t) - 2 * k(f_s, f_t))
+    return {"selectivity": sum(losses)}
+
+
 def rkd(o, w, s, t, step):
     """Pair by pair and triple by triple."""
     pairs = [(i, j) for i in range(BATCH) for j in range(BATCH)]
@@ -412,6 +433,8 @@ DEFAULTS = {
     "at": dict(levels=LEVELS),
     "sp": dict(levels=[4]),
     "rkd": dict(distance=25.0, angle=50.0),
+    "pkt": dict(eps=1e-7),
+    "nst": dict(levels=LEVELS),
     "ofa": dict(w_kd=1.0, w_ofa=1.0, eps=1.0, temperature=1.0, levels=LEVELS),
     "uhkd": dict(
         alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
@@ -462,6 +485,9 @@ CASES = [
     ("rkd", "conv_conv", {}),
     ("rkd", "vit_conv", dict(angle=0.0, distance=1.0)),
     ("rkd", "swin_vit", dict(distance=0.0)),
+    *[("pkt", pair, dict(eps=1e-14)) for pair in PAIRS],
+    *[("nst", pair, {}) for pair in PAIRS],
+    ("nst", "vit_conv", dict(levels=[2, 4])),
     ("bkd", "conv_conv", {}),
     ("bkd", "conv_vit", dict(reduce="sum")),
     ("dkd", "conv_vit", {}),
@@ -496,7 +522,7 @@ def run(i, method, pair, changes, stored, out):
     terms = globals()[method](settings, w, s, t, step)
     weights = {"kd": settings.get("alpha", settings.get("w_kd", 1.0)), "freq": settings.get("beta"), "con": settings.get("beta"), "feature": 1.0}
     weights |= {"tckd": settings.get("alpha"), "nckd": settings.get("beta"), "inter": settings.get("beta"), "intra": settings.get("gamma"), "hard": 1.0}
-    weights |= {"attention": 1.0, "similarity": 1.0, "distance": settings.get("distance"), "angle": settings.get("angle")}
+    weights |= {"attention": 1.0, "similarity": 1.0, "selectivity": 1.0, "distance": settings.get("distance"), "angle": settings.get("angle")}
     weight = lambda term: settings.get(f"w_{term}", weights.get(term))
     sum(weight(name) * value for name, value in terms.items()).backward()
     case = f"case{i}"

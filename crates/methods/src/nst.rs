@@ -1,0 +1,130 @@
+//! NST: knowledge distillation via neuron selectivity transfer (Huang and Wang 2017, arXiv 1707.01219, equations 4 to 6).
+//!
+//! ```text
+//! X at the smaller of both grids, by averaging;  f_c = vec(x_c) / |x_c|          the places that channel c selects
+//! k(a,b) = (a . b)^2
+//! L_nst  = sum over levels of  mean_cc' k(f_s, f_s) + mean_cc' k(f_t, f_t) - 2 mean_cc' k(f_s, f_t)
+//! ```
+//! This is the squared distance (MMD) between the two sets of channels under the polynomial kernel; the numbers of channels need not
+//! agree. The usual weight is 50.
+use heterodyne_nn::{
+    Output, Result, Scope, TapSpec, Terms,
+    config::{KeyError, parse},
+};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::{
+    Context, Key, Method, MethodDef, Settings, Signal,
+    parts::{
+        keys,
+        mode::exact,
+        pair::{StagePair, signal, stage, stage_pairs},
+    },
+};
+
+/// The registry's entry.
+pub static METHOD: MethodDef = MethodDef {
+    name: "nst",
+    title: "Neuron selectivity transfer",
+    source: "Huang and Wang 2017 (arXiv 1707.01219)",
+    keys: &[Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages whose channels are compared, summed; third-party default." }],
+    configure,
+};
+
+/// Added to the square of a norm.
+const EPS: f64 = 1e-12;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Nst {
+    levels: Vec<usize>,
+}
+
+impl Default for Nst {
+    fn default() -> Self {
+        Self { levels: vec![1, 2, 3, 4] }
+    }
+}
+
+fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
+    let settings: Nst = parse(table)?;
+    keys::levels(&settings.levels)?;
+    Ok(Box::new(settings))
+}
+
+impl Settings for Nst {
+    fn check(&self, student: &TapSpec, teacher: &TapSpec, _batch: usize) -> Result<()> {
+        stage_pairs("nst", &self.levels, student, teacher).map(drop)
+    }
+
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+        let levels = stage_pairs("nst", &self.levels, student, teacher)?.into_iter().map(Level::of).collect();
+        Ok(Box::new(Built { levels, kind: scope.kind() }))
+    }
+
+    fn resolved(&self) -> toml::Table {
+        keys::table(self)
+    }
+}
+
+struct Built {
+    levels: Vec<Level>,
+    kind: Kind,
+}
+
+/// One pair of stages, the grid on which they meet, and the teacher's channels.
+struct Level {
+    level: usize,
+    grid: (i64, i64),
+    channels: i64,
+}
+
+impl Level {
+    fn of(StagePair { level, student, teacher }: StagePair) -> Self {
+        let grid = (student.grid.0.min(teacher.grid.0), student.grid.1.min(teacher.grid.1));
+        Self { level, grid, channels: teacher.channels }
+    }
+
+    /// f (B,C,N) of a map (B,C,H,W).
+    fn selectivity(&self, x_bchw: &Tensor) -> Tensor {
+        let (h, w) = self.grid;
+        let x = if x_bchw.size()[2..] == [h, w] { x_bchw.shallow_clone() } else { x_bchw.adaptive_avg_pool2d([h, w]) };
+        let x = x.flatten(2, 3);
+        let norm = (x.square().sum_dim_intlist([2i64].as_slice(), true, None::<Kind>) + EPS).sqrt();
+        x / norm
+    }
+}
+
+/// The mean of k over images and pairs of channels.
+fn kernel(a_bcn: &Tensor, b_bcn: &Tensor) -> Tensor {
+    a_bcn.bmm(&b_bcn.transpose(1, 2)).square().mean(None::<Kind>)
+}
+
+impl Method for Built {
+    fn signals(&self) -> Vec<Signal> {
+        let of = |l: &Level| Signal {
+            name: format!("channels of stage{} on {}x{}", l.level, l.grid.0, l.grid.1),
+            shape: vec![l.channels, l.grid.0 * l.grid.1],
+        };
+        self.levels.iter().map(of).collect()
+    }
+
+    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
+        let of = |l: &Level| Ok(l.selectivity(&stage(teacher, l.level, "teacher")?.detach().to_map().to_kind(self.kind)));
+        self.levels.iter().map(of).collect()
+    }
+
+    fn loss(&self, step: &Context) -> Result<Terms> {
+        let _exact = exact(step.student.logits.device())?;
+        let value = |(i, l): (usize, &Level)| {
+            let f_s = l.selectivity(&stage(step.student, l.level, "student")?.to_map().to_kind(self.kind));
+            let f_t = signal(step.teacher, i, self.kind)?;
+            Ok(kernel(&f_s, &f_s) + kernel(&f_t, &f_t) - kernel(&f_s, &f_t) * 2.0)
+        };
+        let values: Vec<Tensor> = self.levels.iter().enumerate().map(value).collect::<Result<_>>()?;
+        let mut terms = Terms::default();
+        terms.push("selectivity", 1.0, Tensor::stack(&values, 0).sum(None::<Kind>));
+        Ok(terms)
+    }
+}
