@@ -92,7 +92,7 @@ pub fn open(path: &Path, device: Device, img: Option<i64>) -> Result<Package> {
     if taps != again {
         return Err(Error::file(path, "gives other shapes for three images than for two"));
     }
-    let net = Packaged { program: RefCell::new(program), names, taps };
+    let net = Packaged { program: RefCell::new(program), names, about: about.clone(), taps };
     Ok(Package { net: Box::new(net), about, img })
 }
 
@@ -203,15 +203,42 @@ fn square(n: i64) -> Option<(i64, (i64, i64))> {
 struct Packaged {
     program: RefCell<Program>,
     names: Vec<String>,
+    about: Option<Description>,
     taps: TapSpec,
 }
 
 impl Packaged {
+    /// What it gives, which must be what it gave for black images: a program may decide by what it sees.
     fn run(&self, x_bchw: &Tensor) -> Result<Outputs, String> {
         // A program may read memory in the order of the sizes; compiled code does.
         let x = x_bchw.f_contiguous().map_err(|e| e.to_string())?;
         let outputs = self.program.borrow_mut().run(&x).map_err(|e| e.to_string())?;
-        named(outputs, &self.names)
+        let outputs = named(outputs, &self.names)?;
+        let found = taps(&outputs, x.size()[0], self.about.as_ref())?;
+        if found == self.taps {
+            return Ok(outputs);
+        }
+        Err(format!("the packaged teacher gives {found:?} for these images, and gave {:?} when it was tried", self.taps))
+    }
+
+    /// The run's outputs as a network's.
+    fn output(&self, mut outputs: Outputs, pass: Pass) -> Result<Output, String> {
+        let mut take =
+            |name: &str| outputs.remove(name).map(|t| t.to_kind(Kind::Float)).ok_or_else(|| format!("the program gives no {name}"));
+        let logits = take("logits")?;
+        if !pass.taps {
+            return Ok(Output { logits, embedding: None, stages: Vec::new() });
+        }
+        let stage = |(i, spec): (usize, &StageSpec)| {
+            let t = take(&stage_name(i))?;
+            Ok::<_, String>(match spec.kind {
+                StageKind::Map => FeatureMap::Map(t),
+                StageKind::Tokens { prefix } => FeatureMap::Tokens { tokens: t, prefix, grid: spec.grid },
+            })
+        };
+        let stages = self.taps.stages.iter().enumerate().map(stage).collect::<Result<_, _>>()?;
+        let embedding = self.taps.embedding.map(|_| take("embedding")).transpose()?;
+        Ok(Output { logits, embedding, stages })
     }
 }
 
@@ -221,21 +248,7 @@ impl Network for Packaged {
     /// # Panics
     /// Where the program fails, as tch's operators do.
     fn forward(&self, x_bchw: &Tensor, pass: Pass) -> Output {
-        let mut outputs = self.run(x_bchw).unwrap_or_else(|e| panic!("{e}"));
-        let mut take = |name: &str| outputs.remove(name).map(|t| t.to_kind(Kind::Float));
-        let logits = take("logits").unwrap_or_else(|| panic!("the program gives no logits"));
-        if !pass.taps {
-            return Output { logits, embedding: None, stages: Vec::new() };
-        }
-        let stage = |(i, spec): (usize, &StageSpec)| {
-            let t = take(&stage_name(i)).unwrap_or_else(|| panic!("the program gives no {}", stage_name(i)));
-            match spec.kind {
-                StageKind::Map => FeatureMap::Map(t),
-                StageKind::Tokens { prefix } => FeatureMap::Tokens { tokens: t, prefix, grid: spec.grid },
-            }
-        };
-        let stages = self.taps.stages.iter().enumerate().map(stage).collect();
-        Output { logits, embedding: take("embedding"), stages }
+        self.run(x_bchw).and_then(|outputs| self.output(outputs, pass)).unwrap_or_else(|e| panic!("{e}"))
     }
 
     fn taps(&self) -> &TapSpec {

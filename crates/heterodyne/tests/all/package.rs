@@ -69,6 +69,12 @@ fn what_a_package_decides_cannot_be_set() {
 }
 
 #[test]
+fn a_package_that_changes_its_mind_ends_the_run_with_the_reason() {
+    let place = place("teacher_moody.pt", INPUT, "[methods.kd]\n");
+    place.bad("distill packaged.toml --out runs/a", &["classes: 1 }", "when it was tried"]);
+}
+
+#[test]
 fn a_package_is_inspected_as_a_teacher() {
     let place = Place::new();
     let mut command = place.command("inspect resnet8 --num-classes 10 --batch 4 --device cpu --teacher");

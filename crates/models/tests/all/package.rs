@@ -73,6 +73,15 @@ fn what_cannot_teach_is_refused_with_the_reason() {
     assert!(text.contains("images of -3 px"), "{text}");
 }
 
+/// (B,1) would broadcast against any number of classes.
+#[test]
+fn a_program_that_changes_its_mind_is_an_error() {
+    let package = open(&golden("teacher_moody.pt"), Device::Cpu, Some(32)).unwrap();
+    let run = || Ok(package.net.forward(&expected("x"), Pass::TEACH));
+    let text = catch(|| "the teacher".to_owned(), run).unwrap_err().to_string();
+    assert!(text.contains("classes: 1 }") && text.contains("classes: 10 }"), "{text}");
+}
+
 #[test]
 fn other_files_are_named_for_what_they_are() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ needs torch and safetensors, and writes beside itself, all for images float32 (B
     teacher_fixed.pt      logits only, and only for B = 2
     teacher_odd.pt        a tuple of two tensors, which no teacher may return
     teacher_nan.pt        raises an exception with a message
+    teacher_moody.pt      gives other shapes for images that are not black
     expected.safetensors  `x` (3,3,32,32); `dict/NAME` and `logits/logits` for all of `x`, `fixed/logits` for its first two images
 """
 import io
@@ -93,6 +94,15 @@ def settle(module):
     return module.eval()
 
 
+class Moody(nn.Module):
+    """Ten classes for black images, one for others: what a trial with black images does not show."""
+
+    def forward(self, x):
+        if bool((x == 0).all()):
+            return torch.zeros(x.shape[0], 10)
+        return torch.zeros(x.shape[0], 1)
+
+
 def save(module, name, **extra):
     """Without the records that hold file names and lines of this script and of torch's sources."""
     buffer = io.BytesIO(module.save_to_buffer(_extra_files=extra))
@@ -137,6 +147,7 @@ def main():
         save(trace(fixed), "teacher_fixed.pt")
         save(trace(odd), "teacher_odd.pt")
         save(torch.jit.script(Raises()), "teacher_nan.pt")
+        save(torch.jit.script(Moody()), "teacher_moody.pt")
 
         # From the modules themselves, not from their files.
         expected = {"x": x, "logits/logits": logits_only(x), "fixed/logits": fixed(x[:2])}
