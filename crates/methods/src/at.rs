@@ -6,7 +6,7 @@
 //! L_at  = sum over levels of  mean( (q_s - q_t)^2 )        the form in which RepDistiller compares it, with weight 1000
 //! ```
 use heterodyne_nn::{
-    Output, Result, Scope, StageSpec, TapSpec, Terms,
+    Output, Result, Scope, TapSpec, Terms,
     config::{KeyError, parse},
 };
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::{
     parts::{
         keys,
         mode::exact,
-        pair::{StagePair, signal, stage, stage_pairs},
+        pair::{StagePair, averaged, signal, stage, stage_pairs},
     },
 };
 
@@ -78,15 +78,13 @@ struct Level {
 }
 
 impl Level {
-    fn of(StagePair { level, student: StageSpec { grid: s, .. }, teacher: StageSpec { grid: t, .. } }: StagePair) -> Self {
-        Self { level, grid: (s.0.min(t.0), s.1.min(t.1)) }
+    fn of(pair: StagePair) -> Self {
+        Self { level: pair.level, grid: pair.common_grid() }
     }
 
     /// q (B,N) of a map (B,C,H,W).
     fn attention(&self, x_bchw: &Tensor) -> Tensor {
-        let (h, w) = self.grid;
-        let x = if x_bchw.size()[2..] == [h, w] { x_bchw.shallow_clone() } else { x_bchw.adaptive_avg_pool2d([h, w]) };
-        let q = x.square().sum_dim_intlist([1i64].as_slice(), false, None::<Kind>).flatten(1, 2);
+        let q = averaged(x_bchw, self.grid).square().sum_dim_intlist([1i64].as_slice(), false, None::<Kind>).flatten(1, 2);
         let norm = (q.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>) + EPS).sqrt();
         q / norm
     }

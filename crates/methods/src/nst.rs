@@ -19,7 +19,7 @@ use crate::{
     parts::{
         keys,
         mode::exact,
-        pair::{StagePair, signal, stage, stage_pairs},
+        pair::{StagePair, averaged, signal, stage, stage_pairs},
     },
 };
 
@@ -81,16 +81,13 @@ struct Level {
 }
 
 impl Level {
-    fn of(StagePair { level, student, teacher }: StagePair) -> Self {
-        let grid = (student.grid.0.min(teacher.grid.0), student.grid.1.min(teacher.grid.1));
-        Self { level, grid, channels: teacher.channels }
+    fn of(pair: StagePair) -> Self {
+        Self { level: pair.level, grid: pair.common_grid(), channels: pair.teacher.channels }
     }
 
     /// f (B,C,N) of a map (B,C,H,W).
     fn selectivity(&self, x_bchw: &Tensor) -> Tensor {
-        let (h, w) = self.grid;
-        let x = if x_bchw.size()[2..] == [h, w] { x_bchw.shallow_clone() } else { x_bchw.adaptive_avg_pool2d([h, w]) };
-        let x = x.flatten(2, 3);
+        let x = averaged(x_bchw, self.grid).flatten(2, 3);
         let norm = (x.square().sum_dim_intlist([2i64].as_slice(), true, None::<Kind>) + EPS).sqrt();
         x / norm
     }

@@ -5,7 +5,7 @@
 //! L_pkt  = mean over i, j of  p_t log( p_t / p_s )                              the form of RepDistiller, with weight 30000
 //! ```
 use heterodyne_nn::{
-    Error, Output, Result, Scope, TapSpec, Terms,
+    Output, Result, Scope, TapSpec, Terms,
     config::{KeyError, parse},
 };
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::{
     parts::{
         keys::{self, positive},
         mode::exact,
-        pair::{embedding, embeddings, signal},
+        pair::{check_batch, embedding, embeddings, signal},
     },
 };
 
@@ -50,10 +50,7 @@ fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
 impl Settings for Pkt {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         embeddings("pkt", student, teacher)?;
-        if batch < 2 {
-            return Err(Error::invalid(format!("pkt compares the images of a batch, and the batch has {batch}: use a batch of at least 2")));
-        }
-        Ok(())
+        check_batch("pkt", batch)
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {

@@ -7,7 +7,7 @@
 //! ```
 //! Means run over all pairs and triples, those of an image with itself included, as in the authors' code.
 use heterodyne_nn::{
-    Error, Output, Result, Scope, TapSpec, Terms,
+    Output, Result, Scope, TapSpec, Terms,
     config::{KeyError, parse},
 };
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::{
     parts::{
         keys,
         mode::exact,
-        pair::{embedding, embeddings, signal},
+        pair::{check_batch, embedding, embeddings, signal},
     },
 };
 
@@ -59,10 +59,7 @@ fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
 impl Settings for Rkd {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         embeddings("rkd", student, teacher)?;
-        if batch < 2 {
-            return Err(Error::invalid(format!("rkd relates the images of a batch, and the batch has {batch}: use a batch of at least 2")));
-        }
-        Ok(())
+        check_batch("rkd", batch)
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {

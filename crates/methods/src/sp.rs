@@ -6,7 +6,7 @@
 //! L_sp = sum over levels of  |G_s - G_t|_F^2 / B^2
 //! ```
 use heterodyne_nn::{
-    Error, Output, Result, Scope, TapSpec, Terms,
+    Output, Result, Scope, TapSpec, Terms,
     config::{KeyError, parse},
 };
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::{
     parts::{
         keys,
         mode::exact,
-        pair::{signal, stage, stage_pairs},
+        pair::{check_batch, signal, stage, stage_pairs},
     },
 };
 
@@ -53,9 +53,7 @@ fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
 
 impl Settings for Sp {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        if batch < 2 {
-            return Err(Error::invalid(format!("sp compares the images of a batch, and the batch has {batch}: use a batch of at least 2")));
-        }
+        check_batch("sp", batch)?;
         stage_pairs("sp", &self.levels, student, teacher).map(drop)
     }
 

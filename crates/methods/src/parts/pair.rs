@@ -21,6 +21,26 @@ impl StagePair {
     pub fn scope(&self) -> String {
         format!("level{}", self.level)
     }
+
+    /// The smaller of both grids along each axis, on which they can be compared without making anything up.
+    #[must_use]
+    pub fn common_grid(&self) -> (i64, i64) {
+        let (s, t) = (self.student.grid, self.teacher.grid);
+        (s.0.min(t.0), s.1.min(t.1))
+    }
+}
+
+/// (B,C,H,W) averaged onto a grid that is no larger; as it is where that is its own.
+pub fn averaged(x_bchw: &Tensor, (h, w): (i64, i64)) -> Tensor {
+    if x_bchw.size()[2..] == [h, w] { x_bchw.shallow_clone() } else { x_bchw.adaptive_avg_pool2d([h, w]) }
+}
+
+/// Refuses a batch in which there is nothing to compare an image with.
+pub fn check_batch(method: &str, batch: usize) -> Result<()> {
+    if batch >= 2 {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{method} compares the images of a batch, and the batch has {batch}: use a batch of at least 2")))
 }
 
 /// Refuses logits that cannot be compared class by class.
