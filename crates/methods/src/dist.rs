@@ -70,9 +70,13 @@ impl Settings for Dist {
         Ok(())
     }
 
-    fn build(&self, _scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, _scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         check_classes("dist", student, teacher)?;
         Ok(Box::new(*self))
+    }
+
+    fn compares_logits(&self) -> bool {
+        true
     }
 
     fn resolved(&self) -> toml::Table {

@@ -70,9 +70,13 @@ impl Settings for Dkd {
         Ok(())
     }
 
-    fn build(&self, _scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, _scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         self.check(student, teacher, 1)?;
         Ok(Box::new(*self))
+    }
+
+    fn compares_logits(&self) -> bool {
+        true
     }
 
     fn resolved(&self) -> toml::Table {

@@ -61,7 +61,7 @@ impl Settings for FitNet {
         stage_pairs("fitnet", &self.levels, student, teacher).map(drop)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         let regressor = |pair: StagePair| Regressor::new(scope, pair);
         let regressors = stage_pairs("fitnet", &self.levels, student, teacher)?.into_iter().map(regressor).collect::<Result<_>>()?;
         Ok(Box::new(Built { regressors, kind: scope.kind() }))

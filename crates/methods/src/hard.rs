@@ -50,7 +50,7 @@ impl Settings for Hard {
         check_classes("hard", student, teacher)
     }
 
-    fn build(&self, _scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, _scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         check_classes("hard", student, teacher)?;
         Ok(Box::new(*self))
     }

@@ -166,7 +166,7 @@ impl Settings for Hcd {
         Ok(())
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         check_classes("hcd", student, teacher)?;
         let (d_s, d_t) = embeddings("hcd", student, teacher)?;
         let outputs = self.num_sub * student.classes;

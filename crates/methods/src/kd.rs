@@ -56,9 +56,13 @@ impl Settings for Kd {
         check_classes("kd", student, teacher)
     }
 
-    fn build(&self, _scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, _scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         check_classes("kd", student, teacher)?;
         Ok(Box::new(*self))
+    }
+
+    fn compares_logits(&self) -> bool {
+        true
     }
 
     fn resolved(&self) -> toml::Table {

@@ -31,13 +31,12 @@ use crate::{
         lowpass::{AveragePool, LowPass, square},
         mode::{exact, training},
         pair::{StagePair, check_classes, shape, signal, stage, stage_pairs},
+        vectors::unit,
     },
 };
 
 /// The largest factor that a learnable temperature may reach, as in CLIP (arXiv 2103.00020).
 const MAX_SCALE: f64 = 100.0;
-/// Inside the square root of a norm.
-const NORM_EPS: f64 = 1e-12;
 
 /// The registry's entry.
 pub static METHOD: MethodDef = MethodDef {
@@ -152,13 +151,17 @@ impl Settings for Lfcc {
         stage_pairs("lfcc", &self.levels, student, teacher)?.iter().try_for_each(|pair| self.scales_of(pair).map(drop))
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         check_classes("lfcc", student, teacher)?;
         let pairs = stage_pairs("lfcc", &self.levels, student, teacher)?;
         let levels = pairs.iter().map(|pair| Level::new(scope, pair, &self.scales_of(pair)?, self.filter)).collect::<Result<_>>()?;
         let logit_scale = || scope.param("logit_scale", &[], Init::Const(-self.tau.ln()));
         let logit_scale = self.tau_learnable.then(logit_scale).transpose()?;
         Ok(Box::new(Built { settings: self.clone(), levels, logit_scale, kind: scope.kind() }))
+    }
+
+    fn compares_logits(&self) -> bool {
+        true
     }
 
     fn resolved(&self) -> toml::Table {
@@ -281,11 +284,9 @@ impl Psi {
     }
 }
 
-/// (B,K,C) to unit vectors (B,K*C): `x / sqrt(|x|^2 + eps)`.
+/// (B,K,C) to unit vectors (B,K*C).
 fn normalize(x_bkc: &Tensor) -> Tensor {
-    let x = x_bkc.flatten(1, 2);
-    let square = x.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>);
-    x * (square + NORM_EPS).rsqrt()
+    unit(&x_bkc.flatten(1, 2))
 }
 
 /// InfoNCE of similarities divided by tau (L,B,B), whose diagonal holds the positives; the mean over all pairs of stage and scale.

@@ -16,6 +16,7 @@ use heterodyne_nn::{Error, Labels, Output, Progress, Result, Scope, TapSpec, Ter
 use tch::Tensor;
 
 pub mod parts;
+pub mod standardise;
 
 /// Declares the methods' files and the registry in one word each.
 macro_rules! methods {
@@ -25,7 +26,7 @@ macro_rules! methods {
     };
 }
 
-methods!(kd, bkd, dkd, dist, hard, fitnet, at, sp, rkd, pkt, nst, ofa, uhkd, lfcc, hcd);
+methods!(kd, bkd, dkd, dist, hard, fitnet, vid, reviewkd, at, sp, cc, rkd, pkt, nst, crd, ofa, uhkd, lfcc, hcd);
 
 /// Something that a method compares the student with: a fixed function of the teacher's output on one view of an image, so that
 /// it may be stored and read back instead of running the teacher again.
@@ -55,6 +56,8 @@ pub struct Context<'a> {
     pub teacher: Taught<'a>,
     /// The targets.
     pub labels: &'a Labels,
+    /// The number of each image among the training images.
+    pub samples: &'a [usize],
     /// Label smoothing of the run, for methods that have a cross-entropy of their own.
     pub smoothing: f64,
     /// How far training has come.
@@ -89,8 +92,15 @@ pub trait Settings: std::fmt::Debug {
     /// Refuses, before any data is read, a pair or a batch size that the method cannot work on; the message names both sides.
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()>;
 
-    /// Builds the learnable parts in `scope` for the pair.
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>>;
+    /// Builds the learnable parts in `scope` for the pair. `sample_classes` holds the class of every training image, under the
+    /// number that [`Context::samples`] gives it.
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, sample_classes: &[i64]) -> Result<Box<dyn Method>>;
+
+    /// Whether all that it does with the logits of both networks is to compare them, so that they may be standardised first
+    /// ([`standardise`]).
+    fn compares_logits(&self) -> bool {
+        false
+    }
 
     /// Every key with the value in force, as a recipe table.
     fn resolved(&self) -> toml::Table;

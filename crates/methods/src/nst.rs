@@ -58,7 +58,7 @@ impl Settings for Nst {
         stage_pairs("nst", &self.levels, student, teacher).map(drop)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         let levels = stage_pairs("nst", &self.levels, student, teacher)?.into_iter().map(Level::of).collect();
         Ok(Box::new(Built { levels, kind: scope.kind() }))
     }

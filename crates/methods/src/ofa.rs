@@ -78,7 +78,7 @@ impl Settings for Ofa {
         Ok(())
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         check_classes("ofa", student, teacher)?;
         let exit = |&level: &usize| {
             let spec = stage_spec("ofa", "student", level, student, teacher)?;

@@ -53,7 +53,7 @@ impl Settings for Pkt {
         check_batch("pkt", batch)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         let (_, width) = embeddings("pkt", student, teacher)?;
         Ok(Box::new(Built { eps: self.eps, width, kind: scope.kind() }))
     }

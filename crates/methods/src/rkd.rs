@@ -62,7 +62,7 @@ impl Settings for Rkd {
         check_batch("rkd", batch)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         let (_, width) = embeddings("rkd", student, teacher)?;
         Ok(Box::new(Built { settings: *self, width, kind: scope.kind() }))
     }

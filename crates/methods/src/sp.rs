@@ -57,7 +57,7 @@ impl Settings for Sp {
         stage_pairs("sp", &self.levels, student, teacher).map(drop)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         let pairs = stage_pairs("sp", &self.levels, student, teacher)?;
         let levels = pairs.into_iter().map(|p| (p.level, p.teacher.channels * p.teacher.grid.0 * p.teacher.grid.1)).collect();
         Ok(Box::new(Built { levels, kind: scope.kind() }))

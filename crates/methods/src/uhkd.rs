@@ -170,11 +170,15 @@ impl Settings for Uhkd {
         Ok(())
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         check_classes("uhkd", student, teacher)?;
         let pairs = stage_pairs("uhkd", &self.levels, student, teacher)?;
         let levels = pairs.iter().map(|pair| Level::new(scope, pair, self)).collect::<Result<_>>()?;
         Ok(Box::new(Built { settings: self.clone(), levels, kind: scope.kind() }))
+    }
+
+    fn compares_logits(&self) -> bool {
+        true
     }
 
     fn resolved(&self) -> toml::Table {

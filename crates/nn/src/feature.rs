@@ -54,6 +54,15 @@ impl FeatureMap {
         }
     }
 
+    /// Another handle to the same values, in the same graph.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        match self {
+            Self::Map(x) => Self::Map(x.shallow_clone()),
+            Self::Tokens { tokens, prefix, grid } => Self::Tokens { tokens: tokens.shallow_clone(), prefix: *prefix, grid: *grid },
+        }
+    }
+
     /// The same values, cut off from the graph.
     #[must_use]
     pub fn detach(&self) -> Self {

@@ -34,6 +34,7 @@ pub struct ParamStore {
     /// Of a deferred store: the parameters that have no values yet.
     undrawn: Option<RefCell<IndexMap<String, Init>>>,
     rng: Rng,
+    seed: u64,
     device: Device,
     kind: Kind,
 }
@@ -48,7 +49,7 @@ impl ParamStore {
     /// As [`ParamStore::new`] in another floating-point kind (float64 for gradient checks).
     #[must_use]
     pub fn with_kind(device: Device, kind: Kind, seed: u64) -> Self {
-        Self { entries: RefCell::default(), undrawn: None, rng: Rng::new(seed), device, kind }
+        Self { entries: RefCell::default(), undrawn: None, rng: Rng::new(seed), seed, device, kind }
     }
 
     /// As [`ParamStore::new`], for weights that will be loaded: parameters hold nothing meaningful until [`ParamStore::load`] or
@@ -189,6 +190,12 @@ impl<'a> Scope<'a> {
         self.store.insert(self.join(name), tensor, Role::Buffer)
     }
 
+    /// A buffer that starts as `init` draws it.
+    pub fn buffer_drawn(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        let tensor = self.store.drawn(shape, init)?.f_to(self.store.device)?;
+        self.store.insert(self.join(name), tensor, Role::Buffer)
+    }
+
     /// Where tensors of this scope live.
     #[must_use]
     pub fn device(&self) -> Device {
@@ -199,6 +206,12 @@ impl<'a> Scope<'a> {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.store.kind
+    }
+
+    /// The seed of the store, for parts that go on drawing in training.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.store.seed
     }
 
     fn param_as(&self, name: &str, shape: &[i64], init: Init, role: Role) -> Result<Tensor> {

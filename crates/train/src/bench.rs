@@ -16,7 +16,7 @@ use crate::{
     Error, Result,
     error::guarded,
     session::Session,
-    step::{self, Part},
+    step::{self, Given, Part},
 };
 
 /// What [`measure`] found. Times are in milliseconds, medians unless said otherwise.
@@ -127,7 +127,8 @@ impl<'a> Bench<'a> {
             });
         };
         // A small rate: the arithmetic is the same, and nothing diverges.
-        step::step_in_parts(&s.pair, &images, &labels, lesson.as_ref(), 1e-6, progress, &mut part)?;
+        let given = Given { images: &images, labels: &labels, samples: &batch.rows, lesson: lesson.as_ref() };
+        step::step_in_parts(&s.pair, &given, 1e-6, progress, &mut part)?;
         Ok(())
     }
 

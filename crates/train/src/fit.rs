@@ -26,7 +26,7 @@ use crate::{
     schedule,
     session::Session,
     state::{self, Position},
-    step,
+    step::{self, Given},
 };
 
 /// What a run tells whoever watches.
@@ -187,7 +187,8 @@ impl Run<'_> {
             let mut rng = Random::new(recipe.seed, Purpose::Mix, u64::from(position.epoch), position.batch as u64);
             let (images, labels) = s.plan.mix.apply(&images, &labels, s.card.classes, &mut rng)?;
             let lesson = s.lesson(&batch, &images)?;
-            let values = step::step(&s.pair, &images, &labels, lesson.as_ref(), lr, progress)?;
+            let given = Given { images: &images, labels: &labels, samples: &batch.rows, lesson: lesson.as_ref() };
+            let values = step::step(&s.pair, &given, lr, progress)?;
 
             position.batch += 1;
             position.step += 1;

@@ -19,6 +19,7 @@ pub mod schedule;
 pub mod session;
 pub mod state;
 pub mod step;
+pub mod weight;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -1,16 +1,16 @@
 //! The loss of a run: cross-entropy and the weighted methods, term by term.
 use heterodyne_methods::{Context, Method, Taught};
-use heterodyne_nn::{Labels, Output, ParamStore, Progress, Terms};
+use heterodyne_nn::{Output, ParamStore, Progress, Terms};
 use tch::Tensor;
 
-use crate::{Error, Result};
+use crate::{Error, Result, step::Given, weight::Weight};
 
 /// One method with its weight.
 pub struct Weighted {
     /// Its name in the recipe and the log.
     pub name: String,
-    /// Factor of all its terms.
-    pub weight: f64,
+    /// Factor of all its terms, over the run.
+    pub weight: Weight,
     /// The method, built for the pair.
     pub method: Box<dyn Method>,
 }
@@ -21,6 +21,8 @@ pub struct Objective {
     pub ce: f64,
     /// Label smoothing of the cross-entropy.
     pub smoothing: f64,
+    /// Length of the run, for weights that change.
+    pub epochs: f64,
     /// The methods, in the recipe's order.
     pub methods: Vec<Weighted>,
     /// The methods' learnable parts.
@@ -56,7 +58,8 @@ impl Objective {
     }
 
     /// The terms of one step; the student's graph is in them.
-    pub fn terms(&self, student: &Output, lesson: Option<&Lesson>, labels: &Labels, progress: Progress) -> Result<Terms> {
+    pub fn terms(&self, student: &Output, given: &Given, progress: Progress) -> Result<Terms> {
+        let &Given { labels, samples, lesson, .. } = given;
         let mut terms = Terms::default();
         if self.ce > 0.0 {
             terms.push("ce", self.ce, labels.cross_entropy(&student.logits, self.smoothing));
@@ -67,8 +70,8 @@ impl Objective {
         let lesson = lesson.ok_or_else(|| Error::Plan("a method needs a teacher's output".to_owned()))?;
         for (m, signals) in self.methods.iter().zip(&lesson.signals) {
             let teacher = Taught { logits: &lesson.logits, signals };
-            let context = Context { student, teacher, labels, smoothing: self.smoothing, progress };
-            terms.extend(&m.name, m.weight, m.method.loss(&context)?);
+            let context = Context { student, teacher, labels, samples, smoothing: self.smoothing, progress };
+            terms.extend(&m.name, m.weight.at(progress.epoch, self.epochs), m.method.loss(&context)?);
         }
         Ok(terms)
     }

@@ -30,22 +30,24 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Builds the methods' heads for two networks, and the optimizer over them and the student.
-    pub fn new(student: Net, teacher: Option<Net>, planned: &[Planned], recipe: &Recipe) -> Result<Self> {
+    /// Builds the methods' heads for two networks, and the optimizer over them and the student. `sample_classes` holds the class of
+    /// every training image.
+    pub fn new(student: Net, teacher: Option<Net>, planned: &[Planned], recipe: &Recipe, sample_classes: &[i64]) -> Result<Self> {
         let heads = ParamStore::new(student.device(), recipe.seed ^ 0x6865_6164);
         let mut methods = Vec::new();
         if let Some(teacher) = &teacher {
             for m in planned {
-                let build = || m.settings.build(&heads.root().sub(&m.name), student.taps(), teacher.taps());
+                let build = || m.settings.build(&heads.root().sub(&m.name), student.taps(), teacher.taps(), sample_classes);
                 let method = catch(|| format!("building the heads of {}", m.name), build)?;
-                methods.push(Weighted { name: m.name.clone(), weight: m.weight, method });
+                methods.push(Weighted { name: m.name.clone(), weight: m.weight.clone(), method });
             }
         }
         let mut parameters = student.store.parameters();
         parameters.extend(heads.parameters().into_iter().map(|(name, t, role)| (format!("heads.{name}"), t, role)));
         let optimizer = Optimizer::new(&recipe.optim, parameters)?;
         let ema = recipe.train.ema.map(|decay| Ema::new(&student.store, decay));
-        let objective = Objective { ce: recipe.loss.ce, smoothing: recipe.train.label_smoothing, methods, heads };
+        let epochs = f64::from(recipe.train.epochs);
+        let objective = Objective { ce: recipe.loss.ce, smoothing: recipe.train.label_smoothing, epochs, methods, heads };
         Ok(Self { student, teacher, objective, optimizer, ema, clip: recipe.train.clip })
     }
 

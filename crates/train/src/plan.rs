@@ -1,6 +1,6 @@
 //! A recipe with everything in it checked that can be checked without touching weights, data or a device.
 use heterodyne_data::{Augment, Mix};
-use heterodyne_methods::Settings;
+use heterodyne_methods::{Settings, standardise::standardised};
 use heterodyne_models::ModelDef;
 use heterodyne_nn::config::KeyError;
 use heterodyne_run::recipe::{
@@ -8,7 +8,10 @@ use heterodyne_run::recipe::{
     schema::{NetworkTable, Recipe},
 };
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    weight::{self, Weight},
+};
 
 /// What is to be done with a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +38,8 @@ impl Command {
 pub struct Planned {
     /// Its name.
     pub name: String,
-    /// Factor of all its terms.
-    pub weight: f64,
+    /// Factor of all its terms, over the run.
+    pub weight: Weight,
     /// Its own keys, checked.
     pub settings: Box<dyn Settings>,
 }
@@ -104,11 +107,14 @@ impl Plan {
             let path = format!("methods.{name}");
             let def = heterodyne_methods::find(name).map_err(|e| explain("methods", KeyError::new(name, e.to_string())))?;
             let mut own = table.clone();
-            let weight = own.remove("weight").map_or(Ok(1.0), |v| weight(&v)).map_err(|e| explain(&path, e))?;
-            let settings = (def.configure)(&own).map_err(|e| explain(&path, e))?;
+            let weight = Weight::take(&mut own, recipe.train.epochs).map_err(|e| explain(&path, e))?;
+            let mut settings = (def.configure)(&own).map_err(|e| explain(&path, with_shared_keys(e)))?;
             *table = settings.resolved();
-            table.insert("weight".to_owned(), weight.into());
-            if weight > 0.0 {
+            table.extend(weight.resolved());
+            if weight.logit_std {
+                settings = standardised(name, settings).map_err(|e| explain(&path, e))?;
+            }
+            if weight.is_on() {
                 methods.push(Planned { name: name.clone(), weight, settings });
             }
         }
@@ -119,6 +125,14 @@ impl Plan {
     }
 }
 
+/// Where a key is unknown, the keys that all methods have are among the valid ones.
+fn with_shared_keys(mut e: KeyError) -> KeyError {
+    if e.message.starts_with("unknown field") {
+        weight::KEYS.iter().for_each(|key| e.message += &format!(", `{}`", key.name));
+    }
+    e
+}
+
 fn network(table: &NetworkTable, role: &str, explain: &impl Fn(&str, KeyError) -> Error) -> Result<&'static ModelDef> {
     let def = heterodyne_models::find(&table.model).map_err(|e| explain(role, KeyError::new("model", e.to_string())))?;
     (def.check_options)(&table.options).map_err(|e| explain(&format!("{role}.options"), e))?;
@@ -126,13 +140,6 @@ fn network(table: &NetworkTable, role: &str, explain: &impl Fn(&str, KeyError) -
         return Err(explain(role, KeyError::new("std", "every standard deviation must be greater than 0")));
     }
     Ok(def)
-}
-
-fn weight(value: &toml::Value) -> Result<f64, KeyError> {
-    let number = value.as_float().or_else(|| value.as_integer().map(|i| i as f64));
-    number
-        .filter(|w| w.is_finite() && *w >= 0.0)
-        .ok_or_else(|| KeyError::new("weight", format!("expected a number of at least 0, found {value}")))
 }
 
 /// The recipe of a stored plan, as a layered one that can be resolved again.

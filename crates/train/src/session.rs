@@ -111,7 +111,7 @@ impl Session {
         let crop = if splits.side == u32::try_from(side).ok() { 1.0 } else { student.crop };
         let loaders = Loaders::new(&plan, &splits.train, &splits.test, side, crop)?;
 
-        let pair = Pair::new(student, teacher, &plan.methods, &plan.recipe)?;
+        let pair = Pair::new(student, teacher, &plan.methods, &plan.recipe, &loaders.sample_classes)?;
         let card = Card {
             model: plan.student.name.to_owned(),
             options: plan.recipe.student.options.clone(),
@@ -121,7 +121,7 @@ impl Session {
             std: input.std,
             class_names: splits.train.classes().to_vec(),
         };
-        let Loaders { mut train, validation, test, train_images } = loaders;
+        let Loaders { mut train, validation, test, train_images, .. } = loaders;
         let mut cache = None;
         if let (Some(teacher), Some(table)) = (&pair.teacher, plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref())) {
             let about = cache::about(&plan, teacher, &pair.objective, &train, table)?;
@@ -293,6 +293,8 @@ struct Loaders {
     validation: Option<EvalLoader>,
     test: EvalLoader,
     train_images: usize,
+    /// Class of each training image.
+    sample_classes: Vec<i64>,
 }
 
 impl Loaders {
@@ -301,6 +303,7 @@ impl Loaders {
         let side = u32::try_from(side).ok().filter(|s| *s > 0).ok_or_else(|| Error::Plan(format!("data.img = {side} is no image size")))?;
         let chosen = heterodyne_data::select(&**train, data.per_class, data.validation, plan.recipe.seed)?;
         let train_images = chosen.train.len();
+        let sample_classes = chosen.train.iter().map(|&index| train.label(index) as i64).collect();
         let cached = plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref());
         let views = cached.map_or(Views::Fresh, |c| Views::Fixed { count: c.views, seed: c.seed.unwrap_or(plan.recipe.seed) });
         let config =
@@ -314,6 +317,7 @@ impl Loaders {
             validation,
             test: evaluator(test, (0..test.len()).collect())?,
             train_images,
+            sample_classes,
         })
     }
 }

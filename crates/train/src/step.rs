@@ -27,29 +27,33 @@ pub enum Part {
     Optimizer,
 }
 
-/// Forward, loss, backward, clip, update, on what the teacher said of the images. `images` uint8 (B,3,H,W) and `labels` are on
-/// the device. A loss or gradient that is not finite updates nothing; [`crate::meter::Meter`] reports it at the next logging step.
-pub fn step(pair: &Pair, images: &Tensor, labels: &Labels, lesson: Option<&Lesson>, lr: f64, progress: Progress) -> Result<StepValues> {
-    step_in_parts(pair, images, labels, lesson, lr, progress, &mut |_| {})
+/// What a step works on.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// uint8 (B,3,H,W), on the device.
+    pub images: &'a Tensor,
+    /// On the device.
+    pub labels: &'a Labels,
+    /// The number of each image among the training images.
+    pub samples: &'a [usize],
+    /// What the teacher said of the images.
+    pub lesson: Option<&'a Lesson>,
+}
+
+/// Forward, loss, backward, clip, update. A loss or gradient that is not finite updates nothing; [`crate::meter::Meter`] reports it at the next logging step.
+pub fn step(pair: &Pair, given: &Given, lr: f64, progress: Progress) -> Result<StepValues> {
+    step_in_parts(pair, given, lr, progress, &mut |_| {})
 }
 
 /// As [`step`]; `done` hears when a part has been issued.
-pub fn step_in_parts(
-    pair: &Pair,
-    images: &Tensor,
-    labels: &Labels,
-    lesson: Option<&Lesson>,
-    lr: f64,
-    progress: Progress,
-    done: &mut dyn FnMut(Part),
-) -> Result<StepValues> {
-    let x_bchw = pair.student.view.apply(images);
+pub fn step_in_parts(pair: &Pair, given: &Given, lr: f64, progress: Progress, done: &mut dyn FnMut(Part)) -> Result<StepValues> {
+    let x_bchw = pair.student.view.apply(given.images);
     let (terms, total) = {
         // One region for network and methods, so that a weight is cast to bfloat16 once per step.
         let _cast = pair.student.autocast()?;
         let output = pair.student.network.forward(&x_bchw, Pass { train: true, taps: pair.objective.reads_student_taps() });
         done(Part::Student);
-        let terms = pair.objective.terms(&output, lesson, labels, progress)?;
+        let terms = pair.objective.terms(&output, given, progress)?;
         let total =
             terms.total().ok_or_else(|| crate::Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned()))?;
         (terms, total)

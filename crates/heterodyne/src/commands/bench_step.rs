@@ -17,7 +17,7 @@ use heterodyne_train::{
     net::Net,
     pair::Pair,
     session::{self, Input},
-    step,
+    step::{self, Given},
     weights::Weights,
 };
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,8 @@ fn say(answer: &serde_json::Value) -> Result<()> {
 
 struct Bench {
     pair: Pair,
-    batches: Vec<(Tensor, Labels)>,
+    /// Images, labels, and the images' numbers.
+    batches: Vec<(Tensor, Labels, Vec<usize>)>,
     lr: f64,
     count: usize,
 }
@@ -122,26 +123,34 @@ impl Bench {
         let plan = job.plan()?;
         let (student, teacher) = (job.net(&job.student, device)?, job.net(&job.teacher, device)?);
         teacher.store.freeze();
-        let pair = Pair::new(student, Some(teacher), &plan.methods, &plan.recipe)?;
+        let (inputs, _) = file::read(&job.inputs)?;
+        let labels = input(&inputs, "labels")?;
+        let pair = Pair::new(student, Some(teacher), &plan.methods, &plan.recipe, &Vec::<i64>::try_from(labels)?)?;
         if let Some(path) = &job.heads {
             pair.objective.heads.load(&file::read(path)?.0)?.strict(&path.display().to_string())?;
         }
-        let (inputs, _) = file::read(&job.inputs)?;
         let all = |name: &str| input(&inputs, name);
-        let (images, labels) = (all("images")?.to_device(device), all("labels")?.to_device(device));
-        let batches = images.split(job.batch, 0).into_iter().zip(labels.split(job.batch, 0)).map(|(x, y)| (x, Labels::Hard(y))).collect();
+        let (images, labels) = (all("images")?.to_device(device), labels.to_device(device));
+        let mut first = 0;
+        let batch = |(x, y): (Tensor, Tensor)| {
+            let samples = first..first + x.size()[0] as usize;
+            first = samples.end;
+            (x, Labels::Hard(y), samples.collect())
+        };
+        let batches = images.split(job.batch, 0).into_iter().zip(labels.split(job.batch, 0)).map(batch).collect();
         Ok(Self { pair, batches, lr: job.optimizer.lr, count: 0 })
     }
 
     /// One step: its time in milliseconds and its loss.
     fn step(&mut self) -> Result<(f64, f64)> {
-        let (images, labels) = &self.batches[self.count % self.batches.len()];
+        let (images, labels, samples) = &self.batches[self.count % self.batches.len()];
         self.count += 1;
         let device = self.pair.device();
         wait(device);
         let start = Instant::now();
         let lesson = self.pair.teach(images)?;
-        let done = step::step(&self.pair, images, labels, Some(&lesson), self.lr, Progress::default())?;
+        let given = Given { images, labels, samples, lesson: Some(&lesson) };
+        let done = step::step(&self.pair, &given, self.lr, Progress::default())?;
         wait(device);
         let ms = start.elapsed().as_secs_f64() * 1e3;
         // Terms, total, norm of the gradient.

@@ -82,7 +82,7 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
     lines.push(format!("student  {}", net(&s.pair.student)));
     lines.extend(s.pair.student.loaded.as_ref().map(|r| format!("         {}", ui::loaded(r))));
     for m in &s.pair.objective.methods {
-        lines.push(format!("method   {} (weight {})", m.name, m.weight));
+        lines.push(format!("method   {} ({})", m.name, m.weight));
     }
     if s.pair.objective.heads.num_parameters() > 0 {
         lines.push(format!("heads    {:.2} M parameters, used in training only", s.pair.objective.heads.num_parameters() as f64 / 1e6));

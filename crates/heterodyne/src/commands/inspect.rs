@@ -242,7 +242,8 @@ fn method(def: &'static heterodyne_methods::MethodDef, student: &TapSpec, teache
         return Ok(report);
     }
     let store = ParamStore::new(Device::Cpu, 0);
-    let built = settings.build(&store.root(), student, teacher).with_context(|| def.name)?;
+    // Of two images of two classes, the least that a memory of all training images can be made for.
+    let built = settings.build(&store.root(), student, teacher, &[0, 1]).with_context(|| def.name)?;
     report.parameters = store.num_parameters();
     report.learned = store.parameters().into_iter().map(|(name, t, _)| (name, t.size())).collect();
     report.signals = built.signals().into_iter().map(|signal| (signal.name, signal.shape)).collect();

@@ -38,8 +38,9 @@ pub fn methods(filter: &Filter) -> Result<Outcome> {
         about: format!("{}. {}.", d.title, d.source),
         keys: d.keys.iter().map(|k| [k.name, k.default, k.doc]).collect(),
     };
-    let intro = "Keys go into `[methods.NAME]`, beside `weight` (default 1), the factor of the method's whole loss.";
-    show(filter, "Methods", intro, heterodyne_methods::all().iter().map(item).collect())
+    let shared: Vec<_> = heterodyne_train::weight::KEYS.iter().map(|k| [k.name, k.default, k.doc]).collect();
+    let intro = format!("Keys go into `[methods.NAME]`. Every method has these beside its own:\n{}", table(&shared));
+    show(filter, "Methods", &intro, heterodyne_methods::all().iter().map(item).collect())
 }
 
 /// Lists the datasets.
@@ -79,11 +80,17 @@ fn markdown(title: &str, intro: &str, items: &[Item]) -> String {
     for item in items {
         out += &format!("\n## `{}`\n\n{}\n", item.name, item.about);
         if !item.keys.is_empty() {
-            out += "\n| key | default | |\n|---|---|---|\n";
-            for [key, default, doc] in &item.keys {
-                out += &format!("| `{key}` | `{default}` | {} |\n", doc.replace('|', "\\|"));
-            }
+            out += &table(&item.keys);
         }
+    }
+    out
+}
+
+/// A Markdown table of keys.
+fn table(keys: &[[&'static str; 3]]) -> String {
+    let mut out = "\n| key | default | |\n|---|---|---|\n".to_owned();
+    for [key, default, doc] in keys {
+        out += &format!("| `{key}` | `{default}` | {} |\n", doc.replace('|', "\\|"));
     }
     out
 }

@@ -6,6 +6,7 @@ mod inspect;
 mod interruption;
 mod package;
 mod real;
+mod recipes;
 mod support;
 mod use_cases;
 mod weights;

@@ -1,5 +1,6 @@
 //! What two methods share.
 
+pub mod bank;
 pub mod divergence;
 pub mod heads;
 pub mod keys;
@@ -8,3 +9,4 @@ pub mod mode;
 pub mod pair;
 pub mod pointwise;
 pub mod spectrum;
+pub mod vectors;

@@ -7,13 +7,19 @@ use crate::support::{CPU, build, conv, map, table, taps, vit};
 #[test]
 fn names_are_unique_and_an_unknown_one_is_answered_with_the_nearest() {
     let mut names: Vec<_> = all().iter().map(|m| m.name).collect();
-    assert_eq!(names, ["kd", "bkd", "dkd", "dist", "hard", "fitnet", "at", "sp", "rkd", "pkt", "nst", "ofa", "uhkd", "lfcc", "hcd"]);
+    assert_eq!(
+        names,
+        [
+            "kd", "bkd", "dkd", "dist", "hard", "fitnet", "vid", "reviewkd", "at", "sp", "cc", "rkd", "pkt", "nst", "crd", "ofa", "uhkd",
+            "lfcc", "hcd"
+        ]
+    );
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), all().len());
     let e = find("uhdk").unwrap_err().to_string();
     assert!(
-        e.contains("did you mean `uhkd`?") && e.contains("kd, bkd, dkd, dist, hard, fitnet, at, sp, rkd, pkt, nst, ofa, uhkd, lfcc, hcd"),
+        e.contains("did you mean `uhkd`?") && e.contains("fitnet, vid, reviewkd, at, sp, cc, rkd, pkt, nst, crd, ofa, uhkd, lfcc, hcd"),
         "{e}"
     );
     assert!(find("UHKD").unwrap_err().to_string().contains("`uhkd`?"));
@@ -62,7 +68,7 @@ fn an_unknown_key_and_a_wrong_type_are_refused() {
 #[test]
 fn values_out_of_range_are_refused_with_their_key() {
     let levels = ["levels = []", "levels = [0]", "levels = [5]", "levels = [2, 2]"];
-    for method in ["fitnet", "at", "sp", "nst", "ofa", "uhkd", "lfcc", "hcd"] {
+    for method in ["fitnet", "vid", "reviewkd", "at", "sp", "nst", "ofa", "uhkd", "lfcc", "hcd"] {
         for text in levels {
             assert_eq!(refused(method, text).0, "levels", "{method} {text}");
         }
@@ -74,6 +80,17 @@ fn values_out_of_range_are_refused_with_their_key() {
     }
     let cases = [
         ("rkd", "angle = -1", "angle"),
+        ("vid", "variance = 1e-6", "variance"),
+        ("vid", "eps = 0.0", "eps"),
+        ("reviewkd", "max_width = 0", "max_width"),
+        ("cc", "dim = 0", "dim"),
+        ("cc", "gamma = -0.4", "gamma"),
+        ("cc", "order = 0", "order"),
+        ("cc", "form = \"other\"", "form"),
+        ("crd", "tau = 0.0", "tau"),
+        ("crd", "momentum = 1.5", "momentum"),
+        ("crd", "num_negatives = 0", "num_negatives"),
+        ("crd", "draw = \"all\"", "draw"),
         ("pkt", "eps = 0.0", "eps"),
         ("ofa", "eps = 0.5", "eps"),
         ("ofa", "w_ofa = -1.0", "w_ofa"),

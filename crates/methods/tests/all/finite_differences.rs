@@ -59,6 +59,11 @@ fn gradients_are_those_of_finite_differences() {
         check("dist", "temperature = 2.0", student, teacher);
         check("hard", "smoothing = 0.1", student, teacher);
         check("fitnet", "", student, teacher);
+        check("vid", "", student, teacher);
+        check("reviewkd", "", student, teacher);
+        check("cc", "", student, teacher);
+        check("cc", "form = \"neighbours\"", student, teacher);
+        check("crd", "contrast = \"batch\"\ntau = 0.3", student, teacher);
         check("at", "", student, teacher);
         check("sp", "levels = [2, 4]", student, teacher);
         check("rkd", "", student, teacher);

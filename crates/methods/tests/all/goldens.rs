@@ -5,7 +5,7 @@ use heterodyne_nn::{Labels, Output, ParamStore, StageSpec, Tensors, file};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use crate::support::{CPU, build, feature, fill, leaves, loss, map, number, taps, tensors, tokens};
+use crate::support::{CPU, build, feature, fill, leaves, loss, map, number, sample_classes, samples, taps, tensors, tokens};
 
 /// Both sides compute in float64 by different routes; what differs is rounding.
 const TOLERANCE: f64 = 1e-11;
@@ -49,6 +49,16 @@ fn close(what: &str, ours: &Tensor, theirs: &Tensor) {
     assert!(off < TOLERANCE, "{what}: off by {off:e}");
 }
 
+/// All rows of a class are equal, as in make.py.
+fn fill_banks(store: &ParamStore) {
+    for (name, mut tensor, _) in store.entries().into_iter().filter(|(name, ..)| name.ends_with(".bank")) {
+        let (dim, salt) = (tensor.size()[1], 0.1 * name.bytes().map(f64::from).sum::<f64>());
+        let values: Vec<f64> =
+            sample_classes().iter().flat_map(|class| (0..dim).map(move |d| 0.3 * (1.7 * (class * dim + d) as f64 + salt).sin())).collect();
+        tensor.copy_(&Tensor::from_slice(&values).reshape(tensor.size()));
+    }
+}
+
 fn run(case: &Case, pair: &Pair, classes: i64, file: &Tensors) {
     let what = format!("{} {} {:?}", case.method, case.pair, case.settings);
     let side = |name: &str, stages: &[Stage], d: i64| {
@@ -66,6 +76,7 @@ fn run(case: &Case, pair: &Pair, classes: i64, file: &Tensors) {
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
     let method = build(&case.method, &case.settings, &store, &student_taps, &teacher_taps, 4).unwrap();
     fill(&store);
+    fill_banks(&store);
     let terms = loss(&*method, &student, &teacher, &labels, case.smoothing).unwrap();
     assert_eq!(terms.len(), case.weights.len(), "{what}: {terms:?}");
     for term in &terms {
@@ -98,7 +109,9 @@ fn values_and_gradients_are_those_of_the_reference() {
     let (file, metadata) = file::read(path).unwrap();
     let pairs: std::collections::BTreeMap<String, Pair> = serde_json::from_str(&metadata["pairs"]).unwrap();
     let cases: Vec<Case> = serde_json::from_str(&metadata["cases"]).unwrap();
-    assert!(cases.len() > 30);
+    assert!(cases.len() > 100);
+    assert_eq!(serde_json::from_str::<Vec<usize>>(&metadata["samples"]).unwrap(), samples(4));
+    assert_eq!(metadata["num_samples"].parse(), Ok(sample_classes().len()));
     for case in &cases {
         run(case, &pairs[&case.pair], metadata["classes"].parse().unwrap(), &file);
     }

@@ -1,4 +1,5 @@
 //! The methods against an independent implementation, finite differences, and the properties that their equations promise.
+mod bank;
 mod configure;
 mod finite_differences;
 mod goldens;
@@ -6,6 +7,7 @@ mod hcd;
 mod lfcc;
 mod logits;
 mod relations;
+mod standardise;
 mod support;
 mod sweep;
 mod uhkd;

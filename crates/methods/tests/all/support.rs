@@ -110,7 +110,17 @@ pub fn build(
 ) -> Result<Box<dyn Method>> {
     let settings = (find(name)?.configure)(settings).unwrap_or_else(|e| panic!("{name}: {e}"));
     settings.check(student, teacher, batch)?;
-    settings.build(&store.root(), student, teacher)
+    settings.build(&store.root(), student, teacher, &sample_classes())
+}
+
+/// Training images of two classes in turn.
+pub fn sample_classes() -> Vec<i64> {
+    (0..60).map(|i| i % 2).collect()
+}
+
+/// The numbers of a batch's images among them.
+pub fn samples(batch: usize) -> Vec<usize> {
+    (1..=batch).map(|i| 7 * i % 60).collect()
 }
 
 pub fn loss(method: &dyn Method, student: &Output, teacher: &Output, labels: &Labels, smoothing: f64) -> Result<Terms> {
@@ -118,7 +128,8 @@ pub fn loss(method: &dyn Method, student: &Output, teacher: &Output, labels: &La
     let shapes: Vec<_> = signals.iter().map(|s| s.size()[1..].to_vec()).collect();
     assert_eq!(shapes, method.signals().into_iter().map(|s| s.shape).collect::<Vec<_>>());
     let teacher = Taught { logits: &teacher.logits, signals: &signals };
-    method.loss(&Context { student, teacher, labels, smoothing, progress: Progress::default() })
+    let samples = samples(labels.len() as usize);
+    method.loss(&Context { student, teacher, labels, samples: &samples, smoothing, progress: Progress::default() })
 }
 
 pub fn number(x: &Tensor) -> f64 {

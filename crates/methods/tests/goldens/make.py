@@ -145,6 +145,92 @@ def fitnet(o, w, s, t, step):
     return {"feature": sum(losses) / len(losses)}
 
 
+def smaller(a, b):
+    return [min(x, y) for x, y in zip(a.shape[2:], b.shape[2:])]
+
+
+def vid(o, w, s, t, step):
+    """Channel by channel, with PyTorch's own Gaussian likelihood, which leaves the same constant away."""
+    total = 0.0
+    for level in o["levels"]:
+        x, y, name = s[level - 1], t[level - 1], f"level{level}"
+        grid, c = smaller(x, y), y.shape[1]
+        x, y = F.adaptive_avg_pool2d(x, grid), F.adaptive_avg_pool2d(y, grid)
+        for part, width in (("first", x.shape[1]), ("second", c)):
+            x = F.relu(batch_norm(F.conv2d(x, w(f"{name}.{part}.conv.weight", c, width, 1, 1)), w, f"{name}.{part}.norm"))
+        mean = F.conv2d(x, w(f"{name}.last.weight", c, c, 1, 1))
+        variance = torch.log(1 + torch.exp(w(f"{name}.spread", c))) + o["eps"]
+        total = total + sum(F.gaussian_nll_loss(mean[:, i], y[:, i], variance[i].expand_as(y[:, i]), eps=0.0) for i in range(c)) / c
+    return {"vid": total}
+
+
+def reviewkd(o, w, s, t, step):
+    levels = [("embedding", step.f_s[:, :, None, None], step.f_t[:, :, None, None])] if o["embedding"] else []
+    levels += [(f"level{level}", s[level - 1], t[level - 1]) for level in sorted(o["levels"], reverse=True)]
+    width = min(o["max_width"], levels[0][1].shape[1])
+    above, total = None, 0.0
+    for name, x, y in levels:
+        x = batch_norm(F.conv2d(x, w(f"{name}.reduce.conv.weight", width, x.shape[1], 1, 1)), w, f"{name}.reduce.norm")
+        if above is not None:
+            up = F.interpolate(above, x.shape[2:], mode="nearest")
+            a = F.conv2d(torch.cat([x, up], 1), w(f"{name}.attention.weight", 2, 2 * width, 1, 1), w(f"{name}.attention.bias", 2)).sigmoid()
+            x = x * a[:, :1] + up * a[:, 1:]
+        above = x
+        x = F.interpolate(x, y.shape[2:], mode="nearest")
+        x = batch_norm(F.conv2d(x, w(f"{name}.expand.conv.weight", y.shape[1], width, 3, 3), padding=1), w, f"{name}.expand.norm")
+        losses, weights = [F.mse_loss(x, y)], [1.0]
+        for pool in (4, 2, 1):
+            if pool < min(y.shape[2:]):
+                losses.append(F.mse_loss(F.adaptive_avg_pool2d(x, pool), F.adaptive_avg_pool2d(y, pool)))
+                weights.append(weights[-1] / 2)
+        total = total + sum(a * b for a, b in zip(losses, weights)) / sum(weights)
+    return {"review": total}
+
+
+def embed(w, name, f, dim):
+    return F.linear(f, w(f"{name}.weight", dim, f.shape[1]), w(f"{name}.bias", dim))
+
+
+def cc(o, w, s, t, step):
+    """Pair by pair; the series term by term."""
+    e_s, e_t = embed(w, "student", step.f_s, o["dim"]), embed(w, "teacher", step.f_t, o["dim"])
+    if o["form"] == "neighbours":
+        d = [(a - b).abs() for a, b in zip(e_s, e_t)]
+        return {"cc": sum(a @ b for a, b in zip(d, d[1:])) / (BATCH - 1)}
+    g = o["gamma"]
+
+    def k(a, b):
+        return sum(math.exp(-2 * g) * (2 * g) ** p / math.factorial(p) * F.cosine_similarity(a, b, dim=0) ** p for p in range(o["order"] + 1))
+
+    return {"cc": sum((k(e_s[i], e_s[j]) - k(e_t[i], e_t[j])) ** 2 for i in range(BATCH) for j in range(BATCH)) / BATCH**2}
+
+
+SAMPLES, NUM_SAMPLES = [7, 14, 21, 28], 60
+
+
+def crd(o, w, s, t, step):
+    """Image by image. Training images are of two classes in turn and all rows of a class are equal, so that no draw matters."""
+    v_s, v_t = (F.normalize(embed(w, f"{side}.embed", f, o["dim"])) for side, f in (("student", step.f_s), ("teacher", step.f_t)))
+    tau, classes = o["tau"], [i % 2 for i in SAMPLES]
+    if o["contrast"] == "batch":
+        total = 0.0
+        for a, b in ((v_s, v_t), (v_t, v_s)):
+            for i in range(BATCH):
+                others = [j for j in range(BATCH) if classes[j] != classes[i]]
+                total = total - torch.log_softmax(torch.stack([a[i] @ b[j] / tau for j in [i, *others]]), 0)[0] / BATCH
+        return {"crd": total}
+    k, n = o["num_negatives"], NUM_SAMPLES
+
+    def against(v, name):
+        bank = torch.tensor([[0.3 * math.sin(1.7 * (c * o["dim"] + d) + 0.1 * sum(f"{name}.bank".encode())) for d in range(o["dim"])] for c in range(2)])
+        pos, neg = ([(v[i] @ bank[c] / tau).exp() for i, c in enumerate(rows)] for rows in (classes, [1 - c for c in classes]))
+        z = n * (sum(pos) + k * sum(neg)).detach() / (BATCH * (k + 1))
+        c = k / n
+        return -sum((p / z / (p / z + c)).log() + k * (c / (q / z + c)).log() for p, q in zip(pos, neg)) / BATCH
+
+    return {"crd": against(v_s, "teacher") + against(v_t, "student")}
+
+
 def at(o, w, s, t, step):
     losses = []
     for level in o["levels"]:
@@ -430,6 +516,10 @@ DEFAULTS = {
     "dist": dict(beta=1.0, gamma=1.0, temperature=1.0),
     "hard": dict(smoothing=0.0),
     "fitnet": dict(levels=LEVELS),
+    "vid": dict(levels=LEVELS, variance=5.0, eps=1e-5),
+    "reviewkd": dict(levels=LEVELS, embedding=True, max_width=512),
+    "cc": dict(dim=128, form="kernel", gamma=0.4, order=2),
+    "crd": dict(dim=128, tau=0.07, contrast="bank", num_negatives=16384, momentum=0.5, draw="shared"),
     "at": dict(levels=LEVELS),
     "sp": dict(levels=[4]),
     "rkd": dict(distance=25.0, angle=50.0),
@@ -500,6 +590,18 @@ CASES = [
     ("dist", "conv_vit", dict(beta=0.0)),
     ("hard", "conv_vit", {}),
     ("hard", "vit_conv", dict(smoothing=0.1)),
+    *[("vid", pair, {}) for pair in PAIRS],
+    ("vid", "swin_vit", dict(levels=[3, 1], eps=0.1)),
+    *[("reviewkd", pair, {}) for pair in PAIRS],
+    ("reviewkd", "conv_vit", dict(embedding=False, max_width=3)),
+    ("reviewkd", "vit_conv", dict(levels=[1, 3])),
+    *[("cc", pair, {}) for pair in PAIRS],
+    ("cc", "conv_vit", dict(gamma=1.5, order=5, dim=7)),
+    ("cc", "vit_conv", dict(form="neighbours")),
+    *[("crd", pair, {}) for pair in PAIRS],
+    ("crd", "conv_vit", dict(draw="own", num_negatives=9, dim=16, tau=0.5)),
+    ("crd", "vit_conv", dict(num_negatives=64, tau=0.2)),
+    *[("crd", pair, dict(contrast="batch", dim=12)) for pair in ("conv_conv", "swin_vit")],
 ]
 
 
@@ -522,6 +624,7 @@ def run(i, method, pair, changes, stored, out):
     terms = globals()[method](settings, w, s, t, step)
     weights = {"kd": settings.get("alpha", settings.get("w_kd", 1.0)), "freq": settings.get("beta"), "con": settings.get("beta"), "feature": 1.0}
     weights |= {"tckd": settings.get("alpha"), "nckd": settings.get("beta"), "inter": settings.get("beta"), "intra": settings.get("gamma"), "hard": 1.0}
+    weights |= {"vid": 1.0, "review": 1.0, "cc": 1.0, "crd": 1.0}
     weights |= {"attention": 1.0, "similarity": 1.0, "selectivity": 1.0, "distance": settings.get("distance"), "angle": settings.get("angle")}
     weight = lambda term: settings.get(f"w_{term}", weights.get(term))
     sum(weight(name) * value for name, value in terms.items()).backward()
@@ -543,7 +646,7 @@ def main():
     for pair in PAIRS:
         inputs(pair, out)
     cases = [run(i, *case, dict(out), out) for i, case in enumerate(CASES)]
-    metadata = {"torch": torch.__version__, "pairs": json.dumps(PAIRS), "cases": json.dumps(cases), "classes": str(CLASSES)}
+    metadata = {"torch": torch.__version__, "pairs": json.dumps(PAIRS), "cases": json.dumps(cases), "classes": str(CLASSES), "samples": json.dumps(SAMPLES), "num_samples": str(NUM_SAMPLES)}
     save_file({k: v.contiguous() for k, v in out.items()}, Path(__file__).with_name("methods.safetensors"), metadata)
 
 

@@ -11,7 +11,7 @@ use heterodyne_train::{Error, Event, fit};
 use crate::support::{folder, session, taught_by, teacher};
 
 fn all_methods(folder: &std::path::Path) -> Vec<String> {
-    taught_by(&teacher(folder, 10), &["kd", "fitnet", "uhkd", "lfcc", "hcd"])
+    taught_by(&teacher(folder, 10), &["kd", "fitnet", "crd", "uhkd", "lfcc", "hcd"])
 }
 
 fn tensors(path: &std::path::Path) -> Tensors {
@@ -147,4 +147,39 @@ fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
     .net;
     let e = heterodyne_train::eval::evaluate(&s.pair.student, &s.test, |_| {}).unwrap_err().to_string();
     assert!(e.starts_with("evaluating: The size of tensor"), "{e}");
+}
+
+/// Several methods at once, each with a weight of its own over time; the total is the sum of the terms with the weights of that step.
+#[test]
+fn weights_over_time_are_those_of_the_recipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sets = taught_by(&teacher(dir.path(), 10), &[]);
+    sets.extend(
+        [
+            "train.log_every=1",
+            "loss.ce=0.5",
+            "methods.kd={weight=0.9, temperature=4.0, logit_std=true}",
+            "methods.dkd={weight=2.0, warmup_epochs=2.0}",
+            "methods.rkd={weight=0.1, decay='linear', decay_start=1.0, decay_to=0.5}",
+        ]
+        .map(str::to_owned),
+    );
+    let s = session(&sets).unwrap();
+    let run = folder(&dir.path().join("run"), &s);
+    fit(&s, &run, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap();
+    let mut seen = 0;
+    for metric in metrics::read(&run.metrics()).unwrap() {
+        let Metric::Train { step, loss, terms, .. } = metric else { continue };
+        // Four steps an epoch; a weight is that of the step's beginning.
+        let epoch = (step - 1) as f64 / 4.0;
+        let dkd = 2.0 * (epoch / 2.0).min(1.0);
+        let rkd = 0.1 * (1.0 - 0.5 * ((epoch - 1.0) / 2.0).clamp(0.0, 1.0));
+        let expected = 0.5 * terms["ce"]
+            + 0.9 * terms["kd.kd"]
+            + dkd * (terms["dkd.tckd"] + 2.0 * terms["dkd.nckd"])
+            + rkd * (25.0 * terms["rkd.distance"] + 50.0 * terms["rkd.angle"]);
+        assert!((loss - expected).abs() < 1e-5 * expected, "step {step}: {loss} is not {expected}");
+        seen += 1;
+    }
+    assert_eq!(seen, 12);
 }

@@ -1,6 +1,6 @@
 //! Whole steps against plain PyTorch (tests/goldens/steps.py): views, forward, losses, backward, clipping, update.
 use heterodyne_nn::{Labels, ParamStore, Progress, Role, shim::NoGrad};
-use heterodyne_train::step::step;
+use heterodyne_train::step::{Given, step};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -62,12 +62,14 @@ fn six_steps_are_pytorchs() {
         .map(str::to_owned)
         .to_vec();
         let s = session(&sets).unwrap();
+        let samples: Vec<usize> = (0..12).collect();
         fill(&s.pair.student.store);
         fill(&s.pair.teacher.as_ref().unwrap().store);
         for (i, row) in golden[name].as_array().unwrap().iter().enumerate() {
             let (images, labels) = batch(i as i64);
-            let values =
-                step(&s.pair, &images, &labels, Some(&s.pair.teach(&images).unwrap()), lr / (1 + i) as f64, Progress::default()).unwrap();
+            let lesson = s.pair.teach(&images).unwrap();
+            let given = Given { images: &images, labels: &labels, samples: &samples, lesson: Some(&lesson) };
+            let values = step(&s.pair, &given, lr / (1 + i) as f64, Progress::default()).unwrap();
             assert_eq!(values.names, ["ce", "kd.kd"]);
             let ours = Vec::<f32>::try_from(&values.values).unwrap();
             for (ours, theirs) in ours.iter().zip(row.as_array().unwrap()) {

@@ -1,0 +1,255 @@
+//! CRD: contrastive representation distillation (Tian et al. 2020, arXiv 1910.10699, equations 10 to 19).
+//!
+//! ```text
+//! v_s = normalize( W_s f_s + b_s ),   v_t = normalize( W_t f_t + b_t )                        (B,D)
+//! bank:   one row M_s[i], M_t[i] (D) for every training image, M[i] <- normalize( m M[i] + (1-m) v_i ) after its step
+//!         g(i,j) = exp( v_i . M[j] / tau ) / Z                                    Z: N times the mean of exp over the first batch
+//!         l(v, M) = -1/B sum_i ( log( g(i,i) / (g(i,i) + K/N) ) + sum over K images j of other classes of log( (K/N) / (g(i,j) + K/N) ) )
+//!         L_crd = l(v_s, M_t) + l(v_t, M_s)
+//! batch:  L_crd = CE over j of v_s,i . v_t,j / tau at j = i, and the same from the teacher's side     j: images of other classes, and i
+//! ```
+//! With `draw = "shared"` one draw of K images serves the whole batch; of it an image takes those of other classes, their sum is scaled
+//! to K. Its expectation is that of K draws for each image (`"own"`, the authors'), for a B-th of the memory traffic.
+use heterodyne_nn::{
+    Error, Output, Result, Scope, TapSpec, Terms,
+    config::{KeyError, parse},
+    layers::Linear,
+    shim::{NoGrad, Rng},
+};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Reduction, Tensor};
+
+use crate::{
+    Context, Key, Method, MethodDef, Settings, Signal,
+    parts::{
+        bank::{Bank, Others},
+        keys::{self, at_least_one, between, positive},
+        mode::{exact, part_input, training},
+        pair::{check_batch, embedding, embeddings, signal},
+        vectors::unit,
+    },
+};
+
+/// The registry's entry.
+pub static METHOD: MethodDef = MethodDef {
+    name: "crd",
+    title: "Contrastive representation distillation",
+    source: "Tian et al. 2020 (arXiv 1910.10699)",
+    keys: &[
+        Key { name: "dim", default: "128", doc: "Width of both embeddings, D; third-party default." },
+        Key { name: "tau", default: "0.07", doc: "Temperature of the similarities; third-party default." },
+        Key {
+            name: "contrast",
+            default: "\"bank\"",
+            doc: "What an image is contrasted with: \"bank\", a memory of all training images (published), or \"batch\", the images of its batch, \
+                  which needs no memory (ours).",
+        },
+        Key { name: "num_negatives", default: "16384", doc: "Images of other classes that the bank is asked for, K; published." },
+        Key { name: "momentum", default: "0.5", doc: "Share of the old row when the bank is refreshed; third-party default." },
+        Key {
+            name: "draw",
+            default: "\"shared\"",
+            doc: "\"shared\" draws the negatives once for a batch, \"own\" for each image (third-party); the default is ours, for its speed.",
+        },
+    ],
+    configure,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Contrast {
+    Bank,
+    Batch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Draw {
+    Shared,
+    Own,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Crd {
+    dim: i64,
+    tau: f64,
+    contrast: Contrast,
+    num_negatives: i64,
+    momentum: f64,
+    draw: Draw,
+}
+
+impl Default for Crd {
+    fn default() -> Self {
+        Self { dim: 128, tau: 0.07, contrast: Contrast::Bank, num_negatives: 16384, momentum: 0.5, draw: Draw::Shared }
+    }
+}
+
+fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
+    let settings: Crd = parse(table)?;
+    at_least_one("dim", settings.dim)?;
+    at_least_one("num_negatives", settings.num_negatives)?;
+    positive("tau", settings.tau)?;
+    between("momentum", settings.momentum, 0.0, 1.0)?;
+    Ok(Box::new(settings))
+}
+
+impl Settings for Crd {
+    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
+        embeddings("crd", student, teacher)?;
+        if self.contrast == Contrast::Batch { check_batch("crd", batch) } else { Ok(()) }
+    }
+
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+        let (d_s, d_t) = embeddings("crd", student, teacher)?;
+        let side = |name: &str, width| {
+            let scope = scope.sub(name);
+            let bank = || Bank::new(&scope, "bank", sample_classes.len(), self.dim, self.momentum);
+            Ok::<_, Error>(Side {
+                embed: Linear::new(&scope.sub("embed"), width, self.dim)?,
+                memory: match self.contrast {
+                    Contrast::Bank => Some((bank()?, scope.buffer("normaliser", &[1], 0.0)?)),
+                    Contrast::Batch => None,
+                },
+            })
+        };
+        Ok(Box::new(Built {
+            settings: *self,
+            student: side("student", d_s)?,
+            teacher: side("teacher", d_t)?,
+            others: Others::new("crd", sample_classes, scope.device())?,
+            width: d_t,
+            seed: scope.seed(),
+            kind: scope.kind(),
+        }))
+    }
+
+    fn resolved(&self) -> toml::Table {
+        keys::table(self)
+    }
+}
+
+struct Built {
+    settings: Crd,
+    student: Side,
+    teacher: Side,
+    others: Others,
+    /// Of the teacher's embedding.
+    width: i64,
+    seed: u64,
+    kind: Kind,
+}
+
+/// What one network has of its own.
+struct Side {
+    embed: Linear,
+    /// Its vectors of all training images, and Z of what is compared with them (1), 0 until the first batch.
+    memory: Option<(Bank, Tensor)>,
+}
+
+/// The images that a batch is contrasted with.
+struct Negatives {
+    /// int64 (K) for the whole batch, or (B,K).
+    index: Tensor,
+    /// Of a draw for the whole batch: how much each counts for each image, (B,K); a row's sum is K.
+    weight_bk: Option<Tensor>,
+}
+
+impl Built {
+    /// Drawn from the run's seed and the step alone, so that a run that continues draws the same.
+    fn negatives(&self, index_b: &Tensor, step: u64) -> Result<Negatives> {
+        let k = self.settings.num_negatives;
+        let rng = Rng::new(self.seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Ok(match self.settings.draw {
+            Draw::Own => Negatives { index: self.others.draw_for_each(index_b, k, &rng)?, weight_bk: None },
+            Draw::Shared => {
+                let index = self.others.draw(k, &rng)?;
+                let differ_bk = self.others.differ(index_b, &index).to_kind(self.kind);
+                let num_b1 = differ_bk.sum_dim_intlist([1i64].as_slice(), true, None::<Kind>);
+                Negatives { index, weight_bk: Some(differ_bk * k as f64 / num_b1.clamp_min(1.0)) }
+            }
+        })
+    }
+
+    /// l(v, M): one network's vectors against the other's bank.
+    fn against_bank(&self, v_bd: &Tensor, (bank, z): &(Bank, Tensor), index_b: &Tensor, negatives: &Negatives) -> Tensor {
+        let Crd { tau, num_negatives, draw, .. } = self.settings;
+        let count = |x_bk: Tensor| negatives.weight_bk.as_ref().map_or_else(|| x_bk.shallow_clone(), |weight_bk| &x_bk * weight_bk);
+        let rows = bank.read(&negatives.index);
+        let negative_bk = match draw {
+            Draw::Shared => v_bd.matmul(&rows.transpose(0, 1)),
+            Draw::Own => rows.matmul(&v_bd.unsqueeze(2)).squeeze_dim(2),
+        } / tau;
+        let positive_b = (v_bd * bank.read(index_b)).sum_dim_intlist([1i64].as_slice(), false, None::<Kind>) / tau;
+
+        let (b, n, k) = (v_bd.size()[0] as f64, self.others.num_images() as f64, num_negatives as f64);
+        let known = z.where_self(&z.gt(0.0), &{
+            let sum = positive_b.detach().exp().sum(None::<Kind>) + count(negative_bk.detach().exp()).sum(None::<Kind>);
+            sum * (n / (b * (k + 1.0)))
+        });
+        if training() {
+            let _guard = NoGrad::new();
+            z.shallow_clone().copy_(&known);
+        }
+        // With x = log g - log(K/N):  -log( g / (g + K/N) ) = softplus(-x),  -log( (K/N) / (g + K/N) ) = softplus(x).
+        let shift = known.log() + (k / n).ln();
+        let pull = (&shift - positive_b).softplus().sum(None::<Kind>);
+        let push = count((negative_bk - &shift).softplus()).sum(None::<Kind>);
+        (pull + push) / b
+    }
+
+    /// The batch alone, from both sides.
+    fn within_batch(&self, v_s: &Tensor, v_t: &Tensor, index_b: &Tensor) -> Tensor {
+        let own_b = Tensor::arange(v_s.size()[0], (Kind::Int64, v_s.device()));
+        let same_bb = self.others.differ(index_b, index_b).logical_not().fill_diagonal_(0, false);
+        let m_bb = (v_s.matmul(&v_t.transpose(0, 1)) / self.settings.tau).masked_fill(&same_bb, f64::NEG_INFINITY);
+        let contrast = |m_bb: &Tensor| m_bb.cross_entropy_loss::<Tensor>(&own_b, None, Reduction::Mean, -100, 0.0);
+        contrast(&m_bb) + contrast(&m_bb.transpose(0, 1))
+    }
+}
+
+impl Method for Built {
+    fn signals(&self) -> Vec<Signal> {
+        vec![Signal { name: "embedding".to_owned(), shape: vec![self.width] }]
+    }
+
+    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
+        Ok(vec![embedding(teacher, "teacher")?.detach().to_kind(self.kind)])
+    }
+
+    fn loss(&self, step: &Context) -> Result<Terms> {
+        let e_s = self.student.embed.forward(&part_input(embedding(step.student, "student")?, self.kind)?);
+        let e_t = self.teacher.embed.forward(&part_input(&signal(step.teacher, 0, self.kind)?, self.kind)?);
+        let _exact = exact(e_s.device())?;
+        let (v_s, v_t) = (unit(&e_s.to_kind(self.kind)), unit(&e_t.to_kind(self.kind)));
+        let index_b = self.index(step.samples, v_s.size()[0])?.f_to(v_s.device())?;
+        let mut terms = Terms::default();
+        match (&self.student.memory, &self.teacher.memory) {
+            (Some(student), Some(teacher)) => {
+                let negatives = self.negatives(&index_b, step.progress.step)?;
+                let value = self.against_bank(&v_s, teacher, &index_b, &negatives) + self.against_bank(&v_t, student, &index_b, &negatives);
+                if training() {
+                    student.0.refresh(&index_b, &v_s);
+                    teacher.0.refresh(&index_b, &v_t);
+                }
+                terms.push("crd", 1.0, value);
+            }
+            _ => terms.push("crd", 1.0, self.within_batch(&v_s, &v_t, &index_b)),
+        }
+        Ok(terms)
+    }
+}
+
+impl Built {
+    /// The numbers of a batch's images, int64 (B), on the CPU.
+    fn index(&self, samples: &[usize], batch: i64) -> Result<Tensor> {
+        let n = self.others.num_images();
+        if samples.len() as i64 != batch || samples.iter().any(|&sample| sample as i64 >= n) {
+            return Err(Error::invalid(format!(
+                "crd keeps a row for each of {n} training images, and a batch of {batch} came with the numbers {samples:?}"
+            )));
+        }
+        Ok(Tensor::f_from_slice(&samples.iter().map(|&sample| sample as i64).collect::<Vec<_>>())?)
+    }
+}

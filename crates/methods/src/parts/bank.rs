@@ -1,0 +1,117 @@
+//! A memory bank: one vector for every training image, refreshed when the image is seen, to contrast a batch with many more images
+//! than it holds (Wu et al. 2018, arXiv 1805.01978).
+use heterodyne_nn::{
+    Error, Init, Result, Scope,
+    shim::{NoGrad, Rng},
+};
+use tch::{Device, Kind, Tensor};
+
+use super::vectors::unit;
+
+/// Unit vectors (N,D), a buffer of the scope, so that a checkpoint holds them.
+#[derive(Debug)]
+pub struct Bank {
+    rows_nd: Tensor,
+    momentum: f64,
+}
+
+impl Bank {
+    /// Random vectors of length 1 on average, U(-b,b) with b = sqrt(3/D).
+    pub fn new(scope: &Scope, name: &str, num_rows: usize, dim: i64, momentum: f64) -> Result<Self> {
+        let bound = (3.0 / dim as f64).sqrt();
+        Ok(Self { rows_nd: scope.buffer_drawn(name, &[num_rows as i64, dim], Init::Uniform { bound })?, momentum })
+    }
+
+    /// Copies of the rows `index`, whatever its shape: (.., D).
+    pub fn read(&self, index: &Tensor) -> Tensor {
+        let mut shape = index.size();
+        shape.push(self.rows_nd.size()[1]);
+        self.rows_nd.index_select(0, &index.reshape([-1])).reshape(shape)
+    }
+
+    /// Rows `index_b` move to `v_bd`: `normalize( m row + (1-m) v )`.
+    pub fn refresh(&self, index_b: &Tensor, v_bd: &Tensor) {
+        let _guard = NoGrad::new();
+        let moved = unit(&(self.read(index_b) * self.momentum + v_bd.detach() * (1.0 - self.momentum)));
+        let _ = self.rows_nd.shallow_clone().index_copy_(0, index_b, &moved);
+    }
+}
+
+/// Draws training images of other classes. It holds the images sorted by class and where each class begins, so that a draw is one
+/// random number on the device and no list of candidates is kept.
+#[derive(Debug)]
+pub struct Others {
+    /// Class of each image, int64 (N).
+    class_n: Tensor,
+    /// Images sorted by class, int64 (N).
+    sorted_n: Tensor,
+    /// Where a class begins in `sorted_n`, int64 (classes).
+    start_c: Tensor,
+    /// Images of a class, int64 (classes).
+    count_c: Tensor,
+    num: i64,
+}
+
+impl Others {
+    /// For training images of these classes.
+    ///
+    /// # Errors
+    /// They are all of one class.
+    pub fn new(method: &str, classes: &[i64], device: Device) -> Result<Self> {
+        let largest = classes.iter().copied().max().unwrap_or(-1);
+        let mut counts = vec![0; (largest + 1) as usize];
+        classes.iter().for_each(|&class| counts[class as usize] += 1);
+        if counts.iter().filter(|&&count| count > 0).count() < 2 {
+            return Err(Error::invalid(format!(
+                "{method} contrasts images with images of other classes, and all {} training images are of one class",
+                classes.len()
+            )));
+        }
+        let start: Vec<i64> = counts.iter().scan(0, |next, count| Some(std::mem::replace(next, *next + count))).collect();
+        let class_n = Tensor::f_from_slice(classes)?;
+        let on = |t: Tensor| t.f_to(device);
+        Ok(Self {
+            sorted_n: on(class_n.f_argsort_stable(true, 0, false)?)?,
+            class_n: on(class_n)?,
+            start_c: on(Tensor::f_from_slice(&start)?)?,
+            count_c: on(Tensor::f_from_slice(&counts)?)?,
+            num: classes.len() as i64,
+        })
+    }
+
+    /// Number of images, N.
+    #[must_use]
+    pub fn num_images(&self) -> i64 {
+        self.num
+    }
+
+    /// `k` images for each of `index_b`, all of other classes, with replacement: int64 (B,k).
+    pub fn draw_for_each(&self, index_b: &Tensor, k: i64, rng: &Rng) -> Result<Tensor> {
+        let class_b = self.class_n.index_select(0, index_b);
+        let of = |x_c: &Tensor| x_c.index_select(0, &class_b).unsqueeze(1);
+        let (start_b1, count_b1) = (of(&self.start_c), of(&self.count_c));
+        let uniform_bk = self.uniform(&[index_b.size()[0], k], rng)?;
+        let others_b1 = self.num - &count_b1;
+        let step_bk = (uniform_bk * &others_b1).floor().to_kind(Kind::Int64).minimum(&(others_b1 - 1));
+        let place_bk = (start_b1 + count_b1 + step_bk).remainder(self.num);
+        Ok(self.sorted_n.index_select(0, &place_bk.reshape([-1])).reshape(place_bk.size()))
+    }
+
+    /// `k` images for a whole batch, of any class, with replacement: int64 (k).
+    pub fn draw(&self, k: i64, rng: &Rng) -> Result<Tensor> {
+        Ok((self.uniform(&[k], rng)? * self.num as f64).floor().to_kind(Kind::Int64).clamp_max(self.num - 1))
+    }
+
+    /// Drawn on the CPU, so that every device draws the same.
+    fn uniform(&self, shape: &[i64], rng: &Rng) -> Result<Tensor> {
+        let uniform = Tensor::f_empty(shape, (Kind::Double, Device::Cpu))?;
+        rng.uniform(&uniform, 0.0, 1.0)?;
+        Ok(uniform.f_to(self.class_n.device())?)
+    }
+
+    /// Where the images `a_m` and `b_k` are of different classes: bool (m,k).
+    pub fn differ(&self, a_m: &Tensor, b_k: &Tensor) -> Tensor {
+        let class = |index: &Tensor| self.class_n.index_select(0, index);
+        class(a_m).unsqueeze(1).ne_tensor(&class(b_k).unsqueeze(0))
+    }
+}

@@ -1,0 +1,257 @@
+//! ReviewKD: distilling knowledge via knowledge review (Chen et al. 2021, arXiv 2104.09044, section 3 and figure 3).
+//!
+//! From the deepest level up, what the levels below have said is fused into the next shallower one and compared there:
+//!
+//! ```text
+//! ABF:  x = BN( 1x1( X_s^l ) )                                              (B, M, H_s, W_s)
+//!       a = sigmoid( 1x1( [x, up(r)] ) ),  r' = a_1 x + a_2 up(r)           r: what the deeper level handed up; the deepest: r' = x
+//!       Y^l = BN( 3x3( r' resampled to the teacher's grid ) )               (B, C_t, H_t, W_t)
+//! HCL:  h(Y, X) = sum_k w_k mean( ( pool_k Y - pool_k X )^2 ) / sum_k w_k     k: the whole grid, 4x4, 2x2, 1x1; w = 1, 1/2, 1/4, 1/8
+//! L_review = sum over levels of h(Y^l, X_t^l)
+//! ```
+//! With `embedding` the pooled embeddings are the deepest level, a grid of 1x1, as in the authors' classification experiments. up and
+//! the resampling take the nearest place. Pools that are not smaller than the teacher's grid are left out.
+use heterodyne_nn::{
+    Init, Output, Result, Scope, TapSpec, Terms,
+    config::{KeyError, parse},
+    layers::{BatchNorm2d, Conv, Conv2d},
+};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Reduction, Tensor};
+
+use crate::{
+    Context, Key, Method, MethodDef, Settings, Signal,
+    parts::{
+        keys::{self, at_least_one},
+        mode::{exact, part_input, training},
+        pair::{check_norm, embedding, embeddings, signal, stage, stage_pairs},
+    },
+};
+
+/// The registry's entry.
+pub static METHOD: MethodDef = MethodDef {
+    name: "reviewkd",
+    title: "Knowledge review",
+    source: "Chen et al. 2021 (arXiv 2104.09044)",
+    keys: &[
+        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages that are reviewed; third-party default." },
+        Key { name: "embedding", default: "true", doc: "Takes the pooled embeddings as the deepest level; third-party default." },
+        Key {
+            name: "max_width",
+            default: "512",
+            doc: "Largest width of the fused features, M; otherwise that of the student's deepest level. Third-party default.",
+        },
+    ],
+    configure,
+};
+
+/// Pools of the hierarchical context loss beside the whole grid.
+const POOLS: [i64; 3] = [4, 2, 1];
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Review {
+    levels: Vec<usize>,
+    embedding: bool,
+    max_width: i64,
+}
+
+impl Default for Review {
+    fn default() -> Self {
+        Self { levels: vec![1, 2, 3, 4], embedding: true, max_width: 512 }
+    }
+}
+
+fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
+    let settings: Review = parse(table)?;
+    keys::levels(&settings.levels)?;
+    at_least_one("max_width", settings.max_width)?;
+    Ok(Box::new(settings))
+}
+
+/// Where a level is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Stage(usize),
+    Embedding,
+}
+
+/// One level of both networks: channels and grids.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    place: Place,
+    student: (i64, (i64, i64)),
+    teacher: (i64, (i64, i64)),
+}
+
+impl Review {
+    /// The levels from the deepest up.
+    fn review(&self, student: &TapSpec, teacher: &TapSpec) -> Result<Vec<Level>> {
+        let mut pairs = stage_pairs("reviewkd", &self.levels, student, teacher)?;
+        pairs.sort_by_key(|pair| std::cmp::Reverse(pair.level));
+        let mut levels = Vec::new();
+        if self.embedding {
+            let (d_s, d_t) = embeddings("reviewkd", student, teacher)?;
+            levels.push(Level { place: Place::Embedding, student: (d_s, (1, 1)), teacher: (d_t, (1, 1)) });
+        }
+        levels.extend(pairs.iter().map(|pair| Level {
+            place: Place::Stage(pair.level),
+            student: (pair.student.channels, pair.student.grid),
+            teacher: (pair.teacher.channels, pair.teacher.grid),
+        }));
+        Ok(levels)
+    }
+}
+
+impl Settings for Review {
+    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
+        for level in self.review(student, teacher)? {
+            check_norm("reviewkd", &format!("the fusion of {}", level.place.name()), batch, level.student.1)?;
+            check_norm("reviewkd", &format!("the fusion of {}", level.place.name()), batch, level.teacher.1)?;
+        }
+        Ok(())
+    }
+
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+        let levels = self.review(student, teacher)?;
+        let width = levels.first().map_or(1, |deepest| deepest.student.0.min(self.max_width));
+        let fusion = |(i, level): (usize, &Level)| Fusion::new(&scope.sub(level.place.scope()), *level, width, i > 0);
+        let fusions = levels.iter().enumerate().map(fusion).collect::<Result<_>>()?;
+        Ok(Box::new(Built { fusions, kind: scope.kind() }))
+    }
+
+    fn resolved(&self) -> toml::Table {
+        keys::table(self)
+    }
+}
+
+impl Place {
+    fn name(self) -> String {
+        match self {
+            Self::Stage(level) => format!("stage {level}"),
+            Self::Embedding => "the embedding".to_owned(),
+        }
+    }
+
+    fn scope(self) -> String {
+        match self {
+            Self::Stage(level) => format!("level{level}"),
+            Self::Embedding => "embedding".to_owned(),
+        }
+    }
+
+    /// As a map (B,C,H,W).
+    fn read(self, output: &Output, side: &str) -> Result<Tensor> {
+        match self {
+            Self::Stage(level) => Ok(stage(output, level, side)?.to_map()),
+            Self::Embedding => Ok(embedding(output, side)?.unsqueeze(-1).unsqueeze(-1)),
+        }
+    }
+}
+
+/// Attention-based fusion at one level.
+struct Fusion {
+    level: Level,
+    reduce: (Conv2d, BatchNorm2d),
+    /// None at the deepest level, which nothing is handed up to.
+    attention: Option<Conv2d>,
+    expand: (Conv2d, BatchNorm2d),
+}
+
+impl Fusion {
+    fn new(scope: &Scope, level: Level, width: i64, fuses: bool) -> Result<Self> {
+        // kaiming_uniform_ with a = 1, the authors' choice.
+        let normed = |name: &str, kernel: i64, from: i64, to: i64| {
+            let bound = (3.0 / (from * kernel * kernel) as f64).sqrt();
+            let scope = scope.sub(name);
+            let conv = Conv2d::new(&scope.sub("conv"), from, to, Conv::same(kernel).init(Init::Uniform { bound }))?;
+            Ok::<_, heterodyne_nn::Error>((conv, BatchNorm2d::new(&scope.sub("norm"), to)?))
+        };
+        Ok(Self {
+            level,
+            reduce: normed("reduce", 1, level.student.0, width)?,
+            attention: fuses.then(|| Conv2d::new(&scope.sub("attention"), 2 * width, 2, Conv::same(1).bias())).transpose()?,
+            expand: normed("expand", 3, width, level.teacher.0)?,
+        })
+    }
+
+    /// What is compared with the teacher, and what is handed up.
+    fn forward(&self, x_bchw: &Tensor, deeper: Option<&Tensor>) -> (Tensor, Tensor) {
+        let apply = |(conv, norm): &(Conv2d, BatchNorm2d), x: &Tensor| norm.forward(&conv.forward(x), training());
+        let x = apply(&self.reduce, x_bchw);
+        let fused = match (&self.attention, deeper) {
+            (Some(attention), Some(deeper)) => {
+                let deeper = nearest(deeper, self.level.student.1);
+                let a = attention.forward(&Tensor::cat(&[&x, &deeper], 1)).sigmoid();
+                x * a.narrow(1, 0, 1) + deeper * a.narrow(1, 1, 1)
+            }
+            _ => x,
+        };
+        (apply(&self.expand, &nearest(&fused, self.level.teacher.1)), fused)
+    }
+}
+
+/// (B,C,H,W) on another grid, each place from the nearest.
+fn nearest(x_bchw: &Tensor, (h, w): (i64, i64)) -> Tensor {
+    if x_bchw.size()[2..] == [h, w] { x_bchw.shallow_clone() } else { x_bchw.upsample_nearest2d([h, w], None, None) }
+}
+
+/// The hierarchical context loss of two maps of equal shape.
+fn context_loss(y_bchw: &Tensor, x_bchw: &Tensor) -> Tensor {
+    let mut loss = y_bchw.mse_loss(x_bchw, Reduction::Mean);
+    let (mut weight, mut weights) = (1.0, 1.0);
+    let side = x_bchw.size()[2].min(x_bchw.size()[3]);
+    for pool in POOLS.into_iter().filter(|&pool| pool < side) {
+        weight /= 2.0;
+        weights += weight;
+        let pooled = |x: &Tensor| x.adaptive_avg_pool2d([pool, pool]);
+        loss = loss + pooled(y_bchw).mse_loss(&pooled(x_bchw), Reduction::Mean) * weight;
+    }
+    loss / weights
+}
+
+struct Built {
+    /// From the deepest level up.
+    fusions: Vec<Fusion>,
+    kind: Kind,
+}
+
+impl Method for Built {
+    fn signals(&self) -> Vec<Signal> {
+        let of = |f: &Fusion| {
+            let (channels, (h, w)) = f.level.teacher;
+            match f.level.place {
+                Place::Stage(level) => Signal { name: format!("stage{level} as a map"), shape: vec![channels, h, w] },
+                Place::Embedding => Signal { name: "embedding".to_owned(), shape: vec![channels] },
+            }
+        };
+        self.fusions.iter().map(of).collect()
+    }
+
+    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
+        let of = |f: &Fusion| {
+            let read = match f.level.place {
+                Place::Stage(_) => f.level.place.read(teacher, "teacher")?,
+                Place::Embedding => embedding(teacher, "teacher")?.shallow_clone(),
+            };
+            Ok(read.detach().to_kind(self.kind))
+        };
+        self.fusions.iter().map(of).collect()
+    }
+
+    fn loss(&self, step: &Context) -> Result<Terms> {
+        let mut losses = Vec::with_capacity(self.fusions.len());
+        let mut deeper = None;
+        for (i, fusion) in self.fusions.iter().enumerate() {
+            let x_bchw = part_input(&fusion.level.place.read(step.student, "student")?, self.kind)?;
+            let (y_bchw, fused) = fusion.forward(&x_bchw, deeper.as_ref());
+            deeper = Some(fused);
+            let _exact = exact(y_bchw.device())?;
+            let y_bchw = y_bchw.to_kind(self.kind);
+            losses.push(context_loss(&y_bchw, &signal(step.teacher, i, self.kind)?.reshape(y_bchw.size())));
+        }
+        let mut terms = Terms::default();
+        terms.push("review", 1.0, Tensor::stack(&losses, 0).sum(None::<Kind>));
+        Ok(terms)
+    }
+}

@@ -1,0 +1,85 @@
+//! Logit standardisation (Sun et al. 2024, arXiv 2403.01427, algorithm 1): around any method that compares logits.
+//!
+//! ```text
+//! Z(z) = (z - mean of z) / standard deviation of z         over the classes of each image, for student and teacher alike
+//! L    = the method's loss on Z(z_s) and Z(z_t)
+//! ```
+//! The student may then have logits of another size and offset than the teacher. The cross-entropy of the run keeps the logits
+//! as they are.
+use heterodyne_nn::{FeatureMap, Output, Result, Scope, TapSpec, Terms, config::KeyError};
+use tch::{Kind, Tensor};
+
+use crate::{
+    Context, Method, Settings, Signal, Taught,
+    parts::mode::{exact, float},
+};
+
+/// Keeps constant logits, whose deviation is 0, away from a division by it.
+const EPS: f64 = 1e-14;
+
+/// `settings` with standardised logits.
+///
+/// # Errors
+/// The method does more with logits than comparing them, or nothing.
+pub fn standardised(name: &str, settings: Box<dyn Settings>) -> std::result::Result<Box<dyn Settings>, KeyError> {
+    if settings.compares_logits() {
+        return Ok(Box::new(Standardised(settings)));
+    }
+    Err(KeyError::new(
+        "logit_std",
+        format!("{name} does not compare logits alone, so that there is nothing to standardise: remove the key"),
+    ))
+}
+
+/// Z(z): (B,C) with mean 0 and variance 1 over the classes, in float32 at least; rows of equal logits become 0.
+pub fn standard(z_bc: &Tensor) -> Tensor {
+    let z_bc = float(z_bc);
+    let centred_bc = &z_bc - z_bc.mean_dim([1i64].as_slice(), true, None::<Kind>);
+    let variance_b1 = centred_bc.square().mean_dim([1i64].as_slice(), true, None::<Kind>);
+    centred_bc / (variance_b1 + EPS).sqrt()
+}
+
+#[derive(Debug)]
+struct Standardised(Box<dyn Settings>);
+
+impl Settings for Standardised {
+    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
+        self.0.check(student, teacher, batch)
+    }
+
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+        Ok(Box::new(Built(self.0.build(scope, student, teacher, sample_classes)?)))
+    }
+
+    fn resolved(&self) -> toml::Table {
+        self.0.resolved()
+    }
+}
+
+struct Built(Box<dyn Method>);
+
+impl Method for Built {
+    fn signals(&self) -> Vec<Signal> {
+        self.0.signals()
+    }
+
+    fn reads_stages(&self) -> bool {
+        self.0.reads_stages()
+    }
+
+    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
+        self.0.observe(teacher)
+    }
+
+    fn loss(&self, step: &Context) -> Result<Terms> {
+        let exact = exact(step.student.logits.device())?;
+        let (z_s, z_t) = (standard(&step.student.logits), standard(step.teacher.logits));
+        drop(exact);
+        let student = Output {
+            logits: z_s,
+            embedding: step.student.embedding.as_ref().map(Tensor::shallow_clone),
+            stages: step.student.stages.iter().map(FeatureMap::shallow_clone).collect(),
+        };
+        self.0.loss(&Context { student: &student, teacher: Taught { logits: &z_t, ..step.teacher }, ..*step })
+    }
+}

@@ -1,0 +1,159 @@
+//! VID: variational information distillation (Ahn et al. 2019, arXiv 1904.05835, equations 4 to 6).
+//!
+//! ```text
+//! mu_l(X_s^l)  = 1x1, BN, ReLU, 1x1, BN, ReLU, 1x1                 (B, C_t, H, W)    learnable; all of the teacher's width
+//! sigma_{l,c}^2 = log(1 + exp(a_{l,c})) + eps                       (C_t)             learnable, a variance for each channel
+//! L_vid        = sum over levels of mean of  1/2 ( (X_t^l - mu_l)^2 / sigma_l^2 + log sigma_l^2 )
+//! ```
+//! The mean runs over images, channels and the places of the smaller of both grids, onto which both sides are averaged. This is the
+//! negative log-likelihood of the teacher's features under a Gaussian that the student's predict, without its constant; it may be
+//! negative.
+use heterodyne_nn::{
+    Init, Output, Result, Scope, TapSpec, Terms,
+    config::{KeyError, parse},
+    layers::{BatchNorm2d, Conv, Conv2d, Post},
+};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::{
+    Context, Key, Method, MethodDef, Settings, Signal,
+    parts::{
+        keys::{self, positive},
+        mode::{exact, part_input, training},
+        pair::{StagePair, averaged, check_norm, signal, stage, stage_pairs},
+    },
+};
+
+/// The registry's entry.
+pub static METHOD: MethodDef = MethodDef {
+    name: "vid",
+    title: "Variational information distillation",
+    source: "Ahn et al. 2019 (arXiv 1904.05835)",
+    keys: &[
+        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages whose features are predicted, summed; third-party default." },
+        Key { name: "variance", default: "5.0", doc: "Where the variances start; third-party default." },
+        Key { name: "eps", default: "1e-5", doc: "The least variance; third-party default." },
+    ],
+    configure,
+};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Vid {
+    levels: Vec<usize>,
+    variance: f64,
+    eps: f64,
+}
+
+impl Default for Vid {
+    fn default() -> Self {
+        Self { levels: vec![1, 2, 3, 4], variance: 5.0, eps: 1e-5 }
+    }
+}
+
+fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
+    let settings: Vid = parse(table)?;
+    keys::levels(&settings.levels)?;
+    positive("eps", settings.eps)?;
+    if settings.variance.is_finite() && settings.variance > settings.eps {
+        return Ok(Box::new(settings));
+    }
+    Err(KeyError::new("variance", format!("{} is out of range, expected a number above `eps` = {}", settings.variance, settings.eps)))
+}
+
+impl Settings for Vid {
+    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
+        for pair in stage_pairs("vid", &self.levels, student, teacher)? {
+            check_norm("vid", &format!("the predictor of stage {}", pair.level), batch, pair.common_grid())?;
+        }
+        Ok(())
+    }
+
+    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+        let predictor = |pair: StagePair| Predictor::new(&scope.sub(pair.scope()), pair, self);
+        let predictors = stage_pairs("vid", &self.levels, student, teacher)?.into_iter().map(predictor).collect::<Result<_>>()?;
+        Ok(Box::new(Built { predictors, eps: self.eps, kind: scope.kind() }))
+    }
+
+    fn resolved(&self) -> toml::Table {
+        keys::table(self)
+    }
+}
+
+struct Built {
+    predictors: Vec<Predictor>,
+    eps: f64,
+    kind: Kind,
+}
+
+struct Predictor {
+    pair: StagePair,
+    hidden: [(Conv2d, BatchNorm2d); 2],
+    last: Conv2d,
+    /// a, before the softplus.
+    spread: Tensor,
+}
+
+impl Predictor {
+    fn new(scope: &Scope, pair: StagePair, settings: &Vid) -> Result<Self> {
+        let (c_s, c_t) = (pair.student.channels, pair.teacher.channels);
+        let hidden = |name: &str, channels| {
+            let scope = scope.sub(name);
+            Ok::<_, heterodyne_nn::Error>((
+                Conv2d::new(&scope.sub("conv"), channels, c_t, Conv::same(1))?,
+                BatchNorm2d::new(&scope.sub("norm"), c_t)?,
+            ))
+        };
+        Ok(Self {
+            pair,
+            hidden: [hidden("first", c_s)?, hidden("second", c_t)?],
+            last: Conv2d::new(&scope.sub("last"), c_t, c_t, Conv::same(1))?,
+            spread: scope.param("spread", &[c_t], Init::Const((settings.variance - settings.eps).exp_m1().ln()))?,
+        })
+    }
+
+    fn mean(&self, x_bchw: &Tensor) -> Tensor {
+        let hidden = |x: Tensor, (conv, norm): &(Conv2d, BatchNorm2d)| norm.forward_post(&conv.forward(&x), training(), Post::Relu);
+        self.last.forward(&self.hidden.iter().fold(x_bchw.shallow_clone(), hidden))
+    }
+
+    /// (C_t,1,1).
+    fn variance(&self, eps: f64) -> Tensor {
+        (self.spread.softplus() + eps).reshape([-1, 1, 1])
+    }
+}
+
+impl Method for Built {
+    fn signals(&self) -> Vec<Signal> {
+        let of = |p: &Predictor| {
+            let (h, w) = p.pair.common_grid();
+            Signal { name: format!("stage{} averaged to {h}x{w}", p.pair.level), shape: vec![p.pair.teacher.channels, h, w] }
+        };
+        self.predictors.iter().map(of).collect()
+    }
+
+    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
+        let of = |p: &Predictor| {
+            let x_bchw = stage(teacher, p.pair.level, "teacher")?.detach().to_map().to_kind(self.kind);
+            Ok(averaged(&x_bchw, p.pair.common_grid()))
+        };
+        self.predictors.iter().map(of).collect()
+    }
+
+    fn loss(&self, step: &Context) -> Result<Terms> {
+        let value = |(i, p): (usize, &Predictor)| {
+            let x_bchw = part_input(&stage(step.student, p.pair.level, "student")?.to_map(), self.kind)?;
+            let mean_bchw = p.mean(&averaged(&x_bchw, p.pair.common_grid()));
+            let _exact = exact(mean_bchw.device())?;
+            let target_bchw = signal(step.teacher, i, self.kind)?;
+            let variance = p.variance(self.eps);
+            let off = (target_bchw - mean_bchw.to_kind(self.kind)).square() / &variance;
+            Ok((off.mean(None::<Kind>) + variance.log().mean(None::<Kind>)) * 0.5)
+        };
+        let values: Vec<Tensor> = self.predictors.iter().enumerate().map(value).collect::<Result<_>>()?;
+        let mut terms = Terms::default();
+        terms.push("vid", 1.0, Tensor::stack(&values, 0).sum(None::<Kind>));
+        Ok(terms)
+    }
+}
