@@ -10,6 +10,7 @@ that has finished is not run again, one that was interrupted continues; --table 
 import argparse
 import json
 import math
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -53,7 +54,7 @@ def summary(run):
 
 def arguments(binary, run, command, recipe, variant, seed):
     """How a run is begun, or continued where it was interrupted."""
-    if (run / "checkpoint").exists():
+    if (run / "checkpoint" / "state.safetensors").exists():
         return [str(binary), command, "--resume", str(run)]
     sets = [f"seed={seed}", *(v.strip() for v in variant.split(", ") if v.strip())]
     return [str(binary), command, recipe, "--out", str(run), *(part for s in sets for part in ("--set", s))]
@@ -64,6 +65,9 @@ def execute(binary, job):
     run = job[0]
     if summary(run):
         return None
+    if (run / "plan.json").exists() and not (run / "checkpoint" / "state.safetensors").exists():
+        # Killed before its first checkpoint: there is nothing to continue.
+        shutil.rmtree(run)
     run.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(arguments(binary, *job), capture_output=True, text=True)
     if done.returncode == 0:

@@ -217,6 +217,31 @@ impl EvalLoader {
         Self { dataset: Arc::clone(&self.dataset), indices: self.indices[..n.min(self.indices.len())].into(), ..*self }
     }
 
+    /// The same for `n` samples at equal distances (all, where there are fewer), in batches of `batch`.
+    #[must_use]
+    pub fn spread(&self, n: usize, batch: usize) -> Self {
+        let all = self.indices.len();
+        let n = n.clamp(1, all);
+        Self {
+            dataset: Arc::clone(&self.dataset),
+            indices: (0..n).map(|i| self.indices[i * all / n]).collect(),
+            batch: batch.max(1),
+            ..*self
+        }
+    }
+
+    /// Number of samples.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether there are none: never.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
     /// Number of batches.
     #[must_use]
     pub fn batches(&self) -> usize {

@@ -24,5 +24,6 @@ pub use heterodyne_run as run;
 pub use heterodyne_shim as shim;
 pub use heterodyne_train as train;
 
+pub mod cli;
 pub mod commands;
 pub mod ui;

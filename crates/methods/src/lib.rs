@@ -13,6 +13,7 @@
 //! statistics where none is, so that a validation loss leaves no trace.
 
 use heterodyne_nn::{Error, Labels, Output, Progress, Result, Scope, TapSpec, Terms, config::KeyError};
+use std::sync::{PoisonError, RwLock};
 use tch::Tensor;
 
 pub mod parts;
@@ -132,15 +133,31 @@ pub struct MethodDef {
     pub configure: fn(&toml::Table) -> std::result::Result<Box<dyn Settings>, KeyError>,
 }
 
+/// Methods of a program that uses this library, after those of the library.
+static OWN: RwLock<Vec<&'static MethodDef>> = RwLock::new(Vec::new());
+
+/// Adds a method of one's own to the registry, so that recipes, commands and lists know it. To be called before anything else.
+///
+/// # Errors
+/// The name is taken.
+pub fn register(def: &'static MethodDef) -> Result<()> {
+    if all().iter().any(|known| known.name == def.name) {
+        return Err(Error::invalid(format!("there is a method `{}` already: choose another name", def.name)));
+    }
+    OWN.write().unwrap_or_else(PoisonError::into_inner).push(def);
+    Ok(())
+}
+
 /// All methods, in the order of the reference pages.
 #[must_use]
-pub fn all() -> &'static [&'static MethodDef] {
-    METHODS
+pub fn all() -> Vec<&'static MethodDef> {
+    let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
+    METHODS.iter().chain(own.iter()).copied().collect()
 }
 
 /// The method of that name; an unknown name is an error with the nearest one and the whole list.
 pub fn find(name: &str) -> Result<&'static MethodDef> {
-    all().iter().copied().find(|method| method.name == name).ok_or_else(|| {
+    all().into_iter().find(|method| method.name == name).ok_or_else(|| {
         let names: Vec<_> = all().iter().map(|method| method.name).collect();
         let nearest =
             names.iter().map(|known| (strsim::jaro_winkler(&name.to_lowercase(), known), known)).max_by(|a, b| a.0.total_cmp(&b.0));

@@ -1,7 +1,7 @@
 //! Run folders, read.
 use std::path::{Path, PathBuf};
 
-use heterodyne_run::{Eval, Metric, Result, RunFolder, Status, Summary, Versions, metrics};
+use heterodyne_run::{Eval, FeatureView, Metric, Result, RunFolder, Status, Summary, Versions, metrics};
 use serde_json::Value;
 
 use crate::stats;
@@ -19,6 +19,8 @@ pub struct Run {
     pub metrics: Vec<Metric>,
     /// The resolved recipe.
     pub plan: Value,
+    /// How alike the networks' features are, where somebody asked.
+    pub features: Option<FeatureView>,
 }
 
 /// A group with its runs.
@@ -38,7 +40,8 @@ impl Run {
         let metrics = if folder.metrics().exists() { metrics::read(&folder.metrics())? } else { Vec::new() };
         let ended = folder.summary().exists();
         let summary = if ended { folder.read_summary()? } else { unfinished(&plan, &metrics) };
-        Ok(Self { path: path.to_owned(), summary, ended, metrics, plan })
+        let features = folder.features().exists().then(|| heterodyne_run::read_json(&folder.features())).transpose()?;
+        Ok(Self { path: path.to_owned(), summary, ended, metrics, plan, features })
     }
 
     /// The result: top-1 (0..100) on the test images after the last epoch of a finished run.

@@ -6,6 +6,7 @@
 //! checkpoint/           all that a run needs to continue
 //! weights/              last, best and (with an average) ema, each a .safetensors file
 //! summary.json          how the run ended
+//! features.json         how alike the two networks' features are, where somebody asked
 //! .lock                 held by the process that writes here; freed by the system when that process ends, however it ends
 //! ```
 use std::{
@@ -127,6 +128,12 @@ impl RunFolder {
     #[must_use]
     pub fn events(&self) -> PathBuf {
         self.path.join("events")
+    }
+
+    /// `features.json`
+    #[must_use]
+    pub fn features(&self) -> PathBuf {
+        self.path.join("features.json")
     }
 
     /// Stores the resolved recipe.

@@ -7,6 +7,7 @@ pub mod card;
 pub mod ema;
 pub mod error;
 pub mod eval;
+pub mod features;
 pub mod fit;
 pub mod meter;
 pub mod net;

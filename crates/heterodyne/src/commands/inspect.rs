@@ -14,7 +14,7 @@ use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    Outcome,
+    Outcome, compare,
     eval::{device_choice, precision},
 };
 use heterodyne_run::recipe::schema::DeviceChoice;
@@ -23,7 +23,8 @@ use heterodyne_run::recipe::schema::DeviceChoice;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Model (heterodyne models lists them)
-    model: String,
+    #[arg(required_unless_present = "features", conflicts_with = "features")]
+    model: Option<String>,
     /// Input size in pixels; the model's default if not given
     #[arg(long)]
     img: Option<i64>,
@@ -54,6 +55,8 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    compare: compare::Args,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,6 +117,10 @@ struct MethodReport {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
+    if let Some(path) = &args.compare.features {
+        return compare::run(path, &args.compare, args.device, args.json);
+    }
+    let model = args.model.as_deref().context("which model? Give its name, or --features RUN")?;
     let device = session::device(args.device)?;
     let look = |name: &str, img: Option<i64>, options: &[String]| -> Result<(Network, TapSpec)> {
         let subject = if Path::new(name).is_file() {
@@ -127,7 +134,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         let network = catch(|| format!("running {name}"), || Ok(measure(&subject, args)))??;
         Ok((network, subject.net.taps().clone()))
     };
-    let (student, taps) = look(&args.model, args.img, &args.options)?;
+    let (student, taps) = look(model, args.img, &args.options)?;
     let mut report = Report { student, teacher: None, methods: Vec::new() };
     if let Some(name) = &args.teacher {
         let (teacher, teacher_taps) = look(name, args.teacher_img, &args.teacher_options)?;

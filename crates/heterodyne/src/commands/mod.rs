@@ -2,6 +2,7 @@
 pub mod bench;
 pub mod bench_step;
 pub mod cache;
+pub mod compare;
 pub mod demo;
 pub mod eval;
 pub mod export;

@@ -1,9 +1,11 @@
 //! Charts as SVG: axes, ticks, labels, markers whose shape repeats what their colour says. Colours are classes of the page's style.
 pub mod dots;
+pub mod heat;
 pub mod lines;
 mod scale;
 
 pub use dots::{Dots, Row};
+pub use heat::Heat;
 pub use lines::{Lines, Series};
 
 use crate::markup::escape;

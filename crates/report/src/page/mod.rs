@@ -1,6 +1,7 @@
 //! The page: sections in the order of the questions that a reader has.
 mod context;
 mod curves;
+mod features;
 mod results;
 mod settings;
 
@@ -24,6 +25,7 @@ pub fn page(title: &str, intro: &str, groups: &[Loaded]) -> String {
             curves::accuracy(groups),
             curves::losses(groups),
             curves::rates(groups),
+            features::section_of(groups),
             results::speed(groups),
             context::section(groups),
             settings::section(groups),

@@ -1,0 +1,78 @@
+//! The command line, for this project's binary and for one with methods of one's own (`examples/own_method.rs`).
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{self, Outcome};
+
+/// Knowledge distillation between vision networks of different families.
+#[derive(Parser)]
+#[command(name = "heterodyne", version, about, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a network from labels alone, from scratch or from weights
+    Train(commands::fit::Args),
+    /// Let a teacher teach a student
+    Distill(commands::fit::Args),
+    /// Store what the teacher says of the training images, ahead of `distill`
+    Cache(commands::cache::Args),
+    /// Measure where the time of a training step goes
+    Bench(commands::bench::Args),
+    /// One side of `make bench`: steps on demand, told and answered in JSON lines
+    #[command(hide = true)]
+    BenchStep,
+    /// Measure the accuracy of weights on a dataset
+    Eval(commands::eval::Args),
+    /// Write a network's logits, embedding and stages of some images to a file
+    Features(commands::features::Args),
+    /// Show a network's taps, size and speed, and what the methods would build for a pair
+    Inspect(commands::inspect::Args),
+    /// Write a trained network for use elsewhere: timm, TorchScript, ONNX
+    Export(commands::export::Args),
+    /// Make one HTML page of runs
+    Report(commands::report::Args),
+    /// A ViT teaches a conv net on the embedded digits with every method, in about three minutes
+    Demo(commands::demo::Args),
+    /// List the models, their default inputs and options
+    Models(commands::list::Filter),
+    /// List the methods and their keys
+    Methods(commands::list::Filter),
+    /// List the datasets
+    Data,
+}
+
+/// Reads the arguments of the process and does what they say.
+#[must_use]
+pub fn main() -> ExitCode {
+    heterodyne_shim::keep_freed_memory();
+    let result = match Cli::parse().command {
+        Command::Train(args) => commands::fit::run(&args, heterodyne_train::Command::Train),
+        Command::Distill(args) => commands::fit::run(&args, heterodyne_train::Command::Distill),
+        Command::Cache(args) => commands::cache::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::BenchStep => commands::bench_step::run(),
+        Command::Eval(args) => commands::eval::run(&args),
+        Command::Features(args) => commands::features::run(&args),
+        Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Export(args) => commands::export::run(&args),
+        Command::Report(args) => commands::report::run(&args),
+        Command::Demo(args) => commands::demo::run(&args),
+        Command::Models(filter) => commands::list::models(&filter),
+        Command::Methods(filter) => commands::list::methods(&filter),
+        Command::Data => commands::list::data(),
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        // The shell's code for a program that Ctrl-C ended.
+        Ok(Outcome::Interrupted) => ExitCode::from(130),
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

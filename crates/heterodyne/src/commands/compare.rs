@@ -1,0 +1,87 @@
+//! `heterodyne inspect --features RUN`: how alike the two networks' stages are, and where their energy lies.
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use heterodyne_nn::file;
+use heterodyne_run::{FeatureView, RunFolder, recipe::schema::DeviceChoice, write_json_atomic};
+use heterodyne_train::{Command, Plan, features, plan};
+
+use super::Outcome;
+use crate::ui;
+
+/// What is looked at.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A finished run: compares the stages of its two networks on test images (linear CKA, energy per frequency) and keeps the
+    /// result in its folder, where `heterodyne report` finds it
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["teacher", "img", "options", "precision", "batch", "num_classes"])]
+    pub features: Option<std::path::PathBuf>,
+    /// Test images that are looked at, spread evenly
+    #[arg(long, default_value_t = 2048, requires = "features", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(4..))]
+    images: usize,
+    /// Images of one minibatch of CKA
+    #[arg(long, default_value_t = 256, requires = "features", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(4..=16384))]
+    minibatch: usize,
+    /// The student's weights: last, best or ema
+    #[arg(long, default_value = "last", requires = "features", value_parser = ["last", "best", "ema"])]
+    weights: String,
+}
+
+/// Compares, writes and prints.
+pub fn run(path: &Path, args: &Args, device: DeviceChoice, json: bool) -> Result<Outcome> {
+    let folder = RunFolder::open(path)?;
+    let layered = plan::stored(&folder.plan().display().to_string(), &folder.read_plan()?)?;
+    if layered.recipe()?.teacher.is_none() {
+        bail!("{}: the run has no teacher, so there is nothing to compare its features with", path.display());
+    }
+    let mut plan = Plan::resolve(&layered, Command::Distill)?;
+    // Only the networks and the test images are wanted.
+    plan.methods.clear();
+    plan.recipe.data.audit = false;
+    if device != DeviceChoice::Auto {
+        plan.recipe.device = device;
+    }
+    plan.recipe.teacher.iter_mut().for_each(|teacher| teacher.cache = None);
+    // Its own weights follow.
+    plan.recipe.student.weights = None;
+    let session = ui::session(plan)?;
+    let weights = folder.weights(&args.weights);
+    if !weights.is_file() {
+        bail!("{} is not there: the run has not been evaluated yet, or keeps no such weights", weights.display());
+    }
+    let (tensors, _) = file::read(&weights)?;
+    session.pair.student.store.load(&tensors)?.strict(&weights.display().to_string())?;
+
+    let bar = ui::bar("comparing", args.images.min(session.test.len()));
+    let view = features::compare(&session, args.images, args.minibatch, &args.weights, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    write_json_atomic(&folder.features(), &view)?;
+    if json {
+        println!("{}", serde_json::to_string(&view).context("the result")?);
+    } else {
+        print!("{}", text(&view));
+        println!("{}; `heterodyne report {}` draws it", folder.features().display(), path.display());
+    }
+    Ok(Outcome::Done)
+}
+
+fn text(view: &FeatureView) -> String {
+    let FeatureView { teacher, student, cka, images, batch, weights } = view;
+    let mut out = format!("{images} test images in minibatches of {batch}, the student's {weights} weights\n");
+    out += &format!("\nlinear CKA, {} (rows) against {} (columns)\n         ", teacher.model, student.model);
+    (1..=student.stages.len()).for_each(|i| out += &format!("stage {i}  "));
+    for (i, row) in (1..).zip(&cka.teacher_student) {
+        out += &format!("\nstage {i}  ");
+        row.iter().for_each(|v| out += &v.map_or_else(|| "      -  ".to_owned(), |v| format!("{v:7.3}  ")));
+    }
+    out += "\n\nshare of the energy at 0, 1, 2, .. cycles per image, %\n";
+    for side in [teacher, student] {
+        out += &format!("{}\n", side.model);
+        for (i, stage) in (1..).zip(&side.stages) {
+            let shares: Vec<String> = stage.energy.iter().take(8).map(|share| format!("{:6.2}", 100.0 * share)).collect();
+            let more = if stage.energy.len() > 8 { " .." } else { "" };
+            out += &format!("  stage {i}  {:>2}x{:<2}  {}{more}\n", stage.grid[0], stage.grid[1], shares.join(" "));
+        }
+    }
+    out
+}
