@@ -16,15 +16,26 @@ pub struct Args {
     /// result in its folder, where `heterodyne report` finds it
     #[arg(long, value_name = "RUN", conflicts_with_all = ["teacher", "img", "options", "precision", "batch", "num_classes"])]
     pub features: Option<std::path::PathBuf>,
-    /// Test images that are looked at, spread evenly
-    #[arg(long, default_value_t = 2048, requires = "features", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(4..))]
-    images: usize,
-    /// Images of one minibatch of CKA
-    #[arg(long, default_value_t = 256, requires = "features", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(4..=16384))]
-    minibatch: usize,
-    /// The student's weights: last, best or ema
-    #[arg(long, default_value = "last", requires = "features", value_parser = ["last", "best", "ema"])]
-    weights: String,
+    /// With --features: test images that are looked at, spread evenly [default: 2048]
+    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(4..))]
+    images: Option<usize>,
+    /// With --features: images of one minibatch of CKA [default: 256]
+    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(4..=16384))]
+    minibatch: Option<usize>,
+    /// With --features: the student's weights, last, best or ema [default: last]
+    #[arg(long, value_parser = ["last", "best", "ema"])]
+    weights: Option<String>,
+}
+
+impl Args {
+    /// Refuses the options of `--features` without it.
+    pub fn check(&self) -> Result<()> {
+        let given = [("--images", self.images.is_some()), ("--minibatch", self.minibatch.is_some()), ("--weights", self.weights.is_some())];
+        match given.iter().find(|(_, given)| self.features.is_none() && *given) {
+            Some((option, _)) => bail!("{option} belongs to --features RUN, which is not there"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Compares, writes and prints.
@@ -45,15 +56,17 @@ pub fn run(path: &Path, args: &Args, device: DeviceChoice, json: bool) -> Result
     // Its own weights follow.
     plan.recipe.student.weights = None;
     let session = ui::session(plan)?;
-    let weights = folder.weights(&args.weights);
+    let name = args.weights.as_deref().unwrap_or("last");
+    let (images, minibatch) = (args.images.unwrap_or(2048), args.minibatch.unwrap_or(256));
+    let weights = folder.weights(name);
     if !weights.is_file() {
         bail!("{} is not there: the run has not been evaluated yet, or keeps no such weights", weights.display());
     }
     let (tensors, _) = file::read(&weights)?;
     session.pair.student.store.load(&tensors)?.strict(&weights.display().to_string())?;
 
-    let bar = ui::bar("comparing", args.images.min(session.test.len()));
-    let view = features::compare(&session, args.images, args.minibatch, &args.weights, |done| bar.set_position(done as u64))?;
+    let bar = ui::bar("comparing", images.min(session.test.len()));
+    let view = features::compare(&session, images, minibatch, name, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     write_json_atomic(&folder.features(), &view)?;
     if json {

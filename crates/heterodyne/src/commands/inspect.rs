@@ -120,6 +120,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if let Some(path) = &args.compare.features {
         return compare::run(path, &args.compare, args.device, args.json);
     }
+    args.compare.check()?;
     let model = args.model.as_deref().context("which model? Give its name, or --features RUN")?;
     let device = session::device(args.device)?;
     let look = |name: &str, img: Option<i64>, options: &[String]| -> Result<(Network, TapSpec)> {
