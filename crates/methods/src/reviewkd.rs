@@ -154,7 +154,7 @@ struct Fusion {
     level: Level,
     reduce: (Conv2d, BatchNorm2d),
     /// None at the deepest level, which nothing is handed up to.
-    attention: Option<Conv2d>,
+    attention: Option<Attention>,
     expand: (Conv2d, BatchNorm2d),
 }
 
@@ -170,7 +170,7 @@ impl Fusion {
         Ok(Self {
             level,
             reduce: normed("reduce", 1, level.student.0, width)?,
-            attention: fuses.then(|| Conv2d::new(&scope.sub("attention"), 2 * width, 2, Conv::same(1).bias())).transpose()?,
+            attention: fuses.then(|| Attention::new(&scope.sub("attention"), width)).transpose()?,
             expand: normed("expand", 3, width, level.teacher.0)?,
         })
     }
@@ -181,13 +181,39 @@ impl Fusion {
         let x = apply(&self.reduce, x_bchw);
         let fused = match (&self.attention, deeper) {
             (Some(attention), Some(deeper)) => {
-                let deeper = nearest(deeper, self.level.student.1);
-                let a = attention.forward(&Tensor::cat(&[&x, &deeper], 1)).sigmoid();
-                x * a.narrow(1, 0, 1) + deeper * a.narrow(1, 1, 1)
+                let a = attention.forward(&x, deeper);
+                x * a.narrow(1, 0, 1) + nearest(deeper, self.level.student.1) * a.narrow(1, 1, 1)
             }
             _ => x,
         };
         (apply(&self.expand, &nearest(&fused, self.level.teacher.1)), fused)
+    }
+}
+
+/// sigmoid( 1x1( [x, up(r)] ) ), two maps of attention. A 1x1 convolution commutes with taking the nearest place, so that of r it is
+/// computed on r's own grid, and nothing is laid side by side.
+struct Attention {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Attention {
+    fn new(scope: &Scope, width: i64) -> Result<Self> {
+        let bound = 1.0 / (2.0 * width as f64).sqrt();
+        Ok(Self {
+            weight: scope.param("weight", &[2, 2 * width, 1, 1], Init::TorchDefault)?,
+            bias: scope.param("bias", &[2], Init::Uniform { bound })?,
+        })
+    }
+
+    /// (B,2,H,W) on the grid of `x`.
+    fn forward(&self, x_bchw: &Tensor, deeper: &Tensor) -> Tensor {
+        let width = x_bchw.size()[1];
+        let part = |x: &Tensor, first: i64, bias: Option<&Tensor>| {
+            x.conv2d(&self.weight.narrow(1, first, width), bias, [1, 1], [0, 0], [1, 1], 1)
+        };
+        let grid = (x_bchw.size()[2], x_bchw.size()[3]);
+        (part(x_bchw, 0, Some(&self.bias)) + nearest(&part(deeper, width, None), grid)).sigmoid()
     }
 }
 

@@ -116,12 +116,18 @@ impl Dft {
     }
 
     /// The band of a map (B,C,H,W) of the constants' kind: real and imaginary parts (B,2,K,K',C). Channels come last because
-    /// that is how tokens and channels-last maps lie in memory; those are read without a copy.
+    /// that is how tokens and channels-last maps lie in memory; those are read without a copy. Of other maps that
+    /// shrink the columns are transformed as they lie, and what is left of them is turned.
     pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
-        let [b, c, h, _] = x_bchw.size()[..] else { panic!("a spectrum is taken of (B,C,H,W), got {:?}", x_bchw.size()) };
+        let [b, c, h, w] = x_bchw.size()[..] else { panic!("a spectrum is taken of (B,C,H,W), got {:?}", x_bchw.size()) };
         let (k, k_half) = self.band.size();
-        let x_bhwc = x_bchw.permute([0, 2, 3, 1]).contiguous();
-        let half = self.along_cols.matmul(&x_bhwc).reshape([b, 2 * h, k_half * c]);
+        let x_bhwc = x_bchw.permute([0, 2, 3, 1]);
+        let half = if x_bchw.stride()[1] == 1 || w <= 2 * k_half {
+            self.along_cols.matmul(&x_bhwc.contiguous())
+        } else {
+            x_bchw.matmul(&self.along_cols.tr()).permute([0, 2, 3, 1])
+        };
+        let half = half.reshape([b, 2 * h, k_half * c]);
         self.along_rows.matmul(&half).reshape([b, 2, k, k_half, c])
     }
 

@@ -3,7 +3,7 @@ use heterodyne_methods::parts::{
     pointwise::Pointwise,
     spectrum::{Band, Dft, Normalise, Representation, Window, WindowShape},
 };
-use heterodyne_nn::ParamStore;
+use heterodyne_nn::{FeatureMap, ParamStore};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::support::{CPU, number};
@@ -40,9 +40,17 @@ fn the_pruned_transform_is_the_crop_of_the_full_one() {
 
 #[test]
 fn channels_last_maps_and_folded_tokens_have_the_same_spectrum() {
-    let x = Tensor::randn([2, 5, 6, 8], (Kind::Float, CPU));
-    let dft = Dft::new((6, 8), Band::shared(5, (6, 8), (6, 8)), Kind::Float, CPU);
-    assert_eq!(dft.forward(&x), dft.forward(&heterodyne_nn::shim::channels_last(&x).unwrap()));
+    // Grids whose columns are transformed after a copy, and as they lie.
+    for (h, w) in [(6, 8), (6, 16), (33, 20)] {
+        let x = Tensor::randn([2, 5, h, w], (Kind::Double, CPU));
+        let with_prefix = Tensor::cat(&[Tensor::randn([2, 1, 5], (Kind::Double, CPU)), x.flatten(2, 3).transpose(1, 2)], 1);
+        let folded = FeatureMap::Tokens { tokens: with_prefix, prefix: 1, grid: (h, w) }.to_map();
+        let dft = Dft::new((h, w), Band::shared(5, (h, w), (h, w)), Kind::Double, CPU);
+        for other in [heterodyne_nn::shim::channels_last(&x).unwrap(), folded, x.transpose(2, 3).contiguous().transpose(2, 3)] {
+            // Float64 sums in another order.
+            assert!(number(&(dft.forward(&x) - dft.forward(&other)).abs().max()) < 1e-15);
+        }
+    }
 }
 
 #[test]
