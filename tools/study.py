@@ -13,9 +13,13 @@ import math
 import shutil
 import subprocess
 import sys
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+try:
+    import tomllib
+except ModuleNotFoundError:
+    sys.exit("tools/study.py needs Python 3.11 or newer")
 
 BINARY = Path(__file__).resolve().parent.parent / "target" / "release" / "heterodyne"
 

@@ -38,6 +38,7 @@ variants = ["", "methods.x.k=3, methods.x.level=[4]"]
 """
 
 
+@unittest.skipIf(sys.version_info < (3, 11), "needs Python 3.11")
 class Study(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -107,6 +108,7 @@ class Study(unittest.TestCase):
             self.assertNotIn("Traceback", done.stderr)
 
 
+@unittest.skipIf(sys.version_info < (3, 11), "needs Python 3.11")
 class Shipped(unittest.TestCase):
     def test_the_shipped_studies_name_recipes_that_are_there(self):
         sys.path.insert(0, str(SCRIPT.parent))

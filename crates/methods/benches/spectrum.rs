@@ -51,8 +51,13 @@ fn in_turns(ours: impl Fn() -> Tensor, theirs: impl Fn() -> Tensor) -> (f64, f64
 }
 
 fn main() {
-    println!("k = {K}, {} threads, float32; ratio: full FFT and crop / ours, median (10th to 90th percentile of {TURNS} turns)", tch::get_num_threads());
-    println!("| map | layout | ours, ms | FFT, ms | ratio | with gradient: ours, ms | FFT, ms | ratio |\n|---|---|---|---|---|---|---|---|");
+    println!(
+        "k = {K}, {} threads, float32; ratio: full FFT and crop / ours, median (10th to 90th percentile of {TURNS} turns)",
+        tch::get_num_threads()
+    );
+    println!(
+        "| map | layout | ours, ms | FFT, ms | ratio | with gradient: ours, ms | FFT, ms | ratio |\n|---|---|---|---|---|---|---|---|"
+    );
     for shape in MAPS {
         for channels_last in [true, false] {
             let x = Tensor::randn(shape, (Kind::Float, Device::Cpu));

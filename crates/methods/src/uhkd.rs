@@ -38,7 +38,7 @@ use crate::{
         mode::{exact, part_input, training},
         pair::{StagePair, check_classes, check_norm, signal, stage, stage_pairs},
         pointwise::Pointwise,
-        spectrum::{Band, Dft, Normalise, Representation, Window, WindowShape},
+        spectrum::{Band, Dft, Normalise, Representation, Scaling, Window, WindowShape},
     },
 };
 
@@ -57,6 +57,12 @@ pub static METHOD: MethodDef = MethodDef {
         Key { name: "beta", default: "1.0", doc: "Weight of the frequency loss `freq` (the loss is published, this value is ours)." },
         Key { name: "temperature", default: "1.0", doc: "Temperature of the logit loss; ours, the heterogeneous protocol's value." },
         Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages that are matched (several levels are published, which ones is ours)." },
+        Key {
+            name: "scaling",
+            default: "\"area\"",
+            doc: "Constant of the Fourier transform: \"area\" (1/HW, so that equal scenes have equal low frequencies on any grid), \"ortho\" \
+                  (1/sqrt(HW)) or \"none\" (1); it matters where the spectra are not standardised or in logarithms; ours.",
+        },
         Key { name: "k", default: "7", doc: "Frequencies kept per axis, the lowest; clipped to the smaller grid of the pair; ours." },
         Key {
             name: "representation",
@@ -123,6 +129,7 @@ struct Uhkd {
     beta: f64,
     temperature: f64,
     levels: Vec<usize>,
+    scaling: Scaling,
     k: i64,
     representation: Representation,
     window: WindowShape,
@@ -139,6 +146,7 @@ impl Default for Uhkd {
             beta: 1.0,
             temperature: 1.0,
             levels: vec![1, 2, 3, 4],
+            scaling: Scaling::Area,
             k: 7,
             representation: Representation::Complex,
             window: WindowShape::Gaussian,
@@ -248,7 +256,7 @@ impl Level {
             FamMode::Direct => Last::Direct(Pointwise::new(&scope.sub("last"), c_t, c_t * parts)?, band, parts),
             FamMode::Spectrum => {
                 let last = Pointwise::new(&scope.sub("last"), c_t, c_t)?;
-                let dft = Dft::new(grid, band, kind, device);
+                let dft = settings.scaling.dft(grid, band, kind, device);
                 if 4 * band.size().0 * band.size().1 <= grid.0 * grid.1 {
                     let one = dft.of_one()?;
                     Last::Spectrum(last, dft, one)
@@ -258,7 +266,7 @@ impl Level {
             }
         };
         let window = Window::new(&scope, settings.window, band, settings.sigma * settings.k as f64)?;
-        Ok(Self { level: pair.level, blocks, phi, last, teacher: Dft::new(teacher.grid, band, kind, device), window, band, channels: c_t })
+        Ok(Self { level: pair.level, blocks, phi, last, teacher: settings.scaling.dft(teacher.grid, band, kind, device), window, band, channels: c_t })
     }
 
     /// Weighted and standardised, as both sides are compared.
@@ -268,7 +276,7 @@ impl Level {
 
     /// The teacher's side: A_t, or what a learnable window is yet to weigh.
     fn signal(&self, settings: &Uhkd) -> Signal {
-        let Uhkd { representation, window, sigma, normalise, k, .. } = settings;
+        let Uhkd { representation, window, sigma, normalise, k, scaling, .. } = settings;
         let Self { level, band, channels, .. } = self;
         let weighed = match window {
             WindowShape::Learnable => "not weighed".to_owned(),
@@ -280,7 +288,7 @@ impl Level {
         } else {
             vec![representation.parts(), rows, cols, *channels]
         };
-        Signal { name: format!("{representation:?} spectrum of stage{level}, {rows} x {cols} bins, {weighed}"), shape: last }
+        Signal { name: format!("{representation:?} spectrum of stage{level}, {rows} x {cols} bins scaled by {scaling:?}, {weighed}"), shape: last }
     }
 
     fn observe(&self, teacher: &Output, settings: &Uhkd, kind: Kind) -> Result<Tensor> {

@@ -83,6 +83,8 @@ pub struct Dft {
     along_cols: Tensor,
     /// (2K, 2H), rows ordered (part, u) and columns (h, part): the complex product in real numbers.
     along_rows: Tensor,
+    /// The zero frequency of the constant 1.
+    one: f64,
 }
 
 impl Dft {
@@ -112,7 +114,14 @@ impl Dft {
             band,
             along_cols: constant(&cols, &[2 * k_half, w], kind, device),
             along_rows: constant(&rows, &[2 * k, 2 * h], kind, device),
+            one: 1.0,
         }
+    }
+
+    /// The same times a constant.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        if factor == 1.0 { self } else { Self { along_rows: self.along_rows * factor, one: self.one * factor, ..self } }
     }
 
     /// The band of a map (B,C,H,W) of the constants' kind: real and imaginary parts (B,2,K,K',C). Channels come last because
@@ -131,11 +140,36 @@ impl Dft {
         self.along_rows.matmul(&half).reshape([b, 2, k, k_half, c])
     }
 
-    /// 1 at the real part of the zero frequency, 0 elsewhere: (2,K,K',1), the transform of the constant 1.
+    /// The transform of the constant 1: (2,K,K',1), zero but for the real part of the zero frequency.
     pub fn of_one(&self) -> Result<Tensor> {
         let options = (self.along_cols.kind(), self.along_cols.device());
-        let real = self.band.map(|u, v| f64::from(u8::from((u, v) == (0, 0))), options.0, options.1);
+        let real = self.band.map(|u, v| if (u, v) == (0, 0) { self.one } else { 0.0 }, options.0, options.1);
         Ok(Tensor::f_stack(&[&real, &real.f_zeros_like()?], 0)?)
+    }
+}
+
+/// The constant in front of a transform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scaling {
+    /// 1/(HW): equal scenes have equal low bins on any grid.
+    Area,
+    /// 1/sqrt(HW): the transform keeps the energy of the map.
+    Ortho,
+    /// 1.
+    None,
+}
+
+impl Scaling {
+    /// The transform of a grid, so scaled.
+    #[must_use]
+    pub fn dft(self, (h, w): (i64, i64), band: Band, kind: Kind, device: Device) -> Dft {
+        let area = (h * w) as f64;
+        Dft::new((h, w), band, kind, device).scaled(match self {
+            Self::Area => 1.0,
+            Self::Ortho => area.sqrt(),
+            Self::None => area,
+        })
     }
 }
 

@@ -102,6 +102,7 @@ fn values_out_of_range_are_refused_with_their_key() {
         ("uhkd", "alpha = -0.1", "alpha"),
         ("uhkd", "beta = nan", "beta"),
         ("uhkd", "k = 0", "k"),
+        ("uhkd", "scaling = \"area2\"", "scaling"),
         ("uhkd", "sigma = 0.0", "sigma"),
         ("uhkd", "sigma = 1e-320", "sigma"),
         ("hcd", "num_sub = 9223372036854775807", "num_sub"),

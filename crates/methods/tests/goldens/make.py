@@ -327,7 +327,7 @@ def uhkd(o, w, s, t, step):
         vs = list(range(len(kept(o["k"], w_s, w_t)) // 2 + 1))
 
         def spectrum(m):
-            full = torch.fft.fft2(m, norm="forward")
+            full = torch.fft.fft2(m, norm={"area": "forward", "ortho": "ortho", "none": "backward"}[o["scaling"]])
             h, width = m.shape[2:]
             return torch.stack([torch.stack([full[:, :, u % h, v % width] for v in vs], -1) for u in us], -2)
 
@@ -527,7 +527,7 @@ DEFAULTS = {
     "nst": dict(levels=LEVELS),
     "ofa": dict(w_kd=1.0, w_ofa=1.0, eps=1.0, temperature=1.0, levels=LEVELS),
     "uhkd": dict(
-        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
+        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, scaling="area", k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
     ),
     "lfcc": dict(
         alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, scales=[1, 2, 4], tau=0.07, tau_learnable=False, filter="learnable", symmetric=False, mask_same_class=False
@@ -590,6 +590,8 @@ CASES = [
     ("dist", "conv_vit", dict(beta=0.0)),
     ("hard", "conv_vit", {}),
     ("hard", "vit_conv", dict(smoothing=0.1)),
+    ("uhkd", "conv_vit", dict(scaling="ortho", normalise="none", representation="log_amplitude")),
+    ("uhkd", "vit_conv", dict(scaling="none", representation="log_amplitude", fam_grid="full")),
     *[("vid", pair, {}) for pair in PAIRS],
     ("vid", "swin_vit", dict(levels=[3, 1], eps=0.1)),
     *[("reviewkd", pair, {}) for pair in PAIRS],
