@@ -6,7 +6,7 @@ use heterodyne_nn::{
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    Image, Random,
+    Image, RandAugment, Random,
     transforms::{self, Filter, PadMode},
 };
 
@@ -61,6 +61,9 @@ pub struct Augment {
     pub contrast: f64,
     /// Strength of saturation jitter.
     pub saturation: f64,
+    /// RandAugment, where the table is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rand_augment: Option<RandAugment>,
     /// Probability of erasing a rectangle.
     pub erase: f64,
 }
@@ -78,6 +81,7 @@ impl Default for Augment {
             brightness: 0.0,
             contrast: 0.0,
             saturation: 0.0,
+            rand_augment: None,
             erase: 0.0,
         }
     }
@@ -131,6 +135,9 @@ impl Augment {
                 return error(key, format!("{strength} is no strength; give 0 (off) or a positive number, 0.4 for instance"));
             }
         }
+        if let Some(rand_augment) = &self.rand_augment {
+            rand_augment.check()?;
+        }
         let ordered = |[low, high]: [f64; 2]| low > 0.0 && low <= high && high.is_finite();
         if !ordered(self.scale) || self.scale[1] > 1.0 {
             return error("scale", format!("{:?} is no range of shares; give 0 < smallest <= largest <= 1", self.scale));
@@ -179,6 +186,9 @@ impl Augment {
             transforms::flip(&mut image);
         }
         transforms::jitter(&mut image, self.brightness, self.contrast, self.saturation, rng);
+        if let Some(rand_augment) = &self.rand_augment {
+            rand_augment.apply(&mut image, rng);
+        }
         if rng.chance(self.erase) {
             transforms::erase(&mut image, rng);
         }

@@ -25,7 +25,7 @@ use crate::{
         bank::{Bank, Others},
         keys::{self, at_least_one, between, positive},
         mode::{exact, part_input, training},
-        pair::{check_batch, embedding, embeddings, signal},
+        pair::{check_batch, embedding, embedding_signal, embeddings, observe_embedding, signal},
         vectors::unit,
     },
 };
@@ -211,11 +211,11 @@ impl Built {
 
 impl Method for Built {
     fn signals(&self) -> Vec<Signal> {
-        vec![Signal { name: "embedding".to_owned(), shape: vec![self.width] }]
+        vec![embedding_signal(self.width)]
     }
 
     fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
-        Ok(vec![embedding(teacher, "teacher")?.detach().to_kind(self.kind)])
+        Ok(vec![observe_embedding(teacher, self.kind)?])
     }
 
     fn loss(&self, step: &Context) -> Result<Terms> {

@@ -24,7 +24,7 @@ use crate::{
     parts::{
         keys::{self, at_least_one},
         mode::{exact, part_input, training},
-        pair::{check_norm, embedding, embeddings, signal, stage, stage_pairs},
+        pair::{check_norm, embedding, embedding_signal, embeddings, observe_embedding, signal, stage, stage_pairs},
     },
 };
 
@@ -224,16 +224,14 @@ fn nearest(x_bchw: &Tensor, (h, w): (i64, i64)) -> Tensor {
 
 /// The hierarchical context loss of two maps of equal shape.
 fn context_loss(y_bchw: &Tensor, x_bchw: &Tensor) -> Tensor {
-    let mut loss = y_bchw.mse_loss(x_bchw, Reduction::Mean);
-    let (mut weight, mut weights) = (1.0, 1.0);
     let side = x_bchw.size()[2].min(x_bchw.size()[3]);
-    for pool in POOLS.into_iter().filter(|&pool| pool < side) {
-        weight /= 2.0;
-        weights += weight;
+    let pools = || (1..).zip(POOLS.into_iter().filter(|&pool| pool < side)).map(|(i, pool)| (0.5f64.powi(i), pool));
+    let whole = y_bchw.mse_loss(x_bchw, Reduction::Mean);
+    let sum = pools().fold(whole, |sum, (weight, pool)| {
         let pooled = |x: &Tensor| x.adaptive_avg_pool2d([pool, pool]);
-        loss = loss + pooled(y_bchw).mse_loss(&pooled(x_bchw), Reduction::Mean) * weight;
-    }
-    loss / weights
+        sum + pooled(y_bchw).mse_loss(&pooled(x_bchw), Reduction::Mean) * weight
+    });
+    sum / (1.0 + pools().map(|(weight, _)| weight).sum::<f64>())
 }
 
 struct Built {
@@ -248,7 +246,7 @@ impl Method for Built {
             let (channels, (h, w)) = f.level.teacher;
             match f.level.place {
                 Place::Stage(level) => Signal { name: format!("stage{level} as a map"), shape: vec![channels, h, w] },
-                Place::Embedding => Signal { name: "embedding".to_owned(), shape: vec![channels] },
+                Place::Embedding => embedding_signal(channels),
             }
         };
         self.fusions.iter().map(of).collect()
@@ -256,11 +254,10 @@ impl Method for Built {
 
     fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
         let of = |f: &Fusion| {
-            let read = match f.level.place {
-                Place::Stage(_) => f.level.place.read(teacher, "teacher")?,
-                Place::Embedding => embedding(teacher, "teacher")?.shallow_clone(),
-            };
-            Ok(read.detach().to_kind(self.kind))
+            match f.level.place {
+                Place::Stage(_) => Ok(f.level.place.read(teacher, "teacher")?.detach().to_kind(self.kind)),
+                Place::Embedding => observe_embedding(teacher, self.kind),
+            }
         };
         self.fusions.iter().map(of).collect()
     }

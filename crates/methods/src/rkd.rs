@@ -18,7 +18,7 @@ use crate::{
     parts::{
         keys,
         mode::exact,
-        pair::{check_batch, embedding, embeddings, signal},
+        pair::{check_batch, embedding, embedding_signal, embeddings, observe_embedding, signal},
     },
 };
 
@@ -101,11 +101,11 @@ fn angles(d_bbd: &Tensor, length_bb: &Tensor) -> Tensor {
 
 impl Method for Built {
     fn signals(&self) -> Vec<Signal> {
-        vec![Signal { name: "embedding".to_owned(), shape: vec![self.width] }]
+        vec![embedding_signal(self.width)]
     }
 
     fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
-        Ok(vec![embedding(teacher, "teacher")?.detach().to_kind(self.kind)])
+        Ok(vec![observe_embedding(teacher, self.kind)?])
     }
 
     fn loss(&self, step: &Context) -> Result<Terms> {

@@ -2,9 +2,11 @@
 mod crop;
 mod erase;
 mod jitter;
+mod ops;
 mod resize;
 
 pub use crop::{PadMode, Region, center_region, crop, flip, pad_crop, random_region};
 pub use erase::{erase, erase_region};
 pub use jitter::{Adjust, adjust, jitter};
+pub use ops::{Op, operate};
 pub use resize::{Filter, evaluation, fit, resize, resized_crop};

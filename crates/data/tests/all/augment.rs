@@ -28,6 +28,7 @@ fn a_table_is_read_and_its_defaults_change_nothing() {
         flip: 0.5,
         brightness: 0.4,
         contrast: 0.3,
+        rand_augment: None,
         saturation: 0.2,
         erase: 0.25,
     };

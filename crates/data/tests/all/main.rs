@@ -8,6 +8,7 @@ mod folder;
 mod loader;
 mod mix;
 mod parquet;
+mod rand_augment;
 mod real;
 mod select;
 mod support;

@@ -64,6 +64,8 @@ fn the_protocols_layers_hold_the_published_values() {
     assert_eq!(length("hetero-imagenet-token.toml"), (300, 1024, 20.0));
     for name in ["hetero-cifar100-token.toml", "hetero-imagenet-token.toml"] {
         let plan = plan(&folder("base").join(name), &["student.model=resnet18", "data.path=x"]);
+        let drawn = plan.augment.rand_augment.expect("RandAugment");
+        assert_eq!((drawn.magnitude, drawn.std, drawn.ops, drawn.chance), (9.0, 0.5, 2, 0.5));
         assert!(plan.mix.is_on() && plan.augment.erase == 0.25 && plan.augment.flip == 0.5 && plan.recipe.train.clip == Some(5.0));
     }
     let cifar32 = base("cifar32.toml");

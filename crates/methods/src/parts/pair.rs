@@ -2,7 +2,7 @@
 use heterodyne_nn::{Error, FeatureMap, Output, Result, StageKind, StageSpec, TapSpec};
 use tch::{Kind, Tensor};
 
-use crate::Taught;
+use crate::{Signal, Taught};
 
 /// One stage of the student and the teacher's stage of the same relative depth.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +137,17 @@ pub fn embedding<'a>(output: &'a Output, side: &str) -> Result<&'a Tensor> {
         .embedding
         .as_ref()
         .ok_or_else(|| Error::invalid(format!("the {side}'s embedding is read, and its output holds none: run it with taps")))
+}
+
+/// The signal that is the teacher's embedding, of this width.
+#[must_use]
+pub fn embedding_signal(width: i64) -> Signal {
+    Signal { name: "embedding".to_owned(), shape: vec![width] }
+}
+
+/// The value of [`embedding_signal`], (B,width) in `kind`.
+pub fn observe_embedding(teacher: &Output, kind: Kind) -> Result<Tensor> {
+    Ok(embedding(teacher, "teacher")?.detach().to_kind(kind))
 }
 
 /// Signal `i` of a method in its own kind; an error where the teacher's side of the step is incomplete.

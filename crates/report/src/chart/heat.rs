@@ -38,7 +38,7 @@ impl Heat<'_> {
                     y + 1.0,
                     cell_w - 2.0,
                     cell_h - 2.0,
-                    escape(&format!("{} {name}, {} {column}: {number}", self.rows.0, self.columns.0))
+                    escape(format!("{} {name}, {} {column}: {number}", self.rows.0, self.columns.0))
                 ));
                 let class = if shade > 0.55 { "on-dark mid" } else { "value mid" };
                 out.push_str(&text(x + cell_w / 2.0, y + cell_h / 2.0 + 4.0, class, &number));

@@ -1,0 +1,186 @@
+//! RandAugment (Cubuk et al. 2019, arXiv 1909.13719) with timm's operations of increasing severity (`rand-m9-mstd0.5-inc1`).
+use heterodyne_nn::config::KeyError;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Image, Random,
+    transforms::{Adjust, Filter, Op, operate},
+};
+
+/// The magnitude at which operations are strongest.
+const STRONGEST: f64 = 10.0;
+
+/// The recipe table `[data.augment.rand_augment]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RandAugment {
+    /// Mean magnitude, from 0 to 10.
+    pub magnitude: f64,
+    /// Standard deviation of the magnitude, drawn for each operation.
+    pub std: f64,
+    /// Operations on an image, drawn with replacement.
+    pub ops: usize,
+    /// Probability that a drawn operation is applied.
+    pub chance: f64,
+    /// What is shown from outside the image, red, green, blue; timm's is the data's mean.
+    pub fill: [u8; 3],
+}
+
+impl Default for RandAugment {
+    fn default() -> Self {
+        // The mean of ImageNet.
+        Self { magnitude: 9.0, std: 0.5, ops: 2, chance: 0.5, fill: [124, 116, 104] }
+    }
+}
+
+/// What is drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    AutoContrast,
+    Equalize,
+    Invert,
+    Rotate,
+    Posterize,
+    Solarize,
+    SolarizeAdd,
+    Color,
+    Contrast,
+    Brightness,
+    Sharpness,
+    ShearX,
+    ShearY,
+    TranslateX,
+    TranslateY,
+}
+
+const KINDS: [Kind; 15] = [
+    Kind::AutoContrast,
+    Kind::Equalize,
+    Kind::Invert,
+    Kind::Rotate,
+    Kind::Posterize,
+    Kind::Solarize,
+    Kind::SolarizeAdd,
+    Kind::Color,
+    Kind::Contrast,
+    Kind::Brightness,
+    Kind::Sharpness,
+    Kind::ShearX,
+    Kind::ShearY,
+    Kind::TranslateX,
+    Kind::TranslateY,
+];
+
+impl Kind {
+    /// The operation at `magnitude`; `sign` is 1 or -1.
+    fn at(self, magnitude: f64, sign: f64) -> Op {
+        let share = magnitude / STRONGEST;
+        let factor = (1.0 + sign * share * 0.9).max(0.1);
+        match self {
+            Self::AutoContrast => Op::AutoContrast,
+            Self::Equalize => Op::Equalize,
+            Self::Invert => Op::Invert,
+            Self::Rotate => Op::Rotate(sign * share * 30.0),
+            Self::Posterize => Op::Posterize(4 - (share * 4.0) as u32),
+            Self::Solarize => Op::Solarize(256 - ((share * 256.0) as u32).min(256)),
+            Self::SolarizeAdd => Op::SolarizeAdd(((share * 110.0) as u32).min(128)),
+            Self::Color => Op::Adjust(Adjust::Saturation(factor)),
+            Self::Contrast => Op::Adjust(Adjust::Contrast(factor)),
+            Self::Brightness => Op::Adjust(Adjust::Brightness(factor)),
+            Self::Sharpness => Op::Sharpness(factor),
+            Self::ShearX => Op::ShearX(sign * share * 0.3),
+            Self::ShearY => Op::ShearY(sign * share * 0.3),
+            Self::TranslateX => Op::TranslateX(sign * share * 0.45),
+            Self::TranslateY => Op::TranslateY(sign * share * 0.45),
+        }
+    }
+}
+
+impl RandAugment {
+    /// Whether all values lie in their ranges.
+    pub fn check(&self) -> Result<(), KeyError> {
+        let demand = |key: &str, holds: bool, value: f64, wanted: &str| {
+            if holds {
+                Ok(())
+            } else {
+                Err(KeyError::new(format!("rand_augment.{key}"), format!("{value} is out of range; give {wanted}")))
+            }
+        };
+        demand("magnitude", (0.0..=STRONGEST).contains(&self.magnitude), self.magnitude, "0 to 10")?;
+        demand("std", self.std >= 0.0 && self.std.is_finite(), self.std, "a number of at least 0")?;
+        demand("ops", (1..=100).contains(&self.ops), self.ops as f64, "1 to 100")?;
+        demand("chance", (0.0..=1.0).contains(&self.chance), self.chance, "a probability")
+    }
+
+    /// Draws the operations and applies them.
+    pub fn apply(&self, image: &mut Image, rng: &mut Random) {
+        for _ in 0..self.ops {
+            let kind = KINDS[rng.below(KINDS.len())];
+            if !rng.chance(self.chance) {
+                continue;
+            }
+            let magnitude = (self.magnitude + self.std * rng.normal()).clamp(0.0, STRONGEST);
+            let sign = if rng.chance(0.5) { -1.0 } else { 1.0 };
+            let filter = [Filter::Bilinear, Filter::Bicubic][rng.below(2)];
+            operate(image, kind.at(magnitude, sign), filter, self.fill);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// timm's names, in its order.
+    const NAMES: [&str; 15] = [
+        "AutoContrast",
+        "Equalize",
+        "Invert",
+        "Rotate",
+        "PosterizeIncreasing",
+        "SolarizeIncreasing",
+        "SolarizeAdd",
+        "ColorIncreasing",
+        "ContrastIncreasing",
+        "BrightnessIncreasing",
+        "SharpnessIncreasing",
+        "ShearX",
+        "ShearY",
+        "TranslateXRel",
+        "TranslateYRel",
+    ];
+
+    fn argument(op: Op) -> Option<f64> {
+        match op {
+            Op::AutoContrast | Op::Equalize | Op::Invert => None,
+            Op::Posterize(n) | Op::Solarize(n) | Op::SolarizeAdd(n) => Some(f64::from(n)),
+            Op::Adjust(Adjust::Brightness(x) | Adjust::Contrast(x) | Adjust::Saturation(x))
+            | Op::Rotate(x)
+            | Op::Sharpness(x)
+            | Op::ShearX(x)
+            | Op::ShearY(x)
+            | Op::TranslateX(x)
+            | Op::TranslateY(x) => Some(x.abs()),
+        }
+    }
+
+    /// Arguments at some magnitudes as timm gives them (tests/goldens/make_rand_augment.py), of either sign.
+    #[test]
+    fn arguments_are_timms() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/rand_augment.safetensors");
+        let (_, metadata) = heterodyne_nn::file::read(&path).unwrap();
+        let levels: BTreeMap<String, BTreeMap<String, Vec<f64>>> = serde_json::from_str(&metadata["levels"]).unwrap();
+        assert_eq!(levels.len(), KINDS.len());
+        for (kind, name) in KINDS.iter().zip(NAMES) {
+            for (magnitude, theirs) in &levels[name] {
+                let mut ours: Vec<f64> =
+                    [1.0, -1.0].iter().filter_map(|sign| argument(kind.at(magnitude.parse().unwrap(), *sign))).collect();
+                ours.sort_by(f64::total_cmp);
+                ours.dedup_by(|a, b| (*a - *b).abs() < 1e-12);
+                let close = ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-12);
+                assert!(close, "{name} at {magnitude}: {ours:?} and timm's {theirs:?}");
+            }
+        }
+    }
+}
