@@ -3,7 +3,7 @@ use heterodyne_methods::Method;
 use heterodyne_nn::{FeatureMap, Output, ParamStore, TapSpec};
 use tch::{Kind, Tensor};
 
-use crate::support::{CPU, build, conv, hard, loss, number, output, seed, table, vit};
+use crate::support::{CPU, build, conv, fill, hard, loss, number, output, seed, table, vit};
 
 fn method(name: &str, student: &TapSpec, teacher: &TapSpec) -> Box<dyn Method> {
     build(name, &table(""), &ParamStore::with_kind(CPU, Kind::Double, 0), student, teacher, 4).unwrap()
@@ -102,4 +102,78 @@ fn a_batch_of_one_has_no_relations() {
         let e = settings.check(&taps, &other, 1).unwrap_err().to_string();
         assert!(e.contains(name) && e.contains("the batch has 1"), "{e}");
     }
+}
+
+/// A student whose embeddings are the teacher's, through the same map, has nothing to learn, whatever they are.
+#[test]
+fn equal_embeddings_are_congruent() {
+    seed(6);
+    let taps = conv(6, 3);
+    for settings in ["", "form = \"neighbours\"", "gamma = 2.0\norder = 6"] {
+        let store = ParamStore::with_kind(CPU, Kind::Double, 0);
+        let m = build("cc", &table(settings), &store, &taps, &taps, 4).unwrap();
+        // Both maps are called weight and bias, on either side of a different prefix.
+        fill(&store);
+        let by_name = |name: &str| store.parameters().into_iter().find(|(own, ..)| own == name).unwrap().1;
+        for part in ["weight", "bias"] {
+            let _guard = heterodyne_nn::shim::NoGrad::new();
+            by_name(&format!("teacher.{part}")).copy_(&by_name(&format!("student.{part}")));
+        }
+        let student = output(&taps, 4, Kind::Double);
+        assert!(total(&*m, &student, &student) < 1e-15, "{settings}");
+        let moved = changed(&student, Tensor::copy, |e| e.flip([0]));
+        assert!(total(&*m, &student, &moved) > 1e-4, "{settings}");
+    }
+}
+
+/// Pairs have no order, neighbours have one.
+#[test]
+fn the_kernel_does_not_see_the_order_of_the_batch() {
+    seed(7);
+    let (taps, other) = (conv(6, 3), vit(1, 5, 3));
+    let (student, teacher) = (output(&taps, 4, Kind::Double), output(&other, 4, Kind::Double));
+    let order = |o: &Output| changed(o, Tensor::copy, |e| e.index_select(0, &Tensor::from_slice(&[2i64, 0, 3, 1])));
+    for (settings, same) in [("", true), ("form = \"neighbours\"", false)] {
+        let m = build("cc", &table(settings), &ParamStore::with_kind(CPU, Kind::Double, 0), &taps, &other, 4).unwrap();
+        let (before, after) = (total(&*m, &student, &teacher), total(&*m, &order(&student), &order(&teacher)));
+        assert_eq!((before - after).abs() < 1e-12, same, "{settings}: {before} {after}");
+    }
+}
+
+/// Features that are predicted exactly cost the logarithm of their variance, 5 at the start, on each of four levels.
+#[test]
+fn an_exact_prediction_costs_the_variance_alone() {
+    let (taps, other) = (conv(6, 3), vit(1, 5, 3));
+    let store = ParamStore::with_kind(CPU, Kind::Double, 0);
+    let m = build("vid", &table(""), &store, &taps, &other, 4).unwrap();
+    for (name, tensor, _) in store.parameters() {
+        let _guard = heterodyne_nn::shim::NoGrad::new();
+        if name.contains(".last.") {
+            let _ = tensor.shallow_clone().zero_();
+        }
+    }
+    let zero = changed(&output(&other, 4, Kind::Double), Tensor::zeros_like, Tensor::zeros_like);
+    let value = total(&*m, &output(&taps, 4, Kind::Double), &zero);
+    assert!((value - 4.0 * 0.5 * 5f64.ln()).abs() < 1e-12, "{value}");
+    // One off everywhere adds 1/2 of 1/5 a level.
+    let one = changed(&zero, Tensor::ones_like, Tensor::zeros_like);
+    let off = total(&*m, &output(&taps, 4, Kind::Double), &one);
+    assert!((off - value - 4.0 * 0.5 / 5.0).abs() < 1e-12, "{off}");
+}
+
+/// The context loss of a constant difference is its square, whichever pools there are, on four stages and the embedding.
+#[test]
+fn a_constant_difference_costs_its_square_on_every_level() {
+    let (taps, other) = (conv(6, 3), vit(1, 5, 3));
+    let store = ParamStore::with_kind(CPU, Kind::Double, 0);
+    let m = build("reviewkd", &table(""), &store, &taps, &other, 4).unwrap();
+    for (name, tensor, _) in store.parameters() {
+        let _guard = heterodyne_nn::shim::NoGrad::new();
+        if name.contains("expand.norm.weight") {
+            let _ = tensor.shallow_clone().zero_();
+        }
+    }
+    let teacher = changed(&output(&other, 4, Kind::Double), |x| x.zeros_like() + 3.0, |e| e.zeros_like() + 3.0);
+    let value = total(&*m, &output(&taps, 4, Kind::Double), &teacher);
+    assert!((value - 5.0 * 9.0).abs() < 1e-10, "{value}");
 }
