@@ -10,6 +10,8 @@
 //! ```
 //! With `draw = "shared"` one draw of K images serves the whole batch; of it an image takes those of other classes, their sum is scaled
 //! to K. Its expectation is that of K draws for each image (`"own"`, the authors'), for a B-th of the memory traffic.
+use std::cell::Cell;
+
 use heterodyne_nn::{
     Error, Output, Result, Scope, TapSpec, Terms,
     config::{KeyError, parse},
@@ -29,6 +31,9 @@ use crate::{
         vectors::unit,
     },
 };
+
+/// Stands for a logarithm that has not been estimated yet; exact in float32.
+const UNKNOWN: f64 = -65536.0;
 
 /// The registry's entry.
 pub static METHOD: MethodDef = MethodDef {
@@ -105,13 +110,13 @@ impl Settings for Crd {
         let (d_s, d_t) = embeddings("crd", student, teacher)?;
         let side = |name: &str, width| {
             let scope = scope.sub(name);
-            let bank = || Bank::new(&scope, "bank", sample_classes.len(), self.dim, self.momentum);
+            let memory = || {
+                let bank = Bank::new(&scope, "bank", sample_classes.len(), self.dim, self.momentum)?;
+                Ok::<_, Error>(Memory { bank, log_z: scope.buffer("log_z", &[1], UNKNOWN)?, settled: Cell::new(false) })
+            };
             Ok::<_, Error>(Side {
                 embed: Linear::new(&scope.sub("embed"), width, self.dim)?,
-                memory: match self.contrast {
-                    Contrast::Bank => Some((bank()?, scope.buffer("normaliser", &[1], 0.0)?)),
-                    Contrast::Batch => None,
-                },
+                memory: (self.contrast == Contrast::Bank).then(memory).transpose()?,
             })
         };
         Ok(Box::new(Built {
@@ -144,8 +149,34 @@ struct Built {
 /// What one network has of its own.
 struct Side {
     embed: Linear,
-    /// Its vectors of all training images, and Z of what is compared with them (1), 0 until the first batch.
-    memory: Option<(Bank, Tensor)>,
+    memory: Option<Memory>,
+}
+
+/// One network's vectors of all training images.
+struct Memory {
+    bank: Bank,
+    /// log Z of what is compared with them (1), [`UNKNOWN`] until the first batch.
+    log_z: Tensor,
+    /// Whether Z is known; asked of the device once, after a start or a restart.
+    settled: Cell<bool>,
+}
+
+impl Memory {
+    /// log Z, estimated by `first` on the first batch of training and kept from then on.
+    fn log_z(&self, training: bool, first: impl FnOnce() -> Tensor) -> Tensor {
+        if !self.settled.get() {
+            let _guard = NoGrad::new();
+            if self.log_z.double_value(&[0]) == UNKNOWN {
+                let first = first();
+                if !training {
+                    return first;
+                }
+                self.log_z.shallow_clone().copy_(&first);
+            }
+            self.settled.set(true);
+        }
+        self.log_z.shallow_clone()
+    }
 }
 
 /// The images that a batch is contrasted with.
@@ -173,30 +204,27 @@ impl Built {
     }
 
     /// l(v, M): one network's vectors against the other's bank.
-    fn against_bank(&self, v_bd: &Tensor, (bank, z): &(Bank, Tensor), index_b: &Tensor, negatives: &Negatives) -> Tensor {
+    fn against_bank(&self, v_bd: &Tensor, memory: &Memory, index_b: &Tensor, negatives: &Negatives) -> Tensor {
         let Crd { tau, num_negatives, draw, .. } = self.settings;
-        let count = |x_bk: Tensor| negatives.weight_bk.as_ref().map_or_else(|| x_bk.shallow_clone(), |weight_bk| &x_bk * weight_bk);
-        let rows = bank.read(&negatives.index);
+        let rows = memory.bank.read(&negatives.index);
         let negative_bk = match draw {
             Draw::Shared => v_bd.matmul(&rows.transpose(0, 1)),
             Draw::Own => rows.matmul(&v_bd.unsqueeze(2)).squeeze_dim(2),
         } / tau;
-        let positive_b = (v_bd * bank.read(index_b)).sum_dim_intlist([1i64].as_slice(), false, None::<Kind>) / tau;
+        let positive_b = (v_bd * memory.bank.read(index_b)).sum_dim_intlist([1i64].as_slice(), false, None::<Kind>) / tau;
 
         let (b, n, k) = (v_bd.size()[0] as f64, self.others.num_images() as f64, num_negatives as f64);
-        let known = z.where_self(&z.gt(0.0), &{
-            let sum = positive_b.detach().exp().sum(None::<Kind>) + count(negative_bk.detach().exp()).sum(None::<Kind>);
-            sum * (n / (b * (k + 1.0)))
+        let log_z = memory.log_z(training(), || {
+            let counted = negatives.weight_bk.as_ref().map_or_else(|| negative_bk.shallow_clone(), |weight_bk| &negative_bk + weight_bk.log());
+            let all = Tensor::cat(&[&positive_b, &counted.flatten(0, -1)], 0);
+            all.logsumexp([0i64].as_slice(), true) + (n / (b * (k + 1.0))).ln()
         });
-        if training() {
-            let _guard = NoGrad::new();
-            z.shallow_clone().copy_(&known);
-        }
         // With x = log g - log(K/N):  -log( g / (g + K/N) ) = softplus(-x),  -log( (K/N) / (g + K/N) ) = softplus(x).
-        let shift = known.log() + (k / n).ln();
-        let pull = (&shift - positive_b).softplus().sum(None::<Kind>);
-        let push = count((negative_bk - &shift).softplus()).sum(None::<Kind>);
-        (pull + push) / b
+        let shift = log_z + (k / n).ln();
+        let pull_b = (&shift - &positive_b).softplus();
+        let push_bk = (&negative_bk - &shift).softplus();
+        let push_bk = negatives.weight_bk.as_ref().map_or_else(|| push_bk.shallow_clone(), |weight_bk| &push_bk * weight_bk);
+        (pull_b.sum(None::<Kind>) + push_bk.sum(None::<Kind>)) / b
     }
 
     /// The batch alone, from both sides.
@@ -230,8 +258,8 @@ impl Method for Built {
                 let negatives = self.negatives(&index_b, step.progress.step)?;
                 let value = self.against_bank(&v_s, teacher, &index_b, &negatives) + self.against_bank(&v_t, student, &index_b, &negatives);
                 if training() {
-                    student.0.refresh(&index_b, &v_s);
-                    teacher.0.refresh(&index_b, &v_t);
+                    student.bank.refresh(&index_b, &v_s);
+                    teacher.bank.refresh(&index_b, &v_t);
                 }
                 terms.push("crd", 1.0, value);
             }
