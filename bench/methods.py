@@ -199,14 +199,14 @@ class Lfcc(nn.Module):
 
     def __init__(self, spec, tau=0.07):
         super().__init__()
-        self.tau = tau
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(tau)))
         for level, student, teacher in zip(LEVELS, spec.student, spec.teacher):
             self.add_module(f"level{level}", LfccLevel(student, teacher))
 
     def forward(self, student, teacher, labels):
         with exact(student[0]):
             cosines = [m for level, x, y in zip(self.children(), student[2], teacher[2]) for m in level(x, y)]
-            own = -F.log_softmax(torch.stack(cosines) / self.tau, -1).diagonal(dim1=1, dim2=2)
+            own = -F.log_softmax(torch.stack(cosines) * self.logit_scale.clamp(max=math.log(100)).exp(), -1).diagonal(dim1=1, dim2=2)
             return kd(student[0], teacher[0]) + own.mean()
 
 

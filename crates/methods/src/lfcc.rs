@@ -59,7 +59,11 @@ pub static METHOD: MethodDef = MethodDef {
                   at that level.",
         },
         Key { name: "tau", default: "0.07", doc: "Temperature of the contrastive loss, or where it starts; ours." },
-        Key { name: "tau_learnable", default: "false", doc: "Learns one factor 1/tau for all levels and scales, at most 100; ours." },
+        Key {
+            name: "tau_learnable",
+            default: "true",
+            doc: "Learns one factor 1/tau for all levels and scales, at most 100; ours, chosen by an ablation.",
+        },
         Key {
             name: "filter",
             default: "\"learnable\"",
@@ -103,7 +107,7 @@ impl Default for Lfcc {
             levels: vec![1, 2, 3, 4],
             scales: vec![1, 2, 4],
             tau: 0.07,
-            tau_learnable: false,
+            tau_learnable: true,
             filter: FilterKind::Learnable,
             symmetric: false,
             mask_same_class: false,

@@ -40,7 +40,12 @@ pub fn methods(filter: &Filter) -> Result<Outcome> {
     };
     let shared: Vec<_> = heterodyne_train::weight::KEYS.iter().map(|k| [k.name, k.default, k.doc]).collect();
     let intro = format!("Keys go into `[methods.NAME]`. Every method has these beside its own:\n{}", table(&shared));
-    show(filter, "Methods", &intro, heterodyne_methods::all().iter().map(item).collect())
+    let outcome = show(filter, "Methods", &intro, heterodyne_methods::all().iter().map(item).collect())?;
+    if filter.name.is_some() {
+        println!("every method");
+        print_keys(&shared);
+    }
+    Ok(outcome)
 }
 
 /// Lists the datasets.
@@ -67,11 +72,13 @@ fn show(filter: &Filter, title: &str, intro: &str, items: Vec<Item>) -> Result<O
     }
     for item in chosen {
         println!("{}  {}", item.name, item.about);
-        for [name, default, doc] in &item.keys {
-            println!("    {name} = {default}\n        {doc}");
-        }
+        print_keys(&item.keys);
     }
     Ok(Outcome::Done)
+}
+
+fn print_keys(keys: &[[&str; 3]]) {
+    keys.iter().for_each(|[name, default, doc]| println!("    {name} = {default}\n        {doc}"));
 }
 
 fn markdown(title: &str, intro: &str, items: &[Item]) -> String {

@@ -71,7 +71,7 @@ fn gradients_are_those_of_finite_differences() {
         check("nst", "", student, teacher);
         check("ofa", "eps = 1.5\ntemperature = 2.0", student, teacher);
         check("uhkd", "", student, teacher);
-        check("lfcc", "tau = 0.3", student, teacher);
+        check("lfcc", "tau = 0.3\ntau_learnable = false", student, teacher);
         check("hcd", "theta = -0.5", student, teacher);
     }
     check("uhkd", "representation = \"complex\"\nwindow = \"none\"\nnormalise = \"none\"", false, true);

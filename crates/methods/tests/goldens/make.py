@@ -530,7 +530,7 @@ DEFAULTS = {
         alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, scaling="area", k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
     ),
     "lfcc": dict(
-        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, scales=[1, 2, 4], tau=0.07, tau_learnable=False, filter="learnable", symmetric=False, mask_same_class=False
+        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, scales=[1, 2, 4], tau=0.07, tau_learnable=True, filter="learnable", symmetric=False, mask_same_class=False
     ),
     "hcd": dict(
         w_kd=1.0, w_gt=1.0, w_hcd=6.0, w_ol=1.0, temperature=1.0, levels=LEVELS, num_sub=4, theta=0.5, lambda_s=1.0, lambda_t=1.0, cfm="mlp", detach_sub=False, reduce="sum"
@@ -553,9 +553,9 @@ CASES = [
     ("uhkd", "vit_conv", dict(beta=0.0)),
     *[("lfcc", pair, {}) for pair in PAIRS],
     ("lfcc", "conv_vit", dict(filter="avgpool", symmetric=True)),
-    ("lfcc", "vit_conv", dict(mask_same_class=True, symmetric=True, tau=0.2)),
-    ("lfcc", "swin_vit", dict(tau_learnable=True, mask_same_class=True, scales=[3, 1], levels=[2, 1])),
-    ("lfcc", "conv_conv", dict(alpha=0.0, scales=[5, 2, 1], filter="learnable")),
+    ("lfcc", "vit_conv", dict(mask_same_class=True, symmetric=True, tau=0.2, tau_learnable=False)),
+    ("lfcc", "swin_vit", dict(mask_same_class=True, scales=[3, 1], levels=[2, 1])),
+    ("lfcc", "conv_conv", dict(alpha=0.0, scales=[5, 2, 1], tau_learnable=False)),
     ("lfcc", "conv_conv", dict(alpha=2.0, beta=0.0, temperature=3.0)),
     *[("hcd", pair, {}) for pair in PAIRS],
     ("hcd", "conv_vit", dict(cfm="linear", detach_sub=True, temperature=2.0, theta=-0.2)),
