@@ -72,7 +72,7 @@ pub static METHOD: MethodDef = MethodDef {
         Key {
             name: "detach_sub",
             default: "false",
-            doc: "Stops the gradient of `hcd` to the sub-logits, so that they only teach; third-party default.",
+            doc: "Stops the gradient of `hcd` to the sub-logits, so that they only teach; third-party default, of which `true` is better on short runs.",
         },
         Key {
             name: "reduce",
