@@ -25,7 +25,10 @@ fn contradictions_are_refused_with_their_key() {
     refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={weight=-1}"], &["methods.kd.weight", "at least 0"]);
     refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={weight=0}", "loss.ce=0"], &["no terms"]);
     let teacher = ["teacher.model=vit_nano", "teacher.weights=x"];
-    refused(&[&teacher[..], &["methods.kd={warmup_epoch=2}"]].concat(), &["methods.kd", "warmup_epoch", "did you mean `methods.kd.warmup_epochs`"]);
+    refused(
+        &[&teacher[..], &["methods.kd={warmup_epoch=2}"]].concat(),
+        &["methods.kd", "warmup_epoch", "did you mean `methods.kd.warmup_epochs`"],
+    );
     refused(&[&teacher[..], &["methods.kd={warmup_epochs=9}"]].concat(), &["methods.kd.warmup_epochs", "9"]);
     refused(&[&teacher[..], &["methods.at={logit_std=true}"]].concat(), &["methods.at.logit_std", "nothing to standardise"]);
     refused(&["data.name=digit"], &["digits"]);
