@@ -98,21 +98,26 @@ def spread(values):
     return f"{mean:.2f} ± {math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)):.2f}"
 
 
+def differences(values, base):
+    """Mean of what a variant has over the first one, seed by seed, and each of them; nothing where no seed has both."""
+    shared = [values[seed] - base[seed] for seed in values if seed in base]
+    return "{:+.2f} ({})".format(sum(shared) / len(shared), ", ".join(f"{d:+.2f}" for d in shared)) if shared else ""
+
+
 def table(out, study, seeds):
     """Markdown: a row for each variant; differences are means over the seeds that both variants have."""
-    lines = ["| | held-out | test | against the first, test |", "|---|---|---|---|"]
+    lines = ["| | held-out | test | against the first, held-out | test |", "|---|---|---|---|---|"]
     for _, recipe, variants in study:
-        base = {}
+        base = ({}, {})
         for i, variant in enumerate(variants):
             runs = {seed: folder(out, recipe, variant, seed) for seed in seeds}
             tests = {seed: s["last"]["top1"] for seed, run in runs.items() if (s := summary(run))}
-            others = [v for seed in tests if (v := held_out(runs[seed])) is not None]
-            base = tests if i == 0 else base
-            shared = [tests[seed] - base[seed] for seed in tests if seed in base]
+            others = {seed: v for seed in tests if (v := held_out(runs[seed])) is not None}
+            base = (others, tests) if i == 0 else base
             name = f"{Path(recipe).stem}" + (f", `{variant.replace('methods.', '')}`" if variant else "")
-            difference = "" if i == 0 or not shared else "{:+.2f} ({})".format(
-                sum(shared) / len(shared), ", ".join(f"{d:+.2f}" for d in shared))
-            lines.append(f"| {name} | {spread(others) if others else ''} | {spread(list(tests.values())) if tests else 'not run'} | {difference} |")
+            cells = [name, spread(list(others.values())) if others else "", spread(list(tests.values())) if tests else "not run"]
+            cells += ["", ""] if i == 0 else [differences(others, base[0]), differences(tests, base[1])]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -27,7 +27,7 @@ else:
     seed = int(next(w for w in words if w.startswith("seed="))[5:])
     more = sum(w.startswith("methods.x.k=") for w in words)
 run.mkdir(parents=True, exist_ok=True)
-lines = [{"split": "validation", "top1": 40 + seed}, {"split": "test", "top1": 50 + seed + more}]
+lines = [{"split": "validation", "top1": 40 + seed - more}, {"split": "test", "top1": 50 + seed + more}]
 (run / "metrics.jsonl").write_text("\\n".join(json.dumps(x) for x in lines))
 (run / "summary.json").write_text(json.dumps({"status": "finished", "last": {"top1": 50 + seed + more}}))
 """
@@ -60,8 +60,8 @@ class Study(unittest.TestCase):
     def test_every_variant_runs_with_every_seed_once_and_the_table_compares_them(self):
         done = self.run_study(STUDY, "--seeds", "1", "2", "--jobs", "2")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("| one | 41.50 ± 0.71 | 51.50 ± 0.71 |  |", done.stdout)
-        self.assertIn("| one, `x.k=3, x.level=[4]` | 41.50 ± 0.71 | 52.50 ± 0.71 | +1.00 (+1.00, +1.00) |", done.stdout)
+        self.assertIn("| one | 41.50 ± 0.71 | 51.50 ± 0.71 |  |  |", done.stdout)
+        self.assertIn("| one, `x.k=3, x.level=[4]` | 40.50 ± 0.71 | 52.50 ± 0.71 | -1.00 (-1.00, -1.00) | +1.00 (+1.00, +1.00) |", done.stdout)
         calls = self.calls()
         self.assertEqual(len(calls), 4)
         self.assertTrue(any(c.endswith("--set seed=2 --set methods.x.k=3 --set methods.x.level=[4]") for c in calls), calls)
@@ -85,7 +85,7 @@ class Study(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("x.bad_1/seed1: exit status 1", done.stderr)
         self.assertIn("bad is no key", done.stderr)
-        self.assertIn("| one | 41.00 | 51.00 |  |", done.stdout)
+        self.assertIn("| one | 41.00 | 51.00 |  |  |", done.stdout)
         self.assertIn("not run", done.stdout)
 
     def test_a_table_alone_runs_nothing(self):

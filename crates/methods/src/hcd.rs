@@ -11,6 +11,8 @@
 //! L_ol    = sum_i mean over b, j != j' of ReLU( cos(g^{i,j}, g^{i,j'}) - theta )^2
 //! L       = CE + w_gt L_gt + w_kd L_kd + w_hcd L_hcd + w_ol L_ol
 //! ```
+//! By default the sums over stages are means and v is detached in L_hcd; `reduce` and `detach_sub` give the equations as they stand.
+//!
 //! g is v with the label's entry set to zero: a large negative number there would make every cosine 1 and L_ol constant. The
 //! label of a mixed image is the class with the largest share.
 //!
@@ -71,14 +73,14 @@ pub static METHOD: MethodDef = MethodDef {
         },
         Key {
             name: "detach_sub",
-            default: "false",
-            doc: "Stops the gradient of `hcd` to the sub-logits, so that they only teach; third-party default, of which `true` is better on short runs.",
+            default: "true",
+            doc: "Stops the gradient of `hcd` to the sub-logits, so that they only teach; ours, chosen by an ablation (third-party: false).",
         },
         Key {
             name: "reduce",
-            default: "\"sum\"",
-            doc: "\"sum\" adds up the stages (third-party), \"mean\" averages them, which is ours: the sum is reported to swamp the cross-entropy of \
-                  small students.",
+            default: "\"mean\"",
+            doc: "\"mean\" averages the stages, \"sum\" adds them up, so that four stages weigh four times as much against the cross-entropy; ours, \
+                  chosen by an ablation (third-party: \"sum\").",
         },
     ],
     configure,
@@ -130,8 +132,8 @@ impl Default for Hcd {
             lambda_s: 1.0,
             lambda_t: 1.0,
             cfm: CfmKind::Mlp,
-            detach_sub: false,
-            reduce: Reduce::Sum,
+            detach_sub: true,
+            reduce: Reduce::Mean,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! S^{l,s} = psi_{l,s}( LPF_{l,s}( X_s^l ) )                        (B, C_t, s, s)      psi: 1x1 convolution + BN
 //! LPF     : depthwise window of size and stride H'/s whose kernel is softmax(theta_{l,s})
 //! q_i = normalize(flatten S_i),  k_i = normalize(flatten T_i),  M_ij = q_i . k_j / tau
-//! L_con^{l,s} = -(1/B) sum_i log softmax_j(M_ij)[j = i]
+//! L_con^{l,s} = -(1/B) sum_i log softmax_j(M_ij)[j = i]            j: the images of the batch, or of all processes' batches
 //! L = CE + alpha T^2 KL(p_t || p_s) + beta mean over (l,s) of L_con^{l,s}             CE is the trainer's
 //! ```
 //! What the windows are where s does not divide the grid is said at [`lowpass`](crate::parts::lowpass). A scale larger than the
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings, Signal,
+    Context, Key, Method, MethodDef, Ranks, Settings, Signal,
     parts::{
         divergence,
         keys::{self, between, positive},
@@ -33,6 +33,7 @@ use crate::{
         pair::{StagePair, check_classes, shape, signal, stage, stage_pairs},
         vectors::unit,
     },
+    ranks::Alone,
 };
 
 /// The largest factor that a learnable temperature may reach, as in CLIP (arXiv 2103.00020).
@@ -45,7 +46,11 @@ pub static METHOD: MethodDef = MethodDef {
     source: "Wu et al. 2024 (arXiv 2405.18524)",
     keys: &[
         Key { name: "alpha", default: "1.0", doc: "Weight of the logit loss `kd`; ours." },
-        Key { name: "beta", default: "1.0", doc: "Weight of the contrastive loss `con` (the loss is published, this value is ours)." },
+        Key {
+            name: "beta",
+            default: "3.0",
+            doc: "Weight of the contrastive loss `con` (the loss is published, this value is ours, chosen by an ablation).",
+        },
         Key { name: "temperature", default: "1.0", doc: "Temperature of the logit loss; ours, the heterogeneous protocol's value." },
         Key {
             name: "levels",
@@ -70,6 +75,12 @@ pub static METHOD: MethodDef = MethodDef {
             doc: "The student's low-pass filter: \"learnable\" (softmax kernels that start uniform) or \"avgpool\" (pooling as one of two filters \
                   is published according to a secondary source, the default is ours).",
         },
+        Key {
+            name: "negatives",
+            default: "\"local\"",
+            doc: "What an image is contrasted with: \"local\" (its own process' part of the batch) or \"global\" (the batch of all processes that \
+                  train together, which is the same where there is one); ours.",
+        },
         Key { name: "symmetric", default: "false", doc: "Averages both directions, student to teacher and back; ours." },
         Key { name: "mask_same_class", default: "false", doc: "Leaves other images of the same class out of the negatives; ours." },
     ],
@@ -83,6 +94,23 @@ enum FilterKind {
     Avgpool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Negatives {
+    Local,
+    Global,
+}
+
+impl Negatives {
+    /// The processes whose images count.
+    fn among(self, all: &dyn Ranks) -> &dyn Ranks {
+        match self {
+            Self::Local => &Alone,
+            Self::Global => all,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Lfcc {
@@ -94,6 +122,7 @@ struct Lfcc {
     tau: f64,
     tau_learnable: bool,
     filter: FilterKind,
+    negatives: Negatives,
     symmetric: bool,
     mask_same_class: bool,
 }
@@ -102,13 +131,14 @@ impl Default for Lfcc {
     fn default() -> Self {
         Self {
             alpha: 1.0,
-            beta: 1.0,
+            beta: 3.0,
             temperature: 1.0,
             levels: vec![1, 2, 3, 4],
             scales: vec![1, 2, 4],
             tau: 0.07,
             tau_learnable: true,
             filter: FilterKind::Learnable,
+            negatives: Negatives::Local,
             symmetric: false,
             mask_same_class: false,
         }
@@ -266,18 +296,19 @@ impl Level {
         Ok(Tensor::cat(&k, 1))
     }
 
-    /// The cosines `q_i . k_j` of every scale, each (B,B); `k` is this level's signal.
-    fn similarities(&self, step: &Context, k: &Tensor) -> Result<Vec<Tensor>> {
-        let x_bchw = stage(step.student, self.level, "student")?.to_map();
+    /// The student's side: the unit vectors q of every scale, each (B,D).
+    fn vectors(&self, student: &Output) -> Result<Vec<Tensor>> {
+        let x_bchw = stage(student, self.level, "student")?.to_map();
         let s_bkc = match &self.student {
             Filter::Learnable(filter) => filter.forward(&x_bchw),
             Filter::Average(filter) => filter.forward(&x_bchw),
         }?;
-        let similarity = |(psi, first): (&Psi, i64)| {
-            let q = normalize(&psi.forward(&s_bkc.narrow(1, first, psi.num_windows)));
-            q.matmul(&k.narrow(1, first * self.channels, psi.num_windows * self.channels).transpose(0, 1))
-        };
-        Ok(self.scales().map(similarity).collect())
+        Ok(self.scales().map(|(psi, first)| normalize(&psi.forward(&s_bkc.narrow(1, first, psi.num_windows)))).collect())
+    }
+
+    /// Vectors of all scales one behind the other, taken apart.
+    fn apart(&self, vectors: &Tensor) -> Vec<Tensor> {
+        self.scales().map(|(psi, first)| vectors.narrow(1, first * self.channels, psi.num_windows * self.channels)).collect()
     }
 }
 
@@ -293,22 +324,60 @@ fn normalize(x_bkc: &Tensor) -> Tensor {
     unit(&x_bkc.flatten(1, 2))
 }
 
-/// InfoNCE of similarities divided by tau (L,B,B), whose diagonal holds the positives; the mean over all pairs of stage and scale.
-fn contrast(m_lbb: &Tensor, symmetric: bool) -> Tensor {
-    let towards = |dim: i64| -m_lbb.log_softmax(dim, None::<Kind>).diagonal(0, 1, 2).mean(None::<Kind>);
-    if symmetric { (towards(2) + towards(1)) * 0.5 } else { towards(2) }
+/// The products of all pairs of rows, (B,D) and (N,D) to (B,N), scale by scale.
+fn products<'a>(a: &'a [Tensor], b: &'a [Tensor]) -> impl Iterator<Item = Tensor> + 'a {
+    a.iter().zip(b).map(|(a_bd, b_nd)| a_bd.matmul(&b_nd.transpose(0, 1)))
 }
 
-/// Whether two different images are of the same class, (B,B).
-fn same_class(labels: &Labels) -> Tensor {
+/// InfoNCE of similarities divided by tau (L,B,N), whose positives begin at column `first`; the mean over all pairs of stage and scale.
+fn contrast(m_lbn: &Tensor, first: i64) -> Tensor {
+    -m_lbn.log_softmax(2, None::<Kind>).diagonal(first, 1, 2).mean(None::<Kind>)
+}
+
+/// Whether two different images are of the same class, (B,N); the images themselves begin at column `first`.
+fn same_class(labels: &Labels, ranks: &dyn Ranks, first: i64) -> Result<Tensor> {
     let index_b = labels.index();
-    index_b.unsqueeze(0).eq_tensor(&index_b.unsqueeze(1)).fill_diagonal_(0, false)
+    let same_bn = index_b.unsqueeze(1).eq_tensor(&ranks.gather(&index_b)?.unsqueeze(0));
+    let _ = same_bn.diagonal(first, 0, 1).fill_(0);
+    Ok(same_bn)
 }
 
 impl Built {
     /// The levels, where their loss counts.
     fn compared(&self) -> impl Iterator<Item = &Level> {
         self.levels.iter().filter(|_| self.settings.beta > 0.0)
+    }
+
+    /// The mean over (l,s) of L_con, and over both directions where they count.
+    fn contrasts(&self, step: &Context) -> Result<Tensor> {
+        let Lfcc { tau, negatives, symmetric, mask_same_class, .. } = self.settings;
+        let ranks = negatives.among(step.ranks);
+        let batch = step.student.logits.size()[0];
+        check_contrast(batch * ranks.size())?;
+        let first = ranks.rank() * batch;
+        let (mut to_teacher, mut to_student) = (Vec::new(), Vec::new());
+        for (i, level) in self.levels.iter().enumerate() {
+            let k = signal(step.teacher, i, self.kind)?;
+            let q = level.vectors(step.student)?;
+            to_teacher.extend(products(&q, &level.apart(&ranks.gather(&k)?)));
+            if symmetric && ranks.size() > 1 {
+                to_student.extend(products(&level.apart(&k), &level.apart(&ranks.gather(&Tensor::cat(&q, 1))?)));
+            }
+        }
+        if symmetric && ranks.size() == 1 {
+            to_student = to_teacher.iter().map(|cosine_bb| cosine_bb.transpose(0, 1)).collect();
+        }
+        let scale = self.logit_scale.as_ref().map(|log_scale| log_scale.clamp_max(MAX_SCALE.ln()).exp());
+        let masked = mask_same_class.then(|| same_class(step.labels, ranks, first)).transpose()?;
+        let towards = |cosines: &[Tensor]| {
+            let cosine_lbn = Tensor::stack(cosines, 0);
+            let m_lbn = scale.as_ref().map_or_else(|| &cosine_lbn / tau, |scale| &cosine_lbn * scale);
+            // The positives stay, so that no row is masked as a whole.
+            let m_lbn = masked.as_ref().map_or_else(|| m_lbn.shallow_clone(), |masked| m_lbn.masked_fill(masked, f64::NEG_INFINITY));
+            contrast(&m_lbn, first)
+        };
+        let loss = towards(&to_teacher);
+        Ok(if symmetric { (loss + towards(&to_student)) * 0.5 } else { loss })
     }
 }
 
@@ -322,26 +391,14 @@ impl Method for Built {
     }
 
     fn loss(&self, step: &Context) -> Result<Terms> {
-        let Lfcc { alpha, beta, temperature, tau, symmetric, mask_same_class, .. } = self.settings;
+        let Lfcc { alpha, beta, temperature, .. } = self.settings;
         let _exact = exact(step.student.logits.device())?;
         let mut terms = Terms::default();
         if alpha > 0.0 {
             terms.push("kd", alpha, divergence::kd(step.teacher.logits, &step.student.logits, temperature));
         }
         if beta > 0.0 {
-            check_contrast(step.student.logits.size()[0])?;
-            let mut similarities = Vec::new();
-            for (i, level) in self.levels.iter().enumerate() {
-                similarities.extend(level.similarities(step, &signal(step.teacher, i, self.kind)?)?);
-            }
-            let cosine_lbb = Tensor::stack(&similarities, 0);
-            let m_lbb = match &self.logit_scale {
-                None => cosine_lbb / tau,
-                Some(log_scale) => cosine_lbb * log_scale.clamp_max(MAX_SCALE.ln()).exp(),
-            };
-            // The diagonal stays, so that no row is masked as a whole.
-            let m_lbb = if mask_same_class { m_lbb.masked_fill(&same_class(step.labels), f64::NEG_INFINITY) } else { m_lbb };
-            terms.push("con", beta, contrast(&m_lbb, symmetric));
+            terms.push("con", beta, self.contrasts(step)?);
         }
         Ok(terms)
     }

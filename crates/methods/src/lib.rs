@@ -17,7 +17,10 @@ use std::sync::{PoisonError, RwLock};
 use tch::Tensor;
 
 pub mod parts;
+pub mod ranks;
 pub mod standardise;
+
+pub use ranks::Ranks;
 
 /// Declares the methods' files and the registry in one word each.
 macro_rules! methods {
@@ -63,6 +66,8 @@ pub struct Context<'a> {
     pub smoothing: f64,
     /// How far training has come.
     pub progress: Progress,
+    /// The processes among which the batch is shared.
+    pub ranks: &'a dyn Ranks,
 }
 
 /// A method built for one pair of networks.

@@ -54,7 +54,11 @@ pub static METHOD: MethodDef = MethodDef {
     source: "Yu et al. 2025 (arXiv 2510.24116)",
     keys: &[
         Key { name: "alpha", default: "1.0", doc: "Weight of the logit loss `kd` (the loss is published, this value is ours)." },
-        Key { name: "beta", default: "1.0", doc: "Weight of the frequency loss `freq` (the loss is published, this value is ours)." },
+        Key {
+            name: "beta",
+            default: "100.0",
+            doc: "Weight of the frequency loss `freq` (the loss is published, this value is ours, chosen by an ablation).",
+        },
         Key { name: "temperature", default: "1.0", doc: "Temperature of the logit loss; ours, the heterogeneous protocol's value." },
         Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages that are matched (several levels are published, which ones is ours)." },
         Key {
@@ -143,7 +147,7 @@ impl Default for Uhkd {
     fn default() -> Self {
         Self {
             alpha: 1.0,
-            beta: 1.0,
+            beta: 100.0,
             temperature: 1.0,
             levels: vec![1, 2, 3, 4],
             scaling: Scaling::Area,

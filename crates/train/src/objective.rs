@@ -1,5 +1,5 @@
 //! The loss of a run: cross-entropy and the weighted methods, term by term.
-use heterodyne_methods::{Context, Method, Taught};
+use heterodyne_methods::{Context, Method, Taught, ranks::Alone};
 use heterodyne_nn::{Output, ParamStore, Progress, Terms};
 use tch::Tensor;
 
@@ -70,7 +70,7 @@ impl Objective {
         let lesson = lesson.ok_or_else(|| Error::Plan("a method needs a teacher's output".to_owned()))?;
         for (m, signals) in self.methods.iter().zip(&lesson.signals) {
             let teacher = Taught { logits: &lesson.logits, signals };
-            let context = Context { student, teacher, labels, samples, smoothing: self.smoothing, progress };
+            let context = Context { student, teacher, labels, samples, smoothing: self.smoothing, progress, ranks: &Alone };
             terms.extend(&m.name, m.weight.at(progress.epoch, self.epochs), m.method.loss(&context)?);
         }
         Ok(terms)

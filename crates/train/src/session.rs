@@ -301,7 +301,7 @@ impl Loaders {
     fn new(plan: &Plan, train: &Arc<dyn Dataset>, test: &Arc<dyn Dataset>, side: i64, crop: f64) -> Result<Self> {
         let (data, t) = (&plan.recipe.data, &plan.recipe.train);
         let side = u32::try_from(side).ok().filter(|s| *s > 0).ok_or_else(|| Error::Plan(format!("data.img = {side} is no image size")))?;
-        let chosen = heterodyne_data::select(&**train, data.per_class, data.validation, plan.recipe.seed)?;
+        let chosen = heterodyne_data::select(&**train, data.per_class, data.validation, data.seed.unwrap_or(plan.recipe.seed))?;
         let train_images = chosen.train.len();
         let sample_classes = chosen.train.iter().map(|&index| train.label(index) as i64).collect();
         let cached = plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref());

@@ -2,6 +2,7 @@
 use heterodyne_methods::{
     Context, Method, Taught, find,
     parts::bank::{Bank, Others},
+    ranks::Alone,
 };
 use heterodyne_nn::{Output, ParamStore, Progress, TapSpec, Terms, shim::Rng};
 use tch::{Kind, Tensor};
@@ -75,7 +76,15 @@ fn loss_at(step: u64, method: &dyn Method, student: &Output, teacher: &Output, s
     let signals = method.observe(teacher)?;
     let labels = hard(&vec![0; samples.len()]);
     let teacher = Taught { logits: &teacher.logits, signals: &signals };
-    method.loss(&Context { student, teacher, labels: &labels, samples, smoothing: 0.0, progress: Progress { step, ..Progress::default() } })
+    method.loss(&Context {
+        student,
+        teacher,
+        labels: &labels,
+        samples,
+        smoothing: 0.0,
+        progress: Progress { step, ..Progress::default() },
+        ranks: &Alone,
+    })
 }
 
 /// One draw for the whole batch estimates what a draw for each image does: the means over many draws agree within five standard errors.

@@ -72,14 +72,14 @@ fn gradients_are_those_of_finite_differences() {
         check("ofa", "eps = 1.5\ntemperature = 2.0", student, teacher);
         check("uhkd", "", student, teacher);
         check("lfcc", "tau = 0.3\ntau_learnable = false", student, teacher);
-        check("hcd", "theta = -0.5", student, teacher);
+        check("hcd", "theta = -0.5\ndetach_sub = false\nreduce = \"sum\"", student, teacher);
     }
     check("uhkd", "representation = \"complex\"\nwindow = \"none\"\nnormalise = \"none\"", false, true);
     check("uhkd", "representation = \"log_amplitude\"\nnormalise = \"channel\"\nk = 3", false, false);
     check("uhkd", "fam_mode = \"direct\"\nrepresentation = \"complex\"", true, false);
     check("lfcc", "tau_learnable = true\nsymmetric = true\nmask_same_class = true\ntau = 0.5", false, true);
     check("lfcc", "filter = \"avgpool\"\nscales = [3, 2]\nlevels = [1, 2]", true, false);
-    check("hcd", "cfm = \"linear\"\nreduce = \"mean\"\nnum_sub = 2\nlambda_t = 0.5", true, true);
+    check("hcd", "cfm = \"linear\"\ndetach_sub = false\nnum_sub = 2\nlambda_t = 0.5", true, true);
 }
 
 /// The teacher's side of a learnable window is a target, not a quantity to learn: its gradient is cut, so finite differences see

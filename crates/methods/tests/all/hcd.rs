@@ -47,8 +47,8 @@ fn stages_are_summed_or_averaged_and_sub_logits_averaged() {
     let cross_entropy = |v: [f64; 3]| v.iter().map(|x| x.exp()).sum::<f64>().ln() - v[1];
     let expected = (cross_entropy([0.5, -0.6, -0.1]) + cross_entropy([2.2, 0.5, -0.6])) / 2.0;
     assert!((value(&one, "gt") - expected).abs() < 1e-12);
-    let summed = terms("num_sub = 2");
-    let averaged = terms("num_sub = 2\nreduce = \"mean\"");
+    let summed = terms("num_sub = 2\nreduce = \"sum\"");
+    let averaged = terms("num_sub = 2");
     for name in ["gt", "ol"] {
         assert!((value(&summed, name) - 4.0 * value(&one, name)).abs() < 1e-12, "{name}");
         assert!((value(&averaged, name) - value(&one, name)).abs() < 1e-12, "{name}");

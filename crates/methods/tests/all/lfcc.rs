@@ -1,9 +1,14 @@
 //! What low-pass filters and the contrast promise.
-use heterodyne_methods::parts::lowpass::{AveragePool, LowPass, square, windows};
-use heterodyne_nn::{FeatureMap, Output, ParamStore};
+use std::cell::RefCell;
+
+use heterodyne_methods::{
+    Ranks,
+    parts::lowpass::{AveragePool, LowPass, square, windows},
+};
+use heterodyne_nn::{FeatureMap, Output, ParamStore, Result};
 use tch::{Kind, Tensor};
 
-use crate::support::{CPU, build, conv, fill, hard, loss, map, number, output, seed, table, taps, tensor_of, value};
+use crate::support::{CPU, build, conv, fill, hard, loss, loss_among, map, number, output, seed, table, taps, tensor_of, value};
 
 const GRIDS: [((i64, i64), &[i64]); 7] = [
     ((8, 8), &[1, 2, 4]),
@@ -156,4 +161,94 @@ fn a_batch_of_one_and_scales_that_do_not_fit_are_refused() {
     assert!(e.contains("batch of at least 2"), "{e}");
     let e = build("lfcc", &table("scales = [4, 3]"), &ParamStore::new(CPU, 0), &spec, &spec, 4).err().unwrap().to_string();
     assert!(e.contains("level 4") && e.contains("(6,2,2)") && e.contains("at most 2"), "{e}");
+}
+
+/// One of two processes, both played in this one: what each says is written down in a first round and handed to the other in a
+/// second, with its graph.
+#[derive(Debug)]
+struct Player {
+    rank: i64,
+    said: RefCell<Vec<Tensor>>,
+    /// What the other has said; nothing in the first round.
+    heard: Vec<Tensor>,
+}
+
+impl Ranks for Player {
+    fn size(&self) -> i64 {
+        2
+    }
+
+    fn rank(&self) -> i64 {
+        self.rank
+    }
+
+    fn gather(&self, rows: &Tensor) -> Result<Tensor> {
+        let mut said = self.said.borrow_mut();
+        let theirs = self.heard.get(said.len()).unwrap_or(rows);
+        said.push(rows.shallow_clone());
+        Ok(if self.rank == 0 { Tensor::cat(&[rows, theirs], 0) } else { Tensor::cat(&[theirs, rows], 0) })
+    }
+}
+
+fn rows(output: &Output, index: &[i64]) -> Output {
+    let index = Tensor::from_slice(index);
+    let taken = |x: &Tensor| x.index_select(0, &index);
+    Output {
+        logits: taken(&output.logits),
+        embedding: output.embedding.as_ref().map(taken),
+        stages: output.stages.iter().map(|s| FeatureMap::Map(taken(tensor_of(s)))).collect(),
+    }
+}
+
+/// Two processes with half of a batch each have, on average, the loss and the gradients of one with the whole batch. Both halves
+/// show the student the same images in another order, so that batch norms see the same statistics; the teacher's differ.
+#[test]
+fn negatives_of_all_processes_make_one_large_batch() {
+    const HALVES: [[i64; 4]; 2] = [[0, 1, 2, 3], [4, 5, 6, 7]];
+    let spec = conv(4, 3);
+    seed(9);
+    let student = rows(&output(&spec, 4, Kind::Double), &[0, 1, 2, 3, 2, 0, 3, 1]);
+    let teacher = output(&spec, 8, Kind::Double);
+    let classes = [0, 1, 2, 0, 1, 1, 0, 2];
+    for settings in ["", "symmetric = true", "symmetric = true\nmask_same_class = true", "filter = \"avgpool\"\nmask_same_class = true"] {
+        let built = |negatives: &str| {
+            let store = ParamStore::with_kind(CPU, Kind::Double, 0);
+            let settings = table(&format!("alpha = 0.0\n{settings}\nnegatives = \"{negatives}\""));
+            let method = build("lfcc", &settings, &store, &spec, &spec, 4).unwrap();
+            fill(&store);
+            (store, method)
+        };
+        let gradients = |store: &ParamStore| store.parameters().into_iter().map(|(name, p, _)| (name, p.grad().copy())).collect::<Vec<_>>();
+        let (store, method) = built("local");
+        let whole = loss(&*method, &student, &teacher, &hard(&classes), 0.0).unwrap().total().unwrap();
+        whole.backward();
+        let expected = gradients(&store);
+
+        let (store, method) = built("global");
+        let play = |rank: usize, heard: Vec<Tensor>| {
+            let half = HALVES[rank];
+            let labels = hard(&half.map(|i| classes[i as usize]));
+            let player = Player { rank: rank as i64, said: RefCell::default(), heard };
+            let total =
+                loss_among(&player, &*method, &rows(&student, &half), &rows(&teacher, &half), &labels, 0.0).unwrap().total().unwrap();
+            (total, player.said.into_inner())
+        };
+        let [(_, first), (_, second)] = [0, 1].map(|rank| play(rank, Vec::new()));
+        let mean = (play(0, second).0 + play(1, first).0) * 0.5;
+        assert!(number(&(&mean - &whole).abs()) < 1e-13, "{settings}: {mean} against {whole}");
+        mean.backward();
+        for ((name, ours), (_, theirs)) in gradients(&store).iter().zip(&expected) {
+            assert!(max(&(ours - theirs)) < 1e-12, "{settings}: {name}");
+        }
+
+        // Those of the own batch ask nobody.
+        let (_, method) = built("local");
+        let half = rows(&student, &HALVES[1]);
+        let labels = hard(&HALVES[1].map(|i| classes[i as usize]));
+        let alone = loss(&*method, &half, &rows(&teacher, &HALVES[1]), &labels, 0.0).unwrap().total().unwrap();
+        let player = Player { rank: 1, said: RefCell::default(), heard: Vec::new() };
+        let among = loss_among(&player, &*method, &half, &rows(&teacher, &HALVES[1]), &labels, 0.0).unwrap().total().unwrap();
+        assert!(player.said.borrow().is_empty());
+        assert_eq!(number(&alone), number(&among));
+    }
 }

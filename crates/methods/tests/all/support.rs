@@ -1,7 +1,7 @@
 //! Pairs of networks' outputs, weights by formula, and losses as numbers.
 use std::cell::RefCell;
 
-use heterodyne_methods::{Context, Method, Taught, find};
+use heterodyne_methods::{Context, Method, Ranks, Taught, find, ranks::Alone};
 use heterodyne_nn::{FeatureMap, Labels, Output, ParamStore, Progress, Result, StageKind, StageSpec, TapSpec, Terms, shim::Rng};
 use tch::{Device, Kind, Tensor};
 
@@ -124,12 +124,23 @@ pub fn samples(batch: usize) -> Vec<usize> {
 }
 
 pub fn loss(method: &dyn Method, student: &Output, teacher: &Output, labels: &Labels, smoothing: f64) -> Result<Terms> {
+    loss_among(&Alone, method, student, teacher, labels, smoothing)
+}
+
+pub fn loss_among(
+    ranks: &dyn Ranks,
+    method: &dyn Method,
+    student: &Output,
+    teacher: &Output,
+    labels: &Labels,
+    smoothing: f64,
+) -> Result<Terms> {
     let signals = method.observe(teacher)?;
     let shapes: Vec<_> = signals.iter().map(|s| s.size()[1..].to_vec()).collect();
     assert_eq!(shapes, method.signals().into_iter().map(|s| s.shape).collect::<Vec<_>>());
     let teacher = Taught { logits: &teacher.logits, signals: &signals };
     let samples = samples(labels.len() as usize);
-    method.loss(&Context { student, teacher, labels, samples: &samples, smoothing, progress: Progress::default() })
+    method.loss(&Context { student, teacher, labels, samples: &samples, smoothing, progress: Progress::default(), ranks })
 }
 
 pub fn number(x: &Tensor) -> f64 {

@@ -527,13 +527,13 @@ DEFAULTS = {
     "nst": dict(levels=LEVELS),
     "ofa": dict(w_kd=1.0, w_ofa=1.0, eps=1.0, temperature=1.0, levels=LEVELS),
     "uhkd": dict(
-        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, scaling="area", k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
+        alpha=1.0, beta=100.0, temperature=1.0, levels=LEVELS, scaling="area", k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
     ),
     "lfcc": dict(
-        alpha=1.0, beta=1.0, temperature=1.0, levels=LEVELS, scales=[1, 2, 4], tau=0.07, tau_learnable=True, filter="learnable", symmetric=False, mask_same_class=False
+        alpha=1.0, beta=3.0, temperature=1.0, levels=LEVELS, scales=[1, 2, 4], tau=0.07, tau_learnable=True, filter="learnable", symmetric=False, mask_same_class=False
     ),
     "hcd": dict(
-        w_kd=1.0, w_gt=1.0, w_hcd=6.0, w_ol=1.0, temperature=1.0, levels=LEVELS, num_sub=4, theta=0.5, lambda_s=1.0, lambda_t=1.0, cfm="mlp", detach_sub=False, reduce="sum"
+        w_kd=1.0, w_gt=1.0, w_hcd=6.0, w_ol=1.0, temperature=1.0, levels=LEVELS, num_sub=4, theta=0.5, lambda_s=1.0, lambda_t=1.0, cfm="mlp", detach_sub=True, reduce="mean"
     ),
 }
 CASES = [
@@ -557,11 +557,11 @@ CASES = [
     ("lfcc", "swin_vit", dict(mask_same_class=True, scales=[3, 1], levels=[2, 1])),
     ("lfcc", "conv_conv", dict(alpha=0.0, scales=[5, 2, 1], tau_learnable=False)),
     ("lfcc", "conv_conv", dict(alpha=2.0, beta=0.0, temperature=3.0)),
-    *[("hcd", pair, {}) for pair in PAIRS],
-    ("hcd", "conv_vit", dict(cfm="linear", detach_sub=True, temperature=2.0, theta=-0.2)),
-    ("hcd", "vit_conv", dict(reduce="mean", num_sub=2, lambda_s=0.7, lambda_t=0.4, theta=0.1, w_kd=0.0)),
-    ("hcd", "swin_vit", dict(num_sub=1, levels=[1, 4], w_gt=0.5)),
-    ("hcd", "conv_conv", dict(levels=[2, 3, 4], w_hcd=0.0, num_sub=3, theta=0.0)),
+    *[("hcd", pair, dict(detach_sub=False, reduce="sum")) for pair in PAIRS],
+    ("hcd", "conv_vit", dict(cfm="linear", reduce="sum", temperature=2.0, theta=-0.2)),
+    ("hcd", "vit_conv", dict(detach_sub=False, num_sub=2, lambda_s=0.7, lambda_t=0.4, theta=0.1, w_kd=0.0)),
+    ("hcd", "swin_vit", dict(detach_sub=False, reduce="sum", num_sub=1, levels=[1, 4], w_gt=0.5)),
+    ("hcd", "conv_conv", dict(reduce="sum", levels=[2, 3, 4], w_hcd=0.0, num_sub=3, theta=0.0)),
     ("uhkd", "conv_vit", dict(fam_grid="full")),
     ("uhkd", "vit_conv", dict(fam_grid="full", k=4, fam_mode="direct")),
     *[("ofa", pair, {}) for pair in PAIRS],
@@ -604,6 +604,7 @@ CASES = [
     ("crd", "conv_vit", dict(draw="own", num_negatives=9, dim=16, tau=0.5)),
     ("crd", "vit_conv", dict(num_negatives=64, tau=0.2)),
     *[("crd", pair, dict(contrast="batch", dim=12)) for pair in ("conv_conv", "swin_vit")],
+    *[("hcd", pair, {}) for pair in PAIRS],
 ]
 
 

@@ -76,6 +76,10 @@ pub struct Data {
     /// Training images held out to choose the best epoch on; 0 chooses nothing and reports the last.
     #[serde(default)]
     pub validation: usize,
+    /// Seed that chooses the images of `per_class` and `validation`; the run's if not given. Runs with different seeds learn from, and
+    /// are held to, the same images if they give the same here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// Threads that decode and augment; 0 chooses by the machine.
     #[serde(default)]
     pub workers: usize,
@@ -320,6 +324,7 @@ impl Data {
             img: None,
             per_class: None,
             validation: 0,
+            seed: None,
             workers: 0,
             audit: true,
             augment: toml::Table::new(),

@@ -171,9 +171,13 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
         &["methods.lfcc={}"],
     ];
     let mut folders: Vec<_> = others.iter().map(|other| with(other)).chain([own]).collect();
-    // The run's seed also chooses the images of a subset; without one it leaves the views alone.
+    // The run's seed also chooses the images of a subset; with the whole, or with a seed of its own for the choice, it leaves the views alone.
     let whole = |seed: &str| with(&["data.per_class=", "data.validation=0", "teacher.cache.seed=0", seed]);
     assert_eq!(whole("seed=1"), whole("seed=2"));
+    let subset = |choice: &str, seed: &str| with(&["teacher.cache.seed=0", choice, seed]);
+    assert_eq!(subset("data.seed=5", "seed=1"), subset("data.seed=5", "seed=2"));
+    assert_ne!(subset("data.seed=5", "seed=1"), subset("data.seed=6", "seed=1"));
+    assert_eq!(subset("data.seed=1", "seed=1"), subset("data.per_class=4", "seed=1"));
     folders.sort();
     folders.dedup();
     assert_eq!(folders.len(), others.len() + 1);
