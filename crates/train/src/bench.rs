@@ -114,7 +114,7 @@ impl<'a> Bench<'a> {
         let mut rng = Random::new(s.plan.recipe.seed, Purpose::Mix, u64::from(self.epoch), self.count);
         let (images, labels) = s.plan.mix.apply(&images, &labels, s.card.classes, &mut rng)?;
         done("upload");
-        let lesson = s.lesson(&batch, &images)?;
+        let lesson = s.lesson(&batch, &images, 0.0)?;
         done("teacher");
         let progress = Progress { step: self.count, steps: s.total_steps(), epoch: 0.0 };
         self.count += 1;

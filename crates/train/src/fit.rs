@@ -186,7 +186,7 @@ impl Run<'_> {
             let labels = batch.labels.to_device_(device, batch.labels.kind(), true, false);
             let mut rng = Random::new(recipe.seed, Purpose::Mix, u64::from(position.epoch), position.batch as u64);
             let (images, labels) = s.plan.mix.apply(&images, &labels, s.card.classes, &mut rng)?;
-            let lesson = s.lesson(&batch, &images)?;
+            let lesson = s.lesson(&batch, &images, epoch)?;
             let given = Given { images: &images, labels: &labels, samples: &batch.rows, lesson: lesson.as_ref() };
             let values = step::step(&s.pair, &given, lr, progress)?;
 

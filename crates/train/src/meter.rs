@@ -7,7 +7,6 @@ use crate::{Error, Result, step::StepValues};
 /// Values of the steps since the last fetch.
 #[derive(Debug, Default)]
 pub struct Meter {
-    names: Vec<String>,
     pending: Vec<Pending>,
 }
 
@@ -16,6 +15,7 @@ struct Pending {
     step: u64,
     epoch: f64,
     lr: f64,
+    names: Vec<String>,
     values: Tensor,
 }
 
@@ -24,7 +24,7 @@ struct Pending {
 pub struct Window {
     /// The weighted total.
     pub loss: f64,
-    /// Every unweighted term.
+    /// Every unweighted term, over the steps that had it.
     pub terms: IndexMap<String, f64>,
     /// The gradient's 2-norm before clipping.
     pub grad_norm: f64,
@@ -33,8 +33,7 @@ pub struct Window {
 impl Meter {
     /// Keeps a step's values, without fetching them.
     pub fn add(&mut self, step: u64, epoch: f64, lr: f64, values: StepValues) {
-        self.names = values.names;
-        self.pending.push(Pending { step, epoch, lr, values: values.values });
+        self.pending.push(Pending { step, epoch, lr, names: values.names, values: values.values });
     }
 
     /// Number of steps that wait to be fetched.
@@ -55,29 +54,54 @@ impl Meter {
         if pending.is_empty() {
             return Ok(None);
         }
-        let stacked: Vec<&Tensor> = pending.iter().map(|p| &p.values).collect();
-        let table = Tensor::stack(&stacked, 0).to_kind(Kind::Double).to_device(tch::Device::Cpu).contiguous();
-        let columns = self.names.len() + 2;
-        let mut flat = vec![0.0f64; pending.len() * columns];
-        table.f_copy_data(&mut flat, pending.len() * columns).map_err(heterodyne_nn::Error::from)?;
-        for (p, row) in pending.iter().zip(flat.chunks(columns)) {
-            if let Some(bad) = row.iter().position(|v| !v.is_finite()) {
-                return Err(Error::NonFinite { step: p.step, epoch: p.epoch, what: self.column(bad), value: row[bad], lr: p.lr });
-            }
-        }
-        let mean = |column: usize| flat.iter().skip(column).step_by(columns).sum::<f64>() / pending.len() as f64;
-        Ok(Some(Window {
-            loss: mean(columns - 2),
-            terms: self.names.iter().enumerate().map(|(i, name)| (name.clone(), mean(i))).collect(),
-            grad_norm: mean(columns - 1),
-        }))
-    }
+        let all: Vec<&Tensor> = pending.iter().map(|p| &p.values).collect();
+        let flat = Tensor::cat(&all, 0).to_kind(Kind::Double).to_device(tch::Device::Cpu).contiguous();
+        let mut values = vec![0.0f64; flat.numel()];
+        let length = values.len();
+        flat.f_copy_data(&mut values, length).map_err(heterodyne_nn::Error::from)?;
 
+        let (mut loss, mut grad_norm, mut terms) = (Mean::default(), Mean::default(), IndexMap::<String, Mean>::new());
+        let mut rest = values.as_slice();
+        for p in &pending {
+            let (row, behind) = rest.split_at(p.names.len() + 2);
+            rest = behind;
+            if let Some(bad) = row.iter().position(|v| !v.is_finite()) {
+                return Err(Error::NonFinite { step: p.step, epoch: p.epoch, what: p.column(bad), value: row[bad], lr: p.lr });
+            }
+            for (name, value) in p.names.iter().zip(row) {
+                terms.entry(name.clone()).or_default().add(*value);
+            }
+            loss.add(row[p.names.len()]);
+            grad_norm.add(row[p.names.len() + 1]);
+        }
+        let terms = terms.into_iter().map(|(name, mean)| (name, mean.value())).collect();
+        Ok(Some(Window { loss: loss.value(), terms, grad_norm: grad_norm.value() }))
+    }
+}
+
+impl Pending {
     fn column(&self, index: usize) -> String {
         match self.names.get(index) {
             Some(name) => format!("the loss term `{name}`"),
             None if index == self.names.len() => "the total loss".to_owned(),
             None => "the norm of the gradient".to_owned(),
         }
+    }
+}
+
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    count: f64,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1.0;
+    }
+
+    fn value(&self) -> f64 {
+        self.sum / self.count
     }
 }

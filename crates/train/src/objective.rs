@@ -51,6 +51,16 @@ impl Objective {
         self.methods.iter().any(|m| m.method.reads_stages())
     }
 
+    /// Whether a method still learns from the teacher. One whose weight has decayed to nothing is not computed any more.
+    #[must_use]
+    pub fn needs_teacher(&self, epoch: f64) -> bool {
+        self.methods.iter().any(|m| !self.has_ended(m, epoch))
+    }
+
+    fn has_ended(&self, m: &Weighted, epoch: f64) -> bool {
+        m.weight.has_ended(epoch, self.epochs)
+    }
+
     /// The teacher's part of a step.
     pub fn observe(&self, teacher: &Output) -> Result<Lesson> {
         let signals = self.methods.iter().map(|m| Ok(m.method.observe(teacher)?)).collect::<Result<_>>()?;
@@ -64,11 +74,11 @@ impl Objective {
         if self.ce > 0.0 {
             terms.push("ce", self.ce, labels.cross_entropy(&student.logits, self.smoothing));
         }
-        if self.methods.is_empty() {
+        if !self.needs_teacher(progress.epoch) {
             return Ok(terms);
         }
         let lesson = lesson.ok_or_else(|| Error::Plan("a method needs a teacher's output".to_owned()))?;
-        for (m, signals) in self.methods.iter().zip(&lesson.signals) {
+        for (m, signals) in self.methods.iter().zip(&lesson.signals).filter(|(m, _)| !self.has_ended(m, progress.epoch)) {
             let teacher = Taught { logits: &lesson.logits, signals };
             let context = Context { student, teacher, labels, samples, smoothing: self.smoothing, progress, ranks: &Alone };
             terms.extend(&m.name, m.weight.at(progress.epoch, self.epochs), m.method.loss(&context)?);

@@ -132,8 +132,12 @@ impl Session {
         Ok(Self { pair, cache, train, validation, test, card, data: splits.train.describe(), train_images, plan })
     }
 
-    /// The teacher's part of a training batch whose images are on the device as `images`; `None` without a teacher.
-    pub fn lesson(&self, batch: &Batch, images: &Tensor) -> Result<Option<Lesson>> {
+    /// The teacher's part of a training batch whose images are on the device as `images`; `None` where there is no teacher, or
+    /// nobody learns from it any more at this `epoch`.
+    pub fn lesson(&self, batch: &Batch, images: &Tensor, epoch: f64) -> Result<Option<Lesson>> {
+        if !self.pair.objective.needs_teacher(epoch) {
+            return Ok(None);
+        }
         match (&self.pair.teacher, &self.cache) {
             (None, _) => Ok(None),
             (Some(_), None) => self.pair.teach(images).map(Some),

@@ -8,7 +8,7 @@ use crate::{Result, objective::Lesson, optim, pair::Pair};
 /// What a step leaves behind, still on the device.
 #[derive(Debug)]
 pub struct StepValues {
-    /// Names of the terms, the same at every step of a run.
+    /// Names of the terms; they change only where a method ends.
     pub names: Vec<String>,
     /// float32 (terms + 2): every unweighted term, the total, the gradient's 2-norm before clipping.
     pub values: Tensor,

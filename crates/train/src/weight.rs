@@ -111,7 +111,13 @@ impl Weight {
             Decay::Cosine => (1.0 - (PI * done).cos()) / 2.0,
             Decay::Step => f64::from(u8::from(epoch >= start)),
         };
-        self.weight * (1.0 - gone * (1.0 - self.decay_to))
+        self.weight * (1.0 - gone + gone * self.decay_to)
+    }
+
+    /// Whether it has decayed to nothing at `epoch` of a run of `epochs`, for good.
+    #[must_use]
+    pub fn has_ended(&self, epoch: f64, epochs: f64) -> bool {
+        self.decay != Decay::None && epoch >= self.start() && self.at(epoch, epochs) == 0.0
     }
 
     fn start(&self) -> f64 {
@@ -176,6 +182,10 @@ mod tests {
         let w = weight("decay = \"cosine\"\ndecay_start = 10\ndecay_end = 14");
         values(&w, &[(0.0, 1.0), (10.0, 1.0), (12.0, 0.5), (14.0, 0.0), (18.0, 0.0)]);
         values(&weight("decay = \"step\"\ndecay_start = 10\ndecay_to = 0.1"), &[(9.999, 1.0), (10.0, 0.1), (20.0, 0.1)]);
+        // It has ended where it will never rise again.
+        assert!(!weight("weight = 0").has_ended(20.0, 20.0) && !weight("decay = \"linear\"\ndecay_to = 0.1").has_ended(20.0, 20.0));
+        let w = weight("warmup_epochs = 5\ndecay = \"cosine\"\ndecay_start = 10\ndecay_end = 14");
+        assert_eq!([0.0, 10.0, 13.9, 14.0, 19.0].map(|epoch| w.has_ended(epoch, 20.0)), [false, false, false, true, true]);
         // A decay from the start begins where the warm-up ends.
         values(&weight("warmup_epochs = 10\ndecay = \"linear\""), &[(5.0, 0.5), (10.0, 1.0), (15.0, 0.5), (20.0, 0.0)]);
     }

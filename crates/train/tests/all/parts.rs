@@ -116,6 +116,12 @@ fn a_window_is_the_mean_of_its_steps() {
     assert_eq!(window.terms["kd.kd"], 3.0);
     assert_eq!((window.loss, window.grad_norm), (5.0, 6.0));
     assert!(meter.fetch().unwrap().is_none());
+    // A method that has ended leaves the others' means alone.
+    meter.add(3, 0.2, 0.1, values(&["ce", "kd.kd"], &[1.0, 2.0, 3.0, 4.0]));
+    meter.add(4, 0.3, 0.1, values(&["ce"], &[3.0, 5.0, 6.0]));
+    let window = meter.fetch().unwrap().unwrap();
+    assert_eq!(window.terms.into_iter().collect::<Vec<_>>(), [("ce".to_owned(), 2.0), ("kd.kd".to_owned(), 2.0)]);
+    assert_eq!((window.loss, window.grad_norm), (4.0, 5.0));
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn contradictions_are_refused_with_their_key() {
     );
     refused(&[&teacher[..], &["methods.kd={warmup_epochs=9}"]].concat(), &["methods.kd.warmup_epochs", "9"]);
     refused(&[&teacher[..], &["methods.at={logit_std=true}"]].concat(), &["methods.at.logit_std", "nothing to standardise"]);
+    refused(&[&teacher[..], &["loss.ce=0", "methods.kd={decay='step', decay_start=1.0}"]].concat(), &["loss.ce", "no terms at the end"]);
     refused(&["data.name=digit"], &["digits"]);
     refused(&["data.augment.fllip=0.5"], &["data.augment", "fllip", "flip"]);
     refused(&["student.options.stem='imagenet'"], &["student.options"]);

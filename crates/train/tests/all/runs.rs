@@ -183,3 +183,37 @@ fn weights_over_time_are_those_of_the_recipe() {
     }
     assert_eq!(seen, 12);
 }
+
+/// A method whose weight has decayed to nothing is not computed and the teacher not run; the student cannot tell it from one that is
+/// computed with a weight too small for float32.
+#[test]
+fn a_method_that_has_ended_is_not_computed() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = teacher(dir.path(), 10);
+    let trained = |name: &str, decay_to: &str| {
+        let mut sets = taught_by(&weights, &[]);
+        let kd = format!("methods.kd={{decay='step', decay_start=1.5, decay_to={decay_to}}}");
+        let uhkd = format!("methods.uhkd={{decay='step', decay_start=1.25, decay_to={decay_to}}}");
+        sets.extend([kd, uhkd, "train.log_every=1".to_owned()]);
+        let s = session(&sets).unwrap();
+        assert_eq!([1.0, 1.25, 1.5].map(|epoch| s.pair.objective.needs_teacher(epoch)), [true, true, decay_to != "0.0"]);
+        let run = folder(&dir.path().join(name), &s);
+        fit(&s, &run, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap();
+        let terms = metrics::read(&run.metrics()).unwrap().into_iter().filter_map(|metric| match metric {
+            Metric::Train { terms, .. } => Some(terms.into_keys().collect::<Vec<_>>()),
+            _ => None,
+        });
+        (file::read(&run.weights("last")).unwrap().0, terms.collect::<Vec<_>>())
+    };
+    let (ended, terms) = trained("ended", "0.0");
+    // Four steps an epoch: uhkd ends after five, kd after six.
+    let all = ["ce", "kd.kd", "uhkd.kd", "uhkd.freq"];
+    assert!(terms[..5].iter().all(|names| names == &all));
+    assert_eq!(terms[5], all[..2]);
+    assert!(terms[6..].len() == 6 && terms[6..].iter().all(|names| names == &all[..1]));
+    let (tiny, terms) = trained("tiny", "1e-300");
+    assert!(terms.iter().all(|names| names == &all));
+    for (name, tensor) in &ended {
+        assert_eq!(tensor, &tiny[name], "{name}");
+    }
+}
