@@ -21,7 +21,7 @@
 //! width d_s, mean over places; CFM begins with a linear map, so that another one from d_s to D before it would add nothing.
 //!
 //! Published is the idea (complementary features, shared and decomposed logits, orthogonality); the equations and defaults follow a
-//! third-party implementation; where a mixed label, token widths and the averaging over stages are concerned, they are ours.
+//! third-party implementation; where a mixed label, token widths, the averaging over stages and the detached v are concerned, they are ours.
 use heterodyne_nn::{
     Labels, Output, Result, Scope, StageKind, TapSpec, Terms,
     config::{KeyError, parse},

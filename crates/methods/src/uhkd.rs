@@ -53,7 +53,11 @@ pub static METHOD: MethodDef = MethodDef {
     title: "Unified heterogeneous knowledge distillation in the frequency domain",
     source: "Yu et al. 2025 (arXiv 2510.24116)",
     keys: &[
-        Key { name: "alpha", default: "1.0", doc: "Weight of the logit loss `kd` (the loss is published, this value is ours)." },
+        Key {
+            name: "alpha",
+            default: "3.0",
+            doc: "Weight of the logit loss `kd` (the loss is published, this value is ours, chosen by an ablation).",
+        },
         Key {
             name: "beta",
             default: "100.0",
@@ -146,7 +150,7 @@ struct Uhkd {
 impl Default for Uhkd {
     fn default() -> Self {
         Self {
-            alpha: 1.0,
+            alpha: 3.0,
             beta: 100.0,
             temperature: 1.0,
             levels: vec![1, 2, 3, 4],

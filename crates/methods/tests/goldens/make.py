@@ -527,10 +527,10 @@ DEFAULTS = {
     "nst": dict(levels=LEVELS),
     "ofa": dict(w_kd=1.0, w_ofa=1.0, eps=1.0, temperature=1.0, levels=LEVELS),
     "uhkd": dict(
-        alpha=1.0, beta=100.0, temperature=1.0, levels=LEVELS, scaling="area", k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
+        alpha=3.0, beta=100.0, temperature=1.0, levels=LEVELS, scaling="area", k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
     ),
     "lfcc": dict(
-        alpha=1.0, beta=3.0, temperature=1.0, levels=LEVELS, scales=[1, 2, 4], tau=0.07, tau_learnable=True, filter="learnable", symmetric=False, mask_same_class=False
+        alpha=3.0, beta=3.0, temperature=1.0, levels=LEVELS, scales=[1, 2, 4], tau=0.07, tau_learnable=True, filter="learnable", symmetric=False, mask_same_class=False
     ),
     "hcd": dict(
         w_kd=1.0, w_gt=1.0, w_hcd=6.0, w_ol=1.0, temperature=1.0, levels=LEVELS, num_sub=4, theta=0.5, lambda_s=1.0, lambda_t=1.0, cfm="mlp", detach_sub=True, reduce="mean"
