@@ -17,8 +17,14 @@ use crate::ui::{self, Progress};
 const TEACHER: &str = include_str!("../../../../recipes/digits/teacher.toml");
 const STUDENT: &str = include_str!("../../../../recipes/digits/student.toml");
 
-/// The rows of the table: a name and, but for the first, the method's table.
-const ROWS: [&str; 5] = ["scratch", "kd", "uhkd", "lfcc", "hcd"];
+/// The rows of the table: a name and, but for the first, the recipe whose method it is.
+const ROWS: [(&str, Option<&str>); 5] = [
+    ("scratch", None),
+    ("kd", Some(include_str!("../../../../recipes/digits/kd.toml"))),
+    ("uhkd", Some(include_str!("../../../../recipes/digits/uhkd.toml"))),
+    ("lfcc", Some(include_str!("../../../../recipes/digits/lfcc.toml"))),
+    ("hcd", Some(include_str!("../../../../recipes/digits/hcd.toml"))),
+];
 
 /// A folder that holds this file was made here and may be replaced.
 const MARK: &str = ".heterodyne-demo";
@@ -57,19 +63,19 @@ pub fn run(args: &Args) -> Result<Outcome> {
     println!("{:10} {}", "teacher", line(&teacher)?);
 
     let mut groups = Vec::new();
-    for row in ROWS {
+    for (row, recipe) in ROWS {
         let mut group = Group { name: row.to_owned(), runs: Vec::new() };
         for seed in 0..args.seeds {
             let folder = work.join(format!("{row}-s{seed}"));
             let mut sets = args.sets.clone();
             sets.extend([format!("seed={seed}"), format!("name={row}")]);
-            let command = if row == "scratch" {
-                Command::Train
-            } else {
-                sets.push(format!("methods.{row}={{}}"));
+            let command = if let Some(recipe) = recipe {
+                sets.push(format!("methods={}", methods(recipe)?));
                 sets.push("teacher.model=vit_nano".to_owned());
                 sets.push(format!("teacher.weights={}", toml_text(&work.join("teacher/weights/last.safetensors"))));
                 Command::Distill
+            } else {
+                Command::Train
             };
             let layered = Layered::from_str("recipes/digits/student.toml", STUDENT, &sets)?;
             let Some(summary) = one(&layered, command, &folder, &stop)? else { return Ok(Outcome::Interrupted) };
@@ -81,6 +87,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     finish(work, &groups, &teacher, start)?;
     remove(&aside)?;
     Ok(Outcome::Done)
+}
+
+/// The `[methods]` of a recipe as one value.
+fn methods(recipe: &str) -> Result<toml::Value> {
+    let mut recipe: toml::Table = recipe.parse()?;
+    recipe.remove("methods").context("a recipe of the demo has no [methods]")
 }
 
 /// Makes an empty folder to work in. A complete earlier demo is moved aside until the new one is complete, too; anything that
