@@ -100,7 +100,7 @@ pub static METHOD: MethodDef = MethodDef {
             name: "fam_mode",
             default: "\"spectrum\"",
             doc: "\"spectrum\" takes the Fourier transform of the projected student features, \"direct\" takes the projection itself as the \
-                  spectrum; ours.",
+                  spectrum and wants a smaller `beta`; ours.",
         },
     ],
     configure,
