@@ -58,7 +58,7 @@ impl Objective {
     }
 
     fn has_ended(&self, m: &Weighted, epoch: f64) -> bool {
-        m.weight.has_ended(epoch, self.epochs)
+        m.weight.end(self.epochs).is_some_and(|end| epoch >= end)
     }
 
     /// The teacher's part of a step.

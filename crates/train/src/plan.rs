@@ -122,7 +122,7 @@ impl Plan {
             return Err(explain("loss", KeyError::new("ce", "the loss has no terms: loss.ce is 0 and no method has a weight")));
         }
         let epochs = f64::from(recipe.train.epochs);
-        if recipe.loss.ce == 0.0 && methods.iter().all(|m| m.weight.has_ended(epochs.next_down(), epochs)) {
+        if recipe.loss.ce == 0.0 && methods.iter().all(|m| m.weight.end(epochs).is_some_and(|end| end < epochs)) {
             let message =
                 "the loss has no terms at the end: loss.ce is 0 and the weight of every method decays to 0 before the last epoch is over";
             return Err(explain("loss", KeyError::new("ce", message)));

@@ -114,10 +114,16 @@ impl Weight {
         self.weight * (1.0 - gone + gone * self.decay_to)
     }
 
-    /// Whether it has decayed to nothing at `epoch` of a run of `epochs`, for good.
+    /// From which epoch of a run of `epochs` on it is 0 for good, if there is one. The keys say it, not the value, which may round
+    /// to 0 a little earlier.
     #[must_use]
-    pub fn has_ended(&self, epoch: f64, epochs: f64) -> bool {
-        self.decay != Decay::None && epoch >= self.start() && self.at(epoch, epochs) == 0.0
+    pub fn end(&self, epochs: f64) -> Option<f64> {
+        let end = match self.decay {
+            Decay::None => return None,
+            Decay::Linear | Decay::Cosine => self.decay_end.unwrap_or(epochs),
+            Decay::Step => self.start(),
+        };
+        (self.decay_to == 0.0).then_some(end)
     }
 
     fn start(&self) -> f64 {
@@ -182,12 +188,26 @@ mod tests {
         let w = weight("decay = \"cosine\"\ndecay_start = 10\ndecay_end = 14");
         values(&w, &[(0.0, 1.0), (10.0, 1.0), (12.0, 0.5), (14.0, 0.0), (18.0, 0.0)]);
         values(&weight("decay = \"step\"\ndecay_start = 10\ndecay_to = 0.1"), &[(9.999, 1.0), (10.0, 0.1), (20.0, 0.1)]);
-        // It has ended where it will never rise again.
-        assert!(!weight("weight = 0").has_ended(20.0, 20.0) && !weight("decay = \"linear\"\ndecay_to = 0.1").has_ended(20.0, 20.0));
-        let w = weight("warmup_epochs = 5\ndecay = \"cosine\"\ndecay_start = 10\ndecay_end = 14");
-        assert_eq!([0.0, 10.0, 13.9, 14.0, 19.0].map(|epoch| w.has_ended(epoch, 20.0)), [false, false, false, true, true]);
         // A decay from the start begins where the warm-up ends.
         values(&weight("warmup_epochs = 10\ndecay = \"linear\""), &[(5.0, 0.5), (10.0, 1.0), (15.0, 0.5), (20.0, 0.0)]);
+    }
+
+    #[test]
+    fn it_ends_where_it_will_never_rise_again() {
+        for (text, end) in [
+            ("weight = 3", None),
+            ("warmup_epochs = 5", None),
+            ("decay = \"linear\"\ndecay_to = 0.1", None),
+            ("decay = \"linear\"", Some(20.0)),
+            ("decay = \"cosine\"", Some(20.0)),
+            ("warmup_epochs = 5\ndecay = \"cosine\"\ndecay_start = 10\ndecay_end = 14", Some(14.0)),
+            ("warmup_epochs = 5\ndecay = \"step\"", Some(5.0)),
+            ("decay = \"step\"\ndecay_start = 7", Some(7.0)),
+        ] {
+            let w = weight(text);
+            assert_eq!(w.end(20.0), end, "{text}");
+            assert!(end.is_none_or(|end| w.at(end, 20.0) == 0.0 && w.at(end - 0.01, 20.0) > 0.0), "{text}");
+        }
     }
 
     #[test]

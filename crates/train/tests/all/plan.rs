@@ -38,6 +38,19 @@ fn contradictions_are_refused_with_their_key() {
     refused(&["student.std=[0.0,1.0,1.0]"], &["student.std", "greater than 0"]);
 }
 
+/// Without labels, a weight that reaches 0 with the run's last step still teaches at every step.
+#[test]
+fn a_decay_to_the_end_of_the_run_needs_no_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    for decay in ["linear", "cosine"] {
+        let mut sets = taught_by(&teacher(folder.path(), 10), &[]);
+        sets.extend(["loss.ce=0".to_owned(), format!("methods.kd={{decay='{decay}'}}")]);
+        assert!(plan(&sets).is_ok(), "{decay}");
+        sets.push("methods.kd.decay_end=2.5".to_owned());
+        assert!(plan(&sets).is_err(), "{decay}");
+    }
+}
+
 #[test]
 fn a_plan_holds_every_key_of_its_methods_and_can_be_resolved_again() {
     let folder = tempfile::tempdir().unwrap();
