@@ -24,7 +24,7 @@ fn main() {
     for source in sources(Path::new("src")) {
         println!("cargo:rerun-if-changed={}", source.display());
     }
-    let rooms = ["winograd", "norm", "packed", "window", "attention", "flops", "profile", "script"];
+    let rooms = ["cpu", "winograd", "norm", "packed", "window", "attention", "flops", "profile", "script"];
     let bridges = rooms.iter().map(|room| format!("src/{room}/ffi.rs")).chain(["src/ffi.rs".to_owned()]);
     cxx_build::bridges(bridges)
         .files([
@@ -37,7 +37,7 @@ fn main() {
         ])
         .files(["src/norm/batch_norm.cc", "src/norm/depthwise.cc", "src/window/window.cc"])
         .files(["src/attention/attention.cc", "src/attention/softmax.cc"])
-        .files(["src/packed/layers.cc", "src/packed/product.cc", "src/packed/vector.cc"])
+        .files(["src/packed/layers.cc", "src/packed/normal_tail.cc", "src/packed/scratch.cc", "src/cpu/cpu.cc"])
         .files(["src/script/trace.cc", "src/script/package.cc"])
         .include("src")
         .flags(system_includes(root))

@@ -7,9 +7,9 @@ namespace heterodyne {
 
 // `f` of a null pointer to the element type of `x`: float, or else bfloat16.
 template <class F>
-void with_type(const at::Tensor& x, F f) {
+auto with_type(const at::Tensor& x, F f) {
   if (x.scalar_type() == at::kFloat) return f(static_cast<float*>(nullptr));
-  f(static_cast<c10::BFloat16*>(nullptr));
+  return f(static_cast<c10::BFloat16*>(nullptr));
 }
 
 }  // namespace heterodyne

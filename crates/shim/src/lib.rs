@@ -5,6 +5,7 @@
 
 mod allocator;
 pub mod attention;
+pub mod cpu;
 mod cuda;
 #[expect(clippy::too_many_arguments, reason = "one to one with ATen's fused updates")]
 mod ffi;

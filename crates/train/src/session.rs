@@ -9,7 +9,7 @@ use heterodyne_models::{
 };
 use heterodyne_nn::{ParamStore, TapSpec};
 use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Precision};
-use heterodyne_shim::{Rng, packed::fast_bf16};
+use heterodyne_shim::{Rng, cpu::fast_bf16};
 use tch::{Device, Tensor};
 
 use crate::{

@@ -1,6 +1,6 @@
 use std::cell::{Ref, RefCell};
 
-use heterodyne_shim::{self as shim, autocast_enabled, grad_enabled, packed};
+use heterodyne_shim::{self as shim, autocast_enabled, cpu::fast_bf16, grad_enabled, packed};
 use tch::{Device, Kind, Tensor};
 
 /// What a layer keeps of parameters that are not trained: a form of them that is faster to compute with. It is made at the first pass
@@ -64,7 +64,7 @@ impl Key {
 
 /// bfloat16 under autocast, unless float32 is the faster of both.
 fn kind(device: Device) -> shim::Result<Kind> {
-    Ok(if autocast_enabled(device)? && !packed::slow_bf16(device) { Kind::BFloat16 } else { Kind::Float })
+    Ok(if autocast_enabled(device)? && fast_bf16(device) { Kind::BFloat16 } else { Kind::Float })
 }
 
 /// The result of an operation that fails as tch's operators do: with a panic that [`crate::catch`] turns into an error.

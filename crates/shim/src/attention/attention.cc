@@ -10,7 +10,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "attention/softmax.h"
-#include "avx512.h"
 #include "element.h"
 
 namespace heterodyne::attention {
@@ -137,14 +136,14 @@ const at::Tensor& tensor(size_t address) { return *reinterpret_cast<const at::Te
 
 bool attention_suits(size_t address) {
   const at::Tensor& qkv = tensor(address);
-  return machine_suits() && qkv.device().is_cpu() && qkv.layout() == at::kStrided && qkv.dim() == 3 && qkv.numel() > 0 &&
+  return qkv.device().is_cpu() && qkv.layout() == at::kStrided && qkv.dim() == 3 && qkv.numel() > 0 &&
          (qkv.scalar_type() == at::kFloat || qkv.scalar_type() == at::kBFloat16);
 }
 
 size_t self_attention(size_t qkv_address, int64_t heads, size_t bias_address) {
   RECORD_FUNCTION("heterodyne::self_attention", c10::ArrayRef<const c10::IValue>{});
   const at::Tensor& unordered = tensor(qkv_address);
-  TORCH_CHECK(attention_suits(qkv_address), "attention needs queries, keys and values (B,N,3D), float or bfloat16 on a CPU with AVX-512, got ",
+  TORCH_CHECK(attention_suits(qkv_address), "attention needs queries, keys and values (B,N,3D), float or bfloat16 on a CPU, got ",
               unordered.scalar_type(), " ", unordered.sizes());
   const at::Tensor qkv = unordered.contiguous();
   const int64_t n = qkv.size(1);

@@ -1,4 +1,4 @@
-//! Multi-head self-attention that records a graph, for float and bfloat16 on a CPU with AVX-512: plain products of a few images at a time,
+//! Multi-head self-attention that records a graph, for float and bfloat16 on a CPU: plain products of a few images at a time,
 //! whose scores stay in the cache and are computed again in the backward pass. libtorch's fused operator takes small blocks of queries
 //! instead, which oneDNN multiplies slowly, above all in bfloat16.
 mod ffi;
@@ -18,7 +18,7 @@ pub fn self_attention(qkv_bn3d: &Tensor, heads: i64, bias: Option<&Tensor>) -> R
     Ok(take(unsafe { bridge::self_attention(address(qkv_bn3d), heads, bias.map_or(0, address)) }?))
 }
 
-/// Whether [`self_attention`] takes this: (B,N,3D), float or bfloat16, on a CPU with AVX-512.
+/// Whether [`self_attention`] takes this: (B,N,3D), float or bfloat16, on a CPU.
 #[must_use]
 pub fn attention_suits(qkv_bn3d: &Tensor) -> bool {
     // SAFETY: as in `self_attention`.

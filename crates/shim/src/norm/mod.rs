@@ -1,5 +1,5 @@
 //! Training kernels for the layers of convolutional networks that are bound by memory: batch norm with what follows it, and
-//! depthwise convolution. Channels-last float and bfloat16 on a CPU with AVX-512; ATen's operators do everything else.
+//! depthwise convolution. Channels-last float and bfloat16 on a CPU; ATen's operators do everything else.
 #[expect(clippy::too_many_arguments, reason = "one to one with batch norm's inputs")]
 mod ffi;
 

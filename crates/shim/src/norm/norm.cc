@@ -10,7 +10,6 @@
 
 #include "norm/batch_norm.h"
 #include "norm/depthwise.h"
-#include "avx512.h"
 
 namespace heterodyne::norm {
 namespace {
@@ -129,7 +128,7 @@ struct DepthwiseConv : torch::autograd::Function<DepthwiseConv> {
 };
 
 bool depthwise_covers(const at::Tensor& x, const at::Tensor& weight) {
-  return machine_suits() && vectors_of_channels(x) && weight.device().is_cpu() && weight.layout() == at::kStrided &&
+  return vectors_of_channels(x) && weight.device().is_cpu() && weight.layout() == at::kStrided &&
          float_or_bfloat16(weight) && weight.dim() == 4 && weight.size(0) == x.size(1) && weight.size(1) == 1 &&
          weight.size(2) == weight.size(3) && (weight.size(2) == 3 || weight.size(2) == 5 || weight.size(2) == 7);
 }
@@ -154,7 +153,7 @@ size_t batch_norm_act(size_t x_address, size_t weight_address, size_t bias_addre
   TORCH_CHECK(x.dim() >= 2, "batch norm needs (B,C,...), got ", x.sizes());
   const int64_t channels = x.size(1);
   TORCH_CHECK(x.numel() != channels, "batch norm in training needs more than one value per channel, got ", x.sizes());
-  const bool covered = machine_suits() && vectors_of_channels(x) && float_vector(weight, channels) && float_vector(bias, channels) &&
+  const bool covered = vectors_of_channels(x) && float_vector(weight, channels) && float_vector(bias, channels) &&
                        float_vector(running_mean, channels) && float_vector(running_var, channels) &&
                        (!residual.defined() || same_kind(residual, x));
   if (!covered) return give(composed(x, weight, bias, running_mean, running_var, momentum, eps, residual, act));

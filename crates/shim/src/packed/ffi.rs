@@ -8,8 +8,6 @@ pub mod bridge {
         type Linear;
         type Conv;
 
-        fn fast_bf16() -> bool;
-        fn slow_bf16() -> bool;
         unsafe fn version(x: usize) -> Result<u64>;
 
         unsafe fn linear_new(weight: usize, bias: usize) -> Result<UniquePtr<Linear>>;

@@ -1,16 +1,43 @@
-// Layers of a network without a graph, in float32, spread over ATen's threads.
+// Layers of a network without a graph, in float32, spread over ATen's threads. A level has its own layout of weights and its own kernels
+// for it (kernels.h).
 #pragma once
 #include <cstdint>
 
-#include "packed/product.h"
-
 namespace heterodyne::packed {
 
-// out (rows, weight.n) = post(x (rows, weight.k) weight + bias).
-void linear(In x, int64_t rows, const Panels& weight, const Finish& finish, Out out);
+// A matrix in row-major order whose rows lie `stride` apart.
+template <class T>
+struct Matrix {
+  T* data;
+  int64_t stride;
 
-// out = post(gelu(x first + bias) second + bias), a few rows at a time: the hidden layer does not leave the second-level cache.
-void mlp(In x, int64_t rows, const Panels& first, const float* first_bias, const Panels& second, const Finish& finish, Out out);
+  // The part that starts at a row and a column; no matrix has no parts.
+  Matrix from(int64_t row, int64_t column) const { return {data ? data + row * stride + column : nullptr, stride}; }
+};
+using In = Matrix<const float>;
+using Out = Matrix<float>;
+
+// The right factor (k, n) of a product in panels of so many columns as the level's kernels take: a panel holds the rows 0..k of its
+// columns, one after the other, the last panel filled up with zeros.
+struct Panels {
+  const float* data;
+  int64_t k, n;
+};
+
+enum class Post : uint8_t { kNone, kGelu, kRelu, kRelu6, kAdd, kAddRelu };
+
+// What is added to a product and what is done to the sum.
+struct Finish {
+  const float* column_bias = nullptr;  // for each column of the result, padded to whole panels
+  const float* row_bias = nullptr;     // or for each row
+  Post post = Post::kNone;
+  In other = {nullptr, 0};  // what kAdd and kAddRelu add, shaped as the result
+
+  // What concerns the part of the result that starts at a row and a column.
+  Finish from(int64_t row, int64_t column) const {
+    return {column_bias ? column_bias + column : nullptr, row_bias ? row_bias + row : nullptr, post, other.from(row, column)};
+  }
+};
 
 // A weight (outputs, inputs) that stands on the left of its factor, and its bias (outputs).
 struct Left {
@@ -18,10 +45,6 @@ struct Left {
   const float* bias;
   int64_t outputs, inputs;
 };
-
-// For each of `batch` matrices x (inputs, columns): out (outputs, columns) = post(weight x + bias), or with a `second` map
-// post(second gelu(weight x + bias) + bias). Matrices lie one behind the other; `other` is shaped as the result.
-void mix(const float* x, int64_t batch, int64_t columns, const Left& first, const Left* second, Post post, const float* other, float* out);
 
 // A batch of (rows, heads * width) matrices.
 template <class T>
@@ -32,11 +55,32 @@ struct Sequences {
   Matrix<T> head(int64_t batch, int64_t column) const { return {data + batch * batch_stride + column, row_stride}; }
 };
 
-// softmax(q k^T / sqrt(width)) v for every head; q and out have the same number of rows, k and v have.
-void attention(const Sequences<const float>& q, const Sequences<const float>& k, const Sequences<const float>& v, int64_t batch,
-               int64_t heads, int64_t width, const Sequences<float>& out);
+// The layers of one level.
+struct Kernels {
+  // Columns of a panel.
+  int64_t panel_columns;
 
-// x (rows, columns) = post(x + column bias) for a product that was computed elsewhere. The bias need not be padded.
-void finish(const Finish& finish, int64_t rows, int64_t columns, Out x);
+  // out (rows, weight.n) = post(x (rows, weight.k) weight + bias).
+  void (*linear)(In x, int64_t rows, const Panels& weight, const Finish& finish, Out out);
+
+  // out = post(gelu(x first + bias) second + bias), a few rows at a time: the hidden layer does not leave the second-level cache.
+  void (*mlp)(In x, int64_t rows, const Panels& first, const float* first_bias, const Panels& second, const Finish& finish, Out out);
+
+  // For each of `batch` matrices x (inputs, columns): out (outputs, columns) = post(weight x + bias), or with a `second` map
+  // post(second gelu(weight x + bias) + bias). Matrices lie one behind the other; `other` is shaped as the result.
+  void (*mix)(const float* x, int64_t batch, int64_t columns, const Left& first, const Left* second, Post post, const float* other, float* out);
+
+  // softmax(q k^T / sqrt(width)) v for every head; q and out have the same number of rows, k and v have.
+  void (*attention)(const Sequences<const float>& q, const Sequences<const float>& k, const Sequences<const float>& v, int64_t batch,
+                    int64_t heads, int64_t width, const Sequences<float>& out);
+
+  // x (rows, columns) = post(x + column bias) for a product that was computed elsewhere. The bias need not be padded.
+  void (*finish)(const Finish& finish, int64_t rows, int64_t columns, Out x);
+
+  int64_t panels(int64_t columns) const { return (columns + panel_columns - 1) / panel_columns; }
+};
+
+// Those of the calling thread's level.
+const Kernels& kernels();
 
 }  // namespace heterodyne::packed

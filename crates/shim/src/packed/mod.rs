@@ -1,14 +1,14 @@
 //! Layers of a network that is not trained: weights laid out for the machine once, and what follows a product done while its result
 //! is in the cache. No graph is recorded.
 //!
-//! In float32 on a CPU with AVX-512 the products, the MLPs and the attention are computed by this crate's own kernels, convolutions by
-//! oneDNN. Everywhere else ATen's operators compute, with weights that were converted once.
+//! In float32 on a CPU the products, the MLPs and the attention are computed by this crate's own kernels, convolutions by oneDNN.
+//! Everywhere else ATen's operators compute, with weights that were converted once.
 mod ffi;
 
 use std::fmt;
 
 use cxx::UniquePtr;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::{Error, Result, address, take};
 use ffi::bridge;
@@ -56,19 +56,6 @@ impl Post<'_> {
             Self::AddRelu(other) => Post::Relu.apply(Post::Add(other).apply(y)),
         }
     }
-}
-
-/// Whether float32 products are faster than bfloat16 ones on `device`: a CPU with this crate's kernels and without matrix instructions
-/// for bfloat16, whose vector instructions for bfloat16 have half the rate of float32.
-#[must_use]
-pub fn slow_bf16(device: Device) -> bool {
-    device == Device::Cpu && bridge::slow_bf16()
-}
-
-/// Whether bfloat16 products are much faster than float32 ones on `device`: a CPU with matrix instructions for bfloat16 (AMX), or a GPU.
-#[must_use]
-pub fn fast_bf16(device: Device) -> bool {
-    device != Device::Cpu || bridge::fast_bf16()
 }
 
 /// How often `x` was written to; views, handles and detached tensors of one memory count together.

@@ -11,8 +11,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/record_function.h>
 
-#include "packed/layers.h"
-#include "packed/vector.h"
+#include "cpu/cpu.h"
 #include "winograd/winograd.h"
 
 namespace heterodyne::packed {
@@ -43,8 +42,8 @@ size_t give(at::Tensor t) { return reinterpret_cast<size_t>(new at::Tensor(std::
 
 float* numbers(const at::Tensor& t) { return t.defined() ? t.mutable_data_ptr<float>() : nullptr; }
 
-// float32 on a CPU with the instructions that the functions of layers.h are written for.
-bool own(const at::Tensor& t) { return t.device().is_cpu() && t.scalar_type() == at::kFloat && machine_suits(); }
+// What the kernels of layers.h compute.
+bool own(const at::Tensor& t) { return t.device().is_cpu() && t.scalar_type() == at::kFloat; }
 
 Post post_of(uint8_t code) {
   TORCH_CHECK(code <= static_cast<uint8_t>(Post::kAddRelu), "no such operation after a product: ", static_cast<int>(code));
@@ -94,7 +93,7 @@ struct Named {
 
 // bfloat16 on a CPU whose matrix instructions oneDNN uses, best with weights in its own layout.
 bool onednn_products(const at::Tensor& t) {
-  return t.device().is_cpu() && t.scalar_type() == at::kBFloat16 && fast_bf16() && at::hasMKLDNN() &&
+  return t.device().is_cpu() && t.scalar_type() == at::kBFloat16 && cpu::fast_bf16() && at::hasMKLDNN() &&
          at::globalContext().userEnabledMkldnn();
 }
 
@@ -136,11 +135,11 @@ at::Tensor apply_plain(Post post, at::Tensor y, const at::Tensor& other) {
   return y;
 }
 
-// (outputs, inputs) as the panels of product.h.
-at::Tensor pack_panels(const at::Tensor& weight) {
-  const int64_t outputs = weight.size(0), inputs = weight.size(1), count = panels(outputs);
-  const at::Tensor padded = at::constant_pad_nd(weight, {0, 0, 0, count * kTileColumns - outputs});
-  return padded.view({count, kTileColumns, inputs}).transpose(1, 2).contiguous();
+// (outputs, inputs) in panels.
+at::Tensor pack_panels(const at::Tensor& weight, const Kernels& kernels) {
+  const int64_t outputs = weight.size(0), inputs = weight.size(1), count = kernels.panels(outputs);
+  const at::Tensor padded = at::constant_pad_nd(weight, {0, 0, 0, count * kernels.panel_columns - outputs});
+  return padded.view({count, kernels.panel_columns, inputs}).transpose(1, 2).contiguous();
 }
 
 Panels panels_of(const Linear& linear) { return {numbers(linear.panels), linear.inputs, linear.outputs}; }
@@ -163,8 +162,8 @@ void check_inputs(const at::Tensor& x, int64_t dim, const Linear& linear) {
 // A pair of maps with a GELU between them.
 void check_pair(const Linear& first, const Linear& second) {
   TORCH_CHECK(second.inputs == first.outputs && second.like().scalar_type() == first.like().scalar_type() &&
-                  second.like().device() == first.like().device(),
-              "a map of ", second.inputs, " inputs does not fit one of ", first.outputs, " outputs, or is of another kind or device");
+                  second.like().device() == first.like().device() && &second.kernels() == &first.kernels(),
+              "a map of ", second.inputs, " inputs does not fit one of ", first.outputs, " outputs, or is of another kind, device or level");
 }
 
 // oneDNN's layout of a convolution's weight.
@@ -179,7 +178,7 @@ at::Tensor reorder(const at::Tensor& weight, at::IntArrayRef padding, at::IntArr
 // post(y + bias) for y (B, C, H, W) with its channels innermost in memory, in place.
 at::Tensor finished(const at::Tensor& y, const at::Tensor& bias, Post post, const at::Tensor& added) {
   const int64_t channels = y.size(1);
-  finish({numbers(bias), nullptr, post, {numbers(added), channels}}, y.numel() / channels, channels, {numbers(y), channels});
+  kernels().finish({numbers(bias), nullptr, post, {numbers(added), channels}}, y.numel() / channels, channels, {numbers(y), channels});
   return y;
 }
 
@@ -195,10 +194,10 @@ Linear::Linear(at::Tensor w, at::Tensor b) : weight(std::move(w)), bias(std::mov
   if (onednn_) weight = reorder_linear(weight);
   if (!own(weight)) return;
   weight = weight.contiguous();
-  panels = pack_panels(weight);
+  panels = pack_panels(weight, kernels_);
   if (!bias.defined()) return;
   bias = bias.contiguous();
-  padded_bias = at::constant_pad_nd(bias, {0, panels.size(0) * kTileColumns - outputs});
+  padded_bias = at::constant_pad_nd(bias, {0, panels.size(0) * kernels_.panel_columns - outputs});
 }
 
 at::Tensor Linear::forward(const at::Tensor& unconverted, uint8_t code, const at::Tensor& other, int64_t from, int64_t count) const {
@@ -213,16 +212,16 @@ at::Tensor Linear::forward(const at::Tensor& unconverted, uint8_t code, const at
     const at::Tensor part = bias.defined() ? bias.narrow(0, from, count) : at::Tensor();
     return multiply_reordered(x.contiguous(), reordered(from, count), part, post, added);
   }
-  if (!panels.defined() || from % kTileColumns != 0) {
+  if (!panels.defined() || from % kernels_.panel_columns != 0) {
     const at::Tensor part = bias.defined() ? bias.narrow(0, from, count) : at::Tensor();
     const at::Tensor rows = onednn_ ? weight.to_dense() : weight;
     return apply_plain(post, at::linear(x, rows.narrow(0, from, count), part), added);
   }
   const at::Tensor rows = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
   if (y.numel() == 0) return y;
-  const Panels part{panels_of(*this).panel(from / kTileColumns), inputs, count};
+  const Panels part{numbers(panels) + from * inputs, inputs, count};
   const Finish finish{bias.defined() ? numbers(padded_bias) + from : nullptr, nullptr, post, {numbers(added), count}};
-  linear({numbers(rows), inputs}, y.numel() / count, part, finish, {numbers(y), count});
+  kernels_.linear({numbers(rows), inputs}, y.numel() / count, part, finish, {numbers(y), count});
   return y;
 }
 
@@ -297,12 +296,6 @@ at::Tensor Conv::convolve(const at::Tensor& x, Post post) const {
   return op.call(x, reordered_, bias, padding_, stride_, {1, 1}, groups_, name.post, name.scalars, name.algorithm);
 }
 
-bool fast_bf16() {
-  // Matrix instructions; or vector ones at twice the rate of float32, which AMD's processors have and Intel's have not.
-  return matrix_bf16() || (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd"));
-}
-bool slow_bf16() { return machine_suits() && !fast_bf16(); }
-
 uint64_t version(size_t x) {
   const at::Tensor t = tensor(x);
   return static_cast<uint64_t>(t._version());
@@ -335,7 +328,7 @@ size_t mlp_forward(const Linear& first, const Linear& second, size_t x_address, 
   const at::Tensor added = addend(post, tensor(other), shape, first.like());
   const at::Tensor rows = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
   const Finish finish{numbers(second.padded_bias), nullptr, post, {numbers(added), outputs}};
-  mlp({numbers(rows), x.size(-1)}, rows.numel() / x.size(-1), panels_of(first), numbers(first.padded_bias), panels_of(second), finish,
+  first.kernels().mlp({numbers(rows), x.size(-1)}, rows.numel() / x.size(-1), panels_of(first), numbers(first.padded_bias), panels_of(second), finish,
       {numbers(y), outputs});
   return give(y);
 }
@@ -359,7 +352,7 @@ at::Tensor mixed(const Linear& first, const Linear* second, const at::Tensor& un
   }
   const at::Tensor columns = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
   const Left one = left_of(first), two = second ? left_of(*second) : Left{};
-  mix(numbers(columns), x.size(0), x.size(2), one, second ? &two : nullptr, post, numbers(added), numbers(y));
+  first.kernels().mix(numbers(columns), x.size(0), x.size(2), one, second ? &two : nullptr, post, numbers(added), numbers(y));
   return y;
 }
 
@@ -398,7 +391,7 @@ size_t attention_forward(size_t q_address, size_t k_address, size_t v_address, i
     return give(at::scaled_dot_product_attention(split(q), split(k), split(v)).transpose(1, 2).flatten(2));
   }
   const at::Tensor y = at::empty(q.sizes(), q.options(), at::MemoryFormat::Contiguous);
-  attention(view(q), view(k), view(v), batch, heads, width / heads, {numbers(y), y.stride(0), y.size(1), y.stride(1)});
+  kernels().attention(view(q), view(k), view(v), batch, heads, width / heads, {numbers(y), y.stride(0), y.size(1), y.stride(1)});
   return give(y);
 }
 

@@ -9,7 +9,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "packed/product.h"
+#include "packed/layers.h"
 #include "rust/cxx.h"
 
 namespace heterodyne::packed {
@@ -25,9 +25,12 @@ class Linear {
   // Where `forward` computes, and in which kind.
   const at::Tensor& like() const { return panels.defined() ? panels : weight; }
 
+  // Those that the panels are for.
+  const Kernels& kernels() const { return kernels_; }
+
   int64_t inputs, outputs;
   at::Tensor weight, bias;
-  // The layout of product.h; undefined where ATen computes. The bias is padded to whole panels.
+  // The weight in panels; undefined where ATen computes. The bias is padded to whole panels.
   at::Tensor panels, padded_bias;
 
  private:
@@ -38,6 +41,7 @@ class Linear {
     int64_t from;
     at::Tensor weight;
   };
+  const Kernels& kernels_ = packed::kernels();
   bool onednn_ = false;  // whether oneDNN multiplies, with the weight in its layout
   mutable std::vector<Part> parts_;
 };
@@ -63,8 +67,6 @@ class Conv {
   int64_t groups_;
 };
 
-bool fast_bf16();
-bool slow_bf16();
 uint64_t version(size_t x);
 
 std::unique_ptr<Linear> linear_new(size_t weight, size_t bias);

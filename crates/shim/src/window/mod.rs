@@ -1,4 +1,4 @@
-//! Weighted sums over the windows of a map, for float and bfloat16 maps on a CPU with AVX-512: each place is read once for all scales,
+//! Weighted sums over the windows of a map, for float and bfloat16 maps on a CPU: each place is read once for all scales,
 //! and nothing of the map's size is written but its gradient.
 mod ffi;
 
@@ -22,7 +22,7 @@ pub fn window_sums(x_bchw: &Tensor, weights: &Tensor, scales: &[(i64, i64)]) -> 
     Ok(take(unsafe { bridge::window_sums(address(x_bchw), address(weights), &counts) }?))
 }
 
-/// Whether [`window_sums`] takes this map: (B,C,H,W), float or bfloat16, on a CPU with AVX-512.
+/// Whether [`window_sums`] takes this map: (B,C,H,W), float or bfloat16, on a CPU.
 #[must_use]
 pub fn window_suits(x: &Tensor) -> bool {
     // SAFETY: as in `window_sums`.

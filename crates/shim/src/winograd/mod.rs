@@ -1,5 +1,5 @@
 //! 3x3 convolutions with fewer multiplications: Winograd's minimal filtering F(4x4, 3x3) as in Lavin and Gray 2015, "Fast
-//! algorithms for convolutional neural networks", arXiv 1509.09308, on CPUs with AVX-512.
+//! algorithms for convolutional neural networks", arXiv 1509.09308, on CPUs.
 //!
 //! Maps are float32, or bfloat16 under autocast; the arithmetic between reading and writing them is float32, and so are the weights.
 //! The largest error of an output is about twice that of the direct convolution in float32: 0.5e-5 to 3e-5 of the outputs' root
@@ -22,8 +22,8 @@ pub fn conv3x3(x_bchw: &Tensor, weight: &Tensor) -> Result<Tensor> {
     Ok(take(unsafe { bridge::conv3x3(address(x_bchw), address(weight)) }?))
 }
 
-/// Whether [`conv3x3`] has a faster way than libtorch for these arguments: on a CPU with AVX-512 a float32 weight and a map in float32
-/// with autocast off, or in bfloat16 under autocast to it where the CPU has no matrix instructions for that; channels in multiples of
+/// Whether [`conv3x3`] has a faster way than libtorch for these arguments: on a CPU a float32 weight and a map in float32 with autocast
+/// off, or in bfloat16 under autocast to it where the CPU has no matrix instructions for that; channels in multiples of
 /// 16, at least 16 tiles of 4x4 in the batch, and maps that fill their tiles enough to halve the multiplications.
 #[must_use]
 pub fn suits(x_bchw: &Tensor, weight: &Tensor) -> bool {

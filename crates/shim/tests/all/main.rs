@@ -1,5 +1,6 @@
 //! The bridge against PyTorch's formulas, written out with plain operations.
 mod attention;
+mod cpu;
 mod depthwise;
 mod flops;
 mod fused;

@@ -1,7 +1,7 @@
 //! Packed layers against ATen's operators in float64.
 use heterodyne_shim::{
     Autocast, NoGrad, channels_last, is_channels_last, lerp,
-    packed::{PackedConv, PackedLinear, Post, attention, mix_mlp, mlp, slow_bf16, version},
+    packed::{PackedConv, PackedLinear, Post, attention, mix_mlp, mlp, version},
 };
 use tch::{Device, Kind, Tensor};
 
@@ -341,9 +341,4 @@ fn a_thread_count_changes_nothing() {
     let one = all();
     tch::set_num_threads(threads);
     assert_eq!(before, one);
-}
-
-#[test]
-fn a_gpu_knows_bfloat16() {
-    assert!(!slow_bf16(Device::Cuda(0)));
 }

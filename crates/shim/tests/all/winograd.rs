@@ -1,6 +1,8 @@
 //! The fast 3x3 convolution against libtorch's own in float64.
 use heterodyne_shim::{
-    Autocast, NoGrad, Rng, channels_last, is_channels_last,
+    Autocast, NoGrad, Rng, channels_last,
+    cpu::Level,
+    is_channels_last,
     winograd::{conv3x3, suits},
 };
 use tch::{Device, Kind, Tensor};
@@ -29,19 +31,6 @@ const SLOW: [Shape; 6] =
 /// Largest error in units of the reference's root mean square. Measured over `FAST`: at most 1.9e-5, where the direct convolution
 /// in float32 has 0.9e-5.
 const TOLERANCE: f64 = 2.5e-5;
-
-#[cfg(target_arch = "x86_64")]
-fn has_vectors() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_vectors() -> bool {
-    false
-}
 
 fn normal(rng: &Rng, shape: [i64; 4], std: f64) -> Tensor {
     let t = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
@@ -99,22 +88,23 @@ fn assert_equal(a: &[Tensor; 3], b: &[Tensor; 3]) {
 fn the_output_and_both_gradients_are_right() {
     for shape in FAST {
         let case = case(shape);
-        assert_eq!(suits(&case[0], &case[1]), has_vectors(), "{shape:?}");
+        assert!(suits(&case[0], &case[1]), "{shape:?}");
         let found = outcome(&case, fast);
         assert_right(&found, &reference(&case), &format!("{shape:?}"));
-        assert!(!has_vectors() || is_channels_last(&found[0]));
+        assert!(is_channels_last(&found[0]));
         assert_eq!(found[2].stride(), case[1].stride());
     }
 }
 
-/// Measured: 2.3 times the direct convolution's for the output and the input's gradient, and for the weight's gradient 0.7e-5.
+/// Measured: 2.3 times the direct convolution's for the output, less for the input's gradient, and for the weight's gradient 0.7e-5. The
+/// yardstick of both is the direct output: where libtorch has no AVX2 it sums the input's gradient in another, more exact way.
 #[test]
 fn the_error_stays_near_that_of_the_direct_convolution() {
     let case = case([8, 256, 8, 8, 256]);
     let reference = reference(&case);
     let [y, dx, dw] = errors(&outcome(&case, fast), &reference);
-    let [direct_y, direct_dx, _] = errors(&outcome(&case, direct), &reference);
-    assert!(y < 3.0 * direct_y && dx < 3.0 * direct_dx && dw < 1e-5, "{y} against {direct_y}, {dx} against {direct_dx}, {dw}");
+    let [direct, ..] = errors(&outcome(&case, direct), &reference);
+    assert!(y < 3.0 * direct && dx < 3.0 * direct && dw < 1e-5, "{y} and {dx} against {direct}, {dw}");
 }
 
 #[test]
@@ -149,7 +139,7 @@ fn bfloat16_maps_are_right_under_autocast() {
             let _on = Autocast::new(Device::Cpu, true).unwrap();
             (outcome(&case, fast), suits(&case[0], &case[1]))
         };
-        assert!(has_vectors() || !ours);
+        assert_eq!(ours, Level::current() < Level::Amx);
         assert_eq!(found.each_ref().map(Tensor::kind), [Kind::BFloat16, Kind::BFloat16, Kind::Float]);
         if !ours {
             assert!(errors(&found, &reference).iter().all(|e| *e < 5e-2), "{shape:?}");

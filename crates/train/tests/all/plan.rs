@@ -1,5 +1,5 @@
 use heterodyne_run::recipe::Precision;
-use heterodyne_shim::packed::fast_bf16;
+use heterodyne_shim::cpu::fast_bf16;
 
 use crate::support::{plan, session, taught_by, teacher};
 

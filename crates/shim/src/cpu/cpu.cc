@@ -1,0 +1,105 @@
+#include "cpu/cpu.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+namespace heterodyne::cpu {
+namespace {
+
+Level detect() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::kBaseline;
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") ||
+      !__builtin_cpu_supports("avx512vl")) {
+    return Level::kAvx2;
+  }
+  if (__builtin_cpu_supports("amx-bf16")) return Level::kAmx;
+  return __builtin_cpu_supports("avx512bf16") ? Level::kAvx512Bf16 : Level::kAvx512;
+#else
+  return Level::kBaseline;
+#endif
+}
+
+bool from_amd() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
+// A level's name, and the values of the variables that hold libtorch's kernels, oneDNN and MKL to it.
+struct Named {
+  Level level;
+  const char *name, *aten, *onednn, *mkl;
+};
+constexpr Named kLevels[] = {
+    {Level::kBaseline, "baseline", "default", "SSE41", "SSE4_2"},
+    {Level::kAvx2, "avx2", "avx2", "AVX2", "AVX2"},
+    {Level::kAvx512, "avx512", "avx512", "AVX512_CORE", "AVX512"},
+    {Level::kAvx512Bf16, "avx512bf16", "avx512", "AVX512_CORE_BF16", "AVX512"},
+    {Level::kAmx, "amx", nullptr, nullptr, nullptr},
+};
+
+struct Setting {
+  Level most = Level::kAmx;
+  std::string complaint;
+};
+
+Setting read_setting() {
+  const char* value = std::getenv("HETERODYNE_CPU");
+  if (value == nullptr || *value == '\0') return {};
+  std::string names;
+  for (const Named& known : kLevels) {
+    if (known.name == std::string(value)) return {known.level, {}};
+    names += (names.empty() ? "" : ", ") + std::string(known.name);
+  }
+  return {Level::kAmx, "HETERODYNE_CPU is \"" + std::string(value) + "\", and the levels are " + names};
+}
+
+const Setting& setting() {
+  static const Setting read = read_setting();
+  return read;
+}
+
+// The libraries below follow, unless their own variables are set. They read them when they first compute, and this runs before `main`,
+// when there are no other threads whose reading of the environment a change could disturb.
+__attribute__((constructor)) void hold_libraries() {
+  if (setting().most >= found()) return;
+  const Named& to = kLevels[static_cast<int>(setting().most)];
+  setenv("ATEN_CPU_CAPABILITY", to.aten, 0);
+  setenv("ONEDNN_MAX_CPU_ISA", to.onednn, 0);
+  setenv("MKL_ENABLE_INSTRUCTIONS", to.mkl, 0);
+}
+
+thread_local Level own_limit = Level::kAmx;
+
+}  // namespace
+
+Level found() {
+  static const Level level = detect();
+  return level;
+}
+
+Level level() {
+  static const Level most = std::min(found(), setting().most);
+  return std::min(most, own_limit);
+}
+
+Level limit(Level most) {
+  const Level before = own_limit;
+  own_limit = most;
+  return before;
+}
+
+bool fast_bf16() {
+  // Matrix instructions; or vector ones at twice the rate of float32, which AMD's processors have and Intel's have not.
+  static const bool fast_vectors = from_amd();
+  return level() >= Level::kAmx || (level() == Level::kAvx512Bf16 && fast_vectors);
+}
+
+rust::String complaint() { return setting().complaint; }
+
+}  // namespace heterodyne::cpu
