@@ -26,7 +26,7 @@ RESULTS = ROOT / "target" / "bench.json"
 TABLE = ROOT / "target" / "bench.md"
 CACHE = ROOT / "target" / "bench" / "inductor"
 
-KEY = ("pair", "method", "precision", "device")
+KEY = ("pair", "method", "precision", "device", "cpu_level")
 # Largest relative difference of the first three losses.
 TOLERANCE = dict(fp32=2e-3, bf16=3e-2)
 CHECKED_LOSSES = 3
@@ -37,6 +37,18 @@ WARM_UP, TRIAL = 2, 3
 IDLE_SHARE = 0.05
 # Blocks are kept from the kernel's page faults: nothing is given back, everything comes from one growing heap.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": "67108864"}
+# What holds both sides to an older processor's instructions: ours (crates/shim/src/cpu), then libtorch's kernels (inductor reads the same
+# variable), oneDNN and MKL.
+CPU_LEVELS = {
+    level: dict(zip(("HETERODYNE_CPU", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"), values, strict=True))
+    for level, values in {
+        "baseline": ("baseline", "default", "SSE41", "SSE4_2"),
+        "avx2": ("avx2", "avx2", "AVX2", "AVX2"),
+        "avx512": ("avx512", "avx512", "AVX512_CORE", "AVX512"),
+        "avx512bf16": ("avx512bf16", "avx512", "AVX512_CORE_BF16", "AVX512"),
+    }.items()
+}
+NATIVE = "native"
 # Longest wait for an answer: compilation takes minutes, a step of the largest pair seconds.
 READY_TIMEOUT, STEPS_TIMEOUT = 1800.0, 900.0
 
@@ -198,17 +210,18 @@ def candidates(device, eager):
 class Runner:
     """How processes of both sides are started."""
 
-    def __init__(self, peer, stand_in=None):
+    def __init__(self, peer, stand_in=None, cpu_level=NATIVE):
         self.peer_command, self.stand_in = peer, stand_in
+        self.level = CPU_LEVELS.get(cpu_level, {})
 
     def ours(self, job):
         if self.stand_in:
-            return Side("stand-in", self.stand_in, {**job, "mode": "tuned"}, plain_environment())
-        return Side("heterodyne", [str(BINARY), "bench-step"], job, plain_environment())
+            return Side("stand-in", self.stand_in, {**job, "mode": "tuned"}, plain_environment() | self.level)
+        return Side("heterodyne", [str(BINARY), "bench-step"], job, plain_environment() | self.level)
 
     def peer(self, job, mode):
         environment = plain_environment() if mode == "shipped" else peer_environment()
-        return Side(f"PyTorch ({mode})", self.peer_command, {**job, "mode": mode}, environment)
+        return Side(f"PyTorch ({mode})", self.peer_command, {**job, "mode": mode}, environment | self.level)
 
 
 def plain_environment():
@@ -275,6 +288,7 @@ def measure(runner, job, label, arguments):
             method=method,
             precision=precision,
             device=job["device"],
+            cpu_level=arguments.cpu_level,
             ours_ms=statistics.median(b for _, b in medians),
             peer_ms=statistics.median(a for a, _ in medians),
             ratio_median=statistics.median(ratios),
@@ -331,6 +345,7 @@ def read_results(path):
         return []
     try:
         records = json.loads(path.read_text())
+        records = [{"cpu_level": NATIVE, **record} for record in records]
         return [record for record in records if all(name in record for name in KEY)]
     except (ValueError, TypeError):
         raise BenchError(f"{path} is not a list of results; move it away") from None
@@ -348,10 +363,16 @@ def number(value, digits):
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def where(record):
+    """The device, and the level that both sides were held to."""
+    level = record.get("cpu_level", NATIVE)
+    return record["device"] if level == NATIVE else f"{record['device']} at {level}"
+
+
 def line(record):
     """A configuration in one line."""
     text = (
-        f"{record['pair']} {record['method']} {record['precision']} {record['device']}: "
+        f"{record['pair']} {record['method']} {record['precision']} {where(record)}: "
         f"{record['ratio_median']:.2f}x ({record['ratio_min']:.2f}..{record['ratio_max']:.2f}), "
         f"ours {record['ours_ms']:.1f} ms, peer {record['peer_ms']:.1f} ms ({record['peer_mode']}), "
         f"memory {number(record['rss_ratio'], 2)} ({number(record['ours_rss_mb'], 0)}/{number(record['peer_rss_mb'], 0)} MB), "
@@ -367,8 +388,8 @@ def line(record):
 def summary(records):
     """Geometric mean and smallest ratio of every device and precision."""
     out = []
-    for group in sorted({(r["device"], r["precision"]) for r in records}):
-        ratios = [r["ratio_median"] for r in records if (r["device"], r["precision"]) == group]
+    for group in sorted({(where(r), r["precision"]) for r in records}):
+        ratios = [r["ratio_median"] for r in records if (where(r), r["precision"]) == group]
         mean = statistics.geometric_mean(ratios)
         out.append(f"{' '.join(group)}: geometric mean {mean:.2f}x, smallest {min(ratios):.2f}x, {len(ratios)} configurations")
     return out
@@ -378,7 +399,7 @@ COLUMNS = {
     "pair": lambda r: r["pair"],
     "method": lambda r: r["method"],
     "precision": lambda r: r["precision"],
-    "device": lambda r: r["device"],
+    "device": where,
     "batch": lambda r: str(r["batch"]),
     "ours, ms": lambda r: f"{r['ours_ms']:.1f}",
     "PyTorch, ms": lambda r: f"{r['peer_ms']:.1f}",
@@ -472,6 +493,9 @@ def parse(command):
     parser.add_argument("--pairs-of-runs", type=int, default=5, metavar="N", help="pairs of blocks per configuration, at least 5 (default 5)")
     parser.add_argument("--steps", type=int, default=3, metavar="N", help="steps per block (default 3)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="threads of each side (default: all cores)")
+    parser.add_argument(
+        "--cpu-level", choices=(NATIVE, *CPU_LEVELS), default=NATIVE, help="hold both sides to the instructions of an older processor (default: all that it has)"
+    )
     parser.add_argument("--batch", type=int, metavar="N", help="batch size instead of the pair's")
     parser.add_argument("--shipped", action="store_true", help="also measure PyTorch without tuning (always fp32, NCHW, glibc's malloc as it is)")
     parser.add_argument("--eager", action="store_true", help="try PyTorch's eager modes only; compiling takes minutes per configuration the first time")
@@ -487,6 +511,8 @@ def parse(command):
         parser.error("--pairs-of-runs must be at least 5")
     if min(arguments.steps, arguments.threads, arguments.batch or 2) < 1 or arguments.batch == 1:
         parser.error("--steps and --threads must be at least 1, --batch at least 2")
+    if arguments.cpu_level != NATIVE and arguments.device != "cpu":
+        parser.error("--cpu-level is about --device cpu")
     if arguments.quick:
         arguments.steps, arguments.eager = 1, True
     return arguments
@@ -502,8 +528,8 @@ def run(arguments):
     torch.set_num_threads(1)
     import prepare
 
-    runner = Runner([sys.executable, str(ROOT / "bench" / "peer.py")], arguments.ours)
-    where = origin(arguments, versions)
+    runner = Runner([sys.executable, str(ROOT / "bench" / "peer.py")], arguments.ours, arguments.cpu_level)
+    measured_on = origin(arguments, versions)
     records, failures = [], []
     for pair in arguments.pair_rows:
         unknown = {pair.teacher.model, pair.student.model} - (models or {pair.teacher.model, pair.student.model})
@@ -520,7 +546,7 @@ def run(arguments):
                         failures.append(f"{pair.name} {method} {precision}")
                         print(f"FAILED {failures[-1]}: {error}", file=sys.stderr, flush=True)
                         continue
-                records.append(record | dict(origin=where))
+                records.append(record | dict(origin=measured_on))
                 print(line(record), flush=True)
                 merged = merge(read_results(arguments.results), records)
                 write(arguments.results, json.dumps(merged, indent=1) + "\n")

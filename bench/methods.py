@@ -122,7 +122,7 @@ class Uhkd(nn.Module):
     def forward(self, student, teacher, labels):
         levels = [level(x, y) for level, x, y in zip(self.children(), student[2], teacher[2])]
         with exact(student[0]):
-            return kd(student[0], teacher[0]) + torch.stack(levels).mean()
+            return 3 * kd(student[0], teacher[0]) + 100 * torch.stack(levels).mean()
 
 
 # --- LFCC ------------------------------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ class Lfcc(nn.Module):
         with exact(student[0]):
             cosines = [m for level, x, y in zip(self.children(), student[2], teacher[2]) for m in level(x, y)]
             own = -F.log_softmax(torch.stack(cosines) * self.logit_scale.clamp(max=math.log(100)).exp(), -1).diagonal(dim1=1, dim2=2)
-            return kd(student[0], teacher[0]) + own.mean()
+            return 3 * kd(student[0], teacher[0]) + 3 * own.mean()
 
 
 # --- HCD -------------------------------------------------------------------------------------------------------------------------
@@ -372,11 +372,12 @@ class Hcd(nn.Module):
         with exact(z_s):
             v = float_kind(u).unflatten(-1, (self.num_sub, -1)) + float_kind(z_t)[:, None, None]  # (B,S,n,C)
             b, s, n, c = v.shape
-            gt = F.cross_entropy(v.flatten(0, 2), labels.repeat_interleave(s * n)) * s
-            hcd = kl(v, z_s[:, None, None]) / (b * n)
+            # The mean over levels; hcd only teaches the student.
+            gt = F.cross_entropy(v.flatten(0, 2), labels.repeat_interleave(s * n))
+            hcd = kl(v.detach(), z_s[:, None, None]) / (b * s * n)
             g = F.normalize(v.scatter(3, labels[:, None, None, None].expand(b, s, n, 1), 0.0), dim=-1, eps=1e-6)
             cosine = g @ g.transpose(2, 3)
-            ol = (F.relu(cosine - self.theta).square() * self.others).sum() / b
+            ol = (F.relu(cosine - self.theta).square() * self.others).sum() / (b * s)
             return kd(z_s, z_t) + gt + self.w_hcd * hcd + ol
 
 

@@ -45,7 +45,7 @@ LABEL = ("a->b", "kd", "fp32")
 
 
 class Arguments:
-    quick, eager, pairs_of_runs, steps, shipped = False, False, 5, 2, False
+    quick, eager, pairs_of_runs, steps, shipped, cpu_level = False, False, 5, 2, False, "native"
 
 
 class Driver(unittest.TestCase):
@@ -113,6 +113,17 @@ class Driver(unittest.TestCase):
     def test_a_process_that_computes_while_it_waits_is_refused(self):
         self.refused("of processor time while it waited", runner=self.runner(ours=dict(spin=True), sleep=0.3))
 
+    @unittest.skipUnless(Path("/proc").exists(), "reads the environment of a process in /proc")
+    def test_both_sides_are_held_to_the_level(self):
+        for level, wanted in ((compare.NATIVE, {}), ("avx2", compare.CPU_LEVELS["avx2"])):
+            runner = compare.Runner(self.command(), self.command(), level)
+            for start in (runner.ours, lambda job: runner.peer(job, "tuned"), lambda job: runner.peer(job, "shipped")):
+                with start(JOB) as side:
+                    lines = Path(f"/proc/{side.process.pid}/environ").read_text().split("\0")
+                held = dict(line.split("=", 1) for line in lines if "=" in line)
+                for name in compare.CPU_LEVELS["avx2"]:
+                    self.assertEqual(held.get(name), wanted.get(name, os.environ.get(name)), name)
+
     def test_an_answer_outside_the_protocol_is_refused(self):
         self.refused("not JSON", "hello", runner=self.runner(ours=dict(garbage=True)))
 
@@ -127,12 +138,12 @@ class Driver(unittest.TestCase):
 
 class Results(unittest.TestCase):
     def record(self, **changes):
-        return dict(pair="a->b", method="kd", precision="fp32", device="cpu", ratio_median=1.5) | changes
+        return dict(pair="a->b", method="kd", precision="fp32", device="cpu", cpu_level="native", ratio_median=1.5) | changes
 
     def test_a_narrowed_run_replaces_its_own_results_only(self):
         old = [self.record(), self.record(method="hcd"), self.record(precision="bf16")]
-        new = [self.record(method="hcd", ratio_median=2.0), self.record(device="cuda")]
-        self.assertEqual(compare.merge(old, new), [old[0], new[0], old[2], new[1]])
+        new = [self.record(method="hcd", ratio_median=2.0), self.record(device="cuda"), self.record(cpu_level="avx2")]
+        self.assertEqual(compare.merge(old, new), [old[0], new[0], old[2], new[1], new[2]])
 
     def test_the_summary_is_a_geometric_mean(self):
         records = [self.record(ratio_median=1.0), self.record(method="hcd", ratio_median=4.0), self.record(precision="bf16", ratio_median=3.0)]
