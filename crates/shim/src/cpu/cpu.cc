@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <string>
 
+#include <unistd.h>
+
 namespace heterodyne::cpu {
 namespace {
 
@@ -98,6 +100,17 @@ bool fast_bf16() {
   // Matrix instructions; or vector ones at twice the rate of float32, which AMD's processors have and Intel's have not.
   static const bool fast_vectors = from_amd();
   return level() >= Level::kAmx || (level() == Level::kAvx512Bf16 && fast_vectors);
+}
+
+int64_t second_level_cache() {
+  constexpr int64_t kSmallest = 256 << 10, kLargest = 2 << 20, kUnknown = 1 << 20;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  static const int64_t found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#else
+  static const int64_t found = 0;
+#endif
+  // One that several cores share counts as a core's of the usual size.
+  return found <= 0 ? kUnknown : std::clamp(found, kSmallest, kLargest);
 }
 
 rust::String complaint() { return setting().complaint; }

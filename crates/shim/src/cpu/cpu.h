@@ -27,6 +27,9 @@ Level limit(Level most);
 // Whether bfloat16 products are much faster than float ones at this thread's level.
 bool fast_bf16();
 
+// Bytes of a core's second-level cache, or of one of 1 MiB where the system does not tell.
+int64_t second_level_cache();
+
 // What is wrong with HETERODYNE_CPU; empty if nothing is.
 rust::String complaint();
 

@@ -14,8 +14,8 @@ int64_t panels(int64_t columns) { return (columns + kTileColumns - 1) / kTileCol
 
 const float* panel(const Panels& b, int64_t p) { return b.data + p * b.k * kTileColumns; }
 
-// Panels that are used together lie in the second-level cache: 768 KiB.
-constexpr int64_t kPanelFloats = 192 * 1024;
+// Panels that are used together take three eighths of the second-level cache.
+int64_t panel_floats() { return cpu::second_level_cache() / static_cast<int64_t>(sizeof(float)) * 3 / 8; }
 // Rows of a panel ahead of the one in use that are fetched into the first-level cache.
 constexpr int64_t kAhead = 8;
 
@@ -144,7 +144,7 @@ void apply(const Finish& finish, int64_t rows, int64_t columns, Out x) {
 // out (rows, b.n) = post(a (rows, b.k) b + bias), on the calling thread. A tile's rows of `a` stay in the first-level cache while they
 // meet the panels in use; what follows the product finds the tile there.
 void multiply(In a, int64_t rows, const Panels& b, const Finish& finish, Out out) {
-  const int64_t together = std::max<int64_t>(1, kPanelFloats / (kTileColumns * std::max<int64_t>(b.k, 1)));
+  const int64_t together = std::max<int64_t>(1, panel_floats() / (kTileColumns * std::max<int64_t>(b.k, 1)));
   for (int64_t first = 0; first < panels(b.n); first += together) {
     for (int64_t row = 0; row < rows; row += kTileRows) {
       const int64_t height = std::min(kTileRows, rows - row);
@@ -161,8 +161,8 @@ void multiply(In a, int64_t rows, const Panels& b, const Finish& finish, Out out
 
 // ---- layers, spread over ATen's threads
 
-// The hidden rows of an MLP that are computed together: 1 MiB.
-constexpr int64_t kHiddenFloats = 256 * 1024;
+// The hidden rows of an MLP that are computed together take half of it.
+int64_t hidden_floats() { return cpu::second_level_cache() / static_cast<int64_t>(sizeof(float)) / 2; }
 // Numbers below which a pass over them is not worth another thread.
 constexpr int64_t kGrain = 16 * 1024;
 // Columns of the right factor that are copied together into a panel.
@@ -263,7 +263,7 @@ void linear(In x, int64_t rows, const Panels& weight, const Finish& finish, Out 
 
 void mlp(In x, int64_t rows, const Panels& first, const float* first_bias, const Panels& second, const Finish& finish, Out out) {
   const int64_t hidden = first.n;
-  const int64_t most = std::max<int64_t>(1, kHiddenFloats / (hidden * kTileRows));
+  const int64_t most = std::max<int64_t>(1, hidden_floats() / (hidden * kTileRows));
   at::parallel_for(0, tiles(rows), 1, [&](int64_t begin, int64_t end) {
     const int64_t together = std::min(most, end - begin);
     // A row more than a cache line longer than needed, so that rows do not meet in the same places of the first-level cache.

@@ -438,7 +438,8 @@ struct Plan {
   int64_t block, blocks;  // tiles of one block; their number
 
   Plan(int64_t tiles, int64_t inputs, int64_t outputs, bool for_filters) {
-    constexpr int64_t cache = 1200 << 10, few_channels = 256, large_block = 128;
+    constexpr int64_t few_channels = 256, large_block = 128;
+    const int64_t cache = cpu::second_level_cache() * 5 / 8;
     const int64_t threads = at::get_num_threads();
     by_tiles = inputs + outputs <= few_channels || (!for_filters && ceil_div(outputs, PAIR) < threads);
     const int64_t fitting = cache / (POINTS * int64_t(sizeof(float)) * (inputs + outputs));
