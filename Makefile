@@ -3,7 +3,7 @@ PYTHON ?= python3
 CARGO ?= cargo
 BINARY = target/release/heterodyne
 
-.PHONY: help demo test reference bench build libtorch check
+.PHONY: help demo test reference bench build libtorch check cross
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -32,3 +32,6 @@ check: libtorch ## format, lints and documentation, all warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps --locked
+
+cross: build ## the shim's C++ compiled for aarch64 (Debian: g++-aarch64-linux-gnu), nothing run
+	$(PYTHON) tools/cross_check.py

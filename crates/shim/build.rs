@@ -46,6 +46,8 @@ fn main() {
         .std("c++17")
         .flag_if_supported("-Wno-unused-parameter")
         .flag("-fopenmp")
+        // Twice the time to compile, for lines that nobody steps through.
+        .debug(false)
         .compile("heterodyne_shim");
     stand_in();
     println!("cargo:rustc-link-search=native={}", root.join("lib").display());

@@ -214,7 +214,7 @@ impl Model {
         catch(
             || format!("building {} for {img} px and {classes} classes", def.name),
             || {
-                let store = ParamStore::deferred(device, seed);
+                let store = ParamStore::new(device, seed).deferred();
                 let net = (def.build)(&store.root(), &Request { def, classes, img, options })?;
                 Ok(Self { net, store, def, img, loaded: None })
             },

@@ -52,11 +52,11 @@ impl ParamStore {
         Self { entries: RefCell::default(), undrawn: None, rng: Rng::new(seed), seed, device, kind }
     }
 
-    /// As [`ParamStore::new`], for weights that will be loaded: parameters hold nothing meaningful until [`ParamStore::load`] or
+    /// This empty store, for weights that will be loaded: parameters hold nothing meaningful until [`ParamStore::load`] or
     /// [`ParamStore::draw`] has given them values.
     #[must_use]
-    pub fn deferred(device: Device, seed: u64) -> Self {
-        Self { undrawn: Some(RefCell::default()), ..Self::new(device, seed) }
+    pub fn deferred(self) -> Self {
+        Self { undrawn: Some(RefCell::default()), ..self }
     }
 
     /// Draws what a deferred store has not loaded, in the order of construction.

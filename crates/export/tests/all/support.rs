@@ -9,10 +9,10 @@ use tch::{Device, Kind, Tensor};
 pub fn networks() -> impl Iterator<Item = (&'static ModelDef, i64, &'static str)> {
     let small = |def: &'static ModelDef| match (def.family, def.input.img) {
         (_, img @ ..=32) => (def, img, ""),
-        ("vit", _) => (def, 32, "depth = 4"),
-        ("mixer" | "resmlp", _) => (def, 32, ""),
-        ("swin" | "convnext", _) if def.name.contains("small") => (def, 60, "depths = [2, 2, 2, 2]"),
-        ("swin" | "convnext", _) => (def, 56, "depths = [2, 2, 2, 2]"),
+        ("vit", _) => (def, 32, "depth = 4\ndim = 96"),
+        ("mixer" | "resmlp", _) => (def, 32, "depth = 4\ndim = 96"),
+        ("swin" | "convnext", _) if def.name.contains("small") => (def, 60, "dim = 24\ndepths = [2, 2, 2, 2]"),
+        ("swin" | "convnext", _) => (def, 56, "dim = 24\ndepths = [2, 2, 2, 2]"),
         _ => (def, 64, ""),
     };
     all().map(small)

@@ -1,9 +1,9 @@
 //! Names, outputs and gradients against timm's.
-use heterodyne_models::{Request, all, find};
+use heterodyne_models::{Model, all};
 use heterodyne_nn::{ParamStore, Pass, Role, shim::NoGrad};
 use tch::{Device, Kind, Tensor};
 
-use crate::support::{CLASSES, Case, Goldens, difference, fill, goldens, images, noise, sample, tensor};
+use crate::support::{Case, Goldens, difference, fill, goldens, images, noise, sample, tensor};
 
 /// Largest relative difference of an evaluation in float32, and of gradients in float64 (the goldens are stored in float32).
 const EVAL: f64 = 1e-4;
@@ -15,9 +15,7 @@ fn beyond(difference: f64, tolerance: f64) -> bool {
 }
 
 /// What differs from timm in an evaluation.
-fn evaluate(case: &Case, goldens: &Goldens) -> Vec<String> {
-    let model = case.build();
-    fill(&model.store);
+fn evaluate(case: &Case, model: &Model, goldens: &Goldens) -> Vec<String> {
     let mut complaints = Vec::new();
     let mut compare = |what: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64| {
         let d = difference(ours, theirs);
@@ -41,13 +39,17 @@ fn evaluate(case: &Case, goldens: &Goldens) -> Vec<String> {
     complaints
 }
 
-/// What differs from timm in a training pass, in float64: its logits, every gradient, every running statistic.
-fn train(case: &Case, goldens: &Goldens) -> Vec<String> {
+/// What differs from timm in a training pass, in float64, with the weights of `filled`: its logits, every gradient, every running
+/// statistic.
+fn train(case: &Case, filled: &Model, goldens: &Goldens) -> Vec<String> {
     let Some(theirs) = goldens.get(case, "train") else { return Vec::new() };
-    let store = ParamStore::with_kind(Device::Cpu, Kind::Double, 0);
-    let def = find(&case.model).unwrap();
-    let net = (def.build)(&store.root(), &Request { def, classes: CLASSES, img: case.img, options: &case.options }).unwrap();
-    fill(&store);
+    let Model { net, store, .. } = case.in_store(ParamStore::with_kind(Device::Cpu, Kind::Double, 0).deferred());
+    {
+        let _guard = NoGrad::new();
+        for ((_, mut t, _), (_, from, _)) in store.entries().into_iter().zip(filled.store.entries()) {
+            t.copy_(&from);
+        }
+    }
     let logits = net.forward(&images(4, case.img).to_kind(Kind::Double), Pass::TRAIN).logits;
     let mut complaints = Vec::new();
     let d = difference(&logits, goldens.get(case, "train_logits").unwrap());
@@ -78,7 +80,11 @@ fn check_all(wanted: impl Fn(&Case) -> bool) {
         .cases
         .iter()
         .filter(|case| wanted(case))
-        .flat_map(|case| [evaluate(case, &goldens), train(case, &goldens)].concat())
+        .flat_map(|case| {
+            let model = case.undrawn();
+            fill(&model.store);
+            [evaluate(case, &model, &goldens), train(case, &model, &goldens)].concat()
+        })
         .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
@@ -132,7 +138,7 @@ fn state_dicts_have_timms_names_shapes_and_order() {
         let (key, theirs) = section.split_once("]\n").unwrap();
         let case = goldens.cases.iter().find(|case| case.key == key).unwrap();
         let shape = |t: &Tensor| t.size().iter().map(i64::to_string).collect::<Vec<_>>().join("x");
-        let ours: Vec<_> = case.build().store.entries().iter().map(|(name, t, _)| format!("{name} {}", shape(t))).collect();
+        let ours: Vec<_> = case.undrawn().store.entries().iter().map(|(name, t, _)| format!("{name} {}", shape(t))).collect();
         for (ours, theirs) in ours.iter().zip(theirs.lines()) {
             assert_eq!(ours, theirs, "{key}");
         }

@@ -1,7 +1,7 @@
 //! The formula behind weights and images, the golden file, and comparisons.
 use std::{collections::HashMap, path::PathBuf};
 
-use heterodyne_models::{Model, find};
+use heterodyne_models::{Model, Request, find};
 use heterodyne_nn::{ParamStore, Tensors, file, shim::NoGrad};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -9,14 +9,14 @@ use tch::{Device, Kind, Tensor};
 pub const CLASSES: i64 = 10;
 
 /// `count` values in [-1,1): `noise` of goldens/make.py.
-pub fn noise(seed: u32, count: usize) -> Vec<f64> {
+pub fn noise(seed: u32, count: usize) -> impl Iterator<Item = f64> {
     let start = seed.wrapping_mul(0x85EB_CA77);
-    let mix = |h: u32, shift: u32, factor: u32| (h ^ (h >> shift)).wrapping_mul(factor);
-    let value = |i: u32| {
+    let mix = move |h: u32, shift: u32, factor: u32| (h ^ (h >> shift)).wrapping_mul(factor);
+    let value = move |i: u32| {
         let h = mix(mix(i.wrapping_mul(0x9E37_79B1).wrapping_add(start), 15, 0x2C1B_3C6D), 12, 0x297A_2D39);
         f64::from(h ^ (h >> 15)) / 2f64.powi(31) - 1.0
     };
-    (0..count as u32).map(value).collect()
+    (0..count as u32).map(value)
 }
 
 pub fn tensor(values: impl IntoIterator<Item = f64>, shape: &[i64]) -> Tensor {
@@ -25,7 +25,7 @@ pub fn tensor(values: impl IntoIterator<Item = f64>, shape: &[i64]) -> Tensor {
 
 pub fn images(batch: i64, img: i64) -> Tensor {
     let shape = [batch, 3, img, img];
-    tensor(noise(0, shape.iter().product::<i64>() as usize).into_iter().map(|u| 2.0 * u), &shape)
+    tensor(noise(0, shape.iter().product::<i64>() as usize).map(|u| 2.0 * u), &shape)
 }
 
 /// The values that `fill` of goldens/make.py gives the tensor `name`, the `index`th of its state dict.
@@ -38,7 +38,7 @@ pub fn filled(index: usize, name: &str, shape: &[i64]) -> Tensor {
         _ if count == shape[shape.len() - 1] => (0.8, 0.3),
         _ => (0.0, (3.0 / shape[1..].iter().product::<i64>() as f64).sqrt()),
     };
-    tensor(noise(index as u32 + 1, count as usize).into_iter().map(|u| if a == 0.0 { u * b } else { a + b * u }), shape)
+    tensor(noise(index as u32 + 1, count as usize).map(|u| if a == 0.0 { u * b } else { a + b * u }), shape)
 }
 
 /// `fill` of goldens/make.py.
@@ -79,6 +79,17 @@ pub struct Case {
 impl Case {
     pub fn build(&self) -> Model {
         build(&self.model, self.img, &self.options)
+    }
+
+    /// Without the time that drawing the weights takes: they must be written before they are read.
+    pub fn undrawn(&self) -> Model {
+        self.in_store(ParamStore::new(Device::Cpu, 0).deferred())
+    }
+
+    pub fn in_store(&self, store: ParamStore) -> Model {
+        let def = find(&self.model).unwrap();
+        let net = (def.build)(&store.root(), &Request { def, classes: CLASSES, img: self.img, options: &self.options }).unwrap();
+        Model { net, store, def, img: self.img, loaded: None }
     }
 }
 

@@ -122,14 +122,14 @@ fn a_deferred_store_draws_what_was_not_loaded() {
             let _layer = scope.param(name, shape, init).unwrap();
         }
     };
-    let (drawn, deferred) = (ParamStore::new(Device::Cpu, 3), ParamStore::deferred(Device::Cpu, 3));
+    let (drawn, deferred) = (ParamStore::new(Device::Cpu, 3), ParamStore::new(Device::Cpu, 3).deferred());
     build(&drawn);
     build(&deferred);
     deferred.draw().unwrap();
     assert_eq!(drawn.tensors(), deferred.tensors(), "nothing loaded: drawn as if at once");
     assert!(deferred.tensors()["a.weight"].requires_grad());
 
-    let deferred = ParamStore::deferred(Device::Cpu, 3);
+    let deferred = ParamStore::new(Device::Cpu, 3).deferred();
     build(&deferred);
     let given = Tensor::arange(30, (Kind::Float, Device::Cpu)).reshape([5, 6]);
     deferred.load(&[("b.weight".to_owned(), given.copy())].into_iter().collect()).unwrap();

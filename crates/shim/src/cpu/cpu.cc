@@ -5,9 +5,29 @@
 #include <string>
 
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 namespace heterodyne::cpu {
 namespace {
+
+#if defined(__x86_64__)
+// What compilers have no common name for, from the processor's own tables (Intel's manual, volume 2, CPUID).
+bool vector_bf16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);  // AVX512_BF16
+}
+
+bool matrix_bf16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false;  // AMX-BF16, AMX-TILE
+  // Whether the system keeps the tiles when it changes threads.
+  unsigned low = 0, high = 0;
+  asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low >> 17 & 3) == 3;
+}
+#endif
 
 Level detect() {
 #if defined(__x86_64__)
@@ -17,8 +37,8 @@ Level detect() {
       !__builtin_cpu_supports("avx512vl")) {
     return Level::kAvx2;
   }
-  if (__builtin_cpu_supports("amx-bf16")) return Level::kAmx;
-  return __builtin_cpu_supports("avx512bf16") ? Level::kAvx512Bf16 : Level::kAvx512;
+  if (matrix_bf16()) return Level::kAmx;
+  return vector_bf16() ? Level::kAvx512Bf16 : Level::kAvx512;
 #else
   return Level::kBaseline;
 #endif

@@ -56,7 +56,7 @@ pub mod bridge {
         unsafe fn finish(self: Pin<&mut Trace>, y: usize) -> Result<()>;
         fn program(self: &Trace) -> Result<Program>;
         fn free_batch(self: Pin<&mut Trace>, values: &[usize], factors: &[i64]) -> Result<()>;
-        fn save(self: Pin<&mut Trace>, about: &str) -> Result<Vec<u8>>;
+        fn save(self: Pin<&mut Trace>, about: &str) -> Result<UniquePtr<CxxString>>;
 
         type Package;
 

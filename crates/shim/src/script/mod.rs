@@ -113,7 +113,7 @@ impl Recording {
     pub fn torchscript(mut self, counts: &[(usize, i64)], about: &str) -> Result<Vec<u8>> {
         let (values, factors): (Vec<_>, Vec<_>) = counts.iter().copied().unzip();
         self.0.pin_mut().free_batch(&values, &factors)?;
-        Ok(self.0.pin_mut().save(about)?)
+        Ok(self.0.pin_mut().save(about)?.as_bytes().to_vec())
     }
 }
 

@@ -228,7 +228,7 @@ void Trace::free_batch(rust::Slice<const size_t> chosen, rust::Slice<const int64
   values.clear();
 }
 
-rust::Vec<uint8_t> Trace::save(rust::Str about) {
+std::unique_ptr<std::string> Trace::save(rust::Str about) {
   for (jit::Node* node : graph->nodes()) {
     for (jit::Value* output : node->outputs()) {
       if (output->type()->cast<c10::TensorType>()) output->setType(c10::TensorType::get());
@@ -240,11 +240,7 @@ rust::Vec<uint8_t> Trace::save(rust::Str about) {
   // Into memory: what writes to a file ends the process where the disk is full.
   std::ostringstream out;
   module.save(out, {{"heterodyne.json", std::string(about)}});
-  const std::string text = out.str();
-  rust::Vec<uint8_t> bytes;
-  bytes.reserve(text.size());
-  for (char byte : text) bytes.push_back(static_cast<uint8_t>(byte));
-  return bytes;
+  return std::make_unique<std::string>(out.str());
 }
 
 std::unique_ptr<Trace> trace_begin(rust::Slice<const rust::String> names, rust::Slice<const size_t> tensors,

@@ -1,6 +1,7 @@
 // A network's forward pass as a TorchScript program, recorded by libtorch's tracer, and as a list of steps for other formats.
 #pragma once
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <torch/csrc/jit/api/module.h>
@@ -23,7 +24,7 @@ class Trace {
   // Integers among the values become the number of images times a factor.
   void free_batch(rust::Slice<const size_t> values, rust::Slice<const int64_t> factors);
   // The program as a file's bytes; its values' shapes are forgotten.
-  rust::Vec<uint8_t> save(rust::Str about);
+  std::unique_ptr<std::string> save(rust::Str about);
 
  private:
   torch::jit::Module module;
