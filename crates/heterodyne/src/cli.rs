@@ -50,7 +50,21 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     heterodyne_shim::keep_freed_memory();
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let result = heterodyne_shim::cpu::check().map_err(Into::into).and_then(|()| run(command));
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        // The shell's code for a program that Ctrl-C ended.
+        Ok(Outcome::Interrupted) => ExitCode::from(130),
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Outcome> {
+    match command {
         Command::Train(args) => commands::fit::run(&args, heterodyne_train::Command::Train),
         Command::Distill(args) => commands::fit::run(&args, heterodyne_train::Command::Distill),
         Command::Cache(args) => commands::cache::run(&args),
@@ -65,14 +79,5 @@ pub fn main() -> ExitCode {
         Command::Models(filter) => commands::list::models(&filter),
         Command::Methods(filter) => commands::list::methods(&filter),
         Command::Data => commands::list::data(),
-    };
-    match result {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        // The shell's code for a program that Ctrl-C ended.
-        Ok(Outcome::Interrupted) => ExitCode::from(130),
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::FAILURE
-        }
     }
 }

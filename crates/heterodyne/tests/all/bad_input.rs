@@ -24,6 +24,14 @@ fn recipes_are_read_strictly() {
 }
 
 #[test]
+fn a_level_of_the_processor_that_there_is_not_is_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_heterodyne")).env("HETERODYNE_CPU", "sse9").arg("data").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && output.stdout.is_empty(), "{text}");
+    assert!(text.starts_with("error: HETERODYNE_CPU is \"sse9\", and the levels are baseline, avx2, avx512, avx512bf16, amx"), "{text}");
+}
+
+#[test]
 fn weights_that_do_not_fit_are_refused_with_a_report() {
     let place = Place::new();
     let (whole, metadata) = file::read(&place.path("teacher.safetensors")).unwrap();

@@ -8,7 +8,6 @@ use std::{fmt, marker::PhantomData};
 
 use tch::Device;
 
-use crate::{Error, Result};
 use ffi::bridge;
 
 /// Instructions of the processor that the kernels use; each level has what the ones before it have.
@@ -60,11 +59,17 @@ impl fmt::Display for Level {
     }
 }
 
-/// Whether `HETERODYNE_CPU` names a level; a process that starts calls this to say so early.
-pub fn check() -> Result<()> {
+/// A value of `HETERODYNE_CPU` that names no level.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UnknownLevel(String);
+
+/// Whether `HETERODYNE_CPU` names a level, if it is set. Called at the start of a process, as the levels themselves have no errors: they
+/// ignore such a value.
+pub fn check() -> Result<(), UnknownLevel> {
     match bridge::complaint() {
         text if text.is_empty() => Ok(()),
-        text => Err(Error(text)),
+        text => Err(UnknownLevel(text)),
     }
 }
 
