@@ -1,7 +1,7 @@
 """KD, UHKD, LFCC and HCD with heterodyne's defaults, for speed: vectorised, and nothing waits for the device.
 
-Every method is a module that is called with student and teacher output, each (logits (B,C), embedding (B,D), four maps (B,C,H,W)), and
-int64 labels (B), and returns its weighted loss. Learnable parts run under the caller's autocast, loss arithmetic in float32. The
+Every method is a module that is called with student and teacher output, each (logits (B,C), embedding (B,D), four stages as in
+networks.py), and int64 labels (B), and returns its weighted loss. Learnable parts run under the caller's autocast, loss arithmetic in float32. The
 names in `state_dict` are those of heterodyne's heads.
 """
 
@@ -22,6 +22,11 @@ def float_kind(x):
 def exact(x):
     """Autocast off, for the loss arithmetic."""
     return torch.autocast(x.device.type, enabled=False)
+
+
+def as_map(stage):
+    """(B,C,H,W), without a class token."""
+    return stage if isinstance(stage, torch.Tensor) else stage[0]
 
 
 def kl(p_logits, q_logits):
@@ -51,29 +56,29 @@ class Kd(nn.Module):
 # --- UHKD ------------------------------------------------------------------------------------------------------------------------
 
 
-def shared_band(k, a, b):
-    """Frequencies kept along two axes of `a` and `b` places: the lowest, without a Nyquist line that only one of them has."""
-    n = min(k, a, b)
-    return n - 1 if a != b and n % 2 == 0 and n == min(a, b) else n
+def highest(k, a, b):
+    """The highest of the at most `k` frequencies, each with its negative, that axes of `a` and `b` places share."""
+    return (min(k, a, b) - 1) // 2
 
 
 def fourier(grid, us, vs):
-    """The transform as one matrix (2 K K', H W): real parts, then imaginary parts, each divided by H W."""
+    """The transform as one matrix (2 K K', H W): real parts, then imaginary parts, each divided by H W; angles from the image's edge."""
     (h, w), f64 = grid, torch.float64
-    turns = torch.tensor(us, dtype=f64)[:, None] * torch.arange(h, dtype=f64) / h
-    turns_w = torch.tensor(vs, dtype=f64)[:, None] * torch.arange(w, dtype=f64) / w
+    turns = torch.tensor(us, dtype=f64)[:, None] * (torch.arange(h, dtype=f64) + 0.5) / h
+    turns_w = torch.tensor(vs, dtype=f64)[:, None] * (torch.arange(w, dtype=f64) + 0.5) / w
     angle = -2 * math.pi * (turns[:, None, :, None] + turns_w[None, :, None, :]).remainder(1)
     return torch.stack([angle.cos(), angle.sin()]).reshape(2 * len(us) * len(vs), h * w) / (h * w)
 
 
-def largest_block(n, highest):
-    """The largest divisor of `n` that leaves more than twice `highest` places, or 1."""
-    return max([f for f in range(1, n + 1) if n % f == 0 and n // f > 2 * highest], default=1)
+def largest_block(n, top):
+    """The largest divisor of `n` that leaves more than twice `top` places, or 1."""
+    return max([f for f in range(1, n + 1) if n % f == 0 and n // f > 2 * top], default=1)
 
 
 class UhkdLevel(nn.Module):
     """FAM and FTM of one level: the Gaussian-weighted low band of the projected student and of the teacher, standardised. The
-    projection sees the student's map averaged over blocks, as coarse as the band allows."""
+    projection sees the student's map averaged over blocks, as coarse as the band allows. Half the plane is computed, and what
+    stands for two bins is multiplied by the root of 2."""
 
     def __init__(self, student, teacher, k=7):
         super().__init__()
@@ -82,21 +87,27 @@ class UhkdLevel(nn.Module):
         self.norm = nn.BatchNorm2d(c_t)
         self.depthwise = nn.Conv2d(c_t, c_t, 3, padding=1, groups=c_t, bias=False)
         self.last = nn.Linear(c_t, c_t)
-        rows, columns = (shared_band(k, a, b) for a, b in zip(student.grid, teacher.grid))
-        us, vs = range(-(rows // 2), (rows + 1) // 2), range(columns // 2 + 1)
-        self.block = largest_block(student.grid[0], rows // 2), largest_block(student.grid[1], columns // 2)
+        tops = [highest(k, a, b) for a, b in zip(student.grid, teacher.grid)]
+        us, vs = range(-tops[0], tops[0] + 1), range(tops[1] + 1)
+        self.block = tuple(largest_block(n, top) for n, top in zip(student.grid, tops))
+        self.share = len(vs) / (2 * len(vs) - 1)
         coarse = tuple(n // f for n, f in zip(student.grid, self.block))
         gaussian = torch.tensor([[math.exp(-(u * u + v * v) / (2 * (0.5 * k) ** 2)) for v in vs] for u in us], dtype=torch.float64)
         # The weights are constants too, and go into the matrix.
-        weight = gaussian.flatten().repeat(2)[:, None]
+        roots = torch.tensor([[1.0 if v == 0 else math.sqrt(2) for v in vs] for u in us], dtype=torch.float64)
+        weight = (gaussian * roots).flatten().repeat(2)[:, None]
+        # The mean is that of the real parts.
+        real = torch.cat([roots.flatten(), torch.zeros(roots.numel())])
+        self.register_buffer("real", real.to(torch.get_default_dtype())[:, None], persistent=False)
         for name, grid in (("student", coarse), ("teacher", teacher.grid)):
             self.register_buffer(f"{name}_dft", (weight * fourier(grid, us, vs)).to(torch.get_default_dtype()), persistent=False)
 
-    @staticmethod
-    def represent(matrix, x):
+    def represent(self, matrix, x):
         """(B,C,H,W) to the standardised band (B,2KK',C)."""
         band = matrix @ float_kind(x).flatten(2).transpose(1, 2)
-        return F.layer_norm(band, band.shape[1:], eps=1e-6)
+        mean = (self.real.T @ band).mean((1, 2), keepdim=True) * (2 * self.share / len(self.real))
+        band = band - mean * self.real
+        return band * (band.square().mean((1, 2), keepdim=True) * self.share + 1e-6).rsqrt()
 
     def forward(self, x, y):
         if self.block != (1, 1):
@@ -106,7 +117,7 @@ class UhkdLevel(nn.Module):
         with exact(x):
             with torch.no_grad():
                 target = self.represent(self.teacher_dft, y)
-            return F.mse_loss(self.represent(self.student_dft, z), target)
+            return F.mse_loss(self.represent(self.student_dft, z), target) * self.share
 
 
 class Uhkd(nn.Module):
@@ -120,7 +131,7 @@ class Uhkd(nn.Module):
             self.add_module(f"level{level}", UhkdLevel(student, teacher))
 
     def forward(self, student, teacher, labels):
-        levels = [level(x, y) for level, x, y in zip(self.children(), student[2], teacher[2])]
+        levels = [level(as_map(x), as_map(y)) for level, x, y in zip(self.children(), student[2], teacher[2])]
         with exact(student[0]):
             return 3 * kd(student[0], teacher[0]) + 100 * torch.stack(levels).mean()
 
@@ -205,7 +216,7 @@ class Lfcc(nn.Module):
 
     def forward(self, student, teacher, labels):
         with exact(student[0]):
-            cosines = [m for level, x, y in zip(self.children(), student[2], teacher[2]) for m in level(x, y)]
+            cosines = [m for level, x, y in zip(self.children(), student[2], teacher[2]) for m in level(as_map(x), as_map(y))]
             own = -F.log_softmax(torch.stack(cosines) * self.logit_scale.clamp(max=math.log(100)).exp(), -1).diagonal(dim1=1, dim2=2)
             return 3 * kd(student[0], teacher[0]) + 3 * own.mean()
 
@@ -264,23 +275,24 @@ class LastHead(nn.Module):
 
 
 class Merge(nn.Module):
-    """Swin's patch merging with a GELU: (B,H,W,C) to half the grid, zeros filling an odd one."""
+    """Swin's patch merging, with a GELU where asked for: (B,H,W,C) to half the grid, zeros filling an odd one."""
 
-    def __init__(self, width_in, width):
+    def __init__(self, width_in, width, gelu):
         super().__init__()
+        self.act = nn.GELU() if gelu else nn.Identity()
         self.norm = nn.LayerNorm(4 * width_in)
         self.reduction = nn.Linear(4 * width_in, width, bias=False)
 
     def forward(self, x):
         x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
         x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 2, 4, 5).flatten(3)
-        return F.gelu(self.reduction(self.norm(x)))
+        return self.act(self.reduction(self.norm(x)))
 
 
 class Attention(nn.Module):
     def __init__(self, width, heads):
         super().__init__()
-        self.qkv, self.proj, self.heads = nn.Linear(width, 3 * width), nn.Linear(width, width), heads
+        self.qkv, self.proj, self.heads = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width), heads
 
     def forward(self, x):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -297,12 +309,12 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block."""
+    """A pre-norm transformer block with timm's defaults."""
 
     def __init__(self, width, heads):
         super().__init__()
-        self.norm1, self.attn = nn.LayerNorm(width, eps=1e-6), Attention(width, heads)
-        self.norm2, self.mlp = nn.LayerNorm(width, eps=1e-6), Mlp(width)
+        self.norm1, self.attn = nn.LayerNorm(width), Attention(width, heads)
+        self.norm2, self.mlp = nn.LayerNorm(width), Mlp(width)
 
     def forward(self, x):
         x = x + self.attn(self.norm1(x))
@@ -310,22 +322,26 @@ class Block(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """Patch merging down to at most 7x7, transformer blocks, the mean over places."""
+    """OFA-KD's: patch merging as long as 14 places or more are left along a side, transformer blocks, and of these the class token, or
+    the mean over places where there is none."""
 
     def __init__(self, stage, level, width):
         super().__init__()
-        merge, side, channels = [], max(stage.grid), stage.channels
-        while side > 7:
-            merge.append(Merge(channels, width))
-            side, channels = (side + 1) // 2, width
-        self.merge = nn.Sequential(*merge)
-        self.widen = nn.Linear(channels, width) if channels != width else nn.Identity()
+        merges = max(int(math.log2(max(stage.grid) / 7)), 0)
+        gelu = lambda i: i == 0 or i != merges - 1
+        self.merge = nn.Sequential(*(Merge(width if i else stage.channels, width, gelu(i)) for i in range(merges)))
+        same = stage.channels == width or (merges > 0 and not stage.classes)
+        self.widen = nn.Identity() if same else nn.Linear(stage.channels, width)
         heads = max(n for n in (1, 2, 3, 4) if width % n == 0)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(max(4 - level, 1))))
 
-    def forward(self, x):
-        x = self.merge(x.permute(0, 2, 3, 1)).flatten(1, 2)
-        return self.blocks(self.widen(x)).mean(1)
+    def forward(self, stage):
+        x = self.merge(as_map(stage).permute(0, 2, 3, 1)).flatten(1, 2)
+        if len(self.merge) == 0:
+            x = self.widen(x)
+        if isinstance(stage, torch.Tensor):
+            return self.blocks(x).mean(1)
+        return self.blocks(torch.cat([self.widen(stage[1]).to(x.dtype), x], 1))[:, 0]
 
 
 class Cfm(nn.Module):

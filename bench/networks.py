@@ -1,7 +1,7 @@
 """timm's networks with what a distillation method reads: logits, pooled embedding and four stages.
 
-A stage is a map (B,C,H,W). Tokens lose their prefix (the class token) and are folded onto their grid, as a view. The taps lie where
-heterodyne's do: the four stages of a pyramid (MobileNetV2: the ends of rows 2, 3 and 5 of its table, and the head's map), the
+A stage is a map (B,C,H,W). Tokens are folded onto their grid, as a view; where there is a class token, the stage is a pair of the map and
+the token (B,1,C). The taps lie where heterodyne's do: the four stages of a pyramid (MobileNetV2: the ends of rows 2, 3 and 5 of its table, and the head's map), the
 blocks at 1/6, 1/3, 5/6 and all of the depth of a sequence.
 """
 
@@ -16,11 +16,12 @@ MOBILENET_TAPS = (1, 2, 4)
 
 @dataclass(frozen=True)
 class Stage:
-    """Shape of one stage; `tokens` where it is a sequence."""
+    """Shape of one stage; `tokens` where it is a sequence, `classes` where that has a class token."""
 
     channels: int
     grid: tuple
     tokens: bool = False
+    classes: bool = False
 
 
 def create(model, img, classes, options=None):
@@ -81,7 +82,8 @@ def sequence(x, blocks, prefix, grid):
     for depth, block in enumerate(blocks, 1):
         x = block(x)
         if depth in tapped:
-            maps.append(fold(x, prefix, grid))
+            places = fold(x, prefix, grid)
+            maps.append((places, x[:, :prefix]) if prefix else places)
     return x, maps
 
 
@@ -144,7 +146,7 @@ def stages(net, img):
     kind = family(net)
     if kind in ("VisionTransformer", "MlpMixer"):
         embed = net.patch_embed if kind == "VisionTransformer" else net.stem
-        return [Stage(embed.proj.out_channels, tuple(embed.grid_size), tokens=True)] * 4
+        return [Stage(embed.proj.out_channels, tuple(embed.grid_size), tokens=True, classes=kind == "VisionTransformer")] * 4
 
     def stage(channels, reduction):
         side = -(-img // reduction)

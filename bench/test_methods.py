@@ -29,11 +29,12 @@ class Methods(unittest.TestCase):
         raw = {f"{name}.stage{i}": file.get_tensor(f"{pair}/{name}.stage{i}").requires_grad_(requires_grad) for i in methods.LEVELS}
         logits = file.get_tensor(f"{pair}/{name}.logits").requires_grad_(requires_grad)
         embedding = file.get_tensor(f"{pair}/{name}.embedding") if name == "teacher" else None
-        maps = [networks.fold(x, s["prefix"], s["grid"]) if s["kind"] == "tokens" else x for x, s in zip(raw.values(), specs)]
+        places = lambda x, s: networks.fold(x, s["prefix"], s["grid"]) if s["kind"] == "tokens" else x
+        maps = [(places(x, s), x[:, : s["prefix"]]) if s.get("prefix") else places(x, s) for x, s in zip(raw.values(), specs)]
         return (logits, embedding, maps), raw | {f"{name}.logits": logits}
 
     def check(self, file, case, pair, classes):
-        stages = {side: [networks.Stage(s["channels"], tuple(s["grid"]), s["kind"] == "tokens") for s in pair[side]] for side in ("student", "teacher")}
+        stages = {side: [networks.Stage(s["channels"], tuple(s["grid"]), s["kind"] == "tokens", s.get("prefix", 0) > 0) for s in pair[side]] for side in ("student", "teacher")}
         method = methods.build(case["method"], methods.Spec(stages["student"], stages["teacher"], pair["d_s"], pair["d_t"], classes))
         for name, p in method.named_parameters():
             p.data = fill(name, p.shape)

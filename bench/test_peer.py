@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import compare
+import methods
 import networks
 import pairs
 import peer
@@ -98,7 +99,7 @@ class Taps(unittest.TestCase):
                     logits, embedding, maps = networks.Tapped(net, True)(x)
                     torch.testing.assert_close(logits, net(x))
                     self.assertEqual(embedding.shape, (1, net.num_features))
-                    for map_, stage in zip(maps, networks.stages(net, pair.img), strict=True):
+                    for map_, stage in zip(map(methods.as_map, maps), networks.stages(net, pair.img), strict=True):
                         self.assertEqual(tuple(map_.shape), (1, stage.channels, *stage.grid))
                     self.assertEqual(networks.Tapped(net, False)(x)[2], [])
 

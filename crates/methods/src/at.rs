@@ -16,6 +16,7 @@ use crate::{
     Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         keys,
+        levels::Levels,
         mode::exact,
         pair::{StagePair, averaged, signal, stage, stage_pairs},
     },
@@ -26,7 +27,11 @@ pub static METHOD: MethodDef = MethodDef {
     name: "at",
     title: "Attention transfer",
     source: "Zagoruyko and Komodakis 2017 (arXiv 1612.03928)",
-    keys: &[Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages whose attention is compared, summed; third-party default." }],
+    keys: &[Key {
+        name: "levels",
+        default: "[1, 2, 3, 4]",
+        doc: "Stages whose attention is compared, summed; \"layers\" are all but a stem. Third-party default.",
+    }],
     configure,
 };
 
@@ -36,18 +41,17 @@ const EPS: f64 = 1e-12;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct At {
-    levels: Vec<usize>,
+    levels: Levels,
 }
 
 impl Default for At {
     fn default() -> Self {
-        Self { levels: vec![1, 2, 3, 4] }
+        Self { levels: Levels::every() }
     }
 }
 
 fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: At = parse(table)?;
-    keys::levels(&settings.levels)?;
     Ok(Box::new(settings))
 }
 

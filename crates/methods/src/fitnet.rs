@@ -7,9 +7,15 @@
 //! Resampling to a grid that is smaller along an axis or equal averages over adaptive windows; where one axis grows it is
 //! bilinear. Both are linear with weights that sum to 1, so that projection and resampling commute: the projection runs on the
 //! smaller grid.
+//!
+//! The public codes of the 32 px protocol (RepDistiller, mdistiller) have another regressor, `regressor = "conv_bn_relu"`: a
+//! convolution, batch norm and ReLU. The convolution is 3x3 of stride 2 where the student's grid is twice the teacher's, a transposed
+//! 4x4 of stride 2 where it is half of it, and otherwise as large as the student's surplus, 1x1 on equal grids; to any other grid they
+//! know no way, and this is refused.
 use heterodyne_nn::{
-    Output, Result, Scope, StageSpec, TapSpec, Terms,
+    Error, Init, Output, Result, Scope, StageSpec, TapSpec, Terms,
     config::{KeyError, parse},
+    layers::{BatchNorm2d, Post},
 };
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
@@ -19,8 +25,9 @@ use crate::{
     parts::{
         divergence::mean,
         keys,
-        mode::{exact, part_input},
-        pair::{StagePair, signal, stage, stage_pairs},
+        levels::Levels,
+        mode::{exact, part_input, training},
+        pair::{StagePair, check_norm, shape, signal, stage, stage_pairs},
         pointwise::Pointwise,
     },
 };
@@ -30,41 +37,62 @@ pub static METHOD: MethodDef = MethodDef {
     name: "fitnet",
     title: "FitNets: feature regression",
     source: "Romero et al. 2015 (arXiv 1412.6550)",
-    keys: &[Key {
-        name: "levels",
-        default: "[1, 2, 3, 4]",
-        doc: "Stages whose features are regressed; third-party default (the paper regresses one), and their losses are averaged, which is ours.",
-    }],
+    keys: &[
+        Key {
+            name: "levels",
+            default: "[1, 2, 3, 4]",
+            doc: "Stages whose features are regressed, \"layer2\" for the second behind a stem; third-party default (the paper regresses one), \
+                  and their losses are averaged, which is ours.",
+        },
+        Key {
+            name: "regressor",
+            default: "\"linear\"",
+            doc: "What brings the student's features to the teacher's: \"linear\" (1x1 convolution and resampling, any pair) or \"conv_bn_relu\" (that \
+                  of the 32 px protocol's public codes); the default is that of the heterogeneous protocol, third-party.",
+        },
+    ],
     configure,
 };
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RegressorKind {
+    Linear,
+    ConvBnRelu,
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FitNet {
-    levels: Vec<usize>,
+    levels: Levels,
+    regressor: RegressorKind,
 }
 
 impl Default for FitNet {
     fn default() -> Self {
-        Self { levels: vec![1, 2, 3, 4] }
+        Self { levels: Levels::every(), regressor: RegressorKind::Linear }
     }
 }
 
 fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: FitNet = parse(table)?;
-    keys::levels(&settings.levels)?;
-    Ok(Box::new(settings))
+    Ok(Box::new(parse::<FitNet>(table)?))
 }
 
 impl Settings for FitNet {
-    fn check(&self, student: &TapSpec, teacher: &TapSpec, _batch: usize) -> Result<()> {
-        stage_pairs("fitnet", &self.levels, student, teacher).map(drop)
+    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
+        for pair in stage_pairs("fitnet", &self.levels, student, teacher)? {
+            if self.regressor == RegressorKind::ConvBnRelu {
+                Fit::between(&pair)?;
+                check_norm("fitnet", &format!("the regressor of stage {}", pair.level), batch, pair.teacher.grid)?;
+            }
+        }
+        Ok(())
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        let regressor = |pair: StagePair| Regressor::new(scope, pair);
-        let regressors = stage_pairs("fitnet", &self.levels, student, teacher)?.into_iter().map(regressor).collect::<Result<_>>()?;
-        Ok(Box::new(Built { regressors, kind: scope.kind() }))
+        let hint = |pair: StagePair| Hint::new(&scope.sub(pair.scope()), pair, self.regressor);
+        let hints = stage_pairs("fitnet", &self.levels, student, teacher)?.into_iter().map(hint).collect::<Result<_>>()?;
+        Ok(Box::new(Built { hints, kind: scope.kind() }))
     }
 
     fn resolved(&self) -> toml::Table {
@@ -73,41 +101,53 @@ impl Settings for FitNet {
 }
 
 struct Built {
-    regressors: Vec<Regressor>,
+    hints: Vec<Hint>,
     kind: Kind,
 }
 
-struct Regressor {
+/// One level.
+struct Hint {
     level: usize,
-    project: Pointwise,
-    resample: Resample,
-    /// The teacher's channels.
-    channels: i64,
-    /// The teacher's grid.
-    grid: (i64, i64),
+    regressor: Regressor,
+    teacher: StageSpec,
+}
+
+enum Regressor {
+    Linear(Pointwise, Resample),
+    ConvBnRelu(FitConv, BatchNorm2d),
+}
+
+impl Hint {
+    fn new(scope: &Scope, pair: StagePair, kind: RegressorKind) -> Result<Self> {
+        let StagePair { level, student, teacher } = pair;
+        let regressor = match kind {
+            RegressorKind::Linear => {
+                let project = Pointwise::new(&scope.sub("project"), student.channels, teacher.channels)?;
+                Regressor::Linear(project, Resample::between(&student, &teacher))
+            }
+            RegressorKind::ConvBnRelu => {
+                let conv = FitConv::new(&scope.sub("conv"), &pair)?;
+                Regressor::ConvBnRelu(conv, BatchNorm2d::new(&scope.sub("norm"), teacher.channels)?)
+            }
+        };
+        Ok(Self { level, regressor, teacher })
+    }
+
+    fn forward(&self, x_bchw: &Tensor) -> Tensor {
+        let (h, w) = self.teacher.grid;
+        match &self.regressor {
+            Regressor::Linear(project, Resample::Keep) => project.on_map(x_bchw),
+            Regressor::Linear(project, Resample::Average) => project.on_map(&x_bchw.adaptive_avg_pool2d([h, w])),
+            Regressor::Linear(project, Resample::Bilinear) => project.on_map(x_bchw).upsample_bilinear2d([h, w], false, None, None),
+            Regressor::ConvBnRelu(conv, norm) => norm.forward_post(&conv.forward(x_bchw), training(), Post::Relu),
+        }
+    }
 }
 
 enum Resample {
     Keep,
     Average,
     Bilinear,
-}
-
-impl Regressor {
-    fn new(scope: &Scope, pair: StagePair) -> Result<Self> {
-        let StagePair { level, student, teacher } = pair;
-        let project = Pointwise::new(&scope.sub(pair.scope()).sub("project"), student.channels, teacher.channels)?;
-        Ok(Self { level, project, resample: Resample::between(&student, &teacher), channels: teacher.channels, grid: teacher.grid })
-    }
-
-    fn forward(&self, x_bchw: &Tensor) -> Tensor {
-        let (h, w) = self.grid;
-        match self.resample {
-            Resample::Keep => self.project.on_map(x_bchw),
-            Resample::Average => self.project.on_map(&x_bchw.adaptive_avg_pool2d([h, w])),
-            Resample::Bilinear => self.project.on_map(x_bchw).upsample_bilinear2d([h, w], false, None, None),
-        }
-    }
 }
 
 impl Resample {
@@ -122,26 +162,95 @@ impl Resample {
     }
 }
 
+/// How a convolution meets the teacher's grid.
+enum Fit {
+    /// 3x3, stride 2.
+    Halve,
+    /// Transposed 4x4, stride 2.
+    Double,
+    /// A kernel of this size, no padding.
+    Valid(i64, i64),
+}
+
+impl Fit {
+    fn between(pair: &StagePair) -> Result<Self> {
+        let ((a, b), (c, d)) = (pair.student.grid, pair.teacher.grid);
+        if (a, b) == (2 * c, 2 * d) {
+            Ok(Self::Halve)
+        } else if (2 * a, 2 * b) == (c, d) {
+            Ok(Self::Double)
+        } else if a >= c && b >= d {
+            Ok(Self::Valid(1 + a - c, 1 + b - d))
+        } else {
+            Err(Error::invalid(format!(
+                "fitnet: the regressor \"conv_bn_relu\" knows no way from the student's {} to the teacher's {} at level {}: take \
+                 `regressor = \"linear\"`, or other `levels`",
+                shape(&pair.student),
+                shape(&pair.teacher),
+                pair.level
+            )))
+        }
+    }
+}
+
+/// The convolution that brings one grid to another.
+struct FitConv {
+    weight: Tensor,
+    bias: Tensor,
+    fit: Fit,
+}
+
+impl FitConv {
+    fn new(scope: &Scope, pair: &StagePair) -> Result<Self> {
+        let (c_s, c_t) = (pair.student.channels, pair.teacher.channels);
+        let fit = Fit::between(pair)?;
+        let shape = match fit {
+            Fit::Halve => [c_t, c_s, 3, 3],
+            Fit::Double => [c_s, c_t, 4, 4],
+            Fit::Valid(h, w) => [c_t, c_s, h, w],
+        };
+        let fan_in: i64 = shape[1..].iter().product();
+        Ok(Self {
+            weight: scope.param("weight", &shape, Init::TorchDefault)?,
+            bias: scope.param("bias", &[c_t], Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() })?,
+            fit,
+        })
+    }
+
+    /// (B,C_s,H_s,W_s) to (B,C_t,H_t,W_t).
+    fn forward(&self, x_bchw: &Tensor) -> Tensor {
+        let (weight, bias) = (&self.weight, Some(&self.bias));
+        match self.fit {
+            Fit::Halve => x_bchw.conv2d(weight, bias, [2, 2], [1, 1], [1, 1], 1),
+            Fit::Double => x_bchw.conv_transpose2d(weight, bias, [2, 2], [1, 1], [0, 0], 1, [1, 1]),
+            Fit::Valid(..) => x_bchw.conv2d(weight, bias, [1, 1], [0, 0], [1, 1], 1),
+        }
+    }
+}
+
 impl Method for Built {
     fn signals(&self) -> Vec<Signal> {
-        let of = |r: &Regressor| Signal { name: format!("stage{} as a map", r.level), shape: vec![r.channels, r.grid.0, r.grid.1] };
-        self.regressors.iter().map(of).collect()
+        let of = |hint: &Hint| {
+            let StageSpec { channels, grid: (h, w), .. } = hint.teacher;
+            Signal { name: format!("stage{} as a map", hint.level), shape: vec![channels, h, w] }
+        };
+        self.hints.iter().map(of).collect()
     }
 
     fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
-        let of = |r: &Regressor| Ok(stage(teacher, r.level, "teacher")?.detach().to_map().to_kind(self.kind));
-        self.regressors.iter().map(of).collect()
+        let of = |hint: &Hint| Ok(stage(teacher, hint.level, "teacher")?.detach().to_map().to_kind(self.kind));
+        self.hints.iter().map(of).collect()
     }
 
     fn loss(&self, step: &Context) -> Result<Terms> {
-        let value = |(i, regressor): (usize, &Regressor)| {
-            let x_bchw = part_input(&stage(step.student, regressor.level, "student")?.to_map(), self.kind)?;
-            let y_bchw = regressor.forward(&x_bchw);
+        let value = |(i, hint): (usize, &Hint)| {
+            let x_bchw = part_input(&stage(step.student, hint.level, "student")?.to_map(), self.kind)?;
+            let y_bchw = hint.forward(&x_bchw);
             let _exact = exact(y_bchw.device())?;
             let target_bchw = signal(step.teacher, i, self.kind)?;
             Ok(y_bchw.to_kind(self.kind).mse_loss(&target_bchw, Reduction::Mean))
         };
-        let values: Vec<Tensor> = self.regressors.iter().enumerate().map(value).collect::<Result<_>>()?;
+        let values: Vec<Tensor> = self.hints.iter().enumerate().map(value).collect::<Result<_>>()?;
         let mut terms = Terms::default();
         terms.push("feature", 1.0, mean(&values));
         Ok(terms)

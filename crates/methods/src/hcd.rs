@@ -35,7 +35,8 @@ use crate::{
     parts::{
         divergence::{self, kl_sum},
         heads::Head,
-        keys::{self, NUM_LEVELS, between, non_negative, positive},
+        keys::{self, between, non_negative, positive},
+        levels::{Levels, NUM_LEVELS},
         mode::{exact, float},
         pair::{check_classes, check_norm, embedding, embeddings, signal, stage, stage_spec},
     },
@@ -108,7 +109,7 @@ struct Hcd {
     w_hcd: f64,
     w_ol: f64,
     temperature: f64,
-    levels: Vec<usize>,
+    levels: Levels,
     num_sub: i64,
     theta: f64,
     lambda_s: f64,
@@ -126,7 +127,7 @@ impl Default for Hcd {
             w_hcd: 6.0,
             w_ol: 1.0,
             temperature: 1.0,
-            levels: vec![1, 2, 3, 4],
+            levels: Levels::every(),
             num_sub: 4,
             theta: 0.5,
             lambda_s: 1.0,
@@ -147,7 +148,6 @@ fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     non_negative("w_ol", w_ol)?;
     keys::weights(&[("w_kd", w_kd), ("w_gt", w_gt), ("w_hcd", w_hcd), ("w_ol", if num_sub > 1 { w_ol } else { 0.0 })])?;
     positive("temperature", settings.temperature)?;
-    keys::levels(&settings.levels)?;
     between("theta", settings.theta, -1.0, 1.0)?;
     positive("lambda_s", settings.lambda_s)?;
     non_negative("lambda_t", settings.lambda_t)?;
@@ -158,7 +158,7 @@ impl Settings for Hcd {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         check_classes("hcd", student, teacher)?;
         embeddings("hcd", student, teacher)?;
-        for &level in &self.levels {
+        for level in self.levels.of(student, teacher) {
             let spec = stage_spec("hcd", "student", level, student, teacher)?;
             if spec.kind == StageKind::Map && level < NUM_LEVELS {
                 let halved = |n: i64| (level..NUM_LEVELS).fold(n, |n, _| (n + 1) / 2);
@@ -172,14 +172,14 @@ impl Settings for Hcd {
         check_classes("hcd", student, teacher)?;
         let (d_s, d_t) = embeddings("hcd", student, teacher)?;
         let outputs = self.num_sub * student.classes;
-        let mapper = |&level: &usize| {
+        let mapper = |level: usize| {
             let spec = stage_spec("hcd", "student", level, student, teacher)?;
             let scope = scope.sub(format!("level{level}"));
             let head = Head::new(&scope.sub("head"), &spec, level, d_s.max(d_t), d_s)?;
             let cfm = Cfm::new(&scope.sub("cfm"), self.cfm, head.width() + d_t, d_t, outputs)?;
             Ok(Mapper { level, head, cfm })
         };
-        let mappers = self.levels.iter().map(mapper).collect::<Result<_>>()?;
+        let mappers = self.levels.of(student, teacher).into_iter().map(mapper).collect::<Result<_>>()?;
         let n = self.num_sub;
         let options = (scope.kind(), scope.device());
         let others_nn = (1.0 - Tensor::eye(n, options)) / (n * (n - 1)).max(1) as f64;

@@ -28,6 +28,7 @@ use crate::{
     parts::{
         divergence,
         keys::{self, between, positive},
+        levels::Levels,
         lowpass::{AveragePool, LowPass, square},
         mode::{exact, training},
         pair::{StagePair, check_classes, shape, signal, stage, stage_pairs},
@@ -117,7 +118,7 @@ struct Lfcc {
     alpha: f64,
     beta: f64,
     temperature: f64,
-    levels: Vec<usize>,
+    levels: Levels,
     scales: Vec<i64>,
     tau: f64,
     tau_learnable: bool,
@@ -133,7 +134,7 @@ impl Default for Lfcc {
             alpha: 3.0,
             beta: 3.0,
             temperature: 1.0,
-            levels: vec![1, 2, 3, 4],
+            levels: Levels::every(),
             scales: vec![1, 2, 4],
             tau: 0.07,
             tau_learnable: true,
@@ -149,7 +150,6 @@ fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Lfcc = parse(table)?;
     keys::weights(&[("alpha", settings.alpha), ("beta", settings.beta)])?;
     positive("temperature", settings.temperature)?;
-    keys::levels(&settings.levels)?;
     keys::distinct("scales", &settings.scales)?;
     positive("tau", settings.tau)?;
     if settings.tau_learnable {
@@ -342,6 +342,19 @@ fn same_class(labels: &Labels, ranks: &dyn Ranks, first: i64) -> Result<Tensor> 
     Ok(same_bn)
 }
 
+/// The factor whose logarithm is learnt. As in CLIP the parameter itself is kept from growing further: a bound inside the graph
+/// alone would give no gradient beyond it, and what once was there would stay.
+fn scale(log_scale: &Tensor) -> Tensor {
+    if !training() {
+        return log_scale.clamp_max(MAX_SCALE.ln()).exp();
+    }
+    {
+        let _constant = NoGrad::new();
+        let _ = log_scale.shallow_clone().clamp_max_(MAX_SCALE.ln());
+    }
+    log_scale.exp()
+}
+
 impl Built {
     /// The levels, where their loss counts.
     fn compared(&self) -> impl Iterator<Item = &Level> {
@@ -367,7 +380,7 @@ impl Built {
         if symmetric && ranks.size() == 1 {
             to_student = to_teacher.iter().map(|cosine_bb| cosine_bb.transpose(0, 1)).collect();
         }
-        let scale = self.logit_scale.as_ref().map(|log_scale| log_scale.clamp_max(MAX_SCALE.ln()).exp());
+        let scale = self.logit_scale.as_ref().map(scale);
         let masked = mask_same_class.then(|| same_class(step.labels, ranks, first)).transpose()?;
         let towards = |cosines: &[Tensor]| {
             let cosine_lbn = Tensor::stack(cosines, 0);

@@ -30,7 +30,7 @@ macro_rules! methods {
     };
 }
 
-methods!(kd, bkd, dkd, dist, hard, fitnet, vid, reviewkd, at, sp, cc, rkd, pkt, nst, crd, ofa, uhkd, lfcc, hcd);
+methods!(kd, bkd, dkd, dist, hard, fitnet, vid, reviewkd, at, sp, cc, rkd, pkt, nst, crd, rsd, ofa, uhkd, lfcc, hcd);
 
 /// Something that a method compares the student with: a fixed function of the teacher's output on one view of an image, so that
 /// it may be stored and read back instead of running the teacher again.

@@ -18,6 +18,7 @@ use crate::{
     Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         keys,
+        levels::Levels,
         mode::exact,
         pair::{StagePair, averaged, signal, stage, stage_pairs},
     },
@@ -28,7 +29,11 @@ pub static METHOD: MethodDef = MethodDef {
     name: "nst",
     title: "Neuron selectivity transfer",
     source: "Huang and Wang 2017 (arXiv 1707.01219)",
-    keys: &[Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages whose channels are compared, summed; third-party default." }],
+    keys: &[Key {
+        name: "levels",
+        default: "[1, 2, 3, 4]",
+        doc: "Stages whose channels are compared, summed; \"layers\" are all but a stem. Third-party default.",
+    }],
     configure,
 };
 
@@ -38,18 +43,17 @@ const EPS: f64 = 1e-12;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Nst {
-    levels: Vec<usize>,
+    levels: Levels,
 }
 
 impl Default for Nst {
     fn default() -> Self {
-        Self { levels: vec![1, 2, 3, 4] }
+        Self { levels: Levels::every() }
     }
 }
 
 fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Nst = parse(table)?;
-    keys::levels(&settings.levels)?;
     Ok(Box::new(settings))
 }
 

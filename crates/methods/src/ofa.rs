@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! z_i    = W_i P_i( X_s^i ) + b_i                              (B,C)   the exit of stage i; P_i as in HCD, whose authors took it from here
-//! L(z)   = mean_b sum_c  -[ (p_t + m)^eps - m ]_c log p_c      p = softmax(z/T), p_t = softmax(z_t/T), m the label's distribution
+//! L(z)   = mean_b sum_c  -[ (p_t + m)^eps - m ]_c log p_c      p = softmax(z/T), p_t = softmax(z_t/T), m the label, one-hot
 //! L_ofa  = w_kd L(z_s) + w_ofa sum_i L(z_i)
 //! ```
 //! Only the logits of the teacher are read. With eps = 1 this is the cross-entropy against the teacher; eps > 1 raises the target class.
+//! Of a mixed label, m is the class with the largest share, as in the authors' code: with the shares themselves and eps > 1 the target
+//! is negative where p_t is small, and the loss has no lower bound.
 use heterodyne_nn::{
     Labels, Result, Scope, StageKind, TapSpec, Terms,
     config::{KeyError, parse},
@@ -19,7 +21,8 @@ use crate::{
     Context, Key, Method, MethodDef, Settings,
     parts::{
         heads::Head,
-        keys::{self, NUM_LEVELS, positive},
+        keys::{self, positive},
+        levels::{Levels, NUM_LEVELS},
         mode::{exact, float},
         pair::{check_classes, check_norm, stage, stage_spec},
     },
@@ -47,12 +50,12 @@ struct Ofa {
     w_ofa: f64,
     eps: f64,
     temperature: f64,
-    levels: Vec<usize>,
+    levels: Levels,
 }
 
 impl Default for Ofa {
     fn default() -> Self {
-        Self { w_kd: 1.0, w_ofa: 1.0, eps: 1.0, temperature: 1.0, levels: vec![1, 2, 3, 4] }
+        Self { w_kd: 1.0, w_ofa: 1.0, eps: 1.0, temperature: 1.0, levels: Levels::every() }
     }
 }
 
@@ -61,14 +64,13 @@ fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     keys::weights(&[("w_kd", settings.w_kd), ("w_ofa", settings.w_ofa)])?;
     keys::between("eps", settings.eps, 1.0, 100.0)?;
     positive("temperature", settings.temperature)?;
-    keys::levels(&settings.levels)?;
     Ok(Box::new(settings))
 }
 
 impl Settings for Ofa {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         check_classes("ofa", student, teacher)?;
-        for &level in self.exits() {
+        for level in self.exits(student, teacher) {
             let spec = stage_spec("ofa", "student", level, student, teacher)?;
             if spec.kind == StageKind::Map && level < NUM_LEVELS {
                 let halved = |n: i64| (level..NUM_LEVELS).fold(n, |n, _| (n + 1) / 2);
@@ -80,7 +82,7 @@ impl Settings for Ofa {
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         check_classes("ofa", student, teacher)?;
-        let exit = |&level: &usize| {
+        let exit = |level: usize| {
             let spec = stage_spec("ofa", "student", level, student, teacher)?;
             let scope = scope.sub(format!("level{level}"));
             // The widths are those of the embeddings, of the stage itself where a network shows none.
@@ -89,7 +91,7 @@ impl Settings for Ofa {
             let classifier = Linear::new(&scope.sub("classifier"), head.width(), student.classes)?;
             Ok(Exit { level, head, classifier })
         };
-        let exits = self.exits().iter().map(exit).collect::<Result<_>>()?;
+        let exits = self.exits(student, teacher).into_iter().map(exit).collect::<Result<_>>()?;
         Ok(Box::new(Built { settings: self.clone(), exits, kind: scope.kind() }))
     }
 
@@ -100,8 +102,8 @@ impl Settings for Ofa {
 
 impl Ofa {
     /// The stages whose exits count.
-    fn exits(&self) -> &[usize] {
-        if self.w_ofa > 0.0 { &self.levels } else { &[] }
+    fn exits(&self, student: &TapSpec, teacher: &TapSpec) -> Vec<usize> {
+        if self.w_ofa > 0.0 { self.levels.of(student, teacher) } else { Vec::new() }
     }
 }
 
@@ -152,10 +154,6 @@ fn target(z_t: &Tensor, labels: &Labels, eps: f64, temperature: f64) -> Tensor {
     if eps == 1.0 {
         return p_t;
     }
-    let m = match labels {
-        Labels::Hard(index_b) => index_b.one_hot(p_t.size()[1]),
-        Labels::Soft(p_bc) => p_bc.shallow_clone(),
-    };
-    let m = m.to_kind(p_t.kind());
+    let m = labels.index().one_hot(p_t.size()[1]).to_kind(p_t.kind());
     (p_t + &m).pow_tensor_scalar(eps) - m
 }

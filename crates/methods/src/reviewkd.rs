@@ -11,6 +11,9 @@
 //! ```
 //! With `embedding` the pooled embeddings are the deepest level, a grid of 1x1, as in the authors' classification experiments. up and
 //! the resampling take the nearest place. Pools that are not smaller than the teacher's grid are left out.
+//!
+//! The authors compare with the teacher's maps before their last ReLU; here it is the tap, as for every other method, which in ResNets, VGG and
+//! ShuffleNets lies behind it. A tap before the ReLU would be a second one in every network, so it is not offered.
 use heterodyne_nn::{
     Init, Output, Result, Scope, TapSpec, Terms,
     config::{KeyError, parse},
@@ -23,6 +26,7 @@ use crate::{
     Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         keys::{self, at_least_one},
+        levels::Levels,
         mode::{exact, part_input, training},
         pair::{check_norm, embedding, embedding_signal, embeddings, observe_embedding, signal, stage, stage_pairs},
     },
@@ -34,7 +38,7 @@ pub static METHOD: MethodDef = MethodDef {
     title: "Knowledge review",
     source: "Chen et al. 2021 (arXiv 2104.09044)",
     keys: &[
-        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages that are reviewed; third-party default." },
+        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages that are reviewed; \"layers\" are all but a stem. Third-party default." },
         Key { name: "embedding", default: "true", doc: "Takes the pooled embeddings as the deepest level; third-party default." },
         Key {
             name: "max_width",
@@ -51,20 +55,19 @@ const POOLS: [i64; 3] = [4, 2, 1];
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Review {
-    levels: Vec<usize>,
+    levels: Levels,
     embedding: bool,
     max_width: i64,
 }
 
 impl Default for Review {
     fn default() -> Self {
-        Self { levels: vec![1, 2, 3, 4], embedding: true, max_width: 512 }
+        Self { levels: Levels::every(), embedding: true, max_width: 512 }
     }
 }
 
 fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Review = parse(table)?;
-    keys::levels(&settings.levels)?;
     at_least_one("max_width", settings.max_width)?;
     Ok(Box::new(settings))
 }

@@ -16,6 +16,7 @@ use crate::{
     Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         keys,
+        levels::Levels,
         mode::exact,
         pair::{check_batch, signal, stage, stage_pairs},
     },
@@ -36,18 +37,17 @@ const EPS: f64 = 1e-12;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Sp {
-    levels: Vec<usize>,
+    levels: Levels,
 }
 
 impl Default for Sp {
     fn default() -> Self {
-        Self { levels: vec![4] }
+        Self { levels: Levels::Stages(vec![4]) }
     }
 }
 
 fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Sp = parse(table)?;
-    keys::levels(&settings.levels)?;
     Ok(Box::new(settings))
 }
 

@@ -4,14 +4,14 @@
 //! FTM:  A_t^l = N( G . v( crop_K( F2( X_t^l ) ) ) )          (B, C_t, K, K')      no gradient, nothing learnable
 //! FAM:  Y_s^l = phi_l( mean over blocks of X_s^l )           (B, C_t, H', W')     learnable
 //!       A_s^l = N( G . v( crop_K( F2( Y_s^l ) ) ) )
-//! L_freq = mean over levels of mean( (A_s^l - A_t^l)^2 )
+//! L_freq = mean over levels of mean( (A_s^l - A_t^l)^2 )     over the whole K x K plane
 //! L      = CE + alpha T^2 KL(p_t || p_s) + beta L_freq       CE is the trainer's
 //! ```
-//! * `F2`, `crop_K`: the discrete Fourier transform per channel with factor 1/(HW), cut to the K x K lowest frequencies of which
-//!   the half plane of K x (K/2+1) is kept. Which ones, and what happens on small, even and unequal grids, is said at
-//!   [`Band`].
+//! * `F2`, `crop_K`: the discrete Fourier transform per channel with factor 1/(HW) and its origin at the image's edge, cut to the
+//!   K x K lowest frequencies of which the half plane of K x (K/2+1) is computed. Which ones, and what happens on small, even and unequal
+//!   grids, is said at [`Band`]; how the half stands for the whole, at [`Comparison`].
 //! * `v`: real and imaginary parts, the amplitude sqrt(re^2+im^2+eps), or log(1 + amplitude).
-//! * `G`: a weight per frequency; `N`: standardisation.
+//! * `G`: a weight per frequency; `N`: standardisation over the whole plane.
 //! * Blocks: the student's map is first averaged over equal blocks, to the smallest grid on which the kept frequencies do not fall
 //!   together (7x7 for K = 7 and 56x56, 8x8 for 32x32). phi then costs a 64th or a 16th, and sees what the band can express; the
 //!   teacher's own grid is often no finer. `fam_grid = "full"` leaves the map as it is.
@@ -27,18 +27,19 @@ use heterodyne_nn::{
     shim::NoGrad,
 };
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::{
     Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         divergence::{self, mean},
         keys::{self, at_least_one, between, positive},
+        levels::Levels,
         lowpass::AveragePool,
         mode::{exact, part_input, training},
         pair::{StagePair, check_classes, check_norm, signal, stage, stage_pairs},
         pointwise::Pointwise,
-        spectrum::{Band, Dft, Normalise, Representation, Scaling, Window, WindowShape},
+        spectrum::{Band, Comparison, Dft, Normalise, Representation, Scaling, Window, WindowShape},
     },
 };
 
@@ -71,7 +72,11 @@ pub static METHOD: MethodDef = MethodDef {
             doc: "Constant of the Fourier transform: \"area\" (1/HW, so that equal scenes have equal low frequencies on any grid), \"ortho\" \
                   (1/sqrt(HW)) or \"none\" (1); it matters where the spectra are not standardised or in logarithms; ours.",
         },
-        Key { name: "k", default: "7", doc: "Frequencies kept per axis, the lowest; clipped to the smaller grid of the pair; ours." },
+        Key {
+            name: "k",
+            default: "7",
+            doc: "Frequencies kept per axis, the lowest with their negatives (of an even number one less); clipped to the smaller grid of the pair; ours.",
+        },
         Key {
             name: "representation",
             default: "\"complex\"",
@@ -136,7 +141,7 @@ struct Uhkd {
     alpha: f64,
     beta: f64,
     temperature: f64,
-    levels: Vec<usize>,
+    levels: Levels,
     scaling: Scaling,
     k: i64,
     representation: Representation,
@@ -153,7 +158,7 @@ impl Default for Uhkd {
             alpha: 3.0,
             beta: 100.0,
             temperature: 1.0,
-            levels: vec![1, 2, 3, 4],
+            levels: Levels::every(),
             scaling: Scaling::Area,
             k: 7,
             representation: Representation::Complex,
@@ -170,7 +175,6 @@ fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Uhkd = parse(table)?;
     keys::weights(&[("alpha", settings.alpha), ("beta", settings.beta)])?;
     positive("temperature", settings.temperature)?;
-    keys::levels(&settings.levels)?;
     at_least_one("k", settings.k)?;
     between("sigma", settings.sigma, MIN_SIGMA, MAX_SIGMA)?;
     Ok(Box::new(settings))
@@ -215,7 +219,7 @@ struct Level {
     phi: Phi,
     last: Last,
     teacher: Dft,
-    window: Window,
+    comparison: Comparison,
     band: Band,
     /// The teacher's channels.
     channels: i64,
@@ -274,12 +278,16 @@ impl Level {
             }
         };
         let window = Window::new(&scope, settings.window, band, settings.sigma * settings.k as f64)?;
-        Ok(Self { level: pair.level, blocks, phi, last, teacher: settings.scaling.dft(teacher.grid, band, kind, device), window, band, channels: c_t })
-    }
-
-    /// Weighted and standardised, as both sides are compared.
-    fn weigh(&self, s_bpuvc: &Tensor, normalise: Normalise) -> Tensor {
-        normalise.apply(&(s_bpuvc * self.window.weights()))
+        Ok(Self {
+            level: pair.level,
+            blocks,
+            phi,
+            last,
+            teacher: settings.scaling.dft(teacher.grid, band, kind, device),
+            comparison: Comparison::new(window, settings.normalise, band, settings.representation)?,
+            band,
+            channels: c_t,
+        })
     }
 
     /// The teacher's side: A_t, or what a learnable window is yet to weigh.
@@ -288,15 +296,13 @@ impl Level {
         let Self { level, band, channels, .. } = self;
         let weighed = match window {
             WindowShape::Learnable => "not weighed".to_owned(),
-            fixed => format!("{fixed:?} window of {sigma} * {k}, standardised by {normalise:?}"),
+            fixed => format!("{fixed:?} window of {sigma} * {k} on the whole plane, standardised by {normalise:?}"),
         };
         let (rows, cols) = band.size();
-        let last = if *normalise == Normalise::Channel && *window != WindowShape::Learnable {
-            vec![*channels, representation.parts(), rows, cols]
-        } else {
-            vec![representation.parts(), rows, cols, *channels]
-        };
-        Signal { name: format!("{representation:?} spectrum of stage{level}, {rows} x {cols} bins scaled by {scaling:?}, {weighed}"), shape: last }
+        Signal {
+            name: format!("{representation:?} spectrum of stage{level} from its edge, {rows} x {cols} bins scaled by {scaling:?}, {weighed}"),
+            shape: vec![representation.parts(), rows, cols, *channels],
+        }
     }
 
     fn observe(&self, teacher: &Output, settings: &Uhkd, kind: Kind) -> Result<Tensor> {
@@ -304,7 +310,7 @@ impl Level {
         let x_bchw = stage(teacher, self.level, "teacher")?.to_map();
         let _exact = exact(x_bchw.device())?;
         let spectrum = settings.representation.of(&self.teacher.forward(&x_bchw.to_kind(kind)));
-        Ok(if settings.window == WindowShape::Learnable { spectrum } else { self.weigh(&spectrum, settings.normalise) })
+        Ok(if settings.window == WindowShape::Learnable { spectrum } else { self.comparison.of(&spectrum) })
     }
 
     fn loss(&self, step: &Context, i: usize, settings: &Uhkd, kind: Kind) -> Result<Tensor> {
@@ -316,7 +322,7 @@ impl Level {
         let mut target = signal(step.teacher, i, kind)?;
         if settings.window == WindowShape::Learnable {
             let _constant = NoGrad::new();
-            target = self.weigh(&target, settings.normalise);
+            target = self.comparison.of(&target);
         }
         let y_bchw = y_bchw.to_kind(kind);
         let spectrum = match &self.last {
@@ -324,7 +330,7 @@ impl Level {
             Last::Spectrum(last, dft, one) => settings.representation.of(&last.on_spectrum(&dft.forward(&y_bchw), one)),
             Last::Direct(last, band, parts) => direct(&y_bchw, last, *band, *parts),
         };
-        Ok(self.weigh(&spectrum, settings.normalise).mse_loss(&target, Reduction::Mean))
+        Ok(self.comparison.mse(&self.comparison.of(&spectrum), &target))
     }
 }
 

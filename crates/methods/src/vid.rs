@@ -1,13 +1,16 @@
 //! VID: variational information distillation (Ahn et al. 2019, arXiv 1904.05835, equations 4 to 6).
 //!
 //! ```text
-//! mu_l(X_s^l)  = 1x1, BN, ReLU, 1x1, BN, ReLU, 1x1                 (B, C_t, H, W)    learnable; all of the teacher's width
+//! mu_l(X_s^l)  = 1x1, ReLU, 1x1, ReLU, 1x1                         (B, C_t, H, W)    learnable
 //! sigma_{l,c}^2 = log(1 + exp(a_{l,c})) + eps                       (C_t)             learnable, a variance for each channel
 //! L_vid        = sum over levels of mean of  1/2 ( (X_t^l - mu_l)^2 / sigma_l^2 + log sigma_l^2 )
 //! ```
 //! The mean runs over images, channels and the places of the smaller of both grids, onto which both sides are averaged. This is the
 //! negative log-likelihood of the teacher's features under a Gaussian that the student's predict, without its constant; it may be
-//! negative.
+//! negative, down to half the logarithm of `eps` for each level.
+//!
+//! RepDistiller, mdistiller and torchdistill have mu_l as above, all of the teacher's width. With `regressor = "norm"` it is that of a
+//! re-implementation of the paper: hidden layers twice as wide, each with a batch norm before its ReLU.
 use heterodyne_nn::{
     Init, Output, Result, Scope, TapSpec, Terms,
     config::{KeyError, parse},
@@ -20,6 +23,7 @@ use crate::{
     Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         keys::{self, positive},
+        levels::Levels,
         mode::{exact, part_input, training},
         pair::{StagePair, averaged, check_norm, signal, stage, stage_pairs},
     },
@@ -31,30 +35,47 @@ pub static METHOD: MethodDef = MethodDef {
     title: "Variational information distillation",
     source: "Ahn et al. 2019 (arXiv 1904.05835)",
     keys: &[
-        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages whose features are predicted, summed; third-party default." },
+        Key {
+            name: "levels",
+            default: "[1, 2, 3, 4]",
+            doc: "Stages whose features are predicted, summed; \"layers\" are all but a stem. Third-party default.",
+        },
+        Key {
+            name: "regressor",
+            default: "\"plain\"",
+            doc: "\"plain\" is three 1x1 convolutions of the teacher's width with ReLU between them (three public codes), \"norm\" has hidden \
+                  layers of twice that width with a batch norm (a re-implementation of the paper); third-party default.",
+        },
         Key { name: "variance", default: "5.0", doc: "Where the variances start; third-party default." },
         Key { name: "eps", default: "1e-5", doc: "The least variance; third-party default." },
     ],
     configure,
 };
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Regressor {
+    Plain,
+    Norm,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Vid {
-    levels: Vec<usize>,
+    levels: Levels,
+    regressor: Regressor,
     variance: f64,
     eps: f64,
 }
 
 impl Default for Vid {
     fn default() -> Self {
-        Self { levels: vec![1, 2, 3, 4], variance: 5.0, eps: 1e-5 }
+        Self { levels: Levels::every(), regressor: Regressor::Plain, variance: 5.0, eps: 1e-5 }
     }
 }
 
 fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Vid = parse(table)?;
-    keys::levels(&settings.levels)?;
     positive("eps", settings.eps)?;
     if settings.variance.is_finite() && settings.variance > settings.eps {
         return Ok(Box::new(settings));
@@ -65,7 +86,9 @@ fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
 impl Settings for Vid {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         for pair in stage_pairs("vid", &self.levels, student, teacher)? {
-            check_norm("vid", &format!("the predictor of stage {}", pair.level), batch, pair.common_grid())?;
+            if self.regressor == Regressor::Norm {
+                check_norm("vid", &format!("the predictor of stage {}", pair.level), batch, pair.common_grid())?;
+            }
         }
         Ok(())
     }
@@ -89,7 +112,7 @@ struct Built {
 
 struct Predictor {
     pair: StagePair,
-    hidden: [(Conv2d, BatchNorm2d); 2],
+    hidden: [(Conv2d, Option<BatchNorm2d>); 2],
     last: Conv2d,
     /// a, before the softplus.
     spread: Tensor,
@@ -98,23 +121,27 @@ struct Predictor {
 impl Predictor {
     fn new(scope: &Scope, pair: StagePair, settings: &Vid) -> Result<Self> {
         let (c_s, c_t) = (pair.student.channels, pair.teacher.channels);
+        let has_norm = settings.regressor == Regressor::Norm;
+        let width = if has_norm { 2 * c_t } else { c_t };
         let hidden = |name: &str, channels| {
             let scope = scope.sub(name);
-            Ok::<_, heterodyne_nn::Error>((
-                Conv2d::new(&scope.sub("conv"), channels, c_t, Conv::same(1))?,
-                BatchNorm2d::new(&scope.sub("norm"), c_t)?,
-            ))
+            let conv = Conv2d::new(&scope.sub("conv"), channels, width, Conv::same(1))?;
+            let norm = has_norm.then(|| BatchNorm2d::new(&scope.sub("norm"), width)).transpose()?;
+            Ok::<_, heterodyne_nn::Error>((conv, norm))
         };
         Ok(Self {
             pair,
-            hidden: [hidden("first", c_s)?, hidden("second", c_t)?],
-            last: Conv2d::new(&scope.sub("last"), c_t, c_t, Conv::same(1))?,
+            hidden: [hidden("first", c_s)?, hidden("second", width)?],
+            last: Conv2d::new(&scope.sub("last"), width, c_t, Conv::same(1))?,
             spread: scope.param("spread", &[c_t], Init::Const((settings.variance - settings.eps).exp_m1().ln()))?,
         })
     }
 
     fn mean(&self, x_bchw: &Tensor) -> Tensor {
-        let hidden = |x: Tensor, (conv, norm): &(Conv2d, BatchNorm2d)| norm.forward_post(&conv.forward(&x), training(), Post::Relu);
+        let hidden = |x: Tensor, (conv, norm): &(Conv2d, Option<BatchNorm2d>)| {
+            let x = conv.forward(&x);
+            norm.as_ref().map_or_else(|| x.relu(), |norm| norm.forward_post(&x, training(), Post::Relu))
+        };
         self.last.forward(&self.hidden.iter().fold(x_bchw.shallow_clone(), hidden))
     }
 

@@ -238,7 +238,7 @@ fn build(scope: &Scope, request: &Request, table: &Table) -> Result<Box<dyn Netw
     // timm counts a linear layer's fan_in as 0.
     let bound = 1.0 / (request.classes as f64).sqrt();
     let classifier = Linear::with(&scope.sub("classifier"), embedding, request.classes, Init::Uniform { bound }, Some(Init::Const(0.0)))?;
-    let taps = TapSpec { stages, embedding: Some(embedding), classes: request.classes };
+    let taps = TapSpec { stages, stem: false, embedding: Some(embedding), classes: request.classes };
     Ok(Box::new(EfficientNet { conv_stem, blocks, conv_head, classifier, activation: table.activation, taps }))
 }
 

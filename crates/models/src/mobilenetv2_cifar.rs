@@ -105,7 +105,7 @@ fn build(scope: &Scope, request: &Request) -> Result<Box<dyn Network>> {
     let conv2 = conv_bn(&scope.sub("conv2"), ("0", "1"), channels, HEAD, Conv::same(1))?;
     let classifier =
         Linear::with(&scope.sub("classifier").sub(0), HEAD, request.classes, Init::Normal { std: 0.01 }, Some(Init::Const(0.0)))?;
-    let taps = TapSpec { stages, embedding: Some(HEAD), classes: request.classes };
+    let taps = TapSpec { stages, stem: false, embedding: Some(HEAD), classes: request.classes };
     Ok(Box::new(MobileNetV2 { conv1, blocks, conv2, classifier, taps }))
 }
 

@@ -190,7 +190,7 @@ fn taps(outputs: &Outputs, images: i64, about: Option<&Description>) -> Result<T
         };
         stages.push(spec);
     }
-    Ok(TapSpec { stages, embedding, classes })
+    Ok(TapSpec { stages, stem: false, embedding, classes })
 }
 
 /// The prefix and grid of `n` tokens, where a square grid has at most two tokens before it.

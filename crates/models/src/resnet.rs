@@ -127,7 +127,13 @@ fn build(scope: &Scope, request: &Request, kind: Kind, depths: [usize; 4]) -> Re
         stages.push(StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) });
     }
     let fc = Linear::new(&scope.sub("fc"), channels, request.classes)?;
-    Ok(Box::new(ResNet { stem, conv1, layers, fc, taps: TapSpec { stages, embedding: Some(channels), classes: request.classes } }))
+    Ok(Box::new(ResNet {
+        stem,
+        conv1,
+        layers,
+        fc,
+        taps: TapSpec { stages, stem: false, embedding: Some(channels), classes: request.classes },
+    }))
 }
 
 impl Network for ResNet {

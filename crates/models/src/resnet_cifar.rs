@@ -71,7 +71,12 @@ fn build(scope: &Scope, request: &Request, depth: usize, widths: [i64; 4]) -> Re
         stages.push(stage(channels, grid));
     }
     let fc = Linear::new(&scope.sub("fc"), channels, request.classes)?;
-    Ok(Box::new(ResNetCifar { conv1, layers, fc, taps: TapSpec { stages, embedding: Some(channels), classes: request.classes } }))
+    Ok(Box::new(ResNetCifar {
+        conv1,
+        layers,
+        fc,
+        taps: TapSpec { stages, stem: true, embedding: Some(channels), classes: request.classes },
+    }))
 }
 
 impl Network for ResNetCifar {

@@ -173,7 +173,7 @@ fn build(scope: &Scope, request: &Request, layers: [(i64, usize); 3], head: Opti
     let conv2 = head.map(|head| conv_bn(scope, 2, channels, head, Conv::same(1))).transpose()?;
     let embedding = head.unwrap_or(channels);
     let linear = Linear::new(&scope.sub("linear"), embedding, request.classes)?;
-    let taps = TapSpec { stages, embedding: Some(embedding), classes: request.classes };
+    let taps = TapSpec { stages, stem: true, embedding: Some(embedding), classes: request.classes };
     Ok(Box::new(ShuffleNet { conv1, layers: made, conv2, linear, taps }))
 }
 

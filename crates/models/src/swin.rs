@@ -339,7 +339,7 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
         stages,
         norm: LayerNorm::new(&scope.sub("norm"), dim, EPS)?,
         head: Linear::with(&scope.sub("head").sub("fc"), dim, request.classes, WEIGHT, Some(ZERO))?,
-        taps: TapSpec { stages: specs, embedding: Some(dim), classes: request.classes },
+        taps: TapSpec { stages: specs, stem: false, embedding: Some(dim), classes: request.classes },
     }))
 }
 

@@ -58,7 +58,7 @@ pub fn tap_depths(depth: i64) -> [i64; 4] {
 /// Four equal stages, as a sequence of constant width has them.
 pub fn taps(prefix: i64, channels: i64, grid: i64, request: &Request) -> TapSpec {
     let stage = StageSpec { kind: StageKind::Tokens { prefix }, channels, grid: (grid, grid) };
-    TapSpec { stages: vec![stage; 4], embedding: Some(channels), classes: request.classes }
+    TapSpec { stages: vec![stage; 4], stem: false, embedding: Some(channels), classes: request.classes }
 }
 
 /// Beyond these a slip of the keyboard would fill the memory before anything is said.

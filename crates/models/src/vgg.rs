@@ -87,7 +87,7 @@ fn build(scope: &Scope, request: &Request, depth: i64) -> Result<Box<dyn Network
         }
     }
     let classifier = Linear::with(&scope.sub("classifier"), channels, request.classes, Init::Normal { std: 0.01 }, Some(Init::Const(0.0)))?;
-    Ok(Box::new(Vgg { blocks, classifier, taps: TapSpec { stages, embedding: Some(channels), classes: request.classes } }))
+    Ok(Box::new(Vgg { blocks, classifier, taps: TapSpec { stages, stem: false, embedding: Some(channels), classes: request.classes } }))
 }
 
 impl Network for Vgg {

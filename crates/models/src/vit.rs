@@ -10,7 +10,7 @@
 use heterodyne_nn::{
     Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
     config::{self, KeyError},
-    layers::{Block, LayerNorm, Linear},
+    layers::{Block, BlockStyle, LayerNorm, Linear},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -136,7 +136,7 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
     let pos_embed = scope.param_no_decay("pos_embed", &[1, prefix + grid * grid, dim], weight)?;
     let dist_token = distilled.then(|| scope.param_no_decay("dist_token", &[1, 1, dim], weight)).transpose()?;
     let patch_embed = PatchEmbed::new(&scope.sub("patch_embed"), patch, dim, Init::TorchDefault, patch_bias)?;
-    let blocks = (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), dim, heads)).collect::<Result<_>>()?;
+    let blocks = (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), dim, heads, BlockStyle::VIT)).collect::<Result<_>>()?;
     let norm = LayerNorm::new(&scope.sub("norm"), dim, 1e-6)?;
     let head = classifier("head")?;
     let distillation = dist_token.map(|token| Ok::<_, Error>((token, classifier("head_dist")?))).transpose()?;

@@ -107,7 +107,13 @@ fn build(scope: &Scope, request: &Request, depth: usize, widen: i64) -> Result<B
     }
     let bn1 = BatchNorm2d::new(&scope.sub("bn1"), channels)?;
     let fc = Linear::with(&scope.sub("fc"), channels, request.classes, Init::TorchDefault, Some(Init::Const(0.0)))?;
-    Ok(Box::new(WideResNet { conv1, blocks, bn1, fc, taps: TapSpec { stages, embedding: Some(channels), classes: request.classes } }))
+    Ok(Box::new(WideResNet {
+        conv1,
+        blocks,
+        bn1,
+        fc,
+        taps: TapSpec { stages, stem: true, embedding: Some(channels), classes: request.classes },
+    }))
 }
 
 impl Network for WideResNet {

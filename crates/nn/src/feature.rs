@@ -115,6 +115,8 @@ pub struct StageSpec {
 pub struct TapSpec {
     /// Stages from shallow to deep; four, or none for a teacher that offers logits only.
     pub stages: Vec<StageSpec>,
+    /// Whether the first stage is a stem's output, which protocols that count layers do not count.
+    pub stem: bool,
     /// Width of the pooled penultimate embedding, where it is offered.
     pub embedding: Option<i64>,
     /// Number of classes.

@@ -1,10 +1,10 @@
 //! The learning rate as a pure function of time.
 use std::f64::consts::PI;
 
-use heterodyne_run::recipe::schema::{Schedule, ScheduleName};
+use heterodyne_run::recipe::schema::{CosineFrom, Schedule, ScheduleName};
 
 /// The rate at `epoch` (with its fraction) of a run of `epochs`, from the base rate `lr`: a linear rise over the warm-up,
-/// then the schedule. The cosine covers what is left after the warm-up and ends at `min_lr`.
+/// then the schedule. The cosine ends at `min_lr`.
 #[must_use]
 pub fn rate(s: &Schedule, lr: f64, epoch: f64, epochs: f64) -> f64 {
     if epoch < s.warmup_epochs {
@@ -14,7 +14,8 @@ pub fn rate(s: &Schedule, lr: f64, epoch: f64, epochs: f64) -> f64 {
         ScheduleName::Constant => lr,
         ScheduleName::Step => lr * s.gamma.powi(s.milestones.iter().filter(|&&m| epoch >= m).count() as i32),
         ScheduleName::Cosine => {
-            let done = ((epoch - s.warmup_epochs) / (epochs - s.warmup_epochs).max(f64::MIN_POSITIVE)).min(1.0);
+            let from = if s.cosine_from == CosineFrom::Warmup { s.warmup_epochs } else { 0.0 };
+            let done = ((epoch - from) / (epochs - from).max(f64::MIN_POSITIVE)).min(1.0);
             s.min_lr + (lr - s.min_lr) * (1.0 + (PI * done).cos()) / 2.0
         }
     }
@@ -36,6 +37,24 @@ mod tests {
         close(rate(&s, 0.1, 2.0, 10.0), 0.1);
         close(rate(&s, 0.1, 6.0, 10.0), (0.1 + 0.001) / 2.0);
         close(rate(&s, 0.1, 10.0, 10.0), 0.001);
+    }
+
+    /// timm's CosineLRScheduler(t_initial=300, lr_min=1e-3, warmup_t=3, warmup_lr_init=1e-4, warmup_prefix=False) of base rate 0.05.
+    #[test]
+    fn a_cosine_from_the_start_is_timms() {
+        let s = Schedule { warmup_epochs: 3.0, warmup_lr: 1e-4, min_lr: 1e-3, cosine_from: CosineFrom::Start, ..Schedule::default() };
+        let timm = [
+            (0.0, 0.0001),
+            (1.0, 0.016_733_333_333_333_333),
+            (2.0, 0.033_366_666_666_666_67),
+            (3.0, 0.049_987_910_728_960_43),
+            (10.0, 0.049_865_786_436_522_695),
+            (150.0, 0.025_500_000_000_000_002),
+            (299.0, 0.001_001_343_350_544_952_5),
+        ];
+        for (epoch, expected) in timm {
+            close(rate(&s, 0.05, epoch, 300.0), expected);
+        }
     }
 
     #[test]

@@ -2,7 +2,13 @@
 use std::path::{Path, PathBuf};
 
 use heterodyne::{
-    run::recipe::Layered,
+    methods,
+    models::{self, Model},
+    nn::TapSpec,
+    run::recipe::{
+        Layered,
+        schema::{CosineFrom, ScheduleName},
+    },
     train::{Command, Plan},
 };
 
@@ -68,6 +74,19 @@ fn the_protocols_layers_hold_the_published_values() {
         assert_eq!((drawn.magnitude, drawn.std, drawn.ops, drawn.chance), (9.0, 0.5, 2, 0.5));
         assert!(plan.mix.is_on() && plan.augment.erase == 0.25 && plan.augment.flip == 0.5 && plan.recipe.train.clip == Some(5.0));
     }
+    assert_eq!(base("hetero-imagenet-token.toml").train.ema, Some(0.99996));
+    for name in ["hetero-cifar100-conv.toml", "hetero-cifar100-token.toml", "hetero-imagenet-token.toml"] {
+        assert_eq!(base(name).schedule.cosine_from, CosineFrom::Start, "{name}: timm counts the cosine from the start");
+    }
+    let multistep = base("cifar-b128-multistep.toml");
+    assert_eq!(
+        (multistep.train.epochs, multistep.train.batch, multistep.train.label_smoothing, multistep.train.ema),
+        (300, 128, 0.1, None)
+    );
+    assert_eq!((multistep.optim.lr, multistep.optim.weight_decay, multistep.schedule.warmup_epochs), (0.05, 5e-4, 3.0));
+    assert_eq!((multistep.schedule.name, multistep.schedule.milestones), (ScheduleName::Step, vec![150.0, 200.0, 250.0]));
+    let light = base("cifar32-light.toml");
+    assert_eq!((light.optim.lr, light.train.epochs, light.train.batch), (0.01, 240, 64));
     let cifar32 = base("cifar32.toml");
     assert_eq!((cifar32.train.epochs, cifar32.train.batch, cifar32.optim.lr, cifar32.optim.weight_decay), (240, 64, 0.05, 5e-4));
 }
@@ -98,4 +117,72 @@ fn every_layer_of_a_method_can_be_laid_over_a_pair() {
         (dkd["beta"].as_float(), dkd["temperature"].as_float(), dkd["warmup_epochs"].as_float()),
         (Some(8.0), Some(4.0), Some(20.0))
     );
+}
+
+/// A method's layer as (weight, cross-entropy, the method's own table).
+fn method(layer: &str) -> (f64, f64, toml::Table) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("recipe.toml");
+    let bases = ["cifar100/pair.toml".to_owned(), format!("methods/{layer}.toml")].map(|name| folder(&name).canonicalize().unwrap());
+    std::fs::write(&path, format!("base = [{:?}, {:?}]\nname = \"x\"\n", bases[0], bases[1])).unwrap();
+    let mut recipe = plan(&path, &[]).recipe;
+    assert_eq!(recipe.methods.len(), 1, "{layer}");
+    let (_, mut table) = recipe.methods.pop().unwrap();
+    let weight = table.remove("weight").map_or(1.0, |w| w.as_float().unwrap());
+    (weight, recipe.loss.ce, table)
+}
+
+#[test]
+fn the_methods_layers_hold_the_published_weights() {
+    for (layer, weight, ce) in [
+        ("cifar32/kd", 0.9, 0.1),
+        ("cifar32/logit_std", 9.0, 0.1),
+        ("cifar32/at", 1000.0, 1.0),
+        ("cifar32/fitnet", 100.0, 1.0),
+        ("cifar32/reviewkd", 5.0, 1.0),
+        ("hetero/crd", 1.0, 1.0),
+        ("hetero/fitnet", 4.0, 1.0),
+        ("hetero/rsd", 0.1, 1.0),
+    ] {
+        let (w, c, _) = method(layer);
+        assert_eq!((w, c), (weight, ce), "{layer}");
+    }
+    assert_eq!(method("cifar32/logit_std").2["temperature"].as_float(), Some(2.0));
+    assert_eq!(method("hetero/rsd").2["kappa"].as_float(), Some(0.01));
+}
+
+fn taps(model: &str) -> TapSpec {
+    Model::outline(models::find(model).unwrap(), 100, Some(32), &toml::Table::new()).unwrap()
+}
+
+/// What the 32 px protocol's layers read, for each family of its networks as student and as teacher: (channels, side) behind the stem.
+#[test]
+fn the_32_px_protocol_counts_layers_without_the_stem() {
+    let families: &[(&str, &[(i64, i64)])] = &[
+        ("resnet20", &[(16, 32), (32, 16), (64, 8)]),
+        ("resnet8x4", &[(64, 32), (128, 16), (256, 8)]),
+        ("wrn_16_2", &[(32, 32), (64, 16), (128, 8)]),
+        ("shufflenetv1", &[(240, 16), (480, 8), (960, 4)]),
+        ("shufflenetv2", &[(116, 16), (232, 8), (464, 4)]),
+        ("vgg8", &[(128, 16), (256, 8), (512, 4), (512, 4)]),
+        ("mobilenetv2_half", &[(12, 16), (16, 8), (48, 4), (160, 2)]),
+    ];
+    let shape = |spec: &heterodyne::nn::StageSpec| (spec.channels, spec.grid.0);
+    for (student, theirs) in families {
+        for (teacher, layers) in families.iter().filter(|(_, layers)| layers.len() == theirs.len()) {
+            let (student, teacher) = (taps(student), taps(teacher));
+            let stages = |layer: &str| -> Vec<usize> {
+                let (_, _, table) = method(layer);
+                let levels: methods::parts::levels::Levels = table["levels"].clone().try_into().unwrap();
+                levels.of(&student, &teacher)
+            };
+            for layer in ["cifar32/at", "cifar32/nst", "cifar32/vid", "cifar32/reviewkd"] {
+                let read = |taps: &TapSpec| stages(layer).into_iter().map(|n| shape(&taps.stages[n - 1])).collect::<Vec<_>>();
+                assert_eq!((read(&student), read(&teacher)), (theirs.to_vec(), layers.to_vec()), "{layer}");
+            }
+            let hint = stages("cifar32/fitnet");
+            assert_eq!(hint.len(), 1);
+            assert_eq!((shape(&student.stages[hint[0] - 1]), shape(&teacher.stages[hint[0] - 1])), (theirs[1], layers[1]));
+        }
+    }
 }

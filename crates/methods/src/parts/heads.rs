@@ -1,19 +1,19 @@
 //! Heads that bring any stage of a student to one vector per image.
 //!
-//! Conv stages go through separable convolutions that halve the grid (OFA-KD, arXiv 2310.19444), token stages through patch
-//! merging (Swin, arXiv 2103.14030) and transformer blocks.
+//! As in OFA-KD (Hao et al. 2023, arXiv 2310.19444): conv stages go through separable convolutions that halve the grid, token stages
+//! through patch merging (Swin, arXiv 2103.14030) and transformer blocks.
 use heterodyne_nn::{
     FeatureMap, Init, Result, Scope, StageKind, StageSpec,
-    layers::{BatchNorm2d, Block, Conv, Conv2d, LayerNorm, Linear, Post},
+    layers::{BatchNorm2d, Block, BlockStyle, Conv, Conv2d, LayerNorm, Linear, Post},
 };
 use tch::{Kind, Tensor};
 
 use super::{
-    keys::NUM_LEVELS,
+    levels::NUM_LEVELS,
     mode::{part_input, training},
 };
 
-/// Token grids larger than this are merged.
+/// Token grids are merged as long as this many places or more are left along the longer side.
 const TOKEN_GRID: i64 = 7;
 
 /// Depthwise 3x3 of stride 2, 1x1, BN, ReLU, depthwise 3x3, 1x1, BN, ReLU; no biases.
@@ -56,19 +56,21 @@ impl SepConv {
     }
 }
 
-/// Every 2x2 patch becomes one token: layer norm of the four side by side, then a linear map and GELU. Odd grids are filled up
-/// with zeros at the bottom and on the right.
+/// Every 2x2 patch becomes one token: layer norm of the four side by side, a linear map and, where asked for, GELU. Odd grids are filled
+/// up with zeros at the bottom and on the right.
 #[derive(Debug)]
 struct PatchMerging {
     norm: LayerNorm,
     reduction: Linear,
+    post: Post<'static>,
 }
 
 impl PatchMerging {
-    fn new(scope: &Scope, width_in: i64, width_out: i64) -> Result<Self> {
+    fn new(scope: &Scope, width_in: i64, width_out: i64, post: Post<'static>) -> Result<Self> {
         Ok(Self {
             norm: LayerNorm::new(&scope.sub("norm"), 4 * width_in, 1e-5)?,
             reduction: Linear::with(&scope.sub("reduction"), 4 * width_in, width_out, Init::TruncNormal { std: 0.02 }, None)?,
+            post,
         })
     }
 
@@ -78,7 +80,7 @@ impl PatchMerging {
         let x = if h % 2 + w % 2 > 0 { x_bhwc.constant_pad_nd([0, 0, 0, w % 2, 0, h % 2]) } else { x_bhwc.shallow_clone() };
         let (h, w) = ((h + 1) / 2, (w + 1) / 2);
         let patches = x.reshape([b, h, 2, w, 2, c]).permute([0, 1, 3, 2, 4, 5]).reshape([b, h, w, 4 * c]);
-        self.reduction.forward(&self.norm.forward(&patches)).gelu("none")
+        self.reduction.forward_post(&self.norm.forward(&patches), self.post)
     }
 }
 
@@ -96,13 +98,14 @@ enum Body {
     Conv(Vec<SepConv>),
     /// The mean over places, then the 1x1 convolution: in this order one place is computed instead of all, with the same result.
     Last(Linear),
-    /// Merging until the grid is at most 7x7, a linear map where nothing was merged and widths differ, blocks, mean over places.
+    /// Merging of the places, a linear map for what was not merged and is of another width, blocks over class token and places.
     Token { merge: Vec<PatchMerging>, widen: Option<Linear>, blocks: Vec<Block> },
 }
 
 impl Head {
     /// The head of stage `level` (1 to 4). A conv stage ends `conv_width` wide after `4 - level` halvings whose channels
-    /// double up to the last; a token stage `token_width` wide after `max(4 - level, 1)` blocks.
+    /// double up to the last; a token stage `token_width` wide after `max(4 - level, 1)` blocks, of which the first token is taken
+    /// where the network has a class token, else the mean over all.
     pub fn new(scope: &Scope, stage: &StageSpec, level: usize, conv_width: i64, token_width: i64) -> Result<Self> {
         let steps = NUM_LEVELS.saturating_sub(level);
         let (body, width) = match stage.kind {
@@ -114,23 +117,28 @@ impl Head {
                 let convs = (0..steps).map(|i| SepConv::new(&scope.sub(i), width(i), width(i + 1))).collect::<Result<_>>()?;
                 (Body::Conv(convs), conv_width)
             }
-            StageKind::Tokens { .. } => (Self::token(scope, stage, steps.max(1), token_width)?, token_width),
+            StageKind::Tokens { prefix } => (Self::token(scope, stage, prefix, steps.max(1), token_width)?, token_width),
         };
         Ok(Self { body, width, kind: scope.kind() })
     }
 
-    fn token(scope: &Scope, stage: &StageSpec, num_blocks: usize, d: i64) -> Result<Body> {
-        let mut merge = Vec::new();
-        let mut side = stage.grid.0.max(stage.grid.1);
-        while side > TOKEN_GRID {
-            let width_in = if merge.is_empty() { stage.channels } else { d };
-            merge.push(PatchMerging::new(&scope.sub("merge").sub(merge.len()), width_in, d)?);
-            side = (side + 1) / 2;
+    fn token(scope: &Scope, stage: &StageSpec, prefix: i64, num_blocks: usize, d: i64) -> Result<Body> {
+        let mut sides = vec![stage.grid.0.max(stage.grid.1)];
+        while let Some(&side) = sides.last().filter(|&&side| side >= 2 * TOKEN_GRID) {
+            sides.push((side + 1) / 2);
         }
-        let widen = (merge.is_empty() && stage.channels != d).then(|| Linear::new(&scope.sub("widen"), stage.channels, d)).transpose()?;
+        let num_merges = sides.len() - 1;
+        let merging = |i: usize| {
+            let width_in = if i == 0 { stage.channels } else { d };
+            let is_last = i > 0 && i + 1 == num_merges;
+            PatchMerging::new(&scope.sub("merge").sub(i), width_in, d, if is_last { Post::None } else { Post::Gelu })
+        };
+        let merge: Vec<_> = (0..num_merges).map(merging).collect::<Result<_>>()?;
+        let widens = stage.channels != d && (merge.is_empty() || prefix > 0);
+        let widen = widens.then(|| Linear::new(&scope.sub("widen"), stage.channels, d)).transpose()?;
         let num_heads = (1..=4).rev().find(|n| d % n == 0).unwrap_or(1);
-        let blocks = (0..num_blocks).map(|i| Block::new(&scope.sub("blocks").sub(i), d, num_heads)).collect::<Result<_>>()?;
-        Ok(Body::Token { merge, widen, blocks })
+        let block = |i| Block::new(&scope.sub("blocks").sub(i), d, num_heads, BlockStyle::PLAIN);
+        Ok(Body::Token { merge, widen, blocks: (0..num_blocks).map(block).collect::<Result<_>>()? })
     }
 
     /// Width of the vector.
@@ -148,10 +156,22 @@ impl Head {
                 x_bchw.mean_dim([2i64, 3].as_slice(), false, None::<Kind>)
             }
             Body::Token { merge, widen, blocks } => {
+                let widened = |x: Tensor| widen.as_ref().map_or_else(|| x.shallow_clone(), |widen| widen.forward(&x));
                 let x_bhwc = part_input(&feature.to_map(), self.kind)?.permute([0, 2, 3, 1]);
-                let x_bnd = merge.iter().fold(x_bhwc, |x, merge| merge.forward(&x)).flatten(1, 2);
-                let x_bnd = widen.as_ref().map_or_else(|| x_bnd.shallow_clone(), |widen| widen.forward(&x_bnd));
-                blocks.iter().fold(x_bnd, |x, block| block.forward(&x)).mean_dim([1i64].as_slice(), false, None::<Kind>)
+                let places = merge.iter().fold(x_bhwc, |x, merge| merge.forward(&x)).flatten(1, 2);
+                let places = if merge.is_empty() { widened(places) } else { places };
+                let class = match feature {
+                    FeatureMap::Tokens { tokens, prefix, .. } if *prefix > 0 => {
+                        Some(widened(part_input(&tokens.narrow(1, 0, *prefix), self.kind)?).to_kind(places.kind()))
+                    }
+                    _ => None,
+                };
+                let Some(class) = class else {
+                    return Ok(blocks.iter().fold(places, |x, block| block.forward(&x)).mean_dim([1i64].as_slice(), false, None::<Kind>));
+                };
+                let (last, before) = blocks.split_last().expect("a token head has at least one block");
+                let x_bnd = before.iter().fold(Tensor::cat(&[class, places], 1), |x, block| block.forward(&x));
+                last.forward_first(&x_bnd, 1).squeeze_dim(1)
             }
         })
     }

@@ -4,9 +4,6 @@ use std::fmt::Display;
 use heterodyne_nn::config::KeyError;
 use serde::Serialize;
 
-/// Stages that a network shows, and so the largest level.
-pub const NUM_LEVELS: usize = 4;
-
 type Checked = Result<(), KeyError>;
 
 /// A finite number above 0.
@@ -27,12 +24,6 @@ pub fn between(key: &str, value: f64, low: f64, high: f64) -> Checked {
 /// A count of at least 1.
 pub fn at_least_one(key: &str, value: i64) -> Checked {
     demand(key, value >= 1, value, "a whole number of at least 1")
-}
-
-/// Some of the levels 1 to 4, none twice.
-pub fn levels(levels: &[usize]) -> Checked {
-    let valid = levels.iter().enumerate().all(|(i, level)| (1..=NUM_LEVELS).contains(level) && !levels[..i].contains(level));
-    demand("levels", valid && !levels.is_empty(), format!("{levels:?}"), "some of the stages 1, 2, 3 and 4, each at most once")
 }
 
 /// Whole numbers of at least 1, none twice.

@@ -2,6 +2,7 @@
 use heterodyne_nn::{Error, FeatureMap, Output, Result, StageKind, StageSpec, TapSpec};
 use tch::{Kind, Tensor};
 
+use super::levels::Levels;
 use crate::{Signal, Taught};
 
 /// One stage of the student and the teacher's stage of the same relative depth.
@@ -62,10 +63,11 @@ pub fn check_classes(method: &str, student: &TapSpec, teacher: &TapSpec) -> Resu
 }
 
 /// The pairs of stages at `levels`; refuses levels that one of the networks does not have.
-pub fn stage_pairs(method: &str, levels: &[usize], student: &TapSpec, teacher: &TapSpec) -> Result<Vec<StagePair>> {
+pub fn stage_pairs(method: &str, levels: &Levels, student: &TapSpec, teacher: &TapSpec) -> Result<Vec<StagePair>> {
     levels
-        .iter()
-        .map(|&level| {
+        .of(student, teacher)
+        .into_iter()
+        .map(|level| {
             Ok(StagePair {
                 level,
                 student: stage_spec(method, "student", level, student, teacher)?,

@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 
 use heterodyne_nn::{Init, Result, Scope};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 /// Inside the square root of an amplitude, so that its gradient at zero is zero and not NaN.
 pub const AMPLITUDE_EPS: f64 = 1e-12;
@@ -15,13 +15,13 @@ pub const STANDARD_EPS: f64 = 1e-6;
 
 /// The frequencies, in cycles per image, that are compared between two grids: the `K_h x K_w` lowest around zero.
 ///
-/// Per axis `K` is clipped to the smaller of both grids. Rows hold `u = -floor(K_h/2) ..= ceil(K_h/2)-1`, the order of a centred
-/// (`fftshift`) spectrum. Maps are real, so that `F(-u,-v)` is the conjugate of `F(u,v)`, and of the columns only the half
-/// `v = 0 ..= floor(K_w/2)` is kept.
+/// Per axis `K` is clipped to the smaller of both grids, and is odd, as every frequency comes with its negative: an even number keeps
+/// one less. What an even grid of n places loses by that is its Nyquist line, on which n/2 and -n/2 are one: whether a scene has it
+/// depends on where the samples lie.
 ///
-/// An even grid of n places sees the frequencies n/2 and -n/2 as one (its Nyquist line), and a finer grid sees them apart. Where
-/// an even, clipped K would reach the Nyquist line of one grid and not of the other, this line is dropped on both sides
-/// (K becomes odd); where the grids agree it is kept on both.
+/// Rows hold `u = -floor(K_h/2) ..= floor(K_h/2)`, the order of a centred (`fftshift`) spectrum. Maps are real, so that `F(-u,-v)` is
+/// the conjugate of `F(u,v)`, and of the columns only the half `v = 0 ..= floor(K_w/2)` is kept: a bin with v > 0 stands for two
+/// of the whole plane ([`Band::roots`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Band {
     rows: i64,
@@ -32,17 +32,26 @@ impl Band {
     /// The band of at most `k` frequencies per axis that grids `a` and `b` share.
     #[must_use]
     pub fn shared(k: i64, a: (i64, i64), b: (i64, i64)) -> Self {
-        let side = |a: i64, b: i64| {
-            let n = k.min(a).min(b);
-            if a != b && n == a.min(b) && n % 2 == 0 { n - 1 } else { n }
-        };
-        Self { rows: side(a.0, b.0), cols: side(a.1, b.1) / 2 + 1 }
+        let odd = |n: i64| n - (n + 1) % 2;
+        Self { rows: odd(k.min(a.0).min(b.0)), cols: odd(k.min(a.1).min(b.1)) / 2 + 1 }
     }
 
     /// Number of frequencies (along the rows, along the half columns).
     #[must_use]
     pub fn size(&self) -> (i64, i64) {
         (self.rows, self.cols)
+    }
+
+    /// Number of kept bins by that of the whole plane's.
+    #[must_use]
+    pub fn kept_share(&self) -> f64 {
+        self.cols as f64 / (2 * self.cols - 1) as f64
+    }
+
+    /// The root of the number of bins of the whole plane for which each stands, (K,K',1). A square of numbers that are multiplied by it,
+    /// summed over the half plane, is the sum over the whole.
+    pub fn roots(&self, kind: Kind, device: Device) -> Tensor {
+        self.map(|_, v| if v == 0 { 1.0 } else { 2.0f64.sqrt() }, kind, device)
     }
 
     /// The smallest grid that equal blocks of `grid` make and that keeps the band's frequencies apart: of more places per axis than
@@ -56,7 +65,7 @@ impl Band {
     /// The kept frequencies along the rows.
     #[must_use]
     pub fn u(&self) -> std::ops::Range<i64> {
-        -(self.rows / 2)..(self.rows + 1) / 2
+        -(self.rows / 2)..self.rows / 2 + 1
     }
 
     /// The kept frequencies along the columns.
@@ -72,10 +81,12 @@ impl Band {
     }
 }
 
-/// A discrete Fourier transform of a grid cut down to a [`Band`]: `F(u,v) = 1/(HW) sum_hw x(h,w) exp(-2 pi i (uh/H + vw/W))`.
+/// A discrete Fourier transform of a grid cut down to a [`Band`]:
+/// `F(u,v) = 1/(HW) sum_hw x(h,w) exp(-2 pi i (u (h + 1/2)/H + v (w + 1/2)/W))`.
 ///
-/// With this factor the transform is the Fourier series of the scene: equal scenes have equal low bins on any grid. It is two
-/// products with small constant matrices; no bin is computed and thrown away.
+/// A place of a grid stands for the middle of its part of the image, so that angles are counted from the image's edge and not from the
+/// first place, which lies elsewhere on every grid. With this and the factor the transform is the Fourier series of the scene:
+/// equal scenes have equal low bins on any grid. It is two products with small constant matrices; no bin is computed and thrown away.
 #[derive(Debug)]
 pub struct Dft {
     band: Band,
@@ -92,7 +103,7 @@ impl Dft {
     #[must_use]
     pub fn new((h, w): (i64, i64), band: Band, kind: Kind, device: Device) -> Self {
         // Whole turns are taken off in integers, which keeps the angle exact.
-        let angle = |f: i64, i: i64, n: i64| TAU * (f * i).rem_euclid(n) as f64 / n as f64;
+        let angle = |f: i64, i: i64, n: i64| TAU * (f * (2 * i + 1)).rem_euclid(2 * n) as f64 / (2 * n) as f64;
         let mut cols = Vec::new();
         for part in 0..2 {
             for v in band.v() {
@@ -253,33 +264,61 @@ impl Window {
     }
 }
 
-/// How a spectrum is brought to mean 0 and variance 1.
+/// Over what a spectrum is brought to mean 0 and variance 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalise {
-    /// Over parts, frequencies and channels of each image.
+    /// Over frequencies and channels of each image.
     Sample,
-    /// Over parts and frequencies of each channel of each image.
+    /// Over the frequencies of each channel of each image.
     Channel,
     /// Not at all.
     None,
 }
 
-impl Normalise {
-    /// `(x - mean) / sqrt(var + eps)` of (B,P,K,K',C) with the biased variance; the order of dimensions is not kept.
-    pub fn apply(self, x_bpuvc: &Tensor) -> Tensor {
-        let standardise =
-            |x: &Tensor| x.layer_norm::<&Tensor>(x.size()[x.dim() - self.trailing()..].to_vec(), None, None, STANDARD_EPS, true);
-        match self {
-            Self::None => x_bpuvc.shallow_clone(),
-            Self::Sample => standardise(x_bpuvc),
-            Self::Channel => standardise(&x_bpuvc.permute([0, 4, 1, 2, 3])),
-        }
+/// How two spectra are compared: weighted by frequency, standardised, and by the mean square over the whole plane.
+///
+/// The mean of the real parts (or the amplitudes) is taken off; that of the imaginary ones is 0, as they change their sign with the
+/// frequency. The variance is that of all numbers of the plane, real and imaginary.
+#[derive(Debug)]
+pub struct Comparison {
+    window: Window,
+    normalise: Normalise,
+    band: Band,
+    /// (K,K',1)
+    roots: Tensor,
+    /// (P,K,K',1), 0 for imaginary parts.
+    real_roots: Tensor,
+}
+
+impl Comparison {
+    /// Of spectra of `representation` in `band`.
+    pub fn new(window: Window, normalise: Normalise, band: Band, representation: Representation) -> Result<Self> {
+        let roots = band.roots(window.fixed.kind(), window.fixed.device());
+        let mut parts = vec![roots.shallow_clone()];
+        parts.resize_with(representation.parts() as usize, || roots.zeros_like());
+        Ok(Self { window, normalise, band, real_roots: Tensor::f_stack(&parts, 0)?, roots })
     }
 
-    /// Number of trailing dimensions over which it runs.
-    fn trailing(self) -> usize {
-        if self == Self::Channel { 3 } else { 4 }
+    /// N( G v ) of (B,P,K,K',C), each bin times the root of the number for which it stands.
+    pub fn of(&self, s_bpuvc: &Tensor) -> Tensor {
+        let x = s_bpuvc * (self.window.weights() * &self.roots);
+        let (over, channels): (&[i64], _) = match self.normalise {
+            Normalise::None => return x,
+            Normalise::Sample => (&[1, 2, 3, 4], true),
+            Normalise::Channel => (&[1, 2, 3], false),
+        };
+        let kept = (self.band.rows * self.band.cols) as f64;
+        let mean_b1c = self.real_roots.flatten(0, -1).unsqueeze(0).matmul(&x.flatten(1, 3)) * (self.band.kept_share() / kept);
+        let mean = if channels { mean_b1c.mean_dim([2i64].as_slice(), true, None::<Kind>) } else { mean_b1c };
+        let x = x - mean.unsqueeze(1).unsqueeze(1) * &self.real_roots;
+        let variance = x.square().mean_dim(over, true, None::<Kind>) * self.band.kept_share();
+        x * (variance + STANDARD_EPS).rsqrt()
+    }
+
+    /// The mean over the whole plane of the squared difference of two results of [`Comparison::of`].
+    pub fn mse(&self, a: &Tensor, b: &Tensor) -> Tensor {
+        a.mse_loss(b, Reduction::Mean) * self.band.kept_share()
     }
 }
 

@@ -10,8 +10,8 @@ fn names_are_unique_and_an_unknown_one_is_answered_with_the_nearest() {
     assert_eq!(
         names,
         [
-            "kd", "bkd", "dkd", "dist", "hard", "fitnet", "vid", "reviewkd", "at", "sp", "cc", "rkd", "pkt", "nst", "crd", "ofa", "uhkd",
-            "lfcc", "hcd"
+            "kd", "bkd", "dkd", "dist", "hard", "fitnet", "vid", "reviewkd", "at", "sp", "cc", "rkd", "pkt", "nst", "crd", "rsd", "ofa",
+            "uhkd", "lfcc", "hcd"
         ]
     );
     names.sort_unstable();
@@ -19,7 +19,8 @@ fn names_are_unique_and_an_unknown_one_is_answered_with_the_nearest() {
     assert_eq!(names.len(), all().len());
     let e = find("uhdk").unwrap_err().to_string();
     assert!(
-        e.contains("did you mean `uhkd`?") && e.contains("fitnet, vid, reviewkd, at, sp, cc, rkd, pkt, nst, crd, ofa, uhkd, lfcc, hcd"),
+        e.contains("did you mean `uhkd`?")
+            && e.contains("fitnet, vid, reviewkd, at, sp, cc, rkd, pkt, nst, crd, rsd, ofa, uhkd, lfcc, hcd"),
         "{e}"
     );
     assert!(find("UHKD").unwrap_err().to_string().contains("`uhkd`?"));
@@ -62,15 +63,29 @@ fn an_unknown_key_and_a_wrong_type_are_refused() {
     }
     let (key, message) = refused("uhkd", "window = \"gausian\"");
     assert!(key.starts_with("window") && message.contains("gaussian"), "{key}: {message}");
-    assert_eq!(refused("lfcc", "levels = [1, 2.5]").0, "levels[1]");
+    assert_eq!(refused("lfcc", "levels = [1, 2.5]").0, "levels");
 }
 
 #[test]
 fn values_out_of_range_are_refused_with_their_key() {
-    let levels = ["levels = []", "levels = [0]", "levels = [5]", "levels = [2, 2]"];
+    let levels = [
+        "levels = []",
+        "levels = [0]",
+        "levels = [-1]",
+        "levels = [5]",
+        "levels = [2, 2]",
+        "levels = 2",
+        "levels = \"all\"",
+        "levels = [\"layer0\"]",
+        "levels = [\"layer5\"]",
+        "levels = [\"layer1\", \"layer1\"]",
+        "levels = [\"stem\"]",
+        "levels = [1, \"layer2\"]",
+    ];
     for method in ["fitnet", "vid", "reviewkd", "at", "sp", "nst", "ofa", "uhkd", "lfcc", "hcd"] {
         for text in levels {
-            assert_eq!(refused(method, text).0, "levels", "{method} {text}");
+            let (key, message) = refused(method, text);
+            assert!(key == "levels" && message.contains("some of the stages 1, 2, 3 and 4"), "{method} {text}: {key} {message}");
         }
     }
     for method in ["kd", "dkd", "dist", "ofa", "uhkd", "lfcc", "hcd"] {
@@ -80,6 +95,9 @@ fn values_out_of_range_are_refused_with_their_key() {
     }
     let cases = [
         ("rkd", "angle = -1", "angle"),
+        ("rsd", "kappa = -1", "kappa"),
+        ("fitnet", "regressor = \"conv\"", "regressor"),
+        ("vid", "regressor = \"bn\"", "regressor"),
         ("vid", "variance = 1e-6", "variance"),
         ("vid", "eps = 0.0", "eps"),
         ("reviewkd", "max_width = 0", "max_width"),
@@ -138,7 +156,7 @@ fn values_out_of_range_are_refused_with_their_key() {
 
 #[test]
 fn pairs_that_cannot_work_are_refused_with_both_shapes() {
-    let logits_only = TapSpec { stages: vec![], embedding: None, classes: 3 };
+    let logits_only = TapSpec { stages: vec![], stem: false, embedding: None, classes: 3 };
     let message = |method: &str, text: &str, student: &TapSpec, teacher: &TapSpec, batch: usize| {
         build(method, &table(text), &ParamStore::new(CPU, 0), student, teacher, batch)
             .err()

@@ -149,6 +149,32 @@ fn the_learnable_temperature_starts_at_tau_and_stops_at_one_hundredth() {
     assert_eq!(at(100f64.ln()), at(50.0));
 }
 
+/// As in CLIP: what has grown beyond the limit is set back to it and learns on.
+#[test]
+fn a_temperature_beyond_its_limit_returns() {
+    let spec = conv(4, 3);
+    let store = ParamStore::with_kind(CPU, Kind::Double, 0);
+    let method = build("lfcc", &table("alpha = 0.0"), &store, &spec, &spec, 4).unwrap();
+    let (_, mut scale, _) = store.parameters().into_iter().find(|(name, ..)| name == "logit_scale").unwrap();
+    let set = |scale: &mut Tensor| {
+        let _guard = heterodyne_nn::shim::NoGrad::new();
+        let _ = scale.fill_(1000f64.ln());
+    };
+    set(&mut scale);
+    let (student, teacher) = (output(&spec, 4, Kind::Double), output(&spec, 4, Kind::Double));
+    let value = || loss(&*method, &student, &teacher, &hard(&[0, 1, 2, 0]), 0.0).unwrap().total().unwrap();
+    value().backward();
+    assert_eq!(number(&scale), 100f64.ln());
+    assert!(number(&scale.grad()).abs() > 1e-6, "it learns: {}", number(&scale.grad()));
+    // A validation reads the limit and changes nothing.
+    set(&mut scale);
+    let at_limit = number(&value());
+    set(&mut scale);
+    let _guard = heterodyne_nn::shim::NoGrad::new();
+    assert!((number(&value()) / at_limit - 1.0).abs() < 1.0);
+    assert_eq!(number(&scale), 1000f64.ln());
+}
+
 #[test]
 fn a_batch_of_one_and_scales_that_do_not_fit_are_refused() {
     let spec = conv(4, 3);

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use crate::support::{CPU, build, hard, loss, number, output, seed, table, value};
 
 fn bare(classes: i64) -> TapSpec {
-    TapSpec { stages: vec![], embedding: None, classes }
+    TapSpec { stages: vec![], stem: false, embedding: None, classes }
 }
 
 fn method(name: &str, settings: &str, classes: i64) -> Box<dyn Method> {
@@ -43,6 +43,25 @@ fn a_student_that_agrees_has_nothing_to_learn() {
     let z_s = p.logit(None::<f64>).set_requires_grad(true);
     terms(&*method("bkd", "", 4), &of(&z_s), &z, &labels()).total().unwrap().backward();
     assert!(number(&z_s.grad().abs().max()) < 1e-12);
+}
+
+/// Of a mixed label the class with the larger share is m. With the shares themselves the loss would be -145.5 at the last of
+/// these logits.
+#[test]
+fn ofas_target_of_a_mixed_label_is_its_largest_share() {
+    let spec = bare(2);
+    let m = build("ofa", &table("eps = 1.5\nw_ofa = 0.0"), &ParamStore::with_kind(CPU, Kind::Double, 0), &spec, &spec, 1).unwrap();
+    let teacher = of(&Tensor::from_slice2(&[[-20.0, 20.0]]));
+    for (logit, expected) in [(-10.0, 4.54e-5), (-100.0, 0.0), (-1000.0, 0.0)] {
+        let student = of(&Tensor::from_slice2(&[[logit, 0.0]]));
+        let value = |labels: Labels| number(&terms(&*m, &student, &teacher, &labels).total().unwrap());
+        let mixed = |share: f64| Labels::Soft(Tensor::from_slice2(&[[share, 1.0 - share]]));
+        // p_t = (0, 1): the target is 0 for the first class and 1 for the second, for m = (0,1) 2^1.5 - 1.
+        let cross_entropy = (1.0f64 + f64::exp(logit)).ln();
+        assert!((value(mixed(0.6)) - expected).abs() < 1e-6 && (value(mixed(0.6)) - cross_entropy).abs() < 1e-12);
+        assert!((value(mixed(0.4)) - (2f64.powf(1.5) - 1.0) * cross_entropy).abs() < 1e-12);
+        assert_eq!(value(mixed(0.6)), value(hard(&[0])));
+    }
 }
 
 /// A constant added to an image's logits changes no softmax.

@@ -59,7 +59,7 @@ fn the_methods_no_longer_see_size_and_offset_of_logits() {
 /// Also where a row is constant, and back to the logits.
 #[test]
 fn gradients_are_finite_and_those_of_finite_differences() {
-    let taps = TapSpec { stages: vec![], embedding: None, classes: 4 };
+    let taps = TapSpec { stages: vec![], stem: false, embedding: None, classes: 4 };
     seed(2);
     let (student, teacher) = (leaves(&output(&taps, 4, Kind::Double)), output(&taps, 4, Kind::Double));
     let m = wrapped("kd", &ParamStore::with_kind(CPU, Kind::Double, 0), &taps, &taps).unwrap();

@@ -20,7 +20,7 @@ pub fn tokens(prefix: i64, channels: i64, h: i64, w: i64) -> StageSpec {
 }
 
 pub fn taps(stages: &[StageSpec], embedding: i64, classes: i64) -> TapSpec {
-    TapSpec { stages: stages.to_vec(), embedding: Some(embedding), classes }
+    TapSpec { stages: stages.to_vec(), stem: false, embedding: Some(embedding), classes }
 }
 
 /// A tensor as the stage it belongs to.

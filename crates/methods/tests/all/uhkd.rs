@@ -1,10 +1,12 @@
 //! What the frequency domain promises.
+use std::f64::consts::{PI, TAU};
+
 use heterodyne_methods::parts::{
     pointwise::Pointwise,
-    spectrum::{Band, Dft, Normalise, Representation, Window, WindowShape},
+    spectrum::{Band, Comparison, Dft, Normalise, Representation, Window, WindowShape},
 };
 use heterodyne_nn::{FeatureMap, ParamStore};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::support::{CPU, number};
 
@@ -12,13 +14,19 @@ fn max(x: &Tensor) -> f64 {
     number(&x.abs().max())
 }
 
-/// (B,2,K,K',C) the other way: the full transform, then the crop.
-fn cropped(x_bchw: &Tensor, band: Band) -> Tensor {
+/// (B,2,U,V,C) the other way: the full transform, then the crop to the frequencies, then the turn by half a place.
+fn cropped(x_bchw: &Tensor, us: &[i64], vs: &[i64]) -> Tensor {
     let [_, _, h, w] = x_bchw.size()[..] else { panic!() };
     let full = x_bchw.fft_fft2(None::<&[i64]>, [-2i64, -1].as_slice(), "forward");
-    let indices = |range: std::ops::Range<i64>, n: i64| Tensor::from_slice(&range.map(|f| f.rem_euclid(n)).collect::<Vec<_>>());
-    let crop = full.index_select(2, &indices(band.u(), h)).index_select(3, &indices(band.v(), w));
-    crop.view_as_real().permute([0, 4, 2, 3, 1])
+    let indices = |of: &[i64], n: i64| Tensor::from_slice(&of.iter().map(|f| f.rem_euclid(n)).collect::<Vec<_>>());
+    let crop = full.index_select(2, &indices(us, h)).index_select(3, &indices(vs, w));
+    let axis = |of: &[i64], n: i64| Tensor::from_slice(of).to_kind(Kind::Double) * (-PI / n as f64);
+    let angle = axis(us, h).unsqueeze(1) + axis(vs, w);
+    (crop * Tensor::complex(&angle.cos(), &angle.sin())).view_as_real().permute([0, 4, 2, 3, 1]).to_kind(x_bchw.kind())
+}
+
+fn kept(band: Band) -> (Vec<i64>, Vec<i64>) {
+    (band.u().collect(), band.v().collect())
 }
 
 #[test]
@@ -26,13 +34,15 @@ fn the_pruned_transform_is_the_crop_of_the_full_one() {
     for (h, w) in [(1, 1), (2, 2), (3, 3), (4, 4), (7, 7), (8, 8), (14, 14), (16, 9), (5, 12), (1, 6), (28, 28), (56, 56)] {
         for k in [1, 2, 3, 4, 5, 6, 7, 8, 14, 100] {
             let band = Band::shared(k, (h, w), (h, w));
-            assert_eq!(band.size(), (k.min(h), k.min(w) / 2 + 1), "equal grids drop nothing");
+            let odd = |n: i64| if n % 2 == 0 { n - 1 } else { n };
+            assert_eq!(band.size(), (odd(k.min(h)), odd(k.min(w)) / 2 + 1));
+            let (us, vs) = kept(band);
             let x = Tensor::randn([2, 3, h, w], (Kind::Float, CPU));
             let ours = Dft::new((h, w), band, Kind::Float, CPU).forward(&x);
-            let off = max(&(ours - cropped(&x, band)));
+            let off = max(&(ours - cropped(&x, &us, &vs)));
             assert!(off < 1e-5, "{h}x{w}, K {k}: {off}");
             let x = x.to_kind(Kind::Double);
-            let off = max(&(Dft::new((h, w), band, Kind::Double, CPU).forward(&x) - cropped(&x, band)));
+            let off = max(&(Dft::new((h, w), band, Kind::Double, CPU).forward(&x) - cropped(&x, &us, &vs)));
             assert!(off < 1e-14, "{h}x{w}, K {k}: {off}");
         }
     }
@@ -55,14 +65,11 @@ fn channels_last_maps_and_folded_tokens_have_the_same_spectrum() {
 
 #[test]
 fn the_full_transform_keeps_the_energy() {
-    for (h, w) in [(7, 7), (8, 6), (5, 8), (4, 9)] {
+    for (h, w) in [(7, 7), (9, 5), (5, 3), (1, 11)] {
         let x = Tensor::randn([2, 3, h, w], (Kind::Double, CPU));
         let band = Band::shared(100, (h, w), (h, w));
-        let energy =
-            Dft::new((h, w), band, Kind::Double, CPU).forward(&x).square().sum_dim_intlist([0i64, 1, 2, 4].as_slice(), false, Kind::Double);
-        // A column stands for its conjugate too, but for v = 0 and an even grid's Nyquist column.
-        let times: Vec<f64> = band.v().map(|v| if v == 0 || 2 * v == w { 1.0 } else { 2.0 }).collect();
-        let energy = number(&(energy * Tensor::from_slice(&times)).sum(Kind::Double));
+        let half = Dft::new((h, w), band, Kind::Double, CPU).forward(&x) * band.roots(Kind::Double, CPU);
+        let energy = number(&half.square().sum(Kind::Double));
         let mean_square = number(&x.square().sum(Kind::Double)) / (h * w) as f64;
         assert!((energy - mean_square).abs() < 1e-12 * mean_square, "{h}x{w}: {energy} against {mean_square}");
     }
@@ -71,7 +78,7 @@ fn the_full_transform_keeps_the_energy() {
 #[test]
 fn a_constant_map_has_its_zero_frequency_alone() {
     let x = Tensor::full([1, 1, 8, 6], 2.5, (Kind::Double, CPU));
-    let band = Band::shared(6, (8, 6), (8, 6));
+    let band = Band::shared(7, (8, 6), (8, 6));
     let dft = Dft::new((8, 6), band, Kind::Double, CPU);
     let expected = dft.of_one().unwrap().unsqueeze(0) * 2.5;
     assert!(max(&(dft.forward(&x) - &expected)) < 1e-14);
@@ -89,9 +96,9 @@ fn a_circular_shift_leaves_the_amplitude() {
     assert!(max(&(dft.forward(&x) - dft.forward(&shifted))) > 1e-2, "the phase does change");
 }
 
-/// The same scene, a sum of waves, sampled on two grids.
+/// The same scene, a sum of waves, sampled on two grids: each place stands for the middle of its part of the image.
 fn scene(h: i64, w: i64) -> Tensor {
-    let axis = |n: i64| Tensor::arange(n, (Kind::Double, CPU)) * (std::f64::consts::TAU / n as f64);
+    let axis = |n: i64| (Tensor::arange(n, (Kind::Double, CPU)) + 0.5) * (TAU / n as f64);
     let (y, x) = (axis(h).unsqueeze(1), axis(w).unsqueeze(0));
     let image = (&y + &x * 2.0).cos() * 0.7 + (&y * 2.0 - &x).sin() * 0.4 + (&y * 0.0 + &x * 1.0 + 0.3).cos() + 1.5;
     image.unsqueeze(0).unsqueeze(0)
@@ -99,30 +106,92 @@ fn scene(h: i64, w: i64) -> Tensor {
 
 #[test]
 fn one_scene_has_one_spectrum_on_any_grid() {
-    for (a, b) in [((7, 7), (14, 14)), ((9, 5), (6, 11)), ((8, 8), (12, 16))] {
+    for (a, b) in [((7, 7), (14, 14)), ((7, 7), (56, 56)), ((9, 5), (6, 11)), ((8, 8), (12, 16))] {
         let band = Band::shared(5, a, b);
         let of = |grid: (i64, i64)| Dft::new(grid, band, Kind::Double, CPU).forward(&scene(grid.0, grid.1));
         assert!(max(&(of(a) - of(b))) < 1e-13, "{a:?} and {b:?}");
     }
 }
 
-/// A 4-grid sees the frequencies 2 and -2 as one, an 8-grid does not. Were the line kept, a scene with that frequency would differ
-/// from itself.
+/// With angles counted from the first place the bins of a 7- and a 56-grid differ by 0.7 of their size.
 #[test]
-fn a_nyquist_line_of_one_grid_only_is_dropped_on_both() {
+fn the_mean_over_blocks_keeps_the_phase() {
+    let fine = scene(56, 56);
+    let band = Band::shared(5, (56, 56), (7, 7));
+    let beyond_zero = |x: &Tensor, grid| {
+        let dft = Dft::new(grid, band, Kind::Double, CPU);
+        dft.forward(x) - dft.of_one().unwrap() * number(&x.mean(Kind::Double))
+    };
+    let (a, b) = (beyond_zero(&fine, (56, 56)), beyond_zero(&fine.adaptive_avg_pool2d([7, 7]), (7, 7)));
+    let off = number(&(&a - &b).norm()) / number(&a.norm());
+    // What is left is the blocks' own low pass, sin(x)/x of half a period of two cycles in seven blocks: 0.13 at most.
+    assert!(off < 0.13, "{off}");
+    let along = number(&(&a * &b).sum(Kind::Double)) / (number(&a.norm()) * number(&b.norm()));
+    assert!(along > 0.99, "{along}");
+}
+
+/// A 4-grid sees the frequencies 2 and -2 as one, an 8-grid does not; and every frequency is kept together with its negative.
+#[test]
+fn a_band_is_even_about_zero_and_has_no_nyquist_line() {
     let sides = |k, a: i64, b: i64| Band::shared(k, (a, a), (b, b)).size();
-    assert_eq!(sides(7, 4, 8), (3, 2));
-    assert_eq!(sides(4, 4, 8), (3, 2));
-    assert_eq!(sides(7, 4, 4), (4, 3));
-    assert_eq!(sides(4, 7, 14), (4, 3), "an odd grid has none");
-    assert_eq!(sides(4, 8, 14), (4, 3), "nor does the crop reach it");
-    assert_eq!(sides(7, 2, 7), (1, 1));
-    assert_eq!(sides(7, 1, 7), (1, 1));
-    assert_eq!(Band::shared(7, (4, 7), (4, 14)).size(), (4, 4), "each axis by itself");
-    let (small, large) = ((4, 4), (8, 8));
-    let band = Band::shared(4, small, large);
-    let of = |grid: (i64, i64)| Dft::new(grid, band, Kind::Double, CPU).forward(&scene(grid.0, grid.1));
-    assert!(max(&(of(small) - of(large))) < 1e-14);
+    for (k, a, b, size) in [
+        (7, 4, 8, (3, 2)),
+        (4, 4, 8, (3, 2)),
+        (7, 4, 4, (3, 2)),
+        (4, 7, 14, (3, 2)),
+        (7, 7, 14, (7, 4)),
+        (7, 2, 7, (1, 1)),
+        (7, 1, 7, (1, 1)),
+    ] {
+        assert_eq!(sides(k, a, b), size, "K {k} of {a} and {b}");
+        let band = Band::shared(k, (a, a), (b, b));
+        assert!(band.u().all(|u| band.u().contains(&-u) && 2 * u.abs() < a.min(b).max(1)));
+    }
+    assert_eq!(Band::shared(7, (4, 7), (4, 14)).size(), (3, 4), "each axis by itself");
+}
+
+/// The loss is that of the whole plane, of which a half is computed: no frequency counts more for lying along the columns.
+#[test]
+fn half_the_plane_stands_for_the_whole() {
+    let store = ParamStore::with_kind(CPU, Kind::Double, 0);
+    let draw = || Tensor::randn([2, 3, 9, 8], (Kind::Double, CPU));
+    let (x, y) = (draw(), draw() + 0.3);
+    for (n, representation) in [Representation::Complex, Representation::Amplitude, Representation::LogAmplitude].into_iter().enumerate() {
+        for normalise in [Normalise::Sample, Normalise::Channel, Normalise::None] {
+            for k in [1, 4, 7] {
+                let of = |a: &Tensor, b: &Tensor| {
+                    let grid = (a.size()[2], a.size()[3]);
+                    let band = Band::shared(k, grid, grid);
+                    let window = Window::new(&store.root().sub(n), WindowShape::Gaussian, band, 2.0).unwrap();
+                    let comparison = Comparison::new(window, normalise, band, representation).unwrap();
+                    let dft = Dft::new(grid, band, Kind::Double, CPU);
+                    let of = |x: &Tensor| comparison.of(&representation.of(&dft.forward(x)));
+                    number(&comparison.mse(&of(a), &of(b)))
+                };
+                let loss = of(&x, &y);
+                let turned = of(&x.transpose(2, 3), &y.transpose(2, 3));
+                assert!((loss - turned).abs() < 1e-12 * loss.max(1e-3), "{representation:?} {normalise:?} {k}: {loss} and {turned}");
+                // The plane itself, with nothing left out.
+                let half = (k.min(8) - 1) / 2;
+                let axis: Vec<i64> = (-half..=half).collect();
+                let square = |f: &[i64]| Tensor::from_slice(f).to_kind(Kind::Double).square();
+                let g = (-(square(&axis).unsqueeze(1) + square(&axis)) / 8.0).exp().unsqueeze(-1);
+                let whole = |x: &Tensor| {
+                    let a = representation.of(&cropped(x, &axis, &axis)) * &g;
+                    let dims: &[i64] = match normalise {
+                        Normalise::None => return a,
+                        Normalise::Sample => &[2, 3, 4],
+                        Normalise::Channel => &[2, 3],
+                    };
+                    let a = &a - a.mean_dim(dims, true, Kind::Double);
+                    let variance = a.square().mean_dim(dims, true, Kind::Double).mean_dim([1i64].as_slice(), true, Kind::Double);
+                    a / (variance + 1e-6).sqrt()
+                };
+                let plain = number(&(whole(&x) - whole(&y)).square().mean(Kind::Double));
+                assert!((loss - plain).abs() < 1e-10 * plain.max(1e-3), "{representation:?} {normalise:?} {k}: {loss} and {plain}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -145,30 +214,20 @@ fn equal_maps_give_no_loss_and_a_constant_map_gives_no_nan() {
         for normalise in [Normalise::Sample, Normalise::Channel, Normalise::None] {
             let band = Band::shared(7, (8, 8), (8, 8));
             let dft = Dft::new((8, 8), band, Kind::Float, CPU);
-            let window =
-                Window::new(&store.root().sub(format!("{representation:?}{normalise:?}")), WindowShape::Gaussian, band, 3.5).unwrap();
-            let of = |x: &Tensor| normalise.apply(&(representation.of(&dft.forward(x)) * window.weights()));
+            let scope = store.root().sub(format!("{representation:?}{normalise:?}"));
+            let window = Window::new(&scope, WindowShape::Gaussian, band, 3.5).unwrap();
+            let comparison = Comparison::new(window, normalise, band, representation).unwrap();
+            let of = |x: &Tensor| comparison.of(&representation.of(&dft.forward(x)));
             let x = Tensor::randn([2, 3, 8, 8], (Kind::Float, CPU));
-            assert_eq!(number(&of(&x).mse_loss(&of(&x), Reduction::Mean)), 0.0);
+            assert_eq!(number(&comparison.mse(&of(&x), &of(&x))), 0.0);
             for fill in [0.0, 3.0] {
                 let flat = Tensor::full([2, 3, 8, 8], fill, (Kind::Float, CPU)).set_requires_grad(true);
-                let value = of(&flat).mse_loss(&of(&x), Reduction::Mean);
+                let value = comparison.mse(&of(&flat), &of(&x));
                 value.backward();
                 assert!(number(&value).is_finite() && max(&flat.grad()).is_finite(), "{representation:?} {normalise:?} {fill}");
             }
         }
     }
-}
-
-#[test]
-fn a_standardised_spectrum_has_mean_0_and_variance_1() {
-    let x = Tensor::randn([3, 1, 5, 3, 4], (Kind::Double, CPU)) * 40.0 + 7.0;
-    let per_sample = Normalise::Sample.apply(&x).flatten(1, -1);
-    assert!(max(&per_sample.mean_dim(1, false, Kind::Double)) < 1e-12);
-    assert!(max(&(per_sample.var_dim(1, false, false) - 1.0)) < 1e-6);
-    let per_channel = Normalise::Channel.apply(&x).flatten(2, -1);
-    assert_eq!(per_channel.size(), [3, 4, 15]);
-    assert!(max(&per_channel.mean_dim(2, false, Kind::Double)) < 1e-12);
 }
 
 /// What lets phi's last convolution run on whichever side is smaller.
@@ -195,7 +254,7 @@ fn the_smallest_grid_keeps_the_kept_frequencies_apart() {
         (7, (56, 56), (7, 7)),
         (7, (32, 32), (8, 8)),
         (7, (28, 14), (7, 7)),
-        (6, (28, 12), (7, 12)),
+        (6, (28, 12), (7, 6)),
         (7, (13, 8), (13, 8)),
         (3, (4, 9), (4, 3)),
         (1, (32, 30), (1, 1)),
@@ -204,7 +263,7 @@ fn the_smallest_grid_keeps_the_kept_frequencies_apart() {
         // A wave of each kept frequency has its whole energy in its own bin, as on the full grid.
         let band = Band::shared(k, grid, grid);
         let spectrum = |(h, w): (i64, i64), (u, v): (i64, i64)| {
-            let turns = |f: i64, n: i64| Tensor::arange(n, (Kind::Double, CPU)) * (std::f64::consts::TAU * f as f64 / n as f64);
+            let turns = |f: i64, n: i64| (Tensor::arange(n, (Kind::Double, CPU)) + 0.5) * (TAU * f as f64 / n as f64);
             let wave = (turns(u, h).unsqueeze(1) + turns(v, w)).cos().reshape([1, 1, h, w]);
             Dft::new((h, w), band, Kind::Double, CPU).forward(&wave)
         };

@@ -6,6 +6,7 @@ Everything here goes another way than the Rust code: full Fourier transforms tha
 and sub-logits, torch.nn.functional where it has the function. Learnable weights are filled by `weight`, which the test repeats.
 """
 
+import cmath
 import json
 import math
 from pathlib import Path
@@ -51,11 +52,17 @@ PAIRS = {
     "vit_conv": dict(student=tokens(1, *[(6, 8, 8)] * 4), teacher=maps((2, 16, 16), (3, 8, 8), (4, 4, 4), (5, 2, 2)), d_s=6, d_t=9),
     "swin_vit": dict(student=tokens(0, (3, 15, 16), (4, 9, 8), (5, 4, 4), (6, 2, 3)), teacher=tokens(2, *[(4, 5, 7)] * 4), d_s=8, d_t=4),
 }
+# Token students whose grids are merged.
+MERGING = {
+    "vit_vit": dict(student=tokens(1, *[(4, 14, 14)] * 4), teacher=tokens(1, *[(3, 7, 7)] * 4), d_s=4, d_t=3),
+    "swin_swin": dict(student=tokens(0, (2, 28, 28), (3, 14, 14), (4, 7, 7), (8, 4, 4)), teacher=tokens(0, (2, 14, 14), (3, 7, 7), (4, 4, 4), (5, 2, 2)), d_s=8, d_t=5),
+}
+ALL = {**PAIRS, **MERGING}
 
 
 def inputs(pair, out):
     generator = torch.Generator().manual_seed(sum(pair.encode()))
-    spec = PAIRS[pair]
+    spec = ALL[pair]
     for side in ("student", "teacher"):
         for i, s in enumerate(spec[side]):
             h, w = s["grid"]
@@ -134,13 +141,23 @@ def fitnet(o, w, s, t, step):
     losses = []
     for level in o["levels"]:
         x, y = s[level - 1], t[level - 1]
-        name = f"level{level}.project"
-        x = F.conv2d(x, w(f"{name}.weight", y.shape[1], x.shape[1])[:, :, None, None], w(f"{name}.bias", y.shape[1]))
-        size = y.shape[2:]
-        if size[0] <= x.shape[2] and size[1] <= x.shape[3]:
-            x = F.adaptive_avg_pool2d(x, size)
+        c_s, c_t, size = x.shape[1], y.shape[1], y.shape[2:]
+        if o["regressor"] == "linear":
+            name = f"level{level}.project"
+            x = F.conv2d(x, w(f"{name}.weight", c_t, c_s)[:, :, None, None], w(f"{name}.bias", c_t))
+            if size[0] <= x.shape[2] and size[1] <= x.shape[3]:
+                x = F.adaptive_avg_pool2d(x, size)
+            else:
+                x = F.interpolate(x, size, mode="bilinear", align_corners=False)
         else:
-            x = F.interpolate(x, size, mode="bilinear", align_corners=False)
+            name, bias = f"level{level}.conv.weight", w(f"level{level}.conv.bias", c_t)
+            if x.shape[2] == 2 * size[0]:
+                x = F.conv2d(x, w(name, c_t, c_s, 3, 3), bias, stride=2, padding=1)
+            elif 2 * x.shape[2] == size[0]:
+                x = F.conv_transpose2d(x, w(name, c_s, c_t, 4, 4), bias, stride=2, padding=1)
+            else:
+                x = F.conv2d(x, w(name, c_t, c_s, 1 + x.shape[2] - size[0], 1 + x.shape[3] - size[1]), bias)
+            x = F.relu(batch_norm(x, w, f"level{level}.norm"))
         losses.append(F.mse_loss(x, y))
     return {"feature": sum(losses) / len(losses)}
 
@@ -156,9 +173,11 @@ def vid(o, w, s, t, step):
         x, y, name = s[level - 1], t[level - 1], f"level{level}"
         grid, c = smaller(x, y), y.shape[1]
         x, y = F.adaptive_avg_pool2d(x, grid), F.adaptive_avg_pool2d(y, grid)
-        for part, width in (("first", x.shape[1]), ("second", c)):
-            x = F.relu(batch_norm(F.conv2d(x, w(f"{name}.{part}.conv.weight", c, width, 1, 1)), w, f"{name}.{part}.norm"))
-        mean = F.conv2d(x, w(f"{name}.last.weight", c, c, 1, 1))
+        hidden = 2 * c if o["regressor"] == "norm" else c
+        for part in ("first", "second"):
+            x = F.conv2d(x, w(f"{name}.{part}.conv.weight", hidden, x.shape[1], 1, 1))
+            x = F.relu(batch_norm(x, w, f"{name}.{part}.norm") if o["regressor"] == "norm" else x)
+        mean = F.conv2d(x, w(f"{name}.last.weight", c, hidden, 1, 1))
         variance = torch.log(1 + torch.exp(w(f"{name}.spread", c))) + o["eps"]
         total = total + sum(F.gaussian_nll_loss(mean[:, i], y[:, i], variance[i].expand_as(y[:, i]), eps=0.0) for i in range(c)) / c
     return {"vid": total}
@@ -289,7 +308,7 @@ def rkd(o, w, s, t, step):
 
 def ofa(o, w, s, t, step):
     T = o["temperature"]
-    m = step.target if step.target.dim() == 2 else F.one_hot(step.target, CLASSES).double()
+    m = F.one_hot(step.index, CLASSES).double()
     p_t = (step.z_t / T).softmax(-1)
 
     def loss(z):
@@ -299,7 +318,7 @@ def ofa(o, w, s, t, step):
     exits = []
     for level in o["levels"] if o["w_ofa"] > 0 else []:
         name = f"level{level}"
-        f = head(w, f"{name}.head", s[level - 1], step.student[level - 1]["kind"], level, step.d_s, max(step.d_s, step.d_t))
+        f = head(w, f"{name}.head", s[level - 1], step.class_tokens[level - 1], step.student[level - 1]["kind"], level, step.d_s, max(step.d_s, step.d_t))
         exits.append(loss(f @ w(f"{name}.classifier.weight", CLASSES, f.shape[1]).T + w(f"{name}.classifier.bias", CLASSES)))
     if exits:
         terms["ofa"] = sum(exits)
@@ -307,14 +326,12 @@ def ofa(o, w, s, t, step):
 
 
 def kept(k, a, b):
-    """Signed frequencies that both lengths see alike, the k lowest, as a centred spectrum lists them."""
-    n = min(k, a, b)
-    frequencies = [f - n // 2 for f in range(n)]
-    is_nyquist = lambda f, length: 2 * abs(f) == length
-    return [f for f in frequencies if is_nyquist(f, a) == is_nyquist(f, b)]
+    """The lowest frequencies with their negatives, at most k of them, that both lengths can tell apart."""
+    return [f for f in range(-k, k + 1) if 2 * abs(f) < min(k, a, b)]
 
 
 def uhkd(o, w, s, t, step):
+    """On the whole plane; where a tensor holds its half (the window that learns, the direct spectrum), the rest is its mirror image."""
     terms = {}
     if o["alpha"] > 0:
         terms["kd"] = kl(step.z_t, step.z_s, o["temperature"])
@@ -323,13 +340,21 @@ def uhkd(o, w, s, t, step):
         x, y = s[level - 1], t[level - 1]
         c_s, c_t, name = x.shape[1], y.shape[1], f"level{level}"
         (h_s, w_s), (h_t, w_t) = x.shape[2:], y.shape[2:]
-        us = kept(o["k"], h_s, h_t)
-        vs = list(range(len(kept(o["k"], w_s, w_t)) // 2 + 1))
+        us, vs = kept(o["k"], h_s, h_t), kept(o["k"], w_s, w_t)
+        half = [v for v in vs if v >= 0]
 
         def spectrum(m):
+            """The bins of a transform whose origin lies half a place before the first one."""
             full = torch.fft.fft2(m, norm={"area": "forward", "ortho": "ortho", "none": "backward"}[o["scaling"]])
             h, width = m.shape[2:]
-            return torch.stack([torch.stack([full[:, :, u % h, v % width] for v in vs], -1) for u in us], -2)
+            turned = lambda u, v: full[:, :, u % h, v % width] * cmath.exp(-1j * math.pi * (u / h + v / width))
+            return torch.stack([torch.stack([turned(u, v) for v in vs], -1) for u in us], -2)
+
+        def mirrored(a):
+            """(B,C,K,K',P) of the half plane to the whole one."""
+            conjugate = torch.tensor([1.0, -1.0][: a.shape[-1]])
+            at = lambda u, v: a[:, :, us.index(u), v] if v >= 0 else a[:, :, us.index(-u), -v] * conjugate
+            return torch.stack([torch.stack([at(u, v) for v in vs], -2) for u in us], -3)
 
         def value(z):
             if o["representation"] == "complex":
@@ -342,16 +367,18 @@ def uhkd(o, w, s, t, step):
         ideal = torch.tensor([[float(math.hypot(u, v) <= sigma) for v in vs] for u in us])
         g = {"gaussian": gaussian, "none": torch.ones_like(gaussian), "ideal": ideal}.get(o["window"])
         if g is None:
-            theta = w(f"{name}.window", len(us), len(vs))
-            g = gaussian * theta.exp() / theta.exp().mean()
+            theta = w(f"{name}.window", len(us), len(half))
+            factors = theta.exp() / theta.exp().mean()
+            g = gaussian * mirrored(factors[None, None, :, :, None])[0, 0, :, :, 0]
 
         def finish(a, g):
-            """(B,C,K,K',P), weighted and standardised."""
+            """(B,C,K,K,P), weighted and standardised; imaginary parts of a whole plane have the mean 0."""
             a = a * g[:, :, None]
             if o["normalise"] == "none":
                 return a
-            dims = (1, 2, 3, 4) if o["normalise"] == "sample" else (2, 3, 4)
-            return (a - a.mean(dims, keepdim=True)) / (a.var(dims, unbiased=False, keepdim=True) + 1e-6).sqrt()
+            dims = (1, 2, 3) if o["normalise"] == "sample" else (2, 3)
+            a = torch.stack([x - (x.mean(dims, keepdim=True) if part == 0 else 0) for part, x in enumerate(a.unbind(-1))], -1)
+            return a / (a.square().mean((*dims, 4), keepdim=True) + 1e-6).sqrt()
 
         # Half the number of places, rounded down to below it, is the highest frequency that a grid keeps apart from all others.
         if o["fam_grid"] == "band":
@@ -365,8 +392,8 @@ def uhkd(o, w, s, t, step):
         out = c_t * parts if o["fam_mode"] == "direct" else c_t
         z = F.conv2d(z, w(f"{name}.last.weight", out, c_t)[:, :, None, None], w(f"{name}.last.bias", out))
         if o["fam_mode"] == "direct":
-            pooled = F.adaptive_avg_pool2d(z, (len(us), len(vs)))
-            a_s = torch.stack(pooled.split(c_t, 1), -1)
+            pooled = F.adaptive_avg_pool2d(z, (len(us), len(half)))
+            a_s = mirrored(torch.stack(pooled.split(c_t, 1), -1))
         else:
             a_s = value(spectrum(z))
         losses.append(F.mse_loss(finish(a_s, g), finish(value(spectrum(y)), g.detach())))
@@ -437,7 +464,7 @@ def hcd(o, w, s, t, step):
     gt, distil, ol = [], [], []
     for level in o["levels"]:
         name = f"level{level}"
-        f_s = head(w, f"{name}.head", s[level - 1], step.student[level - 1]["kind"], level, step.d_s, max(step.d_s, step.d_t))
+        f_s = head(w, f"{name}.head", s[level - 1], step.class_tokens[level - 1], step.student[level - 1]["kind"], level, step.d_s, max(step.d_s, step.d_t))
         joint = torch.cat([f_s, step.f_t], -1)
         linear = lambda x, part, out: x @ w(f"{name}.cfm.{part}.weight", out, x.shape[1]).T + w(f"{name}.cfm.{part}.bias", out)
         if o["cfm"] == "mlp":
@@ -462,7 +489,8 @@ def hcd(o, w, s, t, step):
     return terms
 
 
-def head(w, name, x, kind, level, d_s, d):
+def head(w, name, x, classes, kind, level, d_s, d):
+    """Of a map (B,C,H,W) and the tokens before its places (B,P,C)."""
     if kind == "map":
         c = x.shape[1]
         if level == 4:
@@ -475,28 +503,29 @@ def head(w, name, x, kind, level, d_s, d):
                 x = F.conv2d(x, w(f"{name}.{i}.{half}.pointwise.weight", width, c, 1, 1))
                 x = F.relu(batch_norm(x, w, f"{name}.{i}.{half}.norm"))
         return x.mean((2, 3))
-    merged = 0
-    while max(x.shape[2:]) > 7:
+    # As many merges as int(log2(side / 7)); GELU after each but the last, and after the first in any case.
+    merges = max(int(math.log2(max(x.shape[2:]) / 7)), 0)
+    for merged in range(merges):
         x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
         x = torch.cat([x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)], 1).permute(0, 2, 3, 1)
         c, part = x.shape[-1], f"{name}.merge.{merged}"
-        x = F.layer_norm(x, (c,), w(f"{part}.norm.weight", c), w(f"{part}.norm.bias", c), 1e-5)
-        x = F.gelu(x @ w(f"{part}.reduction.weight", d_s, c).T).permute(0, 3, 1, 2)
-        merged += 1
-    x = x.flatten(2).transpose(1, 2)
-    if merged == 0 and x.shape[-1] != d_s:
-        x = x @ w(f"{name}.widen.weight", d_s, x.shape[-1]).T + w(f"{name}.widen.bias", d_s)
+        x = F.layer_norm(x, (c,), w(f"{part}.norm.weight", c), w(f"{part}.norm.bias", c))
+        x = (x @ w(f"{part}.reduction.weight", d_s, c).T).permute(0, 3, 1, 2)
+        if merged == 0 or merged != merges - 1:
+            x = F.gelu(x)
+    x = torch.cat([y if y.shape[-1] == d_s else y @ w(f"{name}.widen.weight", d_s, y.shape[-1]).T + w(f"{name}.widen.bias", d_s) for y in (classes, x.flatten(2).transpose(1, 2)) if y.shape[1]], 1)
     heads = max(n for n in (1, 2, 3, 4) if d_s % n == 0)
     for i in range(max(4 - level, 1)):
         x = block(w, f"{name}.blocks.{i}", x, heads)
-    return x.mean(1)
+    return x[:, 0] if classes.shape[1] else x.mean(1)
 
 
 def block(w, name, x, heads):
+    """timm's block with its own defaults: no bias of queries, keys and values."""
     d = x.shape[-1]
-    norm = lambda x, part: F.layer_norm(x, (d,), w(f"{name}.{part}.weight", d), w(f"{name}.{part}.bias", d), 1e-6)
+    norm = lambda x, part: F.layer_norm(x, (d,), w(f"{name}.{part}.weight", d), w(f"{name}.{part}.bias", d))
     linear = lambda x, part, out: x @ w(f"{name}.{part}.weight", out, x.shape[-1]).T + w(f"{name}.{part}.bias", out)
-    q, k, v = linear(norm(x, "norm1"), "attn.qkv", 3 * d).chunk(3, -1)
+    q, k, v = (norm(x, "norm1") @ w(f"{name}.attn.qkv.weight", 3 * d, d).T).chunk(3, -1)
     out = []
     for part in range(heads):
         at = slice(part * d // heads, (part + 1) * d // heads)
@@ -504,6 +533,16 @@ def block(w, name, x, heads):
         out.append(attention @ v[..., at])
     x = x + linear(torch.cat(out, -1), "attn.proj", d)
     return x + linear(F.gelu(linear(norm(x, "norm2"), "mlp.fc1", 4 * d)), "mlp.fc2", d)
+
+
+def rsd(o, w, s, t, step):
+    """Dimension by dimension."""
+    d_s, d_t = step.d_s, step.d_t
+    hidden = batch_norm(step.f_s @ w("hidden.weight", 2 * d_s, d_s).T, w, "norm")
+    e = F.gelu(hidden) @ w("project.weight", d_t, 2 * d_s).T
+    s, t = ((x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-10).sqrt() for x in (e, step.f_t))
+    r = lambda i, j: (t[:, i] * s[:, j]).sum() / BATCH
+    return {"rsd": sum((r(i, j) - 1) ** 2 if i == j else o["kappa"] * r(i, j) ** 2 for i in range(d_t) for j in range(d_t))}
 
 
 # --- cases ------------------------------------------------------------------------------------------------------------------------
@@ -515,11 +554,12 @@ DEFAULTS = {
     "dkd": dict(alpha=1.0, beta=2.0, temperature=1.0),
     "dist": dict(beta=1.0, gamma=1.0, temperature=1.0),
     "hard": dict(smoothing=0.0),
-    "fitnet": dict(levels=LEVELS),
-    "vid": dict(levels=LEVELS, variance=5.0, eps=1e-5),
+    "fitnet": dict(levels=LEVELS, regressor="linear"),
+    "vid": dict(levels=LEVELS, regressor="plain", variance=5.0, eps=1e-5),
     "reviewkd": dict(levels=LEVELS, embedding=True, max_width=512),
     "cc": dict(dim=128, form="kernel", gamma=0.4, order=2),
     "crd": dict(dim=128, tau=0.07, contrast="bank", num_negatives=16384, momentum=0.5, draw="shared"),
+    "rsd": dict(kappa=0.01),
     "at": dict(levels=LEVELS),
     "sp": dict(levels=[4]),
     "rkd": dict(distance=25.0, angle=50.0),
@@ -605,6 +645,15 @@ CASES = [
     ("crd", "vit_conv", dict(num_negatives=64, tau=0.2)),
     *[("crd", pair, dict(contrast="batch", dim=12)) for pair in ("conv_conv", "swin_vit")],
     *[("hcd", pair, {}) for pair in PAIRS],
+    *[("vid", pair, dict(regressor="norm")) for pair in ("conv_conv", "vit_conv")],
+    *[("fitnet", pair, dict(regressor="conv_bn_relu", levels=levels)) for pair, levels in (("conv_conv", LEVELS), ("conv_vit", [1, 2]), ("vit_conv", [1, 2, 3, 4]))],
+    *[("rsd", pair, {}) for pair in PAIRS],
+    ("rsd", "vit_conv", dict(kappa=0.5)),
+    # Mixed labels, and a class token that is carried past one and past several mergers.
+    *[("ofa", pair, dict(eps=1.5)) for pair in MERGING],
+    *[("hcd", pair, {}) for pair in MERGING],
+    *[("uhkd", pair, {}) for pair in MERGING],
+    ("uhkd", "vit_conv", dict(fam_mode="direct", normalise="channel")),
 ]
 
 
@@ -614,7 +663,7 @@ class Step:
 
 def run(i, method, pair, changes, stored, out):
     """One case: terms and the gradient of their weighted sum. Odd cases have mixed labels and label smoothing."""
-    settings, w, step, spec = {**DEFAULTS[method], **changes}, Params(), Step(), PAIRS[pair]
+    settings, w, step, spec = {**DEFAULTS[method], **changes}, Params(), Step(), ALL[pair]
     raw = {k: stored[f"{pair}/{k}"].clone().requires_grad_() for k in ["student.logits", "student.embedding"] + [f"student.stage{i}" for i in LEVELS]}
     step.student, step.d_s, step.d_t = spec["student"], spec["d_s"], spec["d_t"]
     step.z_s, step.z_t = raw["student.logits"], stored[f"{pair}/teacher.logits"]
@@ -623,11 +672,12 @@ def run(i, method, pair, changes, stored, out):
     step.target = stored[f"{pair}/{labels}"]
     step.index = step.target if labels == "hard" else step.target.argmax(-1)
     s = [as_map(raw[f"student.stage{i + 1}"], x) for i, x in enumerate(spec["student"])]
+    step.class_tokens = [raw[f"student.stage{i + 1}"][:, : x["prefix"]] if x["kind"] == "tokens" else None for i, x in enumerate(spec["student"])]
     t = [as_map(stored[f"{pair}/teacher.stage{i + 1}"], x) for i, x in enumerate(spec["teacher"])]
     terms = globals()[method](settings, w, s, t, step)
     weights = {"kd": settings.get("alpha", settings.get("w_kd", 1.0)), "freq": settings.get("beta"), "con": settings.get("beta"), "feature": 1.0}
     weights |= {"tckd": settings.get("alpha"), "nckd": settings.get("beta"), "inter": settings.get("beta"), "intra": settings.get("gamma"), "hard": 1.0}
-    weights |= {"vid": 1.0, "review": 1.0, "cc": 1.0, "crd": 1.0}
+    weights |= {"vid": 1.0, "review": 1.0, "cc": 1.0, "crd": 1.0, "rsd": 1.0}
     weights |= {"attention": 1.0, "similarity": 1.0, "selectivity": 1.0, "distance": settings.get("distance"), "angle": settings.get("angle")}
     weight = lambda term: settings.get(f"w_{term}", weights.get(term))
     sum(weight(name) * value for name, value in terms.items()).backward()
@@ -646,10 +696,10 @@ def run(i, method, pair, changes, stored, out):
 
 def main():
     out = {}
-    for pair in PAIRS:
+    for pair in ALL:
         inputs(pair, out)
     cases = [run(i, *case, dict(out), out) for i, case in enumerate(CASES)]
-    metadata = {"torch": torch.__version__, "pairs": json.dumps(PAIRS), "cases": json.dumps(cases), "classes": str(CLASSES), "samples": json.dumps(SAMPLES), "num_samples": str(NUM_SAMPLES)}
+    metadata = {"torch": torch.__version__, "pairs": json.dumps(ALL), "cases": json.dumps(cases), "classes": str(CLASSES), "samples": json.dumps(SAMPLES), "num_samples": str(NUM_SAMPLES)}
     save_file({k: v.contiguous() for k, v in out.items()}, Path(__file__).with_name("methods.safetensors"), metadata)
 
 

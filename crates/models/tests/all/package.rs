@@ -31,7 +31,7 @@ fn a_dictionary_of_signals_is_what_a_network_of_our_own_gives() {
     let package = open(&golden("teacher_dict.pt"), Device::Cpu, None).unwrap();
     let map = |channels, side| StageSpec { kind: StageKind::Map, channels, grid: (side, side) };
     let tokens = |channels| StageSpec { kind: StageKind::Tokens { prefix: 1 }, channels, grid: (4, 4) };
-    let taps = TapSpec { stages: vec![map(6, 8), map(12, 4), tokens(8), tokens(16)], embedding: Some(16), classes: 10 };
+    let taps = TapSpec { stages: vec![map(6, 8), map(12, 4), tokens(8), tokens(16)], stem: false, embedding: Some(16), classes: 10 };
     assert_eq!(*package.net.taps(), taps);
     assert_eq!(package.img, 32);
     let Output { logits, embedding, stages } = package.net.forward(&expected("x"), Pass::TEACH);
@@ -51,7 +51,7 @@ fn logits_alone_are_enough() {
     let text = refusal(&path, None);
     assert!(text.contains("set `img`"), "{text}");
     let package = open(&path, Device::Cpu, Some(32)).unwrap();
-    assert_eq!(*package.net.taps(), TapSpec { stages: vec![], embedding: None, classes: 10 });
+    assert_eq!(*package.net.taps(), TapSpec { stages: vec![], stem: false, embedding: None, classes: 10 });
     assert!(package.about.is_none());
     let logits = package.net.forward(&expected("x"), Pass::TEACH).logits;
     assert!(difference(&logits, &expected("logits/logits")) < 1e-5);

@@ -21,15 +21,15 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// `qkv` and `proj` of width `d`, which `num_heads` must divide.
-    pub fn new(scope: &Scope, d: i64, num_heads: i64) -> Result<Self> {
+    /// `qkv` and `proj` of width `d`, which `num_heads` must divide; `qkv` with a bias where `qkv_bias` is set.
+    pub fn new(scope: &Scope, d: i64, num_heads: i64, qkv_bias: bool) -> Result<Self> {
         if num_heads < 1 || d % num_heads != 0 {
             return Err(Error::invalid(format!(
                 "an attention of width {d} cannot be split into {num_heads} heads: the width must be a multiple"
             )));
         }
         Ok(Self {
-            qkv: Linear::with(&scope.sub("qkv"), d, 3 * d, WEIGHT, ZERO)?,
+            qkv: Linear::with(&scope.sub("qkv"), d, 3 * d, WEIGHT, ZERO.filter(|_| qkv_bias))?,
             proj: Linear::with(&scope.sub("proj"), d, d, WEIGHT, ZERO)?,
             num_heads,
         })

@@ -12,4 +12,4 @@ pub use frozen::Frozen;
 pub use heterodyne_shim::packed::Post;
 pub use linear::Linear;
 pub use norm::{BatchNorm2d, LayerNorm};
-pub use transformer::{Block, Mlp};
+pub use transformer::{Block, BlockStyle, Mlp};

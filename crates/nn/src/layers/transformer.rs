@@ -5,8 +5,6 @@ use tch::Tensor;
 use super::{Attention, LayerNorm, Linear, attention::WEIGHT, frozen::sure};
 use crate::{Init, Result, Scope};
 
-const EPS: f64 = 1e-6;
-
 /// Two linear maps with a GELU between them.
 #[derive(Debug)]
 pub struct Mlp {
@@ -45,6 +43,22 @@ impl Mlp {
     }
 }
 
+/// In what the blocks of published networks differ.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockStyle {
+    /// Added to the variance in both layer norms.
+    pub eps: f64,
+    /// Whether queries, keys and values have a bias.
+    pub qkv_bias: bool,
+}
+
+impl BlockStyle {
+    /// The Vision Transformer's.
+    pub const VIT: Self = Self { eps: 1e-6, qkv_bias: true };
+    /// What timm's `Block` is where nothing is said, PyTorch's layer norm and no bias.
+    pub const PLAIN: Self = Self { eps: 1e-5, qkv_bias: false };
+}
+
 /// Attention and MLP, each behind a layer norm and around a shortcut.
 #[derive(Debug)]
 pub struct Block {
@@ -56,11 +70,12 @@ pub struct Block {
 
 impl Block {
     /// A block of width `d` with an MLP four times as wide.
-    pub fn new(scope: &Scope, d: i64, num_heads: i64) -> Result<Self> {
+    pub fn new(scope: &Scope, d: i64, num_heads: i64, style: BlockStyle) -> Result<Self> {
+        let BlockStyle { eps, qkv_bias } = style;
         Ok(Self {
-            norm1: LayerNorm::new(&scope.sub("norm1"), d, EPS)?,
-            attn: Attention::new(&scope.sub("attn"), d, num_heads)?,
-            norm2: LayerNorm::new(&scope.sub("norm2"), d, EPS)?,
+            norm1: LayerNorm::new(&scope.sub("norm1"), d, eps)?,
+            attn: Attention::new(&scope.sub("attn"), d, num_heads, qkv_bias)?,
+            norm2: LayerNorm::new(&scope.sub("norm2"), d, eps)?,
             mlp: Mlp::new(&scope.sub("mlp"), d, 4 * d, WEIGHT, Init::Const(0.0))?,
         })
     }

@@ -1,12 +1,23 @@
 //! Layers whose parameters are not trained, and the part of a block that is asked for.
 use heterodyne_nn::{
     ParamStore,
-    layers::{Block, Conv, Conv2d, Linear, Mlp, Post},
-    shim::{Autocast, NoGrad, cpu::fast_bf16, lerp},
+    layers::{Block, BlockStyle, Conv, Conv2d, Linear, Mlp, Post},
+    shim::{Autocast, NoGrad, Rng, cpu::fast_bf16, lerp},
 };
 use tch::{Device, Kind, Tensor};
 
 const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+thread_local! {
+    /// Every test has a thread of its own, and so the same numbers in every run.
+    static RNG: Rng = Rng::new(0);
+}
+
+fn randn(shape: &[i64]) -> Tensor {
+    let x = Tensor::zeros(shape, F32);
+    RNG.with(|rng| rng.normal(&x, 0.0, 1.0)).unwrap();
+    x
+}
 
 fn off(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
@@ -24,7 +35,7 @@ fn frozen(seed: u64) -> (ParamStore, Linear) {
 fn every_write_to_a_weight_is_noticed() {
     let (store, fc) = frozen(0);
     let weights = store.tensors();
-    let x = Tensor::randn([5, 12], F32);
+    let x = randn(&[5, 12]);
     let exact = || x.linear(&weights["weight"], Some(&weights["bias"]));
     let _guard = NoGrad::new();
     let check = |what: &str| assert!(off(&fc.forward(&x), &exact()) < 1e-5, "{what}");
@@ -32,7 +43,7 @@ fn every_write_to_a_weight_is_noticed() {
     let (other, _) = frozen(1);
     store.load(&other.tensors()).unwrap().strict("a copy").unwrap();
     check("a load");
-    lerp(&[weights["weight"].shallow_clone()], &[Tensor::randn([40, 12], F32)], 0.5).unwrap();
+    lerp(&[weights["weight"].shallow_clone()], &[randn(&[40, 12])], 0.5).unwrap();
     check("an average");
     let _ = weights["weight"].get(3).fill_(7.0);
     check("a row");
@@ -43,7 +54,7 @@ fn every_write_to_a_weight_is_noticed() {
 #[test]
 fn a_layer_that_is_trained_again_records_a_graph() {
     let (store, fc) = frozen(0);
-    let x = Tensor::randn([5, 12], F32);
+    let x = randn(&[5, 12]);
     {
         let _guard = NoGrad::new();
         let _ = fc.forward(&x);
@@ -61,7 +72,7 @@ fn a_layer_that_is_trained_again_records_a_graph() {
 #[test]
 fn precision_follows_autocast_unless_float32_is_faster() {
     let (_, fc) = frozen(0);
-    let x = Tensor::randn([5, 12], F32);
+    let x = randn(&[5, 12]);
     let _guard = NoGrad::new();
     let full = fc.forward(&x);
     {
@@ -80,7 +91,7 @@ fn convolutions_and_mlps_are_the_same_frozen_and_not() {
     let conv = Conv2d::new(&root.sub("a"), 6, 10, Conv::same(3).stride(2).bias()).unwrap();
     let grouped = Conv2d::new(&root.sub("b"), 6, 6, Conv::same(3).groups(6)).unwrap();
     let mlp = Mlp::new(&root.sub("c"), 12, 50, heterodyne_nn::Init::TorchDefault, heterodyne_nn::Init::Const(0.1)).unwrap();
-    let (image, x) = (Tensor::randn([2, 6, 9, 8], F32), Tensor::randn([2, 12, 12], F32));
+    let (image, x) = (randn(&[2, 6, 9, 8]), randn(&[2, 12, 12]));
     let _guard = NoGrad::new();
     let all =
         || vec![conv.forward(&image), grouped.forward(&image), mlp.forward(&x), mlp.forward_post(&x, Post::Add(&x)), mlp.mix_add(&x, &x)];
@@ -95,8 +106,8 @@ fn convolutions_and_mlps_are_the_same_frozen_and_not() {
 #[test]
 fn the_first_tokens_of_a_block_are_those_of_the_whole() {
     let store = ParamStore::with_kind(Device::Cpu, Kind::Double, 0);
-    let block = Block::new(&store.root(), 24, 3).unwrap();
-    let x = Tensor::randn([2, 7, 24], (Kind::Double, Device::Cpu)).set_requires_grad(true);
+    let block = Block::new(&store.root(), 24, 3, BlockStyle::VIT).unwrap();
+    let x = randn(&[2, 7, 24]).to_kind(Kind::Double).set_requires_grad(true);
     let outcome = |y: Tensor| {
         let inputs: Vec<_> = [x.shallow_clone()].into_iter().chain(store.parameters().into_iter().map(|(_, t, _)| t)).collect();
         let mut all = Tensor::run_backward(&[y.sin().sum(Kind::Double)], &inputs, false, false);
@@ -115,8 +126,8 @@ fn the_first_tokens_of_a_block_are_those_of_the_whole() {
 fn a_frozen_block_is_the_block() {
     let store = ParamStore::new(Device::Cpu, 0);
     for (d, heads) in [(48, 3), (64, 4), (96, 2)] {
-        let block = Block::new(&store.root().sub(d), d, heads).unwrap();
-        let x = Tensor::randn([2, 17, d], F32);
+        let block = Block::new(&store.root().sub(d), d, heads, BlockStyle::VIT).unwrap();
+        let x = randn(&[2, 17, d]);
         let _guard = NoGrad::new();
         let all = || [1, 17].map(|first| block.forward_first(&x, first));
         for (_, t, _) in store.parameters() {

@@ -1,7 +1,7 @@
 //! Names, roles and loading.
 use heterodyne_nn::{
     Error, Init, ParamStore, Role, Tensors,
-    layers::{BatchNorm2d, Block, Linear},
+    layers::{BatchNorm2d, Block, BlockStyle, Linear},
 };
 use tch::{Device, Kind, Tensor};
 
@@ -95,7 +95,7 @@ fn a_load_report_names_everything() {
 #[test]
 fn a_long_report_is_cut_and_says_so() {
     let store = ParamStore::new(Device::Cpu, 0);
-    let _ = Block::new(&store.root().sub("blocks").sub(0), 8, 2).unwrap();
+    let _ = Block::new(&store.root().sub("blocks").sub(0), 8, 2, BlockStyle::VIT).unwrap();
     let report = store.load(&Tensors::new()).unwrap();
     assert_eq!(report.missing.len(), 12);
     let text = report.to_string();

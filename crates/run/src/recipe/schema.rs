@@ -276,6 +276,18 @@ pub enum ScheduleName {
     Constant,
 }
 
+/// The time from which a cosine is counted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum CosineFrom {
+    /// The end of the warm-up: the rate falls from `lr` without a jump.
+    #[default]
+    Warmup,
+    /// The start of the run, as timm counts (its `warmup_prefix = False`): after the warm-up the rate steps down to where the cosine
+    /// has come by then.
+    Start,
+}
+
 /// `[schedule]`; times are in epochs, the rate changes at every step.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -288,6 +300,8 @@ pub struct Schedule {
     pub warmup_lr: f64,
     /// Where the cosine ends.
     pub min_lr: f64,
+    /// Where the cosine begins.
+    pub cosine_from: CosineFrom,
     /// Epochs at which `step` multiplies.
     pub milestones: Vec<f64>,
     /// `step`'s factor.
@@ -296,7 +310,15 @@ pub struct Schedule {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { name: ScheduleName::Cosine, warmup_epochs: 0.0, warmup_lr: 0.0, min_lr: 0.0, milestones: Vec::new(), gamma: 0.1 }
+        Self {
+            name: ScheduleName::Cosine,
+            warmup_epochs: 0.0,
+            warmup_lr: 0.0,
+            min_lr: 0.0,
+            cosine_from: CosineFrom::Warmup,
+            milestones: Vec::new(),
+            gamma: 0.1,
+        }
     }
 }
 
