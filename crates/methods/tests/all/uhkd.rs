@@ -130,6 +130,24 @@ fn the_mean_over_blocks_keeps_the_phase() {
     assert!(along > 0.99, "{along}");
 }
 
+/// What the loss makes of it: a smooth map against itself on the coarse grid (0.69 with angles from the first place), and two unrelated ones.
+#[test]
+fn a_map_is_near_to_itself_on_a_coarse_grid() {
+    let store = ParamStore::with_kind(CPU, Kind::Double, 0);
+    let band = Band::shared(7, (56, 56), (56, 56));
+    let window = Window::new(&store.root(), WindowShape::Gaussian, band, 3.5).unwrap();
+    let comparison = Comparison::new(window, Normalise::Sample, band, Representation::Complex).unwrap();
+    let of = |x: &Tensor| comparison.of(&Dft::new((x.size()[2], x.size()[3]), band, Kind::Double, CPU).forward(x));
+    let [x, other] = [3, 4].map(|seed| {
+        let x = Tensor::zeros([8, 16, 8, 8], (Kind::Double, CPU));
+        heterodyne_nn::shim::Rng::new(seed).normal(&x, 0.0, 1.0).unwrap();
+        x.upsample_bicubic2d([56, 56], false, None, None)
+    });
+    let with = |y: &Tensor| number(&comparison.mse(&of(&x), &of(&y.adaptive_avg_pool2d([7, 7]))));
+    let (itself, unrelated) = (with(&x), with(&other));
+    assert!(itself < 0.1 && unrelated > 1.8, "{itself} and {unrelated}");
+}
+
 /// A 4-grid sees the frequencies 2 and -2 as one, an 8-grid does not; and every frequency is kept together with its negative.
 #[test]
 fn a_band_is_even_about_zero_and_has_no_nyquist_line() {
