@@ -1,7 +1,7 @@
 //! From positions in a dataset to batches on the CPU.
 use std::{ops::Range, sync::Arc, thread};
 
-use heterodyne_nn::{Error, Result, catch};
+use heterodyne_nn::{Error, InputSpec, Result, catch};
 use tch::{Kind, Tensor};
 
 use crate::{
@@ -193,28 +193,21 @@ pub struct EvalLoader {
     dataset: Arc<dyn Dataset>,
     indices: Arc<[usize]>,
     batch: usize,
+    spec: InputSpec,
     side: u32,
-    crop: f64,
     workers: usize,
 }
 
 impl EvalLoader {
-    /// Loads the samples `indices` of `dataset` as `side` x `side` images: shorter side to floor(side / crop), then the middle.
+    /// Loads the samples `indices` of `dataset` as `spec` resizes and crops them; the normalisation is a [`View`](crate::View)'s.
     ///
     /// # Errors
-    /// There are no samples, a position lies beyond the dataset, the batch or the side is 0, or `crop` is not in (0, 1].
-    pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>, batch: usize, side: u32, crop: f64, workers: usize) -> Result<Self> {
+    /// There are no samples, a position lies beyond the dataset, the batch is 0, or `spec` is none ([`InputSpec::check`]).
+    pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>, batch: usize, spec: InputSpec, workers: usize) -> Result<Self> {
+        spec.check()?;
+        let side = u32::try_from(spec.img).map_err(|_| Error::invalid(format!("images of {} pixels are too large", spec.img)))?;
         check(&*dataset, &indices, batch, side)?;
-        if !(crop > 0.0 && crop <= 1.0) {
-            return Err(Error::invalid(format!("the evaluation crop is {crop}; give a share above 0 and up to 1, 0.9 for instance")));
-        }
-        Ok(Self { dataset, indices: indices.into(), batch, side, crop, workers: choose_workers(workers, side) })
-    }
-
-    /// The same for the first `n` samples (all, where there are fewer).
-    #[must_use]
-    pub fn first(&self, n: usize) -> Self {
-        Self { dataset: Arc::clone(&self.dataset), indices: self.indices[..n.min(self.indices.len())].into(), ..*self }
+        Ok(Self { dataset, indices: indices.into(), batch, spec, side, workers: choose_workers(workers, side) })
     }
 
     /// The same for `n` samples at equal distances (all, where there are fewer), in batches of `batch`.
@@ -251,11 +244,11 @@ impl EvalLoader {
     /// All batches; dropping the iterator stops its threads.
     pub fn iter(&self) -> impl Iterator<Item = Result<Batch>> + use<> {
         let (dataset, indices) = (Arc::clone(&self.dataset), Arc::clone(&self.indices));
-        let (size, side, crop) = (self.batch, self.side, self.crop);
+        let (size, side, spec) = (self.batch, self.side, self.spec);
         Ordered::start(0..self.batches(), self.workers, move |batch, stop| {
             let first = batch * size;
             let indices = &indices[first..(first + size).min(indices.len())];
-            assemble(&*dataset, indices, side, stop, |_, image| transforms::evaluation(image, side as usize, crop))
+            assemble(&*dataset, indices, side, stop, |_, image| transforms::evaluation(image, &spec))
         })
     }
 }

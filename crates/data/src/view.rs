@@ -1,5 +1,5 @@
 //! What one network sees of a batch.
-use heterodyne_nn::{Error, Result, shim};
+use heterodyne_nn::{InputSpec, Result, shim};
 use tch::{Device, Kind, Tensor};
 
 /// One network's view of a batch: its own input size and its own normalisation.
@@ -23,12 +23,7 @@ impl View {
     /// # Errors
     /// `img` is below 1, a standard deviation is not positive, a number is not finite, or the device refuses.
     pub fn new(img: i64, mean: [f64; 3], std: [f64; 3], device: Device) -> Result<Self> {
-        if img < 1 {
-            return Err(Error::invalid(format!("an input side of {img} pixels is too small; give at least 1")));
-        }
-        if !mean.iter().chain(&std).all(|v| v.is_finite()) || std.iter().any(|&s| s <= 0.0) {
-            return Err(Error::invalid(format!("mean {mean:?} and std {std:?} cannot normalise an image; a std must be above 0")));
-        }
+        InputSpec::whole(img, mean, std).check()?;
         let constant = |values: [f64; 3]| Tensor::f_from_slice(&values.map(|v| v as f32))?.f_view([1, 3, 1, 1])?.f_to(device);
         let scale = constant(std.map(|s| 1.0 / (255.0 * s)))?;
         let shift = constant([0, 1, 2].map(|c| -mean[c] / std[c]))?;

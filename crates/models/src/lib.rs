@@ -20,6 +20,7 @@ mod vit;
 mod weights;
 mod wide_resnet;
 
+pub use heterodyne_nn::InputSpec as Input;
 use heterodyne_nn::{Error, LoadReport, Network, ParamStore, Result, Scope, TapSpec, Tensors, catch, config::KeyError};
 use tch::Device;
 
@@ -42,31 +43,6 @@ static FAMILIES: &[&[ModelDef]] = &[
 /// Beyond these a slip of the keyboard would fill the memory before anything is said.
 const MAX_CLASSES: i64 = 1_000_000;
 const MAX_IMG: i64 = 16_384;
-
-/// How images are to be presented to a network that comes with timm's weights.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Input {
-    /// Side of the square input in pixels.
-    pub img: i64,
-    /// Mean of the channels R, G, B, from 0 to 1.
-    pub mean: [f64; 3],
-    /// Standard deviation of the channels.
-    pub std: [f64; 3],
-    /// Share of the shorter side that the centre crop of an evaluation keeps.
-    pub crop: f64,
-}
-
-impl Input {
-    /// With the statistics of ImageNet.
-    const fn imagenet(img: i64, crop: f64) -> Self {
-        Self { img, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], crop }
-    }
-
-    /// Scaled to [-1,1].
-    const fn centred(img: i64, crop: f64) -> Self {
-        Self { img, mean: [0.5; 3], std: [0.5; 3], crop }
-    }
-}
 
 /// One key of a model's options table, for help and reference pages.
 #[derive(Clone, Copy, Debug)]

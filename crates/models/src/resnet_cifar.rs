@@ -34,7 +34,7 @@ pub(crate) static MODELS: &[ModelDef] = &[
 ];
 
 /// CIFAR-100's statistics, as its teachers were trained with.
-pub(crate) const INPUT: Input = Input { img: 32, mean: [0.5071, 0.4865, 0.4409], std: [0.2673, 0.2564, 0.2762], crop: 1.0 };
+pub(crate) const INPUT: Input = Input::whole(32, [0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]);
 
 const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
     let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);

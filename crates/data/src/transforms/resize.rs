@@ -2,18 +2,27 @@
 use std::cell::RefCell;
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
-use heterodyne_nn::{Error, Result};
+use heterodyne_nn::{CropMode, Error, InputSpec, Interpolation, Result};
 
 use super::crop::{Region, center_region, crop, region_rows};
 use crate::Image;
 
-/// The interpolation kernel.
+/// The kernels of augmentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// Keys' cubic with a = -0.5 (Catmull-Rom), Pillow's `BICUBIC`.
     Bicubic,
     /// The triangle, Pillow's `BILINEAR`.
     Bilinear,
+}
+
+impl From<Filter> for Interpolation {
+    fn from(filter: Filter) -> Self {
+        match filter {
+            Filter::Bicubic => Self::Bicubic,
+            Filter::Bilinear => Self::Bilinear,
+        }
+    }
 }
 
 /// Working memory that a thread keeps between images.
@@ -33,7 +42,7 @@ thread_local! {
 ///
 /// # Errors
 /// The target has no pixels.
-pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Result<Image> {
+pub fn resize(image: &Image, width: usize, height: usize, filter: impl Into<Interpolation>) -> Result<Image> {
     let (h, w) = image.size();
     resized_crop(image, Region { top: 0, left: 0, height: h, width: w }, width, height, filter)
 }
@@ -42,7 +51,8 @@ pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Res
 ///
 /// # Errors
 /// The region or the target has no pixels.
-pub fn resized_crop(image: &Image, region: Region, width: usize, height: usize, filter: Filter) -> Result<Image> {
+pub fn resized_crop(image: &Image, region: Region, width: usize, height: usize, filter: impl Into<Interpolation>) -> Result<Image> {
+    let filter = filter.into();
     if region.width == width && region.height == height {
         return Ok(crop(image, region));
     }
@@ -73,17 +83,21 @@ fn stretch(
     from_size: (usize, usize),
     to: &mut Vec<u8>,
     to_size: (usize, usize),
-    filter: Filter,
+    filter: Interpolation,
 ) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| Error::invalid(format!("resizing {from_size:?} to {to_size:?} pixels: {e}"));
     to.resize(to_size.0 * to_size.1 * 4, 0);
     let source = images::ImageRef::new(from_size.0 as u32, from_size.1 as u32, from, PixelType::U8x4).map_err(|e| failed(&e))?;
     let mut target = images::Image::from_slice_u8(to_size.0 as u32, to_size.1 as u32, to, PixelType::U8x4).map_err(|e| failed(&e))?;
-    let kernel = match filter {
-        Filter::Bicubic => FilterType::CatmullRom,
-        Filter::Bilinear => FilterType::Bilinear,
+    let algorithm = match filter {
+        Interpolation::Nearest => ResizeAlg::Nearest,
+        Interpolation::Box => ResizeAlg::Convolution(FilterType::Box),
+        Interpolation::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
+        Interpolation::Hamming => ResizeAlg::Convolution(FilterType::Hamming),
+        Interpolation::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
+        Interpolation::Lanczos => ResizeAlg::Convolution(FilterType::Lanczos3),
     };
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(kernel)).use_alpha(false);
+    let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
     resizer.resize(&source, &mut target, &options).map_err(|e| failed(&e))
 }
 
@@ -92,7 +106,7 @@ fn stretch(
 ///
 /// # Errors
 /// `side` is 0 or larger than `shorter`.
-pub fn fit(image: &Image, shorter: usize, side: usize, filter: Filter) -> Result<Image> {
+pub fn fit(image: &Image, shorter: usize, side: usize, filter: impl Into<Interpolation>) -> Result<Image> {
     if side == 0 || side > shorter {
         return Err(Error::invalid(format!("cannot cut {side} x {side} pixels out of an image whose shorter side is {shorter}")));
     }
@@ -107,14 +121,42 @@ pub fn fit(image: &Image, shorter: usize, side: usize, filter: Filter) -> Result
     if h == side && w == side { Ok(resized) } else { Ok(crop(&resized, center_region(&resized, side))) }
 }
 
-/// What an image looks like in evaluation: shorter side to floor(side / crop), bicubic, then the middle (timm's rule; 224 / 0.9 gives
-/// 248). An image that is already `side` x `side` is left alone where `crop` is 1.
+/// What an image looks like in evaluation, but for the normalisation. An image that is already of the size that it would get is left
+/// alone.
 ///
 /// # Errors
-/// As for [`fit`].
-pub fn evaluation(image: Image, side: usize, crop: f64) -> Result<Image> {
-    if crop == 1.0 && image.size() == (side, side) {
-        return Ok(image);
+/// `spec` is none ([`InputSpec::check`]).
+pub fn evaluation(image: Image, spec: &InputSpec) -> Result<Image> {
+    let (side, resized) = (spec.img.max(0) as usize, spec.resized().max(0) as usize);
+    if image.size() == (resized, resized) {
+        return Ok(if resized == side { image } else { crop(&image, center_region(&image, side)) });
     }
-    fit(&image, (side as f64 / crop).floor() as usize, side, Filter::Bicubic)
+    match spec.crop_mode {
+        CropMode::Center => fit(&image, resized, side, spec.interpolation),
+        CropMode::Squash => {
+            let image = resize(&image, resized, resized, spec.interpolation)?;
+            Ok(crop(&image, center_region(&image, side)))
+        }
+        CropMode::Border => {
+            // Rounded as Python rounds, halves to even.
+            let (height, width) = image.size();
+            let ratio = height.max(width) as f64 / resized as f64;
+            let of = |length: usize| ((length as f64 / ratio).round_ties_even() as usize).max(1);
+            let image = resize(&image, of(width), of(height), spec.interpolation)?;
+            Ok(center_on(&image, side, spec.mean.map(|m| (255.0 * m).round_ties_even().clamp(0.0, 255.0) as u8)))
+        }
+    }
+}
+
+/// The middle square of `side` pixels, filled up with `colour` where the image is smaller.
+fn center_on(image: &Image, side: usize, colour: [u8; 3]) -> Image {
+    let image = crop(image, center_region(image, side));
+    let (height, width) = image.size();
+    let mut out = Image { width: side as u32, height: side as u32, rgb: colour.repeat(side * side) };
+    let (top, left) = ((side - height) / 2, (side - width) / 2);
+    for (row, pixels) in image.rgb.chunks_exact(width * 3).enumerate() {
+        let start = ((top + row) * side + left) * 3;
+        out.rgb[start..start + width * 3].copy_from_slice(pixels);
+    }
+    out
 }

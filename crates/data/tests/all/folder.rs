@@ -3,7 +3,7 @@ use std::{fs, path::Path};
 use heterodyne_data::{Augment, EvalLoader, LoaderConfig, TrainLoader, Views, audit, augment::Crop, open};
 use tempfile::TempDir;
 
-use crate::support::{bytes, goldens, message, says};
+use crate::support::{bytes, goldens, message, says, spec};
 
 /// Two classes; train has nested files and capital extensions.
 fn photographs() -> TempDir {
@@ -74,7 +74,7 @@ fn broken_photographs_are_found_by_the_audit_and_in_place_by_the_loader() {
     let text = message(audit(&*splits.train, 2));
     says(&text, &["6 images: 2 broken", "train/dog/half.jpg: cut short", "train/dog/zero.jpg: the file is empty"]);
 
-    let loader = EvalLoader::new(splits.train.clone(), (0..6).collect(), 1, 32, 0.9, 2).unwrap();
+    let loader = EvalLoader::new(splits.train.clone(), (0..6).collect(), 1, spec(32, 0.9), 2).unwrap();
     let results: Vec<_> = loader.iter().collect();
     assert_eq!(results.iter().map(|r| r.is_ok()).collect::<Vec<_>>(), [true, true, true, false, true, false]);
     says(&message(results.into_iter().nth(3).unwrap()), &["half.jpg"]);

@@ -11,7 +11,7 @@ use heterodyne_data::{
 use heterodyne_nn::{Result, shim};
 use tch::Kind;
 
-use crate::support::{Fault, Pattern, bytes, ints, message, says};
+use crate::support::{Fault, Pattern, bytes, ints, message, says, spec};
 
 fn config(batch: usize, workers: usize) -> LoaderConfig {
     let augment = Augment {
@@ -59,7 +59,7 @@ fn an_untouched_image_arrives_as_it_is() {
     let data = Pattern::shared(4, 8, 2);
     let config = LoaderConfig { augment: Augment::default(), ..config(4, 1) };
     let train = TrainLoader::new(data.clone(), vec![0, 1, 2, 3], config).unwrap();
-    let eval = EvalLoader::new(data.clone(), vec![3, 1], 4, 8, 1.0, 1).unwrap();
+    let eval = EvalLoader::new(data.clone(), vec![3, 1], 4, spec(8, 1.0), 1).unwrap();
     for (index, _, pixels) in samples(train.epoch(0, 0)).into_iter().chain(samples(eval.iter())) {
         let image = data.image(index).unwrap();
         let planes: Vec<u8> = (0..3).flat_map(|c| image.rgb.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect();
@@ -125,7 +125,7 @@ fn every_sample_comes_once_and_the_tail_is_dropped() {
 fn evaluation_goes_through_in_order_and_keeps_the_tail() {
     let indices: Vec<usize> = (0..23).rev().collect();
     for workers in [1, 2, 5] {
-        let loader = EvalLoader::new(Pattern::shared(23, 10, 3), indices.clone(), 5, 8, 0.9, workers).unwrap();
+        let loader = EvalLoader::new(Pattern::shared(23, 10, 3), indices.clone(), 5, spec(8, 0.9), workers).unwrap();
         let sizes: Vec<i64> = loader.iter().map(|b| b.unwrap().labels.size()[0]).collect();
         assert_eq!(sizes, [5, 5, 5, 5, 3]);
         assert_eq!(samples(loader.iter()).into_iter().map(|s| s.0).collect::<Vec<_>>(), indices);
@@ -138,7 +138,7 @@ fn errors_and_panics_arrive_in_place_with_the_name_of_the_sample() {
     for workers in [1, 2, 3] {
         let faults = vec![(4, Fault::Error), (9, Fault::Panic), (13, Fault::Label)];
         let data = Arc::new(Pattern { faults, ..Pattern::new(20, 8, 3) });
-        let loader = EvalLoader::new(data, (0..20).collect(), 2, 8, 1.0, workers).unwrap();
+        let loader = EvalLoader::new(data, (0..20).collect(), 2, spec(8, 1.0), workers).unwrap();
         let results: Vec<_> = loader.iter().collect();
         let failed: Vec<usize> = results.iter().enumerate().filter(|(_, r)| r.is_err()).map(|(i, _)| i).collect();
         assert_eq!(failed, [2, 4, 6]);
@@ -201,6 +201,6 @@ fn loaders_refuse_what_cannot_work() {
     says(&train(vec![1], LoaderConfig { augment: padded, ..config(1, 1) }), &["`pad` is 8", "smaller than the image side 8"]);
     says(&train(vec![1], LoaderConfig { augment: Augment { flip: 2.0, ..Augment::default() }, ..config(1, 1) }), &["flip"]);
     for crop in [0.0, 1.1, f64::NAN] {
-        says(&message(EvalLoader::new(data.clone(), vec![0], 1, 8, crop, 1)), &["evaluation crop"]);
+        says(&message(EvalLoader::new(data.clone(), vec![0], 1, spec(8, crop), 1)), &["crop_pct"]);
     }
 }

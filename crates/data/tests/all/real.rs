@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     digits::statistics,
-    support::{bytes, goldens, ints, shared},
+    support::{bytes, goldens, ints, shared, spec},
 };
 
 #[test]
@@ -105,6 +105,6 @@ fn photographs_load_at_a_useful_speed() {
     let start = Instant::now();
     assert!(train.epoch(0, 0).all(|batch| batch.is_ok()));
     println!("resized crops: {:.0} images/s", 99.0 / start.elapsed().as_secs_f64());
-    let eval = EvalLoader::new(splits.test, (0..99).collect(), 33, 224, 0.9, 2).unwrap();
+    let eval = EvalLoader::new(splits.test, (0..99).collect(), 33, spec(224, 0.9), 2).unwrap();
     assert!(eval.iter().all(|batch| batch.is_ok()));
 }

@@ -5,12 +5,17 @@ use std::{
 };
 
 use heterodyne_data::{Dataset, Image};
-use heterodyne_nn::{Error, Result, Tensors, file};
+use heterodyne_nn::{Error, InputSpec, Result, Tensors, file};
 use tch::{Kind, Tensor};
 
 /// A file beside the script that made it.
 pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
+}
+
+/// The middle of an image, of this side and share.
+pub fn spec(img: i64, crop_pct: f64) -> InputSpec {
+    InputSpec::centred(img, crop_pct)
 }
 
 /// The tensors of a golden file.

@@ -5,10 +5,10 @@ use heterodyne_data::{
         Adjust, Filter, PadMode, Region, adjust, erase_region, evaluation, fit, flip, pad_crop, random_region, resize, resized_crop,
     },
 };
-use heterodyne_nn::Tensors;
+use heterodyne_nn::{InputSpec, Tensors};
 use tch::Tensor;
 
-use crate::support::{difference, goldens, image};
+use crate::support::{difference, goldens, image, spec};
 
 fn rng(seed: u64) -> Random {
     Random::new(seed, Purpose::Sample, 0, 0)
@@ -70,11 +70,31 @@ fn evaluation_crops_where_torchvision_does() {
         });
     }
     // 32 / 0.9 = 35.6: timm takes 35.
-    let (max, _) = difference(&evaluation(source.clone(), 32, 0.9).unwrap(), &image(&goldens["fit.35.32"]));
+    let (max, _) = difference(&evaluation(source.clone(), &spec(32, 0.9)).unwrap(), &image(&goldens["fit.35.32"]));
     assert!(max <= 1);
     let square = image(&goldens["small"]);
-    assert_eq!(evaluation(square.clone(), 12, 1.0).unwrap(), square);
+    assert_eq!(evaluation(square.clone(), &spec(12, 1.0)).unwrap(), square);
     assert!(fit(&square, 10, 12, Filter::Bicubic).is_err());
+}
+
+/// timm's `create_transform` from the same words, of a landscape, a portrait and a square.
+#[test]
+fn evaluation_is_timms_for_every_mode_and_filter() {
+    let goldens = goldens("evaluation.safetensors");
+    let mut checked = 0;
+    for (name, expected) in &goldens {
+        let [source, img, crop_pct, crop_mode, interpolation] = name.split(' ').collect::<Vec<_>>()[..] else { continue };
+        let words = serde_json::json!({
+            "img": img.parse::<i64>().unwrap(), "crop_pct": crop_pct.parse::<f64>().unwrap(), "crop_mode": crop_mode, "interpolation": interpolation,
+            "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+        });
+        let spec: InputSpec = serde_json::from_value(words).unwrap();
+        let ours = evaluation(image(&goldens[source]), &spec).unwrap();
+        let (max, mean) = difference(&ours, &image(expected));
+        println!("EV {name}: max {max}, mean {mean}");
+        checked += 1;
+    }
+    assert!(checked > 50, "{checked}");
 }
 
 fn transposed(image: &Image) -> Image {

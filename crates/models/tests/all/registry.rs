@@ -40,7 +40,7 @@ fn names_are_unique_and_tables_are_whole() {
     let mut names = HashSet::new();
     for def in all() {
         assert!(names.insert(def.name), "{} is there twice", def.name);
-        assert!(!def.summary.is_empty() && def.input.img > 0 && def.input.crop > 0.0 && def.input.crop <= 1.0, "{}", def.name);
+        assert!(!def.summary.is_empty() && def.input.img > 0 && def.input.check().is_ok(), "{}", def.name);
         assert!(def.input.std.iter().all(|&s| s > 0.0));
     }
 }
