@@ -13,7 +13,7 @@ use std::{
 };
 
 use heterodyne_models::Model;
-use heterodyne_nn::{Error, Pass, Result, catch, file, shim::NoGrad};
+use heterodyne_nn::{Error, InputSpec, Pass, Result, catch, file, shim::NoGrad};
 use tch::{Kind, Tensor};
 
 use graph::Graph;
@@ -38,12 +38,8 @@ pub struct Subject<'a> {
     pub model: &'a Model,
     /// Its options.
     pub options: &'a toml::Table,
-    /// Mean of the channels of its input.
-    pub mean: [f64; 3],
-    /// Standard deviation of the channels.
-    pub std: [f64; 3],
-    /// Share of the shorter side that an evaluation's centre crop keeps.
-    pub crop: f64,
+    /// How an evaluation shows it an image.
+    pub input: InputSpec,
     /// Names of the classes, where they are known.
     pub class_names: &'a [String],
     /// Metadata of the weights file.

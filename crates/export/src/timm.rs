@@ -8,7 +8,7 @@ use crate::Subject;
 
 /// timm's name of the network and the file's text; `None` where timm has no such network.
 pub fn config(subject: &Subject) -> Result<Option<(&'static str, String)>> {
-    let Subject { model, options, mean, std, crop, class_names, .. } = subject;
+    let Subject { model, options, input, class_names, .. } = subject;
     let (def, taps) = (model.def, model.net.taps());
     let Some(Timm { architecture, args }) = (def.timm)(&Request { def, classes: taps.classes, img: model.img, options }) else {
         return Ok(None);
@@ -36,11 +36,11 @@ pub fn config(subject: &Subject) -> Result<Option<(&'static str, String)>> {
         "custom_load": false,
         "input_size": [3, model.img, model.img],
         "fixed_input_size": args.contains_key("img_size"),
-        "interpolation": "bicubic",
-        "crop_pct": crop,
-        "crop_mode": "center",
-        "mean": mean,
-        "std": std,
+        "interpolation": input.interpolation,
+        "crop_pct": input.crop_pct,
+        "crop_mode": input.crop_mode,
+        "mean": input.mean,
+        "std": input.std,
         "num_classes": taps.classes,
         "pool_size": null,
         "first_conv": first_conv,

@@ -92,8 +92,16 @@ impl Observer for Progress {
         match event {
             Event::Teacher(check) => {
                 let m = check.measured;
-                self.line(&format!("teacher: {:.1} % top-1 on {} test images ({:.1} s)", m.top1, m.images, m.seconds));
-                if check.is_suspicious() {
+                self.line(&format!(
+                    "teacher: {:.1} % top-1 on {} test images of {} classes, {} of which it answers ({:.1} s)",
+                    m.top1, m.images, m.classes, m.answers, m.seconds
+                ));
+                if check.is_constant() {
+                    eprintln!(
+                        "warning: the teacher gives the same answer to every image, of {} classes; check its weights, its normalisation (teacher.mean, teacher.std) and its input size (teacher.img)",
+                        m.classes
+                    );
+                } else if check.is_suspicious() {
                     eprintln!(
                         "warning: the teacher is hardly better than guessing ({:.1} %); check its weights, its normalisation (teacher.mean, teacher.std) and its input size (teacher.img)",
                         check.chance

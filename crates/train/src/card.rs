@@ -3,11 +3,13 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::present::Stated;
+
 /// The safetensors metadata key that holds a [`Card`] as JSON.
 const KEY: &str = "heterodyne";
 
 /// Architecture and input of the network whose weights a file holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Card {
     /// Model name of the registry.
     pub model: String,
@@ -15,12 +17,9 @@ pub struct Card {
     pub options: toml::Table,
     /// Number of classes.
     pub classes: i64,
-    /// Side of the input in pixels.
-    pub img: i64,
-    /// Channel means of the normalisation.
-    pub mean: [f64; 3],
-    /// Channel standard deviations of the normalisation.
-    pub std: [f64; 3],
+    /// How the network is shown an image.
+    #[serde(flatten)]
+    pub input: Stated,
     /// Names of the classes, where the data had them.
     #[serde(default)]
     pub class_names: Vec<String>,

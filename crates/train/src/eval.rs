@@ -18,6 +18,10 @@ pub struct Measured {
     pub loss: f64,
     /// Number of images.
     pub images: usize,
+    /// Number of classes among the labels.
+    pub classes: usize,
+    /// Number of different classes that were answered.
+    pub answers: usize,
     /// Wall time.
     pub seconds: f64,
 }
@@ -33,12 +37,18 @@ fn measure(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> Resul
     let classes = net.taps().classes;
     // top-1 hits, top-5 hits, summed loss
     let mut sums = Tensor::zeros([3], (Kind::Double, device));
+    // How often each class is the label, and how often it is the answer.
+    let counts = Tensor::zeros([2, classes], (Kind::Int64, device));
     let mut images = 0usize;
     for batch in loader.iter() {
         let batch = batch?;
         let labels_b = batch.labels.to_device(device);
         let logits_bc = net.infer(&batch.images.to_device(device), Pass::EVAL)?.logits.to_kind(Kind::Float);
-        let ranked = logits_bc.topk(5.min(classes), -1, true, true).1.eq_tensor(&labels_b.unsqueeze(1)).to_kind(Kind::Double);
+        let best = logits_bc.topk(5.min(classes), -1, true, true).1;
+        let ones = labels_b.ones_like();
+        let _ = counts.select(0, 0).index_add_(0, &labels_b, &ones);
+        let _ = counts.select(0, 1).index_add_(0, &best.select(1, 0), &ones);
+        let ranked = best.eq_tensor(&labels_b.unsqueeze(1)).to_kind(Kind::Double);
         let loss = Labels::Hard(labels_b).cross_entropy(&logits_bc, 0.0).to_kind(Kind::Double) * batch.indices.len() as f64;
         sums += Tensor::stack(&[ranked.narrow(1, 0, 1).sum(None::<Kind>), ranked.sum(None::<Kind>), loss], 0);
         images += batch.indices.len();
@@ -53,11 +63,15 @@ fn measure(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> Resul
     if !loss.is_finite() {
         return Err(Error::Plan(format!("the evaluation gives a loss of {loss}: the network's weights or activations have overflowed")));
     }
+    let seen = Vec::<i64>::try_from(counts.gt(0).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_device(Device::Cpu));
+    let seen = seen.map_err(heterodyne_nn::Error::from)?;
     Ok(Measured {
         top1: percent(sums[0]),
         top5: (classes > 5).then(|| percent(sums[1])),
         loss,
         images,
+        classes: seen[0] as usize,
+        answers: seen[1] as usize,
         seconds: start.elapsed().as_secs_f64(),
     })
 }

@@ -131,6 +131,9 @@ impl Clock {
 
 impl Run<'_> {
     fn epochs(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<Status> {
+        for note in &self.s.notes {
+            self.observer.on(&Event::Note(note));
+        }
         if position.step == 0
             && let Some(check) = preflight::teacher(self.s)?
         {

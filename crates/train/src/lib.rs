@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod cache;
 pub mod card;
+pub mod classes;
 pub mod ema;
 pub mod error;
 pub mod eval;
@@ -16,6 +17,7 @@ pub mod optim;
 pub mod pair;
 pub mod plan;
 pub mod preflight;
+pub mod present;
 pub mod schedule;
 pub mod session;
 pub mod state;

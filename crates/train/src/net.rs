@@ -1,7 +1,7 @@
 //! A network with all that belongs to running it: its view of the batch, its precision.
 use heterodyne_data::View;
 use heterodyne_models::Model;
-use heterodyne_nn::{LoadReport, Network, Output, ParamStore, Pass, TapSpec};
+use heterodyne_nn::{InputSpec, LoadReport, Network, Output, ParamStore, Pass, TapSpec};
 use heterodyne_run::recipe::schema::Precision;
 use heterodyne_shim::{Autocast, NoGrad};
 use tch::{Device, Tensor};
@@ -18,8 +18,8 @@ pub struct Net {
     pub store: ParamStore,
     /// Resizing and normalisation.
     pub view: View,
-    /// Share of the shorter side that the centre crop of an evaluation keeps.
-    pub crop: f64,
+    /// How it is shown an image in an evaluation.
+    pub input: InputSpec,
     /// Number format of the heavy operations.
     pub precision: Precision,
     /// How its weights were found, where they come from a file.
@@ -28,9 +28,10 @@ pub struct Net {
 
 impl Net {
     /// A network of the registry.
-    pub fn of(model: Model, view: View, precision: Precision) -> Self {
+    pub fn of(model: Model, input: InputSpec, precision: Precision) -> Result<Self> {
         let Model { net, store, def, loaded, .. } = model;
-        Self { name: def.name.to_owned(), network: net, store, view, crop: def.input.crop, precision, loaded }
+        let view = View::new(input.img, input.mean, input.std, store.device())?;
+        Ok(Self { name: def.name.to_owned(), network: net, store, view, input, precision, loaded })
     }
 
     /// Its taps.

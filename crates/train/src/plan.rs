@@ -10,6 +10,7 @@ use heterodyne_run::recipe::{
 
 use crate::{
     Error, Result,
+    present::Stated,
     weight::{self, Weight},
 };
 
@@ -144,6 +145,10 @@ fn network(table: &NetworkTable, role: &str, explain: &impl Fn(&str, KeyError) -
     (def.check_options)(&table.options).map_err(|e| explain(&format!("{role}.options"), e))?;
     if table.std.is_some_and(|std| std.iter().any(|s| !(s.is_finite() && *s > 0.0))) {
         return Err(explain(role, KeyError::new("std", "every standard deviation must be greater than 0")));
+    }
+    let stated = Stated::by_table(table).map_err(|e| explain(role, e))?;
+    if stated.crop_pct.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+        return Err(explain(role, KeyError::new("crop_pct", "a share of the image is above 0 and at most 1")));
     }
     Ok(def)
 }

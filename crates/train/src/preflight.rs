@@ -1,14 +1,22 @@
 //! A look at the teacher before anything is trained: most failed distillations begin with a teacher that does not know the data
 //! as it is presented to it.
+use std::sync::Arc;
+
+use heterodyne_data::{Dataset, EvalLoader};
+use heterodyne_nn::InputSpec;
+
 use crate::{Result, eval, eval::Measured, session::Session};
 
 /// Images that the check looks at, at most.
 pub const IMAGES: usize = 512;
 
+/// Images per step.
+const BATCH: usize = 64;
+
 /// What the check found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TeacherCheck {
-    /// The teacher on the first test images.
+    /// The teacher on test images at equal distances, shown to it as its own evaluation has them.
     pub measured: Measured,
     /// Accuracy of guessing, in percent.
     pub chance: f64,
@@ -18,13 +26,24 @@ impl TeacherCheck {
     /// Whether the teacher is hardly better than guessing.
     #[must_use]
     pub fn is_suspicious(&self) -> bool {
-        self.measured.top1 < 3.0 * self.chance && self.measured.top1 < 50.0
+        self.is_constant() || (self.measured.top1 < 3.0 * self.chance && self.measured.top1 < 50.0)
+    }
+
+    /// Whether it gives the same answer to images of several classes.
+    #[must_use]
+    pub fn is_constant(&self) -> bool {
+        self.measured.answers == 1 && self.measured.classes > 1
     }
 }
 
-/// Measures the teacher on the first [`IMAGES`] test images; `None` without a teacher.
+/// Up to [`IMAGES`] images of `test` at equal distances, so that those of a folder, which lie class by class, are of all classes.
+pub fn look(test: &Arc<dyn Dataset>, spec: InputSpec, workers: usize) -> Result<EvalLoader> {
+    Ok(EvalLoader::new(Arc::clone(test), (0..test.len()).collect(), BATCH, spec, workers)?.spread(IMAGES, BATCH))
+}
+
+/// Measures the teacher; `None` without one.
 pub fn teacher(s: &Session) -> Result<Option<TeacherCheck>> {
-    let Some(teacher) = &s.pair.teacher else { return Ok(None) };
-    let measured = eval::evaluate(teacher, &s.test.first(IMAGES), |_| {})?;
+    let (Some(teacher), Some(look)) = (&s.pair.teacher, &s.look) else { return Ok(None) };
+    let measured = eval::evaluate(teacher, look, |_| {})?;
     Ok(Some(TeacherCheck { measured, chance: 100.0 / teacher.taps().classes as f64 }))
 }

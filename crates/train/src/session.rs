@@ -7,7 +7,7 @@ use heterodyne_models::{
     Checkpoint, Model, ModelDef,
     package::{self, Package},
 };
-use heterodyne_nn::{ParamStore, TapSpec};
+use heterodyne_nn::{InputSpec, ParamStore, TapSpec};
 use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Precision};
 use heterodyne_shim::{Rng, cpu::fast_bf16};
 use tch::{Device, Tensor};
@@ -19,6 +19,8 @@ use crate::{
     net::Net,
     objective::Lesson,
     pair::Pair,
+    preflight,
+    present::{self, Images},
     weights::{Source, Weights},
 };
 
@@ -36,10 +38,14 @@ pub struct Session {
     pub validation: Option<EvalLoader>,
     /// Test images.
     pub test: EvalLoader,
+    /// A part of the test images as the teacher is shown them, for a look at it beforehand.
+    pub look: Option<EvalLoader>,
     /// What a weights file of this student says of itself.
     pub card: Card,
     /// The data, in words.
     pub data: String,
+    /// What was matched or left out on the way, a sentence each.
+    pub notes: Vec<String>,
     /// Number of training images.
     pub train_images: usize,
 }
@@ -59,66 +65,79 @@ impl Session {
         let seed = plan.recipe.seed;
         Rng::global(device)?.seed(seed)?;
 
-        let teacher = match (plan.teacher, plan.recipe.teacher.as_mut()) {
-            (_, None) => None,
+        // What can be said of the pair without data is said before any is opened.
+        let package = match (plan.teacher, plan.recipe.teacher.as_mut()) {
             (None, Some(table)) => Some(Net::package(table, device)?),
-            (Some(def), Some(table)) => {
-                let weights = weights(table)?;
-                let classes = weights.as_ref().map_or(Ok(None), |w| w.classes(def)).and_then(|n| {
-                    n.ok_or_else(|| {
-                        Error::Plan(format!("{}: the weights have no classifier, so the teacher's classes are unknown", show(table)))
-                    })
-                })?;
-                let input = Input::of(table, def, weights.as_ref(), None)?;
-                let net = Net::build(def, table, input, classes, weights.as_ref(), plan.recipe.train.precision, device, seed)?;
-                net.store.freeze();
-                Some(net)
-            }
+            _ => None,
         };
-
-        let student_weights = weights(&plan.recipe.student)?;
-        if let Some(teacher) = &teacher {
-            // The teacher's classes and the dataset's own image size are known now, so the pair is refused before data is opened.
-            let shape = student_shape(&plan, student_weights.as_ref(), teacher.taps().classes)?;
-            check_pair(&plan, &shape, teacher.taps())?;
+        let mut teacher_weights = plan.recipe.teacher.as_ref().map(weights).transpose()?.flatten();
+        let mut student_weights = weights(&plan.recipe.student)?;
+        let outline = match (plan.teacher, &teacher_weights, &plan.recipe.teacher) {
+            (Some(def), Some(weights), Some(table)) => Some(shape(table, def, Some(weights), &plan, teacher_classes(weights, def)?)?),
+            _ => package.as_ref().map(|net| net.taps().clone()),
+        };
+        if let Some(teacher) = &outline {
+            let student = shape(&plan.recipe.student, plan.student, student_weights.as_ref(), &plan, teacher.classes)?;
+            check_pair(&plan, &student, teacher)?;
         }
 
         let data = &plan.recipe.data;
         let splits = heterodyne_data::open(&data.name, data.path.as_deref())?;
-        let classes = splits.train.classes().len() as i64;
+        let (names, about) = (splits.train.classes(), splits.train.describe());
+        let mut notes = Vec::new();
+        let resized = |side: &u32| data.img.is_some_and(|img| img != i64::from(*side));
+        let images =
+            Images { side: splits.side, resized: splits.side.as_ref().is_some_and(resized), statistics: Some((splits.mean, splits.std)) };
+        if let (Some(def), Some(weights)) = (plan.teacher, &mut teacher_weights) {
+            notes.extend(weights.order_classes(def, names, &about)?);
+        }
+        if let Some(weights) = student_weights.as_mut().filter(|_| !plan.recipe.student.adapt_head) {
+            notes.extend(weights.order_classes(plan.student, names, &about)?);
+        }
+        let teacher = match (plan.teacher, &teacher_weights, plan.recipe.teacher.as_mut()) {
+            (Some(def), Some(weights), Some(table)) => {
+                let input = present::settle(table, def, Some(weights), images)?;
+                let classes = teacher_classes(weights, def)?;
+                let net = Net::build(def, table, input, classes, Some(weights), plan.recipe.train.precision, device, seed)?;
+                net.store.freeze();
+                Some(net)
+            }
+            _ => package,
+        };
+
+        let classes = names.len() as i64;
         if let Some(teacher) = &teacher {
             let known = teacher.taps().classes;
             if known != classes {
                 return Err(Error::Plan(format!(
-                    "the teacher ({}) knows {known} classes and the data ({}) has {classes}: take a teacher that was fine-tuned on this data (`heterodyne train` does it)",
+                    "the teacher ({}) knows {known} classes and the data ({about}) has {classes}: take a teacher that was fine-tuned on this data (`heterodyne train` does it)",
                     teacher.name,
-                    splits.train.describe(),
                 )));
             }
         }
-        if data.audit {
+        if plan.recipe.data.audit {
+            let data = &plan.recipe.data;
             heterodyne_data::audit(&*splits.train, data.workers)?;
             heterodyne_data::audit(&*splits.test, data.workers)?;
         }
         let table = &mut plan.recipe.student;
-        let input = Input::of(table, plan.student, student_weights.as_ref(), Some((splits.side, splits.mean, splits.std)))?;
+        let input = present::settle(table, plan.student, student_weights.as_ref(), images)?;
         let student = Net::build(plan.student, table, input, classes, student_weights.as_ref(), plan.recipe.train.precision, device, seed)?;
 
         let side = *plan.recipe.data.img.get_or_insert_with(|| {
             let largest = student.view.img.max(teacher.as_ref().map_or(0, |t| t.view.img));
             splits.side.map_or(largest, i64::from)
         });
-        let crop = if splits.side == u32::try_from(side).ok() { 1.0 } else { student.crop };
-        let loaders = Loaders::new(&plan, &splits.train, &splits.test, side, crop)?;
+        let loaders = Loaders::new(&plan, &splits.train, &splits.test, side, images.loaded(student.input))?;
 
+        let look = teacher.as_ref().map(|teacher| preflight::look(&splits.test, images.loaded(teacher.input), plan.recipe.data.workers));
+        let look = look.transpose()?;
         let pair = Pair::new(student, teacher, &plan.methods, &plan.recipe, &loaders.sample_classes)?;
         let card = Card {
             model: plan.student.name.to_owned(),
             options: plan.recipe.student.options.clone(),
             classes,
-            img: input.img,
-            mean: input.mean,
-            std: input.std,
+            input: input.into(),
             class_names: splits.train.classes().to_vec(),
         };
         let Loaders { mut train, validation, test, train_images, .. } = loaders;
@@ -129,7 +148,7 @@ impl Session {
             opened.join(&mut train);
             cache = Some(opened);
         }
-        Ok(Self { pair, cache, train, validation, test, card, data: splits.train.describe(), train_images, plan })
+        Ok(Self { pair, cache, train, validation, test, look, card, data: about, notes, train_images, plan })
     }
 
     /// The teacher's part of a training batch whose images are on the device as `images`; `None` where there is no teacher, or
@@ -171,46 +190,13 @@ pub fn cuda_problem() -> Option<String> {
     heterodyne_shim::load_cuda().err().filter(|_| driver).map(|e| e.to_string())
 }
 
-/// How a network wants its images, from the recipe, else the weights file, else the data or the model.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Input {
-    /// Side in pixels.
-    pub img: i64,
-    /// Channel means.
-    pub mean: [f64; 3],
-    /// Channel standard deviations.
-    pub std: [f64; 3],
-}
-
-impl Input {
-    /// Settles the input and writes it into the recipe's table. A network that starts from scratch takes the data's size and
-    /// statistics; one with weights those that it was trained with.
-    pub fn of(
-        table: &mut NetworkTable,
-        def: &ModelDef,
-        weights: Option<&Weights>,
-        data: Option<(Option<u32>, [f64; 3], [f64; 3])>,
-    ) -> Result<Self> {
-        let own = (def.input.img, def.input.mean, def.input.std);
-        let (img, mean, std) = match (weights, data) {
-            (Some(w), _) => w.input().map_or(own, |i| (i.img, i.mean, i.std)),
-            (None, Some((side, mean, std))) => (side.map_or(own.0, i64::from), mean, std),
-            (None, None) => own,
-        };
-        if let (true, Some(card)) = (table.options.is_empty(), weights.and_then(Weights::card)) {
-            table.options.clone_from(&card.options);
-        }
-        Ok(Self { img: *table.img.get_or_insert(img), mean: *table.mean.get_or_insert(mean), std: *table.std.get_or_insert(std) })
-    }
-}
-
 impl Net {
     /// Builds a network as its table says and loads its weights strictly.
     #[expect(clippy::too_many_arguments, reason = "one call from each role; a struct of these would be the table again")]
     pub fn build(
         def: &'static ModelDef,
         table: &NetworkTable,
-        input: Input,
+        input: InputSpec,
         classes: i64,
         weights: Option<&Weights>,
         precision: Precision,
@@ -218,8 +204,7 @@ impl Net {
         seed: u64,
     ) -> Result<Self> {
         let model = model(def, table, input, classes, weights, device, seed)?;
-        let view = View::new(input.img, input.mean, input.std, device)?;
-        Ok(Self::of(model, view, concrete(table.precision.unwrap_or(precision), device)))
+        Self::of(model, input, concrete(table.precision.unwrap_or(precision), device))
     }
 
     /// Loads the table's `package`. What the recipe does not say of its input the file does; both are written into the table.
@@ -229,14 +214,17 @@ impl Net {
         let unknown = |key: &str| Error::Plan(format!("{}: does not say for which `{key}` it was made: set teacher.{key}", path.display()));
         let mean = table.mean.or(about.as_ref().map(|a| a.mean)).ok_or_else(|| unknown("mean"))?;
         let std = table.std.or(about.as_ref().map(|a| a.std)).ok_or_else(|| unknown("std"))?;
-        (table.img, table.mean, table.std) = (Some(img), Some(mean), Some(std));
+        let crop_pct = about.as_ref().and_then(|a| a.crop).unwrap_or(1.0);
+        let input = present::by_table(table)?.complete(InputSpec { crop_pct, ..InputSpec::whole(img, mean, std) });
+        input.check()?;
+        present::write(table, input);
         let file = || path.file_name().map_or_else(|| "package".to_owned(), |name| name.to_string_lossy().into_owned());
         Ok(Self {
             name: about.as_ref().map_or_else(file, |a| a.name.clone()),
             network: net,
             store: ParamStore::new(device, 0),
             view: View::new(img, mean, std, device)?,
-            crop: about.and_then(|a| a.crop).unwrap_or(1.0),
+            input,
             // Its own: autocast would not reach into compiled code.
             precision: Precision::Fp32,
             loaded: None,
@@ -248,7 +236,7 @@ impl Net {
 pub fn model(
     def: &'static ModelDef,
     table: &NetworkTable,
-    input: Input,
+    input: InputSpec,
     classes: i64,
     weights: Option<&Weights>,
     device: Device,
@@ -266,8 +254,10 @@ fn weights(table: &NetworkTable) -> Result<Option<Weights>> {
     table.weights.as_deref().map(|path| Weights::read(Source { path, section: table.section.as_deref() })).transpose()
 }
 
-fn show(table: &NetworkTable) -> String {
-    table.weights.as_deref().map_or_else(|| table.model.clone(), |p| p.display().to_string())
+/// The number of a teacher's classes.
+fn teacher_classes(weights: &Weights, def: &ModelDef) -> Result<i64> {
+    let unknown = || Error::Plan(format!("{}: the weights have no classifier, so the teacher's classes are unknown", weights.name));
+    weights.classes(def)?.ok_or_else(unknown)
 }
 
 /// The number format that `precision` asks for on `device`: never `Auto`.
@@ -280,12 +270,12 @@ pub fn concrete(precision: Precision, device: Device) -> Precision {
     }
 }
 
-/// The student's taps as they will be: from the recipe, else the weights file, else the dataset's own size.
-fn student_shape(plan: &Plan, weights: Option<&Weights>, classes: i64) -> Result<TapSpec> {
-    let mut table = plan.recipe.student.clone();
+/// A network's taps as they will be: from the recipe, else the weights file, else the dataset's own size.
+fn shape(table: &NetworkTable, def: &'static ModelDef, weights: Option<&Weights>, plan: &Plan, classes: i64) -> Result<TapSpec> {
+    let mut table = table.clone();
     let side = heterodyne_data::find(&plan.recipe.data.name)?.side;
-    let input = Input::of(&mut table, plan.student, weights, Some((side, [0.0; 3], [1.0; 3])))?;
-    Ok(Model::outline(plan.student, classes, Some(input.img), &table.options)?)
+    let input = present::settle(&mut table, def, weights, Images { side, ..Images::default() })?;
+    Ok(Model::outline(def, classes, Some(input.img), &table.options)?)
 }
 
 fn check_pair(plan: &Plan, student: &TapSpec, teacher: &TapSpec) -> Result<()> {
@@ -302,7 +292,7 @@ struct Loaders {
 }
 
 impl Loaders {
-    fn new(plan: &Plan, train: &Arc<dyn Dataset>, test: &Arc<dyn Dataset>, side: i64, crop: f64) -> Result<Self> {
+    fn new(plan: &Plan, train: &Arc<dyn Dataset>, test: &Arc<dyn Dataset>, side: i64, evaluation: InputSpec) -> Result<Self> {
         let (data, t) = (&plan.recipe.data, &plan.recipe.train);
         let side = u32::try_from(side).ok().filter(|s| *s > 0).ok_or_else(|| Error::Plan(format!("data.img = {side} is no image size")))?;
         let chosen = heterodyne_data::select(&**train, data.per_class, data.validation, data.seed.unwrap_or(plan.recipe.seed))?;
@@ -313,7 +303,7 @@ impl Loaders {
         let config =
             LoaderConfig { batch: t.batch, side, seed: plan.recipe.seed, workers: data.workers, augment: plan.augment.clone(), views };
         let evaluator = |dataset: &Arc<dyn Dataset>, indices: Vec<usize>| {
-            EvalLoader::new(Arc::clone(dataset), indices, t.eval_batch, side, crop, data.workers)
+            EvalLoader::new(Arc::clone(dataset), indices, t.eval_batch, evaluation, data.workers)
         };
         let validation = (!chosen.validation.is_empty()).then(|| evaluator(train, chosen.validation)).transpose()?;
         Ok(Self {

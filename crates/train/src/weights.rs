@@ -6,7 +6,7 @@ use heterodyne_nn::{Tensors, file};
 use heterodyne_pickle::Dtype;
 use tch::{Kind, Tensor};
 
-use crate::{Error, Result, card::Card, session::Input};
+use crate::{Error, Result, card::Card, classes, present::Stated};
 
 /// Where weights are.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,8 @@ pub struct Weights {
 #[derive(Clone, Debug, PartialEq)]
 struct Config {
     architecture: String,
-    input: Option<Input>,
+    input: Stated,
+    class_names: Vec<String>,
 }
 
 impl Weights {
@@ -97,11 +98,55 @@ impl Weights {
         self.card.as_ref().map(|c| c.model.as_str()).or(self.config.as_ref().map(|c| c.architecture.as_str()))
     }
 
-    /// The input that the file or timm's description names.
+    /// What the file and timm's description say of the input.
     #[must_use]
-    pub fn input(&self) -> Option<Input> {
-        let card = self.card.as_ref().map(|c| Input { img: c.img, mean: c.mean, std: c.std });
-        card.or(self.config.as_ref().and_then(|c| c.input))
+    pub fn input(&self) -> Stated {
+        let card = self.card.as_ref().map(|card| card.input).unwrap_or_default();
+        card.or(self.config.as_ref().map(|config| config.input).unwrap_or_default())
+    }
+
+    /// The names of the classes in the classifier's order, where the file or timm's description has them.
+    #[must_use]
+    pub fn class_names(&self) -> &[String] {
+        let card = self.card.as_ref().map_or(&[][..], |card| &card.class_names);
+        if card.is_empty() { self.config.as_ref().map_or(&[][..], |config| &config.class_names) } else { card }
+    }
+
+    /// Brings the classifier's rows into the order of the data's classes, and leaves out those of classes that the data does not have, where
+    /// both sides name theirs; says so. `images` says whose `names` they are.
+    ///
+    /// # Errors
+    /// The names do not match, or the file's classifier is not of as many classes as it names.
+    pub fn order_classes(&mut self, def: &ModelDef, names: &[String], images: &str) -> Result<Option<String>> {
+        let own = self.class_names();
+        if own.is_empty() || names.is_empty() {
+            return Ok(None);
+        }
+        let Some(rows) = classes::rows(own, names, &self.name, images)? else { return Ok(None) };
+        let count = own.len() as i64;
+        let index = Tensor::from_slice(&rows);
+        let mut ordered = 0;
+        for (name, tensor) in &mut self.tensors {
+            let is_head = name.strip_prefix(def.head).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("_dist."));
+            if is_head && tensor.size().first() == Some(&count) {
+                *tensor = tensor.f_index_select(0, &index).map_err(heterodyne_nn::Error::from)?;
+                ordered += 1;
+            }
+        }
+        if ordered == 0 {
+            return Err(Error::Plan(format!(
+                "{} names {count} classes in another order than {images}, and has no classifier `{}` of as many that could be put into that order",
+                self.name, def.head
+            )));
+        }
+        if let Some(card) = &mut self.card {
+            (card.classes, card.class_names) = (rows.len() as i64, names.to_vec());
+        }
+        Ok(Some(if rows.len() as i64 == count {
+            format!("{}: the {count} classes are matched by name, in the order of {images}", self.name)
+        } else {
+            format!("{}: {} of its {count} classes are those of {images}, matched by name; the others are left out", self.name, rows.len())
+        }))
     }
 
     /// The number of classes of its classifier, `None` without one.
@@ -148,14 +193,31 @@ impl Config {
         let json: HashMap<String, serde_json::Value> = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         let architecture = json.get("architecture").and_then(|a| a.as_str());
         let architecture = architecture.ok_or_else(|| wrong("there is no `architecture` in it: is it timm's?".to_owned()))?.to_owned();
-        let of = |key: &str| json.get("pretrained_cfg").and_then(|cfg| cfg.get(key)).or_else(|| json.get(key));
-        let three = |key: &str| of(key).and_then(|v| serde_json::from_value::<[f64; 3]>(v.clone()).ok());
-        let img = of("input_size").and_then(|v| serde_json::from_value::<[i64; 3]>(v.clone()).ok()).map(|[_, side, _]| side);
-        let input = match (img, three("mean"), three("std")) {
-            (Some(img), Some(mean), Some(std)) => Some(Input { img, mean, std }),
-            _ => None,
+        let of = |key: &str| json.get("pretrained_cfg").and_then(|cfg| cfg.get(key)).or_else(|| json.get(key)).filter(|v| !v.is_null());
+        let input = Stated {
+            img: read::<[i64; 3]>(of("input_size"), "input_size").and_then(square).map_err(&wrong)?,
+            mean: read(of("mean"), "mean").map_err(&wrong)?,
+            std: read(of("std"), "std").map_err(&wrong)?,
+            crop_pct: read(of("crop_pct"), "crop_pct").map_err(&wrong)?,
+            crop_mode: read(of("crop_mode"), "crop_mode").map_err(&wrong)?,
+            interpolation: read(of("interpolation"), "interpolation").map_err(&wrong)?,
         };
-        Ok(Self { architecture, input })
+        let class_names = read(of("label_names"), "label_names").map_err(&wrong)?.unwrap_or_default();
+        Ok(Self { architecture, input, class_names })
+    }
+}
+
+/// A value of the description, where it has one.
+fn read<T: serde::de::DeserializeOwned>(value: Option<&serde_json::Value>, key: &str) -> Result<Option<T>, String> {
+    value.map(|v| serde_json::from_value(v.clone()).map_err(|e| format!("`{key}` is {v}: {e}"))).transpose()
+}
+
+/// The side of a square input of three channels.
+fn square(size: Option<[i64; 3]>) -> Result<Option<i64>, String> {
+    match size {
+        None => Ok(None),
+        Some([3, h, w]) if h == w => Ok(Some(h)),
+        Some(other) => Err(format!("`input_size` is {other:?}: inputs are square and have three channels, [3, 224, 224] for instance")),
     }
 }
 

@@ -91,7 +91,8 @@ fn evaluation_is_timms_for_every_mode_and_filter() {
         let spec: InputSpec = serde_json::from_value(words).unwrap();
         let ours = evaluation(image(&goldens[source]), &spec).unwrap();
         let (max, mean) = difference(&ours, &image(expected));
-        println!("EV {name}: max {max}, mean {mean}");
+        // Two of three thousand numbers of a small picture that are one level off are as many as the mean of large ones allows.
+        assert!(max <= PILLOW.0 && mean < 5.0 * PILLOW.1, "{name}: max {max}, mean {mean}");
         checked += 1;
     }
     assert!(checked > 50, "{checked}");

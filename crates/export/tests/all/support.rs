@@ -2,7 +2,7 @@ use std::{collections::HashMap, path::Path};
 
 use heterodyne_export::{Export, Programs, Subject, export};
 use heterodyne_models::{Model, ModelDef, all};
-use heterodyne_nn::{Result, shim::NoGrad};
+use heterodyne_nn::{InputSpec, Result, shim::NoGrad};
 use tch::{Device, Kind, Tensor};
 
 /// Every network, the large ones small: the operators are the same. One Swin has windows to fill up and rolls an odd grid.
@@ -37,9 +37,7 @@ pub fn write(model: &Model, options: &toml::Table, programs: Programs, folder: &
     let subject = Subject {
         model,
         options,
-        mean: [0.5, 0.4, 0.3],
-        std: [0.2, 0.25, 0.3],
-        crop: 0.9,
+        input: InputSpec { crop_pct: 0.9, ..InputSpec::whole(model.img, [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]) },
         class_names: &[],
         metadata: HashMap::new(),
         about: "{}".to_owned(),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use heterodyne_nn::{Labels, Progress, Tensors, catch, file};
+use heterodyne_nn::{InputSpec, Labels, Progress, Tensors, catch, file};
 use heterodyne_run::recipe::{
     Layered,
     schema::{NetworkTable, Precision},
@@ -16,7 +16,7 @@ use heterodyne_train::{
     bench::wait,
     net::Net,
     pair::Pair,
-    session::{self, Input},
+    session,
     step::{self, Given},
     weights::Weights,
 };
@@ -180,7 +180,7 @@ impl Job {
     fn net(&self, side: &Side, device: Device) -> Result<Net> {
         let def = heterodyne_models::find(&side.model)?;
         let table = NetworkTable { options: side.options.clone(), precision: Some(self.precision), ..NetworkTable::of(&side.model) };
-        let input = Input { img: side.img, mean: side.mean, std: side.std };
+        let input = InputSpec::whole(side.img, side.mean, side.std);
         Ok(Net::build(def, &table, input, self.classes, Some(&Weights::read(side.weights.as_path().into())?), self.precision, device, 0)?)
     }
 }

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use heterodyne_data::EvalLoader;
+use heterodyne_nn::InputSpec;
 use heterodyne_run::{
     folder::RunFolder,
     recipe::schema::{Data, DeviceChoice, NetworkTable, Precision, Recipe},
@@ -11,11 +12,12 @@ use heterodyne_run::{
 use heterodyne_train::{
     eval::{Measured, evaluate},
     net::Net,
-    session::{Input, device},
+    present::{self, Images},
+    session::device,
     weights::Source,
 };
 
-use super::Outcome;
+use super::{Outcome, present::PresentArgs};
 use crate::ui;
 
 /// Which images.
@@ -41,15 +43,8 @@ pub struct Args {
     /// Model; weights written by heterodyne name it themselves
     #[arg(long)]
     model: Option<String>,
-    /// Input size in pixels
-    #[arg(long)]
-    img: Option<i64>,
-    /// Channel means, comma-separated
-    #[arg(long, value_name = "R,G,B", value_parser = channels)]
-    mean: Option<[f64; 3]>,
-    /// Channel standard deviations, comma-separated
-    #[arg(long, value_name = "R,G,B", value_parser = spreads)]
-    std: Option<[f64; 3]>,
+    #[command(flatten)]
+    present: PresentArgs,
     /// Dataset: digits, cifar10, cifar100 or folder
     #[arg(long)]
     data: Option<String>,
@@ -77,21 +72,6 @@ fn named<T: serde::de::DeserializeOwned>(text: &str, choices: &str) -> Result<T,
     serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|_| format!("expected {choices}"))
 }
 
-/// Numbers for the channels R, G, B.
-pub(super) fn channels(text: &str) -> Result<[f64; 3], String> {
-    let numbers: Vec<f64> = text.split(',').filter_map(|part| part.trim().parse().ok()).filter(|x: &f64| x.is_finite()).collect();
-    match numbers[..] {
-        [r, g, b] if text.split(',').count() == 3 => Ok([r, g, b]),
-        _ => Err("expected three numbers, for example 0.485,0.456,0.406".to_owned()),
-    }
-}
-
-/// As [`channels`], all of them above 0.
-pub(super) fn spreads(text: &str) -> Result<[f64; 3], String> {
-    let std = channels(text)?;
-    if std.iter().all(|s| *s > 0.0) { Ok(std) } else { Err("a standard deviation is greater than 0".to_owned()) }
-}
-
 pub(super) fn precision(text: &str) -> Result<Precision, String> {
     named(text, "fp32, bf16 or auto")
 }
@@ -103,7 +83,7 @@ pub(super) fn device_choice(text: &str) -> Result<DeviceChoice, String> {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
     let subject = Subject::of(args)?;
-    let weights = ui::read_weights(Source { path: &subject.weights, section: args.section.as_deref() })?;
+    let mut weights = ui::read_weights(Source { path: &subject.weights, section: args.section.as_deref() })?;
     let mut table = subject.network;
     if table.model.is_empty() {
         let model = weights.model();
@@ -112,9 +92,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     let def = heterodyne_models::find(&table.model)?;
     let device = device(args.device)?;
-    let classes = weights.classes(def)?.with_context(|| format!("{} has no classifier `{}`", subject.weights.display(), def.head))?;
     let splits = heterodyne_data::open(&subject.data.name, subject.data.path.as_deref())?;
     let dataset = if args.split == Split::Test { splits.test } else { splits.train };
+    if let Some(note) = weights.order_classes(def, dataset.classes(), &dataset.describe())? {
+        eprintln!("note: {note}");
+    }
+    let classes = weights.classes(def)?.with_context(|| format!("{} has no classifier `{}`", subject.weights.display(), def.head))?;
     if dataset.classes().len() as i64 != classes {
         bail!(
             "{} knows {classes} classes and the data ({}) has {}",
@@ -123,20 +106,24 @@ pub fn run(args: &Args) -> Result<Outcome> {
             dataset.classes().len()
         );
     }
-    let input = Input::of(&mut table, def, Some(&weights), None)?;
+    let resized = |side: &u32| subject.data.img.is_some_and(|img| img != i64::from(*side));
+    let images = Images { side: splits.side, resized: splits.side.as_ref().is_some_and(resized), statistics: None };
+    let input = present::settle(&mut table, def, Some(&weights), images)?;
     let net = Net::build(def, &table, input, classes, Some(&weights), args.precision, device, 0)?;
     if let (false, Some(report)) = (args.json, &net.loaded) {
         eprintln!("{}: {}", weights.name, ui::loaded(report));
     }
-    let native = splits.side.map(i64::from);
-    let side = subject.data.img.or(native).unwrap_or(input.img);
-    let crop = if native == Some(side) { 1.0 } else { def.input.crop };
-    let side = u32::try_from(side).context("the image size")?;
-    let loader = EvalLoader::new(Arc::clone(&dataset), (0..dataset.len()).collect(), args.batch, side, crop, subject.data.workers)?;
+    let loaded = images.loaded(input);
+    let loader = EvalLoader::new(Arc::clone(&dataset), (0..dataset.len()).collect(), args.batch, loaded, subject.data.workers)?;
     let bar = ui::bar("evaluating", dataset.len());
     let measured = evaluate(&net, &loader, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    println!("{}", if args.json { json(&table.model, &measured) } else { text(&table.model, input.img, &dataset.describe(), &measured) });
+    if args.json {
+        println!("{}", json(&table.model, &input, &measured));
+    } else {
+        println!("{}", text(&table.model, input.img, &dataset.describe(), &measured));
+        println!("  shown as: {input}");
+    }
     Ok(Outcome::Done)
 }
 
@@ -172,9 +159,7 @@ impl Subject {
         if let Some(name) = &args.data {
             data.name.clone_from(name);
         }
-        network.img = args.img.or(network.img);
-        network.mean = args.mean.or(network.mean);
-        network.std = args.std.or(network.std);
+        args.present.lay_over(&mut network);
         data.path = args.path.clone().or(data.path);
         network.adapt_head = false;
         Ok(Self { network, weights, data })
@@ -193,7 +178,7 @@ fn text(model: &str, img: i64, data: &str, m: &Measured) -> String {
     )
 }
 
-fn json(model: &str, m: &Measured) -> String {
-    serde_json::json!({"model": model, "top1": m.top1, "top5": m.top5, "loss": m.loss, "images": m.images, "seconds": m.seconds})
+fn json(model: &str, input: &InputSpec, m: &Measured) -> String {
+    serde_json::json!({"model": model, "input": input, "top1": m.top1, "top5": m.top5, "loss": m.loss, "images": m.images, "seconds": m.seconds})
         .to_string()
 }

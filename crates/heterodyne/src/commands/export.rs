@@ -1,7 +1,7 @@
 //! `heterodyne export`: a trained network for use elsewhere.
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use heterodyne_export::{Programs, Subject, export};
 use heterodyne_run::{
@@ -13,15 +13,13 @@ use heterodyne_run::{
 };
 use heterodyne_train::{
     card::Card,
-    session::{self, Input},
+    present::{self, Images},
+    session,
     weights::Source,
 };
 use tch::Device;
 
-use super::{
-    Outcome,
-    eval::{channels, spreads},
-};
+use super::{Outcome, present::PresentArgs};
 use crate::ui;
 
 /// Programs beside the weights.
@@ -53,22 +51,11 @@ pub struct Args {
     /// Model; weights written by heterodyne name it themselves
     #[arg(long)]
     model: Option<String>,
-    /// Input size in pixels; what the weights say, else the model's default
-    #[arg(long)]
-    img: Option<i64>,
     /// An option of the model, for example patch=4; may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
-    /// Channel means, comma-separated
-    #[arg(long, value_name = "R,G,B", value_parser = channels)]
-    mean: Option<[f64; 3]>,
-    /// Channel standard deviations, comma-separated
-    #[arg(long, value_name = "R,G,B", value_parser = spreads)]
-    std: Option<[f64; 3]>,
-    /// Share of the shorter side that timm's centre crop keeps; 1 for the images of a run's dataset that are all of one size, else the
-    /// model's
-    #[arg(long)]
-    crop: Option<f64>,
+    #[command(flatten)]
+    present: PresentArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -76,11 +63,6 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    if let Some(crop) = args.crop
-        && !(crop > 0.0 && crop <= 1.0)
-    {
-        bail!("--crop {crop}: a share of the image is more than 0 and at most 1");
-    }
     let exported = [heterodyne_export::CONFIG, heterodyne_export::WEIGHTS].iter().any(|name| args.source.join(name).exists());
     let (file, data) = if args.source.is_dir() && !exported {
         let folder = RunFolder::open(&args.source)?;
@@ -92,35 +74,25 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let weights = ui::read_weights(Source { path: &file, section: args.section.as_deref() })?;
     let name = args.model.clone().or_else(|| weights.model().map(str::to_owned));
     let def = heterodyne_models::find(&name.with_context(|| format!("{} does not say which model it is: add --model", file.display()))?)?;
-    let mut table = NetworkTable {
-        options: recipe::options(&args.options)?,
-        img: args.img,
-        mean: args.mean,
-        std: args.std,
-        ..NetworkTable::of(def.name)
-    };
+    let mut table = NetworkTable { options: recipe::options(&args.options)?, ..NetworkTable::of(def.name) };
+    args.present.lay_over(&mut table);
     let classes = weights.classes(def)?.with_context(|| format!("{} has no classifier `{}`", file.display(), def.head))?;
-    let input = Input::of(&mut table, def, Some(&weights), None)?;
+    let side = data.and_then(|name| heterodyne_data::find(&name).ok().and_then(|d| d.side));
+    let input = present::settle(&mut table, def, Some(&weights), Images { side, ..Images::default() })?;
     let model = session::model(def, &table, input, classes, Some(&weights), Device::Cpu, 0)?;
     model.store.freeze();
 
-    let of_one_size = data.is_some_and(|name| heterodyne_data::find(&name).is_ok_and(|d| d.side.is_some()));
-    let crop = args.crop.unwrap_or(if of_one_size { 1.0 } else { def.input.crop });
     let card = Card {
         model: def.name.to_owned(),
         options: table.options.clone(),
         classes,
-        img: input.img,
-        mean: input.mean,
-        std: input.std,
-        class_names: weights.card().map(|c| c.class_names.clone()).unwrap_or_default(),
+        input: input.into(),
+        class_names: weights.class_names().to_vec(),
     };
     let subject = Subject {
         model: &model,
         options: &card.options,
-        mean: card.mean,
-        std: card.std,
-        crop,
+        input,
         class_names: &card.class_names,
         metadata: card.metadata()?,
         about: serde_json::to_string(&card)?,
@@ -135,6 +107,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     println!("{}: {} at {} px, {classes} classes", args.out.display(), def.name, input.img);
+    println!("evaluated as: {input}");
     if let Some(report) = &model.loaded {
         println!("{}: {}", weights.name, ui::loaded(report));
     }

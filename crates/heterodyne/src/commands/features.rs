@@ -15,14 +15,16 @@ use heterodyne_run::recipe::{
 use heterodyne_shim::NoGrad;
 use heterodyne_train::{
     net::Net,
-    session::{Input, device},
+    present::{self, Images as Shown},
+    session::device,
     weights::Source,
 };
 use tch::{Kind, Tensor};
 
 use super::{
     Outcome,
-    eval::{channels, device_choice, precision, spreads},
+    eval::{device_choice, precision},
+    present::PresentArgs,
 };
 use crate::ui;
 
@@ -43,21 +45,14 @@ pub struct Args {
     /// File to write: `logits`, `embedding`, `stage1` to `stage4`, float32
     #[arg(long)]
     out: PathBuf,
-    /// Input size in pixels; what the weights say, else the model's default; that of `x`
-    #[arg(long)]
-    img: Option<i64>,
     /// Number of classes; that of the weights if not given
     #[arg(long)]
     num_classes: Option<i64>,
     /// An option of the model, for example patch=4; may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
-    /// Channel means, comma-separated
-    #[arg(long, value_name = "R,G,B", value_parser = channels)]
-    mean: Option<[f64; 3]>,
-    /// Channel standard deviations, comma-separated
-    #[arg(long, value_name = "R,G,B", value_parser = spreads)]
-    std: Option<[f64; 3]>,
+    #[command(flatten)]
+    present: PresentArgs,
     /// Images per step
     #[arg(long, default_value_t = 32, value_parser = clap::builder::RangedI64ValueParser::<i64>::new().range(1..=65536))]
     batch: i64,
@@ -74,10 +69,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let def = heterodyne_models::find(&args.model)?;
     let weights = ui::read_weights(Source { path: &args.weights, section: args.section.as_deref() })?;
     let images = Images::open(&args.input)?;
-    let img = images.side(args.img)?;
+    let img = images.side(args.present.img())?;
     let options = recipe::options(&args.options)?;
-    let mut table = NetworkTable { options, img, mean: args.mean, std: args.std, ..NetworkTable::of(def.name) };
-    let input = Input::of(&mut table, def, Some(&weights), None)?;
+    let mut table = NetworkTable { options, ..NetworkTable::of(def.name) };
+    args.present.lay_over(&mut table);
+    table.img = img;
+    let input = present::settle(&mut table, def, Some(&weights), Shown::default())?;
     let own = weights.classes(def)?;
     let classes = args.num_classes.or(own);
     let classes = classes.with_context(|| format!("{} has no classifier `{}`: give --num-classes", args.weights.display(), def.head))?;
@@ -199,8 +196,7 @@ impl Images {
         match self {
             Self::Files(files) => {
                 let dataset: Arc<dyn Dataset> = Arc::clone(files) as _;
-                let side = u32::try_from(net.view.img).context("the image size")?;
-                let loader = EvalLoader::new(dataset, (0..files.len()).collect(), batch as usize, side, net.crop, 0)?;
+                let loader = EvalLoader::new(dataset, (0..files.len()).collect(), batch as usize, net.input, 0)?;
                 for loaded in loader.iter() {
                     let images = loaded?.images.to_device(device);
                     take(&guarded(|| Ok(net.infer(&images, Pass::TEACH)?))?)?;

@@ -10,6 +10,7 @@ pub mod features;
 pub mod fit;
 pub mod inspect;
 pub mod list;
+pub mod present;
 pub mod report;
 
 /// How a command ended, when not with an error.

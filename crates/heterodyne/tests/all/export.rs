@@ -31,7 +31,7 @@ fn a_run_is_exported_and_read_again() {
 
     place.bad("export runs/a --out out", &["out", "not an empty folder"]);
     place.bad("export runs/a --out new --weights ema", &["ema.safetensors"]);
-    place.bad("export runs/a --out new --crop 0", &["--crop 0"]);
+    place.bad("export runs/a --out new --crop-pct 0", &["--crop-pct"]);
     place.bad("export runs/nothing --out new", &["runs/nothing"]);
     place.bad("export runs/a --out new --model resnet8", &["holds weights of vit_nano, not of resnet8"]);
     assert!(!place.path("new").exists());

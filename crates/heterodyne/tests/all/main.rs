@@ -7,6 +7,7 @@ mod inspect;
 mod interruption;
 mod own_method;
 mod package;
+mod presented;
 mod real;
 mod recipes;
 mod support;

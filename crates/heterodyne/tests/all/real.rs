@@ -4,7 +4,7 @@ use heterodyne::{
     data::{self, EvalLoader},
     nn::Pass,
     run::recipe::schema::{NetworkTable, Precision},
-    train::{eval::evaluate, net::Net, session::Input, weights::Weights},
+    train::{eval::evaluate, net::Net, present, weights::Weights},
 };
 use tch::Device;
 
@@ -16,7 +16,7 @@ fn deit(weights: &Path, img: i64, classes: i64) -> Net {
     table.img = Some(img);
     let weights = Weights::read(weights.into()).unwrap();
     assert_eq!(weights.classes(def).unwrap(), Some(classes));
-    let input = Input::of(&mut table, def, Some(&weights), None).unwrap();
+    let input = present::settle(&mut table, def, Some(&weights), present::Images::default()).unwrap();
     Net::build(def, &table, input, classes, Some(&weights), Precision::Fp32, Device::Cpu, 0).unwrap()
 }
 
@@ -26,7 +26,7 @@ fn the_real_teacher_knows_cifar100_as_it_does_in_timm() {
     let (Some(cifar), Some(weights)) = (real("cifar100"), real("weights/deit_tiny_patch16_112.cifar100.safetensors")) else { return };
     let net = deit(&weights, 112, 100);
     let test = data::open("cifar100", Some(&cifar)).unwrap().test;
-    let loader = EvalLoader::new(Arc::clone(&test), (0..1000).collect(), 100, 32, 1.0, 0).unwrap();
+    let loader = EvalLoader::new(Arc::clone(&test), (0..1000).collect(), 100, heterodyne::nn::InputSpec::centred(32, 1.0), 0).unwrap();
     let measured = evaluate(&net, &loader, |_| {}).unwrap();
     assert!((measured.top1 - 79.9).abs() < 0.11, "{measured:?}");
     assert!((measured.loss - 0.711_69).abs() < 1e-4, "{measured:?}");
@@ -51,7 +51,7 @@ fn the_real_imagenet_weights_know_the_photographs() {
         expected.insert(class.to_owned(), index);
     }
     let test = data::open("folder", Some(root.path())).unwrap().test;
-    let loader = EvalLoader::new(Arc::clone(&test), (0..test.len()).collect(), 33, 224, net.crop, 0).unwrap();
+    let loader = EvalLoader::new(Arc::clone(&test), (0..test.len()).collect(), 33, net.input, 0).unwrap();
     let mut hits = 0;
     for batch in loader.iter() {
         let batch = batch.unwrap();

@@ -4,7 +4,11 @@ use std::{
     process::{Command, Output},
 };
 
-use heterodyne::{models::Model, nn::file, train::card::Card};
+use heterodyne::{
+    models::Model,
+    nn::{InputSpec, file},
+    train::card::Card,
+};
 use tch::Device;
 
 /// A run of a second on the embedded digits.
@@ -59,9 +63,7 @@ impl Place {
             model: def.name.to_owned(),
             options: toml::Table::new(),
             classes,
-            img: 8,
-            mean: [0.3; 3],
-            std: [0.4; 3],
+            input: InputSpec::whole(8, [0.3; 3], [0.4; 3]).into(),
             class_names: Vec::new(),
         };
         let tensors = model.store.tensors();

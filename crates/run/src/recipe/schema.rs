@@ -128,6 +128,16 @@ pub struct NetworkTable {
     /// Standard deviation of the channels; as `mean`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std: Option<[f64; 3]>,
+    /// In evaluations, share of the resized side that the crop in the middle keeps; what the weights say, else 1 for images that are all of
+    /// one size, else the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop_pct: Option<f64>,
+    /// In evaluations, `center` resizes the shorter side, `squash` both, `border` the longer; what the weights say, else `center`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop_mode: Option<String>,
+    /// In evaluations, the filter of the resizing; what the weights say, else `bicubic`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpolation: Option<String>,
     /// Precision of this network alone; `train.precision` if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
@@ -368,6 +378,9 @@ impl NetworkTable {
             img: None,
             mean: None,
             std: None,
+            crop_pct: None,
+            crop_mode: None,
+            interpolation: None,
             precision: None,
             cache: None,
             options: toml::Table::new(),

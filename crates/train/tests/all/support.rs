@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use heterodyne_models::Model;
-use heterodyne_nn::file;
+use heterodyne_nn::{InputSpec, file};
 use heterodyne_run::{folder::RunFolder, recipe::Layered};
 use heterodyne_train::{Command, Plan, Result, Session, card::Card};
 use tch::Device;
@@ -36,9 +36,7 @@ pub fn teacher(folder: &Path, classes: i64) -> String {
         model: def.name.to_owned(),
         options: toml::Table::new(),
         classes,
-        img: 8,
-        mean: [0.3; 3],
-        std: [0.4; 3],
+        input: InputSpec::whole(8, [0.3; 3], [0.4; 3]).into(),
         class_names: Vec::new(),
     };
     let path = folder.join(format!("teacher{classes}.safetensors"));

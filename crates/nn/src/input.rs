@@ -1,0 +1,154 @@
+//! How a network wants to see an image.
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The evaluation transform: resize, crop in the middle, normalise. As timm's `create_transform(.., is_training=False)` does it from the
+/// keys of the same names in a `pretrained_cfg`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InputSpec {
+    /// Side of the square input in pixels.
+    pub img: i64,
+    /// Mean of the channels R, G, B, of values in 0..1.
+    pub mean: [f64; 3],
+    /// Standard deviation of the channels.
+    pub std: [f64; 3],
+    /// Share of the resized side that the crop keeps: the image is resized to floor(img / `crop_pct`).
+    pub crop_pct: f64,
+    /// Which side is resized to that.
+    pub crop_mode: CropMode,
+    /// Kernel of the resizing.
+    pub interpolation: Interpolation,
+}
+
+/// Which side of an image becomes floor(img / `crop_pct`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CropMode {
+    /// The shorter; what lies beyond the middle square is lost.
+    #[default]
+    Center,
+    /// Both, whatever the image's shape.
+    Squash,
+    /// The longer; the rest of the square is filled with the mean colour.
+    Border,
+}
+
+/// Pillow's resampling filters, by timm's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// The pixel that lies nearest.
+    Nearest,
+    /// The mean of the pixels that are covered.
+    Box,
+    /// The triangle.
+    Bilinear,
+    /// A raised cosine, as wide as the triangle.
+    Hamming,
+    /// Keys' cubic with a = -0.5 (Catmull-Rom).
+    #[default]
+    Bicubic,
+    /// A sinc of three lobes.
+    Lanczos,
+}
+
+impl std::fmt::Display for Interpolation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nearest => "nearest",
+            Self::Box => "box",
+            Self::Bilinear => "bilinear",
+            Self::Hamming => "hamming",
+            Self::Bicubic => "bicubic",
+            Self::Lanczos => "lanczos",
+        })
+    }
+}
+
+impl std::fmt::Display for CropMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Center => "center",
+            Self::Squash => "squash",
+            Self::Border => "border",
+        })
+    }
+}
+
+impl std::str::FromStr for Interpolation {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        let all = [Self::Nearest, Self::Box, Self::Bilinear, Self::Hamming, Self::Bicubic, Self::Lanczos];
+        all.into_iter()
+            .find(|known| known.to_string() == name)
+            .ok_or_else(|| format!("there is no filter `{name}`: expected nearest, box, bilinear, hamming, bicubic or lanczos"))
+    }
+}
+
+impl std::str::FromStr for CropMode {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        let known = [Self::Center, Self::Squash, Self::Border].into_iter().find(|known| known.to_string() == name);
+        known.ok_or_else(|| format!("there is no crop mode `{name}`: expected center, squash or border"))
+    }
+}
+
+impl InputSpec {
+    /// The whole image, bicubic, at `img` pixels.
+    #[must_use]
+    pub const fn whole(img: i64, mean: [f64; 3], std: [f64; 3]) -> Self {
+        Self { img, mean, std, crop_pct: 1.0, crop_mode: CropMode::Center, interpolation: Interpolation::Bicubic }
+    }
+
+    /// With the statistics of ImageNet.
+    #[must_use]
+    pub const fn imagenet(img: i64, crop_pct: f64) -> Self {
+        Self { crop_pct, ..Self::whole(img, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]) }
+    }
+
+    /// Scaled to [-1,1].
+    #[must_use]
+    pub const fn centred(img: i64, crop_pct: f64) -> Self {
+        Self { crop_pct, ..Self::whole(img, [0.5; 3], [0.5; 3]) }
+    }
+
+    /// The length to which a side is resized.
+    #[must_use]
+    pub fn resized(&self) -> i64 {
+        (self.img as f64 / self.crop_pct).floor() as i64
+    }
+
+    /// Refuses a transform that is none.
+    ///
+    /// # Errors
+    /// A size below 1, a share outside (0, 1], a number that is not finite, a deviation that is not above 0.
+    pub fn check(&self) -> Result<()> {
+        let Self { img, mean, std, crop_pct, .. } = self;
+        if *img < 1 {
+            return Err(Error::invalid(format!("an input side of {img} pixels is too small; give at least 1")));
+        }
+        if !(*crop_pct > 0.0 && *crop_pct <= 1.0) {
+            return Err(Error::invalid(format!("crop_pct is {crop_pct}; give a share above 0 and up to 1, 0.9 for instance")));
+        }
+        if !mean.iter().chain(std).all(|v| v.is_finite()) || std.iter().any(|&s| s <= 0.0) {
+            return Err(Error::invalid(format!("mean {mean:?} and std {std:?} cannot normalise an image; a std must be above 0")));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for InputSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (resized, [r, g, b], [u, v, w]) = (self.resized(), self.mean, self.std);
+        let side = match self.crop_mode {
+            CropMode::Center => "shorter side",
+            CropMode::Squash => "both sides",
+            CropMode::Border => "longer side",
+        };
+        let Self { img, interpolation, .. } = self;
+        write!(f, "{side} to {resized} px ({interpolation}), centre {img} px, mean {r:.4} {g:.4} {b:.4}, std {u:.4} {v:.4} {w:.4}")
+    }
+}
