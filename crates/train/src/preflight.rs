@@ -1,6 +1,8 @@
 //! A look at the teacher before anything is trained: most failed distillations begin with a teacher that does not know the data
 //! as it is presented to it.
-use crate::{Result, eval, eval::Measured, session::Session};
+use std::sync::atomic::AtomicBool;
+
+use crate::{Error, Result, eval, eval::Measured, session::Session};
 
 /// Images that the check looks at, at most.
 pub const IMAGES: usize = 512;
@@ -23,8 +25,14 @@ impl TeacherCheck {
 }
 
 /// Measures the teacher on the first [`IMAGES`] test images; `None` without a teacher.
-pub fn teacher(s: &Session) -> Result<Option<TeacherCheck>> {
+///
+/// # Errors
+/// [`heterodyne_nn::Error::Stopped`] as soon as `stop` is set.
+pub fn teacher(s: &Session, stop: &AtomicBool) -> Result<Option<TeacherCheck>> {
     let Some(teacher) = &s.pair.teacher else { return Ok(None) };
-    let measured = eval::evaluate(teacher, &s.test.first(IMAGES), |_| {})?;
+    let measured = eval::evaluate_until(teacher, &s.test.first(IMAGES), stop, |_| {}).map_err(|e| match e {
+        Error::Plan(what) => Error::Plan(format!("the teacher cannot teach: {what}")),
+        other => other,
+    })?;
     Ok(Some(TeacherCheck { measured, chance: 100.0 / teacher.taps().classes as f64 }))
 }

@@ -18,7 +18,9 @@ use crate::{
     card::Card,
     net::Net,
     objective::Lesson,
+    origin::Origin,
     pair::Pair,
+    sound,
     weights::{Source, Weights},
 };
 
@@ -42,6 +44,10 @@ pub struct Session {
     pub data: String,
     /// Number of training images.
     pub train_images: usize,
+    /// What a checkpoint of this session is made with.
+    pub origin: Origin,
+    /// Whether a run may go on from a checkpoint that was made with something else.
+    pub accept_changes: bool,
 }
 
 impl Session {
@@ -129,7 +135,10 @@ impl Session {
             opened.join(&mut train);
             cache = Some(opened);
         }
-        Ok(Self { pair, cache, train, validation, test, card, data: splits.train.describe(), train_images, plan })
+        let teacher = pair.teacher.as_ref().map(|teacher| cache::key::identity(&plan, teacher)).transpose()?;
+        let origin = Origin::of(&plan.recipe, teacher, &*splits.train, &*splits.test)?;
+        let data = splits.train.describe();
+        Ok(Self { pair, cache, train, validation, test, card, data, train_images, origin, accept_changes: false, plan })
     }
 
     /// The teacher's part of a training batch whose images are on the device as `images`; `None` where there is no teacher, or
@@ -258,7 +267,11 @@ pub fn model(
     let Some(w) = weights else { return Ok(Model::build(def, classes, img, options, device, seed)?) };
     w.classes(def)?;
     let checkpoint = Checkpoint { tensors: &w.tensors, from: &w.name, adapt_head: table.adapt_head };
-    Ok(Model::with_weights(def, classes, img, options, device, seed, &checkpoint)?)
+    let model = Model::with_weights(def, classes, img, options, device, seed, &checkpoint)?;
+    match sound::flaw(&model.store.tensors())? {
+        None => Ok(model),
+        Some(flaw) => Err(Error::Plan(format!("{}: these weights of {} cannot be used: {flaw}; take another copy or another file", w.name, def.name))),
+    }
 }
 
 /// The weights that a table names.

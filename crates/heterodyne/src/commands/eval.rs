@@ -16,7 +16,10 @@ use heterodyne_train::{
 };
 
 use super::Outcome;
-use crate::ui;
+use crate::{
+    print::{say, tell},
+    ui,
+};
 
 /// Which images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -126,7 +129,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let input = Input::of(&mut table, def, Some(&weights), None)?;
     let net = Net::build(def, &table, input, classes, Some(&weights), args.precision, device, 0)?;
     if let (false, Some(report)) = (args.json, &net.loaded) {
-        eprintln!("{}: {}", weights.name, ui::loaded(report));
+        tell!("{}: {}", weights.name, ui::loaded(report));
     }
     let native = splits.side.map(i64::from);
     let side = subject.data.img.or(native).unwrap_or(input.img);
@@ -136,7 +139,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let bar = ui::bar("evaluating", dataset.len());
     let measured = evaluate(&net, &loader, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    println!("{}", if args.json { json(&table.model, &measured) } else { text(&table.model, input.img, &dataset.describe(), &measured) });
+    say!("{}", if args.json { json(&table.model, &measured) } else { text(&table.model, input.img, &dataset.describe(), &measured) });
     Ok(Outcome::Done)
 }
 

@@ -24,7 +24,10 @@ use super::{
     Outcome,
     eval::{channels, device_choice, precision, spreads},
 };
-use crate::ui;
+use crate::{
+    print::say,
+    ui,
+};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -110,12 +113,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     })?;
     bar.finish_and_clear();
     writer.finish()?;
-    println!("{}: {} at {} px, {count} images", args.out.display(), def.name, input.img);
+    say!("{}: {} at {} px, {count} images", args.out.display(), def.name, input.img);
     if let Some(report) = &net.loaded {
-        println!("{}: {}", weights.name, ui::loaded(report));
+        say!("{}: {}", weights.name, ui::loaded(report));
     }
     for (name, shape) in tensors {
-        println!("  {name:10} {shape:?}");
+        say!("  {name:10} {shape:?}");
     }
     Ok(Outcome::Done)
 }
