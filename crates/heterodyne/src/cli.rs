@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
     let command = Cli::parse().command;
     // What these leave behind are files; the output of the others is what they were asked for.
     let writes_files = matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_));
-    let result = heterodyne_shim::cpu::check().map_err(Into::into).and_then(|()| has_folder()).and_then(|()| run(command));
+    let result = has_folder().and_then(|()| heterodyne_shim::cpu::check().map_err(Into::into)).and_then(|()| run(command));
     match (result, print::lost()) {
         (Ok(Outcome::Done), Some(e)) if !writes_files => {
             tell!("error: the output could not be written ({e})");

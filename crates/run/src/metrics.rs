@@ -183,7 +183,9 @@ impl Writer {
 /// The file's bytes, where it is an ordinary file.
 fn read_own(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    own::open(path, OpenOptions::new().read(true))?.read_to_end(&mut bytes).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
+    own::open(path, OpenOptions::new().read(true))?
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
     Ok(bytes)
 }
 

@@ -88,5 +88,7 @@ fn flaw(name: &str, flawed: &[i64], images: usize) -> String {
         1 => format!("class {} alone", classes[0]),
         _ => format!("the classes {}", classes.join(", ")),
     };
-    format!("{name} gives logits that are NaN or infinite, for up to {most} of {images} images and {which}: its weights or activations have overflowed")
+    format!(
+        "{name} gives logits that are NaN or infinite, for up to {most} of {images} images and {which}: its weights or activations have overflowed"
+    )
 }

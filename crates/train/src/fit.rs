@@ -1,9 +1,5 @@
 //! The loop: epochs of steps, evaluations, checkpoints, and a clean end whatever happens.
-use std::{
-    path::Path,
-    sync::atomic::AtomicBool,
-    time::Instant,
-};
+use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
 
 use heterodyne_data::random::{Purpose, Random};
 use heterodyne_nn::{Progress, file};
@@ -92,8 +88,7 @@ pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, obs
     };
     notes.iter().for_each(|note| observer.on(&Event::Note(note)));
     let metrics = metrics(s, folder, resume, &position)?;
-    let events =
-        if resume { EventWriter::resume(&folder.events(), position.step)? } else { EventWriter::create(&folder.events())? };
+    let events = if resume { EventWriter::resume(&folder.events(), position.step)? } else { EventWriter::create(&folder.events())? };
     folder.reopen()?;
     let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default(), told: false };
     let outcome = guarded("training", || run.run(&mut position, stop));

@@ -270,7 +270,9 @@ pub fn model(
     let model = Model::with_weights(def, classes, img, options, device, seed, &checkpoint)?;
     match sound::flaw(&model.store.tensors())? {
         None => Ok(model),
-        Some(flaw) => Err(Error::Plan(format!("{}: these weights of {} cannot be used: {flaw}; take another copy or another file", w.name, def.name))),
+        Some(flaw) => {
+            Err(Error::Plan(format!("{}: these weights of {} cannot be used: {flaw}; take another copy or another file", w.name, def.name)))
+        }
     }
 }
 

@@ -6,10 +6,7 @@ use heterodyne_run::recipe::Layered;
 use heterodyne_train::{Command, Plan, bench};
 
 use super::Outcome;
-use crate::{
-    print::say,
-    ui,
-};
+use crate::{print::say, ui};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -51,10 +48,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     say!("{} on {}, {} threads, batch {}, {} steps", session.data, m.device, m.threads, m.batch, m.steps);
-    say!(
-        "step        {:9.2} ms   ({:.2} to {:.2}), {:.0} img/s",
-        m.step_ms, m.step_range_ms[0], m.step_range_ms[1], m.images_per_second
-    );
+    say!("step        {:9.2} ms   ({:.2} to {:.2}), {:.0} img/s", m.step_ms, m.step_range_ms[0], m.step_range_ms[1], m.images_per_second);
     let total: f64 = m.split_ms.values().sum();
     for (part, ms) in &m.split_ms {
         say!("  {part:10}{ms:9.2} ms   {:5.1} %", 100.0 * ms / total);

@@ -22,10 +22,7 @@ use super::{
     Outcome,
     eval::{channels, spreads},
 };
-use crate::{
-    print::say,
-    ui,
-};
+use crate::{print::say, ui};
 
 /// Programs beside the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

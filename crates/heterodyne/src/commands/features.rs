@@ -24,10 +24,7 @@ use super::{
     Outcome,
     eval::{channels, device_choice, precision, spreads},
 };
-use crate::{
-    print::say,
-    ui,
-};
+use crate::{print::say, ui};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
