@@ -55,7 +55,8 @@ fn all(r: &Recipe) -> Checked {
     train(&r.train)?;
     optim(&r.optim)?;
     schedule(&r.schedule, r)?;
-    range("loss.ce", r.loss.ce, |ce| (0.0..=MOST_WEIGHT).contains(&ce), "at least 0 and at most 1e9")
+    range("loss.ce", r.loss.ce, |ce| ce >= 0.0, "at least 0")?;
+    range("loss.ce", r.loss.ce, |ce| ce <= MOST_WEIGHT, "at most 1e9")
 }
 
 /// A teacher is a model or a package, and a package decides for itself what a model is told.
