@@ -1,5 +1,5 @@
 //! What a dataset is.
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use heterodyne_nn::{Error, Result};
 
@@ -39,6 +39,17 @@ impl Image {
     }
 }
 
+/// Where a picture lies.
+#[derive(Clone, Copy, Debug)]
+pub enum Stored<'a> {
+    /// Decoded in memory.
+    Memory(&'a [u8]),
+    /// In a file of its own, with its name inside of the dataset.
+    File(&'a Path, &'a Path),
+    /// Anywhere else.
+    Elsewhere,
+}
+
 /// Labelled images with random access, readable from many threads.
 pub trait Dataset: Send + Sync {
     /// Number of samples.
@@ -60,6 +71,11 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// It cannot be read; the message names the file or the row.
     fn image(&self, index: usize) -> Result<Image>;
+
+    /// Where the picture of sample `index` lies, so that another one in its place is noticed without decoding it.
+    fn stored(&self, _index: usize) -> Stored<'_> {
+        Stored::Elsewhere
+    }
 
     /// What this is and how much of it there is: "CIFAR-100 train (parquet), 50000 images".
     fn describe(&self) -> String;
@@ -114,6 +130,11 @@ impl Dataset for Raster {
 
     fn label(&self, index: usize) -> usize {
         usize::from(self.labels[index])
+    }
+
+    fn stored(&self, index: usize) -> Stored<'_> {
+        let bytes = self.side * self.side * 3;
+        self.rgb.get(index * bytes..(index + 1) * bytes).map_or(Stored::Elsewhere, Stored::Memory)
     }
 
     fn image(&self, index: usize) -> Result<Image> {

@@ -19,7 +19,7 @@ pub mod view;
 
 pub use audit::audit;
 pub use augment::Augment;
-pub use dataset::{Dataset, Image, Splits};
+pub use dataset::{Dataset, Image, Splits, Stored};
 pub use datasets::{Entry, Files, all, find, open};
 pub use loader::{Batch, Companion, Epoch, EvalLoader, Kept, LoaderConfig, TrainLoader, Views};
 pub use mix::Mix;

@@ -1,5 +1,9 @@
 //! From positions in a dataset to batches on the CPU.
-use std::{ops::Range, sync::Arc, thread};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+};
 
 use heterodyne_nn::{Error, InputSpec, Result, catch};
 use tch::{Kind, Tensor};
@@ -85,9 +89,16 @@ impl LoaderConfig {
     }
 }
 
-/// One pass over the training set; dropping it stops its threads.
+/// One pass over images; dropping it stops its threads.
 #[derive(Debug)]
 pub struct Epoch(Ordered<Batch>);
+
+impl Epoch {
+    /// As `next`, but gives [`Error::Stopped`] as soon as `stop` is set, also while a batch is waited for.
+    pub fn next_until(&mut self, stop: &AtomicBool) -> Option<Result<Batch>> {
+        self.0.next_until(stop)
+    }
+}
 
 impl Iterator for Epoch {
     type Item = Result<Batch>;
@@ -242,14 +253,14 @@ impl EvalLoader {
     }
 
     /// All batches; dropping the iterator stops its threads.
-    pub fn iter(&self) -> impl Iterator<Item = Result<Batch>> + use<> {
+    pub fn iter(&self) -> Epoch {
         let (dataset, indices) = (Arc::clone(&self.dataset), Arc::clone(&self.indices));
         let (size, side, spec) = (self.batch, self.side, self.spec);
-        Ordered::start(0..self.batches(), self.workers, move |batch, stop| {
+        Epoch(Ordered::start(0..self.batches(), self.workers, move |batch, stop| {
             let first = batch * size;
             let indices = &indices[first..(first + size).min(indices.len())];
             assemble(&*dataset, indices, side, stop, |_, image| transforms::evaluation(image, &spec))
-        })
+        }))
     }
 }
 
@@ -289,7 +300,15 @@ fn assemble(
     render: impl Fn(usize, Image) -> Result<Image>,
 ) -> Result<Batch> {
     let bytes = side as usize * side as usize * 3;
-    let mut pixels = Vec::with_capacity(indices.len() * bytes);
+    let mut pixels = Vec::new();
+    // An allocation that fails would end the process.
+    pixels.try_reserve_exact(indices.len().saturating_mul(bytes)).map_err(|_| {
+        let size = indices.len() as f64 * bytes as f64 / 1e9;
+        Error::invalid(format!(
+            "{} images of {side} x {side} pixels take {size:.1} GB, which this machine does not give: smaller batches or images are needed",
+            indices.len()
+        ))
+    })?;
     let mut labels = Vec::with_capacity(indices.len());
     for &index in indices {
         if stop.is_set() {

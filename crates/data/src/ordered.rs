@@ -6,10 +6,16 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use heterodyne_nn::{Error, Result};
+
+/// How often a wait looks whether it was asked to end.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a dropped pass waits for its threads; one that hangs in the system (a dead network drive) is left behind.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Told to every piece of work: whether its result is still wanted.
 #[derive(Clone, Debug, Default)]
@@ -70,21 +76,37 @@ impl<T: Send + 'static> Ordered<T> {
     }
 }
 
-impl<T> Iterator for Ordered<T> {
-    type Item = Result<T>;
-
-    fn next(&mut self) -> Option<Result<T>> {
+impl<T> Ordered<T> {
+    /// As `next`, but gives [`Error::Stopped`] as soon as `stop` is set, also while a result is waited for.
+    pub(crate) fn next_until(&mut self, stop: &AtomicBool) -> Option<Result<T>> {
         if let Some(error) = self.failed.take() {
             self.left = 0;
             return Some(Err(error));
         }
         self.left = self.left.checked_sub(1)?;
-        let received = self.lanes[self.lane].recv();
+        let received = loop {
+            if stop.load(Ordering::Relaxed) {
+                self.left = 0;
+                return Some(Err(Error::Stopped));
+            }
+            match self.lanes[self.lane].recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) => {}
+                received => break received,
+            }
+        };
         self.lane = (self.lane + 1) % self.lanes.len();
         Some(received.unwrap_or_else(|_| {
             self.left = 0;
             Err(Error::invalid("a loader thread ended before its work was done"))
         }))
+    }
+}
+
+impl<T> Iterator for Ordered<T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
+        self.next_until(&AtomicBool::new(false))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -97,7 +119,11 @@ impl<T> Drop for Ordered<T> {
         self.stop.0.store(true, Ordering::Relaxed);
         // Without a receiver a waiting send returns, so that every thread ends after the sample it is at.
         self.lanes.clear();
-        for thread in self.threads.drain(..) {
+        let dropped = Instant::now();
+        while self.threads.iter().any(|thread| !thread.is_finished()) && dropped.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_micros(200));
+        }
+        for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
             // A panic of the thread has been delivered as an error already.
             let _ = thread.join();
         }

@@ -3,7 +3,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{self, Outcome};
+use crate::{
+    commands::{self, Outcome},
+    print::{self, tell},
+};
 
 /// Knowledge distillation between vision networks of different families.
 #[derive(Parser)]
@@ -51,16 +54,29 @@ enum Command {
 pub fn main() -> ExitCode {
     heterodyne_shim::keep_freed_memory();
     let command = Cli::parse().command;
-    let result = heterodyne_shim::cpu::check().map_err(Into::into).and_then(|()| run(command));
-    match result {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
+    // What these leave behind are files; the output of the others is what they were asked for.
+    let writes_files = matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_));
+    let result = has_folder().and_then(|()| heterodyne_shim::cpu::check().map_err(Into::into)).and_then(|()| run(command));
+    match (result, print::lost()) {
+        (Ok(Outcome::Done), Some(e)) if !writes_files => {
+            tell!("error: the output could not be written ({e})");
+            ExitCode::FAILURE
+        }
+        (Ok(Outcome::Done), _) => ExitCode::SUCCESS,
         // The shell's code for a program that Ctrl-C ended.
-        Ok(Outcome::Interrupted) => ExitCode::from(130),
-        Err(e) => {
-            eprintln!("error: {e:#}");
+        (Ok(Outcome::Interrupted), _) => ExitCode::from(130),
+        (Err(e), _) => {
+            let text = format!("{e:#}");
+            let lines: Vec<_> = text.lines().map(heterodyne_run::recipe::shortened).collect();
+            tell!("error: {}", lines.join("\n"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// A working folder that was deleted makes libraries end the process in words of their own.
+fn has_folder() -> anyhow::Result<()> {
+    std::env::current_dir().map(drop).map_err(|e| anyhow::anyhow!("the working folder is not there any more ({e}): change to another one"))
 }
 
 fn run(command: Command) -> anyhow::Result<Outcome> {

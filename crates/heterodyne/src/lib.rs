@@ -26,4 +26,5 @@ pub use heterodyne_train as train;
 
 pub mod cli;
 pub mod commands;
+pub mod print;
 pub mod ui;

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use heterodyne_nn::LoadReport;
@@ -17,18 +17,45 @@ use heterodyne_train::{
     weights::{Source, Weights},
 };
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
 
-/// A flag that the first Ctrl-C (or termination signal) sets; the second ends the process at once.
+use crate::print::{say, tell};
+
+/// A repeated signal within this time is the same wish once more: a closed terminal sends SIGHUP, and so does its shell.
+const SAME: Duration = Duration::from_secs(1);
+
+/// A flag that the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal has gone) sets; a later SIGINT or SIGTERM ends the process at
+/// once. Until this is called signals end the process as they do any program. SIGHUP stays ignored under `nohup`.
 pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+    let hangup = if is_ignored(SIGHUP) { None } else { Some(SIGHUP) };
+    let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut first: Option<Instant> = None;
+        for signal in signals.forever() {
+            match first {
+                None => {
+                    first = Some(Instant::now());
+                    flag.store(true, Ordering::Relaxed);
+                    tell!("\nstopping after this step; a checkpoint will be written (once more to stop at once)");
+                }
+                Some(first) if signal != SIGHUP && first.elapsed() > SAME => signal_hook::low_level::exit(128 + signal),
+                Some(_) => {}
+            }
         }
-        eprintln!("\nstopping after this step; a checkpoint will be written (once more to stop at once)");
     })?;
     Ok(stop)
+}
+
+/// Whether the process was started with `signal` ignored, as `nohup` does. Where the system does not say, it was not.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Shows a run.
@@ -59,8 +86,8 @@ impl Progress {
             return;
         }
         match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{text}")),
-            None => println!("{text}"),
+            Some(bar) => bar.suspend(|| say!("{text}")),
+            None => say!("{text}"),
         }
     }
 
@@ -97,19 +124,19 @@ impl Observer for Progress {
                     m.top1, m.images, m.classes, m.answers, m.seconds
                 ));
                 if check.is_constant() {
-                    eprintln!(
+                    tell!(
                         "warning: the teacher gives the same answer to every image, of {} classes; check its weights, its normalisation (teacher.mean, teacher.std) and its input size (teacher.img)",
                         m.classes
                     );
                 } else if check.is_suspicious() {
-                    eprintln!(
+                    tell!(
                         "warning: the teacher is hardly better than guessing ({:.1} %); check its weights, its normalisation (teacher.mean, teacher.std) and its input size (teacher.img)",
                         check.chance
                     );
                 }
             }
             Event::Cache { stock, checked } => self.line(&show_stock(stock, *checked, Some(self.epochs))),
-            Event::Note(text) => eprintln!("note: {text}"),
+            Event::Note(text) => tell!("note: {text}"),
             Event::Epoch { epoch, batches, done } => self.epoch(*epoch, *batches, *done),
             Event::Step { images_per_second, data_wait } => {
                 if let Some(bar) = &self.bar {

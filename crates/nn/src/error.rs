@@ -26,6 +26,9 @@ pub enum Error {
     /// Weights that do not fit the network; the text is the load report.
     #[error("{0}")]
     Weights(String),
+    /// Somebody asked for an end before the work was done.
+    #[error("stopped before it was done")]
+    Stopped,
     /// libtorch refused an operation.
     #[error("{context}: {message}")]
     Engine {

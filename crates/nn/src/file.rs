@@ -8,7 +8,7 @@ use std::{
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, Result, Tensors};
+use crate::{Error, Result, Tensors, checksum};
 
 const KINDS: [(Dtype, Kind); 9] = [
     (Dtype::F32, Kind::Float),
@@ -22,13 +22,23 @@ const KINDS: [(Dtype, Kind); 9] = [
     (Dtype::BOOL, Kind::Bool),
 ];
 
-/// Reads all tensors of a safetensors file onto the CPU, with the file's text metadata.
+/// Reads all tensors of a safetensors file onto the CPU, with the file's text metadata. A file that carries a checksum must agree with it.
 pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
     let broken = |e: &dyn std::fmt::Display| {
         Error::file(path, format!("not a whole safetensors file ({e}); was the download or the copy cut short?"))
     };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
+    let (head, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
+    let mut metadata = header.metadata().clone().unwrap_or_default();
+    if let Some(claimed) = metadata.remove(checksum::KEY)
+        && !checksum::holds(&bytes, 8 + head, &claimed)
+    {
+        return Err(Error::file(
+            path,
+            "is damaged: its contents do not agree with its checksum. Take another copy; where another program has changed the file on \
+             purpose, remove `checksum` from its metadata",
+        ));
+    }
     let parsed = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
     let mut tensors = Tensors::new();
     let mut views = parsed.tensors();
@@ -40,7 +50,7 @@ pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
         tensors.insert(name, Tensor::f_from_data_size(view.data(), &shape, *kind)?);
     }
-    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+    Ok((tensors, metadata))
 }
 
 /// Writes tensors and text metadata; the old file stays until the new one is complete on disk. Equal contents are equal bytes.
@@ -59,7 +69,8 @@ pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Te
     // Wide elements first, so that each lies at a multiple of its size.
     parts.sort_by_key(|(size, ..)| std::cmp::Reverse(*size));
     let (places, blobs): (Vec<_>, Vec<_>) = parts.into_iter().map(|(_, place, bytes)| (place, bytes)).unzip();
-    let head = head(&places, &metadata).ok_or_else(|| Error::file(path, "its tensors are too large for a file"))?;
+    let mut head = head(&places, &metadata).ok_or_else(|| Error::file(path, "its tensors are too large for a file"))?;
+    checksum::seal(&mut head, blobs.iter().map(Vec::as_slice));
     let old = if path.exists() { "; what was there before is unchanged" } else { "" };
     let parts = std::iter::once(&head).chain(&blobs).map(Vec::as_slice);
     replace(path, parts).map_err(|e| Error::file(path, format!("cannot be written ({e}){old}")))
@@ -73,12 +84,14 @@ struct Place<'a> {
     bytes: u64,
 }
 
-/// What stands before the tensors: its own length, then the place of each in JSON, in the given order. `None` where the sum of their
+/// What stands before the tensors: its own length, then the place of each in JSON, in the given order, with a checksum of zeros. `None` where the sum of their
 /// sizes is no number of 64 bits.
 fn head(tensors: &[Place], metadata: &HashMap<String, String>) -> Option<Vec<u8>> {
     let (mut header, mut end) = (serde_json::Map::new(), 0u64);
     // Sorted, as a hash map has another order in each process.
-    header.insert("__metadata__".to_owned(), serde_json::json!(metadata.iter().collect::<BTreeMap<_, _>>()));
+    let mut sorted: BTreeMap<_, _> = metadata.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+    sorted.insert(checksum::KEY, checksum::blank());
+    header.insert("__metadata__".to_owned(), serde_json::json!(sorted));
     for Place { name, dtype, shape, bytes } in tensors {
         let start = end;
         end = start.checked_add(*bytes)?;
@@ -95,6 +108,8 @@ fn head(tensors: &[Place], metadata: &HashMap<String, String>) -> Option<Vec<u8>
 pub struct RowWriter {
     path: PathBuf,
     file: tempfile::NamedTempFile,
+    /// What stands before the tensors.
+    head: Vec<u8>,
     /// Of each tensor: where it starts, its number of rows, and the values of one row.
     places: HashMap<String, (u64, i64, i64)>,
 }
@@ -116,9 +131,9 @@ impl RowWriter {
             places.insert((*name).to_owned(), (start, shape[0], shape[1..].iter().product()));
             start += bytes;
         }
-        let mut writer = Self { path: path.to_owned(), file: beside(path).map_err(|e| Error::file(path, e))?, places };
-        writer.file.write_all(&head).map_err(|e| writer.failed(e))?;
-        Ok(writer)
+        let mut file = beside(path).map_err(|e| Error::file(path, e))?;
+        file.write_all(&head).map_err(|e| Error::file(path, format!("cannot be written ({e})")))?;
+        Ok(Self { path: path.to_owned(), file, head, places })
     }
 
     /// Writes the rows of `t` (n, ...) to tensor `name` from row `first` on.
@@ -138,7 +153,8 @@ impl RowWriter {
 
     /// Puts the file in its place; every row must have been written.
     pub fn finish(self) -> Result<()> {
-        let Self { path, file, .. } = self;
+        let Self { path, mut file, head, .. } = self;
+        checksum::seal_file(file.as_file_mut(), head).map_err(|e| Error::file(&path, format!("cannot be written ({e})")))?;
         file.as_file().sync_all().and_then(|()| file.persist(&path).map(drop).map_err(|e| e.error)).map_err(|e| Error::file(path, e))
     }
 

@@ -2,12 +2,15 @@
 //! `event.proto` and `summary.proto` that a scalar needs.
 use std::{
     fs::{File, OpenOptions},
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Error, Metric, Result};
+use crate::{Error, Metric, Result, own};
+
+/// How the names of event files begin.
+const PREFIX: &str = "events.out.tfevents";
 
 /// Appends scalars to a new event file.
 #[derive(Debug)]
@@ -17,15 +20,30 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
+    /// As [`EventWriter::create`], after the records of steps beyond `step` have been cut off the files that are there: a resumed run
+    /// writes them again.
+    pub fn resume(folder: &Path, step: u64) -> Result<Self> {
+        own::folder(folder)?;
+        for entry in std::fs::read_dir(folder).map_err(|e| Error::new(folder, e))? {
+            let entry = entry.map_err(|e| Error::new(folder, e))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(PREFIX) && name.contains(".heterodyne.") {
+                cut(&entry.path(), step)?;
+            }
+        }
+        Self::create(folder)
+    }
+
     /// Makes a new event file in `folder` (which is made too); TensorBoard reads all files of a folder as one run, in order of their names.
     pub fn create(folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder).map_err(|e| Error::new(folder, e))?;
+        own::folder(folder)?;
         let since = now();
         let path = (0..1000u32)
-            .map(|n| folder.join(format!("events.out.tfevents.{:010}.heterodyne.{}.{n}", since as u64, std::process::id())))
+            .map(|n| folder.join(format!("{PREFIX}.{:010}.heterodyne.{}.{n}", since as u64, std::process::id())))
             .find(|path| !path.exists())
             .ok_or_else(|| Error::new(folder, "has too many event files of this second"))?;
-        let file = OpenOptions::new().append(true).create_new(true).open(&path).map_err(|e| Error::new(&path, e))?;
+        let file = own::open(&path, OpenOptions::new().append(true).create_new(true))?;
         let mut writer = Self { path, file };
         let mut first = Vec::new();
         double(&mut first, 1, since);
@@ -72,6 +90,49 @@ impl EventWriter {
         out.extend(masked_crc(data).to_le_bytes());
         self.file.write_all(&out).map_err(|e| Error::new(&self.path, format!("cannot be written ({e})")))
     }
+}
+
+/// Ends an event file before its first record that is torn, damaged or of a step beyond `step`.
+fn cut(path: &Path, step: u64) -> Result<()> {
+    let mut file = own::open(path, OpenOptions::new().read(true).write(true))?;
+    let mut all = Vec::new();
+    file.read_to_end(&mut all).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
+    let mut end = 0;
+    while let Some((data, length)) = whole_record(&all[end..]) {
+        if step_of(data).is_some_and(|found| found > step) {
+            break;
+        }
+        end += length;
+    }
+    if end < all.len() {
+        file.set_len(end as u64).map_err(|e| Error::new(path, format!("cannot be cut ({e})")))?;
+    }
+    Ok(())
+}
+
+/// The data of the record at the start of `bytes`, and the record's length, if it is whole.
+fn whole_record(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let number = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?));
+    let head = bytes.get(..8)?;
+    let length = usize::try_from(u64::from_le_bytes(head.try_into().ok()?)).ok()?;
+    let data = bytes.get(12..length.checked_add(12)?)?;
+    (number(8)? == masked_crc(head) && number(12 + length)? == masked_crc(data)).then_some((data, length + 16))
+}
+
+/// The step of an event as [`EventWriter`] writes it: behind the time, which takes nine bytes. `None` where there is no step.
+fn step_of(event: &[u8]) -> Option<u64> {
+    let (&first, rest) = event.get(9..)?.split_first()?;
+    if u64::from(first) != 2 << 3 | VARINT {
+        return None;
+    }
+    let mut value = 0u64;
+    for (i, byte) in rest.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f).checked_shl(7 * i as u32)?;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 fn now() -> f64 {

@@ -3,7 +3,7 @@
 //! ```text
 //! plan.json             the resolved recipe; with it a run can be repeated
 //! metrics.jsonl         one measurement per line, as the run goes
-//! checkpoint/           all that a run needs to continue
+//! checkpoint/           all that a run needs to continue, with a checksum
 //! weights/              last, best and (with an average) ema, each a .safetensors file
 //! summary.json          how the run ended
 //! features.json         how alike the two networks' features are, where somebody asked
@@ -17,10 +17,14 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, Result, Summary};
+use crate::{Error, Result, Status, Summary, own};
 
 const LOCK: &str = ".lock";
 const PLAN: &str = "plan.json";
+/// How files begin that are not whole yet; those of killed processes are removed by the next one that writes the folder.
+const UNFINISHED: &str = ".new-";
+/// Where such files may lie.
+const ROOMS: [&str; 2] = ["checkpoint", "weights"];
 
 /// The folder of one run.
 #[derive(Debug)]
@@ -81,11 +85,36 @@ impl RunFolder {
     }
 
     fn make_rooms(&self) -> Result<()> {
-        for room in ["checkpoint", "weights"] {
-            let room = self.path.join(room);
-            fs::create_dir_all(&room).map_err(|e| Error::new(&room, e))?;
+        for room in ROOMS {
+            own::folder(&self.path.join(room))?;
         }
+        self.sweep();
         Ok(())
+    }
+
+    /// Removes what killed processes were writing. Nobody writes here now but the holder of the lock; what cannot be removed harms nobody.
+    fn sweep(&self) {
+        for folder in ROOMS.iter().map(|room| self.path.join(room)).chain([self.path.clone()]) {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+
+    /// Whether the run has kept nothing yet that it could go on from: it was killed before its first checkpoint and begins again.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        !self.checkpoint().exists() && self.read_summary().map_or(true, |summary| summary.status != Status::Finished)
+    }
+
+    /// Removes the summary of an earlier end: the run goes on, and is unfinished until it ends again.
+    pub fn reopen(&self) -> Result<()> {
+        match fs::remove_file(self.summary()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::new(self.summary(), format!("cannot be removed ({e})"))),
+            _ => Ok(()),
+        }
     }
 
     /// The folder itself.
@@ -161,11 +190,13 @@ impl RunFolder {
     }
 }
 
-/// Whether there is a file anywhere in `path`, apart from the lock.
+/// Whether there is a file anywhere in `path`, apart from the lock and from what a killed process was writing.
 fn holds_files(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        let holds = if entry.file_type()?.is_dir() { holds_files(&entry.path())? } else { entry.file_name() != LOCK };
+        let name = entry.file_name();
+        let passing = name == LOCK || name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
+        let holds = if entry.file_type()?.is_dir() { holds_files(&entry.path())? } else { !passing };
         if holds {
             return Ok(true);
         }
@@ -191,7 +222,7 @@ impl Drop for Lock {
 fn lock(folder: &Path) -> Result<Option<Lock>> {
     let path = folder.join(LOCK);
     let fail = |e: io::Error| Error::new(&path, format!("the lock cannot be taken ({e})"));
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
+    let mut file = own::open(&path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(fail)?;
@@ -222,7 +253,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> io::Result<()> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".new-");
+        builder.prefix(UNFINISHED);
         // A temporary file is private by default; this one becomes an ordinary file (the umask still applies).
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));

@@ -1,14 +1,14 @@
 //! What was measured, one JSON object per line, written as the run goes.
 use std::{
     fs::{File, OpenOptions},
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
 };
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, folder};
+use crate::{Error, Result, folder, own};
 
 /// One line of the metrics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,6 +94,15 @@ impl Metric {
     }
 }
 
+/// How far a metrics file had come when a checkpoint was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// Its length.
+    pub bytes: u64,
+    /// Their CRC-32.
+    pub crc32: u32,
+}
+
 /// Appends lines to a metrics file; each is on its way to the disk when [`Writer::write`] returns.
 #[derive(Debug)]
 pub struct Writer {
@@ -101,16 +110,17 @@ pub struct Writer {
     file: File,
     /// Length of the whole lines.
     length: u64,
+    /// Their checksum.
+    sum: crc32fast::Hasher,
 }
 
 impl Writer {
     /// Opens or makes the file. Lines after `keep_until_step` (those that a resumed run will write again) are dropped, and so is
     /// an unfinished last line; the old file stays until the shorter one is complete.
     pub fn open(path: &Path, keep_until_step: Option<u64>) -> Result<Self> {
-        let fail = |e: std::io::Error| Error::new(path, format!("cannot be written ({e})"));
+        let mut kept = Vec::new();
         if path.exists() {
-            let old = std::fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
-            let mut kept = Vec::with_capacity(old.len());
+            let old = read_own(path)?;
             for (text, metric) in lines(path, &old)? {
                 if keep_until_step.is_none_or(|step| metric.step() <= step) {
                     kept.extend_from_slice(text);
@@ -121,9 +131,35 @@ impl Writer {
                 folder::replace(path, &kept)?;
             }
         }
-        let file = OpenOptions::new().append(true).create(true).open(path).map_err(fail)?;
-        let length = file.metadata().map_err(fail)?.len();
-        Ok(Self { path: path.to_owned(), file, length })
+        Self::append(path, &kept)
+    }
+
+    /// Opens the file where a checkpoint has left it: what it reached must be there unchanged, what came after is dropped.
+    pub fn open_at(path: &Path, extent: Extent) -> Result<Self> {
+        let old = if path.exists() { read_own(path)? } else { Vec::new() };
+        let reached = usize::try_from(extent.bytes).ok().and_then(|bytes| old.get(..bytes)).ok_or_else(|| {
+            Error::new(path, format!("is shorter than when the checkpoint was written: {} bytes now, {} then", old.len(), extent.bytes))
+        })?;
+        if crc32fast::hash(reached) != extent.crc32 {
+            return Err(Error::new(path, "is not as it was when the checkpoint was written: lines were damaged or changed"));
+        }
+        if reached.len() < old.len() {
+            folder::replace(path, reached)?;
+        }
+        Self::append(path, reached)
+    }
+
+    fn append(path: &Path, kept: &[u8]) -> Result<Self> {
+        let file = own::open(path, OpenOptions::new().append(true).create(true))?;
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(kept);
+        Ok(Self { path: path.to_owned(), file, length: kept.len() as u64, sum })
+    }
+
+    /// What is written so far, on the disk when this returns.
+    pub fn extent(&self) -> Result<Extent> {
+        self.file.sync_data().map_err(|e| Error::new(&self.path, format!("cannot be written ({e})")))?;
+        Ok(Extent { bytes: self.length, crc32: self.sum.clone().finalize() })
     }
 
     /// Appends a line. A number that is NaN or infinite is an error, and so is a full disk; the file then holds whole lines only.
@@ -139,8 +175,18 @@ impl Writer {
             return Err(Error::new(&self.path, format!("step {}: cannot be written ({e})", metric.step())));
         }
         self.length += line.len() as u64;
+        self.sum.update(&line);
         Ok(())
     }
+}
+
+/// The file's bytes, where it is an ordinary file.
+fn read_own(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    own::open(path, OpenOptions::new().read(true))?
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
+    Ok(bytes)
 }
 
 /// All lines of a metrics file. An unfinished last line, as a killed process leaves it, is passed over; any other line that

@@ -23,7 +23,7 @@ pub enum Error {
     Plan(String),
     /// A loss or gradient stopped being a number.
     #[error(
-        "step {step} (epoch {epoch:.2}): {what} is {value}; the parameters were not updated by it and every file written before is whole\n  hint: lower optim.lr (now {lr:.3e}), add warm-up (schedule.warmup_epochs) or clipping (train.clip), or look at that term's weight"
+        "step {step} (epoch {epoch:.2}): {what} is {value}; the parameters were not updated by it and every file written before is whole\n  hint: {}", advice(*lr, largest.as_deref())
     )]
     NonFinite {
         /// The optimizer step, counted from 1.
@@ -36,6 +36,42 @@ pub enum Error {
         value: f64,
         /// The learning rate of the step.
         lr: f64,
+        /// The term that made up most of the loss, with its weight, where each of them was a number.
+        largest: Option<String>,
+    },
+    /// The teacher's output stopped being a number, so that nothing could be learned from it.
+    #[error(
+        "step {step} (epoch {epoch:.2}): the teacher ({teacher}) gives values that are NaN or infinite; the student was not updated by it and every file written before is whole\n  hint: check the teacher's weights, teacher.mean, teacher.std and teacher.precision"
+    )]
+    Teacher {
+        /// The optimizer step, counted from 1.
+        step: u64,
+        /// The time in epochs.
+        epoch: f64,
+        /// What the teacher is called.
+        teacher: String,
+    },
+    /// Weights that a checkpoint must not keep.
+    #[error(
+        "step {step}: the run has diverged: {flaw}; the checkpoint and the weights before are kept\n  hint: lower optim.lr, add warm-up (schedule.warmup_epochs) or clipping (train.clip)"
+    )]
+    Diverged {
+        /// Optimizer steps done.
+        step: u64,
+        /// The tensor and what is wrong with it.
+        flaw: String,
+    },
+    /// A checkpoint that was made with something else than what it is to go on with.
+    #[error(
+        "{}: the checkpoint was made with something else:\n  {}\n  hint: put back what was there, or go on knowingly with --accept-changes; the result is then not that of an uninterrupted run",
+        path.display(),
+        changes.join("\n  ")
+    )]
+    Changed {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is different.
+        changes: Vec<String>,
     },
     /// A checkpoint that does not belong to this run.
     #[error("the checkpoint does not fit this run: {0}")]
@@ -52,6 +88,22 @@ pub enum Error {
 
 /// The result of fallible functions here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn advice(lr: f64, largest: Option<&str>) -> String {
+    let usual = format!("lower optim.lr (now {lr:.3e}), add warm-up (schedule.warmup_epochs) or clipping (train.clip)");
+    match largest {
+        Some(largest) => format!("most of the loss is {largest}; look at its weight, or {usual}"),
+        None => format!("{usual}, or look at that term's weight"),
+    }
+}
+
+impl Error {
+    /// Whether this is no fault but the answer to a request to stop.
+    #[must_use]
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Nn(heterodyne_nn::Error::Stopped))
+    }
+}
 
 /// Runs `f`; a panic of the engine in it becomes an error that says what was being done.
 pub(crate) fn guarded<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -1,5 +1,5 @@
 //! Accuracy over a dataset.
-use std::time::Instant;
+use std::{sync::atomic::AtomicBool, time::Instant};
 
 use heterodyne_data::EvalLoader;
 use heterodyne_nn::{Labels, Pass};
@@ -28,10 +28,18 @@ pub struct Measured {
 
 /// Runs `net` in evaluation mode over all images; sums stay on the device until the end. `each` hears how many images are done.
 pub fn evaluate(net: &Net, loader: &EvalLoader, each: impl FnMut(usize)) -> Result<Measured> {
-    guarded("evaluating", || measure(net, loader, each))
+    evaluate_until(net, loader, &AtomicBool::new(false), each)
 }
 
-fn measure(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> Result<Measured> {
+/// As [`evaluate`].
+///
+/// # Errors
+/// [`heterodyne_nn::Error::Stopped`] as soon as `stop` is set.
+pub fn evaluate_until(net: &Net, loader: &EvalLoader, stop: &AtomicBool, each: impl FnMut(usize)) -> Result<Measured> {
+    guarded("evaluating", || measure(net, loader, stop, each))
+}
+
+fn measure(net: &Net, loader: &EvalLoader, stop: &AtomicBool, mut each: impl FnMut(usize)) -> Result<Measured> {
     let start = Instant::now();
     let device = net.device();
     let classes = net.taps().classes;
@@ -39,8 +47,11 @@ fn measure(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> Resul
     let mut sums = Tensor::zeros([3], (Kind::Double, device));
     // How often each class is the label, and how often it is the answer.
     let counts = Tensor::zeros([2, classes], (Kind::Int64, device));
+    // Images whose logit of a class is no number.
+    let mut flawed_c = Tensor::zeros([classes], (Kind::Int64, device));
     let mut images = 0usize;
-    for batch in loader.iter() {
+    let mut batches = loader.iter();
+    while let Some(batch) = batches.next_until(stop) {
         let batch = batch?;
         let labels_b = batch.labels.to_device(device);
         let logits_bc = net.infer(&batch.images.to_device(device), Pass::EVAL)?.logits.to_kind(Kind::Float);
@@ -51,6 +62,7 @@ fn measure(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> Resul
         let ranked = best.eq_tensor(&labels_b.unsqueeze(1)).to_kind(Kind::Double);
         let loss = Labels::Hard(labels_b).cross_entropy(&logits_bc, 0.0).to_kind(Kind::Double) * batch.indices.len() as f64;
         sums += Tensor::stack(&[ranked.narrow(1, 0, 1).sum(None::<Kind>), ranked.sum(None::<Kind>), loss], 0);
+        flawed_c += logits_bc.isfinite().logical_not().sum_dim_intlist([0i64].as_slice(), false, Kind::Int64);
         images += batch.indices.len();
         each(images);
     }
@@ -60,8 +72,12 @@ fn measure(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> Resul
     let sums = Vec::<f64>::try_from(sums.to_device(Device::Cpu)).map_err(heterodyne_nn::Error::from)?;
     let percent = |count: f64| 100.0 * count / images as f64;
     let loss = sums[2] / images as f64;
+    let flawed = Vec::<i64>::try_from(flawed_c.to_device(Device::Cpu)).map_err(heterodyne_nn::Error::from)?;
+    if flawed.iter().any(|count| *count > 0) {
+        return Err(Error::Plan(flaw(&net.name, &flawed, images)));
+    }
     if !loss.is_finite() {
-        return Err(Error::Plan(format!("the evaluation gives a loss of {loss}: the network's weights or activations have overflowed")));
+        return Err(Error::Plan(format!("the evaluation of {} gives a loss of {loss}: its logits are too large", net.name)));
     }
     let seen = Vec::<i64>::try_from(counts.gt(0).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_device(Device::Cpu));
     let seen = seen.map_err(heterodyne_nn::Error::from)?;
@@ -74,4 +90,19 @@ fn measure(net: &Net, loader: &EvalLoader, mut each: impl FnMut(usize)) -> Resul
         answers: seen[1] as usize,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// What to say of logits that are no numbers; `flawed` counts the images for each class.
+fn flaw(name: &str, flawed: &[i64], images: usize) -> String {
+    let classes: Vec<String> = (0..flawed.len()).filter(|&class| flawed[class] > 0).map(|class| class.to_string()).collect();
+    let most = flawed.iter().max().copied().unwrap_or_default();
+    let which = match classes.len() {
+        n if n == flawed.len() => "every class".to_owned(),
+        n if n > 10 => format!("{n} classes ({}, ..)", classes[..10].join(", ")),
+        1 => format!("class {} alone", classes[0]),
+        _ => format!("the classes {}", classes.join(", ")),
+    };
+    format!(
+        "{name} gives logits that are NaN or infinite, for up to {most} of {images} images and {which}: its weights or activations have overflowed"
+    )
 }

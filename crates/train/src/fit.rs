@@ -1,9 +1,5 @@
 //! The loop: epochs of steps, evaluations, checkpoints, and a clean end whatever happens.
-use std::{
-    path::Path,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
 
 use heterodyne_data::random::{Purpose, Random};
 use heterodyne_nn::{Progress, file};
@@ -16,7 +12,7 @@ use heterodyne_run::{
 use tch::Device;
 
 use crate::{
-    Result,
+    Error, Result,
     cache::{self, Stock},
     error::guarded,
     eval,
@@ -25,7 +21,8 @@ use crate::{
     preflight::{self, TeacherCheck},
     schedule,
     session::Session,
-    state::{self, Position},
+    sound,
+    state::{self, Loaded, Position},
     step::{self, Given},
 };
 
@@ -85,16 +82,31 @@ impl<F: FnMut(&Event)> Observer for F {
 /// Trains `s` in `folder`, from the folder's checkpoint where `resume` is set, until the end or until `stop`. The summary is
 /// written in every case; an error leaves the last checkpoint and the weights of the last evaluation whole.
 pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Summary> {
-    let mut position = if resume { state::load(&folder.checkpoint(), s)? } else { Position::default() };
-    let metrics = Writer::open(&folder.metrics(), resume.then_some(position.step))?;
-    let events = EventWriter::create(&folder.events())?;
+    let Loaded { mut position, notes } = match resume && !folder.is_fresh() {
+        true => state::load(&folder.checkpoint(), s)?,
+        false => Loaded { position: Position::default(), notes: Vec::new() },
+    };
+    notes.iter().for_each(|note| observer.on(&Event::Note(note)));
+    let metrics = metrics(s, folder, resume, &position)?;
+    let events = if resume { EventWriter::resume(&folder.events(), position.step)? } else { EventWriter::create(&folder.events())? };
+    folder.reopen()?;
     let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default(), told: false };
-    let outcome = guarded("training", || run.epochs(&mut position, stop));
+    let outcome = guarded("training", || run.run(&mut position, stop));
     let summary = summarise(s, &position, &outcome);
     let written = folder.write_summary(&summary);
     outcome?;
     written?;
     Ok(summary)
+}
+
+/// The metrics, cut to where the checkpoint has left them.
+fn metrics(s: &Session, folder: &RunFolder, resume: bool, position: &Position) -> Result<Writer> {
+    let path = folder.metrics();
+    let by_step = || Writer::open(&path, resume.then_some(position.step));
+    Ok(match position.metrics {
+        Some(extent) => Writer::open_at(&path, extent).or_else(|e| if s.accept_changes { by_step() } else { Err(e) })?,
+        None => by_step()?,
+    })
 }
 
 struct Run<'a> {
@@ -130,40 +142,56 @@ impl Clock {
 }
 
 impl Run<'_> {
+    /// All that is left to do; a stop keeps what was done, wherever it comes.
+    fn run(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<Status> {
+        match self.epochs(position, stop) {
+            Err(e) if e.is_stop() => {
+                self.log(position, &Clock::new())?;
+                self.checkpoint(position)?;
+                self.observer.on(&Event::Interrupted);
+                Ok(Status::Interrupted)
+            }
+            outcome => outcome,
+        }
+    }
+
     fn epochs(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<Status> {
         for note in &self.s.notes {
             self.observer.on(&Event::Note(note));
         }
         if position.step == 0
-            && let Some(check) = preflight::teacher(self.s)?
+            && let Some(check) = preflight::teacher(self.s, stop)?
         {
             self.observer.on(&Event::Teacher(check));
         }
         if let Some(cache) = &self.s.cache {
-            let checked = cache::verify(self.s, cache)?;
+            let checked = cache::verify(self.s, cache, stop)?;
             self.observer.on(&Event::Cache { stock: &cache.stock(), checked });
         }
         let t = &self.s.plan.recipe.train;
         while position.epoch < t.epochs {
-            if self.epoch(position, stop)? == Status::Interrupted {
-                state::save(&self.folder.checkpoint(), self.s, position)?;
-                self.observer.on(&Event::Interrupted);
-                return Ok(Status::Interrupted);
+            self.epoch(position, stop)?;
+            let done = position.epoch + 1;
+            let last = done == t.epochs;
+            if last || done.is_multiple_of(t.eval_every) {
+                self.evaluate(position, done, stop)?;
             }
-            position.epoch += 1;
+            position.epoch = done;
             position.batch = 0;
-            let last = position.epoch == t.epochs;
-            if last || position.epoch.is_multiple_of(t.eval_every) {
-                self.evaluate(position)?;
-            }
-            if last || position.epoch.is_multiple_of(t.checkpoint_every) {
-                state::save(&self.folder.checkpoint(), self.s, position)?;
+            if last || done.is_multiple_of(t.checkpoint_every) {
+                self.checkpoint(position)?;
             }
         }
         Ok(Status::Finished)
     }
 
-    fn epoch(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<Status> {
+    fn checkpoint(&mut self, position: &mut Position) -> Result<()> {
+        position.metrics = Some(self.metrics.extent()?);
+        state::save(&self.folder.checkpoint(), self.s, position)
+    }
+
+    /// The rest of an epoch's steps.
+    fn epoch(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<()> {
         let s = self.s;
         let recipe = &s.plan.recipe;
         let device = s.pair.student.device();
@@ -174,13 +202,15 @@ impl Run<'_> {
         let mut since_epoch = Clock::new();
         let mut seconds_before = position.seconds;
         loop {
-            if stop.load(Ordering::Relaxed) {
-                self.log(position, &clock)?;
-                return Ok(Status::Interrupted);
-            }
             let asked = Instant::now();
-            let Some(batch) = loader.next() else { break };
-            let batch = batch?;
+            let Some(batch) = loader.next_until(stop) else { break };
+            let batch = match batch {
+                Err(heterodyne_nn::Error::Stopped) => {
+                    self.log(position, &clock)?;
+                    return Err(heterodyne_nn::Error::Stopped.into());
+                }
+                batch => batch?,
+            };
             let waited = asked.elapsed().as_secs_f64();
             let epoch = f64::from(position.epoch) + position.batch as f64 / batches as f64;
             let lr = schedule::rate(&recipe.schedule, recipe.optim.lr, epoch, f64::from(recipe.train.epochs));
@@ -212,13 +242,20 @@ impl Run<'_> {
         self.settle_cache();
         seconds_before += since_epoch.start.elapsed().as_secs_f64();
         position.seconds = seconds_before;
-        Ok(Status::Finished)
+        Ok(())
     }
 
-    /// Writes the epoch's last entries, and says once why no more can be written.
+    /// Writes the epoch's last entries, says which were damaged, and once why no more can be written.
     fn settle_cache(&mut self) {
         let Some(cache) = &self.s.cache else { return };
         cache.flush();
+        let damaged = cache.damaged();
+        if damaged > 0 {
+            self.observer.on(&Event::Note(&format!(
+                "{}: {damaged} entries were damaged and have been computed again",
+                cache.stock().folder.display()
+            )));
+        }
         if let (Some(problem), false) = (cache.broken(), self.told) {
             self.told = true;
             self.observer.on(&Event::Note(&format!("{problem}; the teacher runs on without its cache being filled")));
@@ -227,7 +264,7 @@ impl Run<'_> {
 
     /// Fetches the waiting values; a value that is no number ends the run here.
     fn log(&mut self, position: &Position, clock: &Clock) -> Result<()> {
-        let Some(window) = self.meter.fetch()? else { return Ok(()) };
+        let Some(window) = self.meter.fetch(self.s.pair.teacher.as_ref().map(|teacher| teacher.name.as_str()))? else { return Ok(()) };
         let recipe = &self.s.plan.recipe;
         let batches = self.s.train.batches_per_epoch();
         let epoch = f64::from(position.epoch) + position.batch as f64 / batches as f64;
@@ -255,18 +292,19 @@ impl Run<'_> {
 
     /// Measures the held-out and the test images and writes the weights. The best is chosen on the held-out images, or, where
     /// there are none, on the test images, which the summary says.
-    fn evaluate(&mut self, position: &mut Position) -> Result<()> {
+    /// Nothing is kept of an evaluation that is stopped.
+    fn evaluate(&mut self, position: &mut Position, epoch: u32, stop: &AtomicBool) -> Result<()> {
         let s = self.s;
         let measured = match &s.pair.ema {
-            Some(ema) => ema.swapped(|| self.measure())?,
-            None => self.measure()?,
+            Some(ema) => ema.swapped(|| self.measure(position.step, stop))?,
+            None => self.measure(position.step, stop)?,
         };
         let weights = if s.pair.ema.is_some() { "ema" } else { "live" };
         let mut evals = Vec::new();
         for (split, m) in measured {
             let eval = Eval {
                 step: position.step,
-                epoch: f64::from(position.epoch),
+                epoch: f64::from(epoch),
                 split: split.to_owned(),
                 weights: weights.to_owned(),
                 top1: m.top1,
@@ -286,30 +324,38 @@ impl Run<'_> {
             position.best = Some(test.clone());
         }
         position.last = Some(test.clone());
-        self.write_weights(&self.folder.weights("last"), false)?;
+        self.write_weights(&self.folder.weights("last"), position.step, false)?;
         if s.pair.ema.is_some() {
-            self.write_weights(&self.folder.weights("ema"), true)?;
+            self.write_weights(&self.folder.weights("ema"), position.step, true)?;
         }
         if better {
-            self.write_weights(&self.folder.weights("best"), s.pair.ema.is_some())?;
+            self.write_weights(&self.folder.weights("best"), position.step, s.pair.ema.is_some())?;
         }
         Ok(())
     }
 
-    fn measure(&mut self) -> Result<Vec<(&'static str, Measured)>> {
+    fn measure(&mut self, step: u64, stop: &AtomicBool) -> Result<Vec<(&'static str, Measured)>> {
         let s = self.s;
         let mut out = Vec::new();
         for (split, loader) in s.validation.iter().map(|l| ("validation", l)).chain([("test", &s.test)]) {
-            out.push((split, eval::evaluate(&s.pair.student, loader, |done| self.observer.on(&Event::Evaluating { done }))?));
+            let each = |done| self.observer.on(&Event::Evaluating { done });
+            let measured = eval::evaluate_until(&s.pair.student, loader, stop, each).map_err(|e| match e {
+                Error::Plan(what) => Error::Diverged { step, flaw: what },
+                other => other,
+            })?;
+            out.push((split, measured));
         }
         Ok(out)
     }
 
-    fn write_weights(&self, path: &Path, average: bool) -> Result<()> {
+    fn write_weights(&self, path: &Path, step: u64, average: bool) -> Result<()> {
         let tensors = match &self.s.pair.ema {
             Some(ema) if average => ema.tensors(),
             _ => self.s.pair.student.store.tensors(),
         };
+        if let Some(flaw) = sound::flaw(&tensors)? {
+            return Err(Error::Diverged { step, flaw });
+        }
         Ok(file::write(path, tensors.iter().map(|(name, t)| (name.as_str(), t)), self.s.card.metadata()?)?)
     }
 }

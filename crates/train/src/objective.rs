@@ -1,7 +1,7 @@
 //! The loss of a run: cross-entropy and the weighted methods, term by term.
 use heterodyne_methods::{Context, Method, Taught, ranks::Alone};
 use heterodyne_nn::{Output, ParamStore, Progress, Terms};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::{Error, Result, step::Given, weight::Weight};
 
@@ -36,6 +36,15 @@ pub struct Lesson {
     pub logits: Tensor,
     /// Each method's signals, in the objective's order.
     pub signals: Vec<Vec<Tensor>>,
+}
+
+impl Lesson {
+    /// A scalar in float32 that is no number where any value of the lesson is none.
+    #[must_use]
+    pub fn trace(&self) -> Tensor {
+        let mean = |t: &Tensor| t.mean(Kind::Float);
+        self.signals.iter().flatten().filter(|t| t.is_floating_point()).map(mean).fold(mean(&self.logits), |sum, t| sum + t)
+    }
 }
 
 impl Objective {

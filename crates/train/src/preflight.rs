@@ -1,11 +1,11 @@
 //! A look at the teacher before anything is trained: most failed distillations begin with a teacher that does not know the data
 //! as it is presented to it.
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use heterodyne_data::{Dataset, EvalLoader};
 use heterodyne_nn::InputSpec;
 
-use crate::{Result, eval, eval::Measured, session::Session};
+use crate::{Error, Result, eval, eval::Measured, session::Session};
 
 /// Images that the check looks at, at most.
 pub const IMAGES: usize = 512;
@@ -42,8 +42,14 @@ pub fn look(test: &Arc<dyn Dataset>, spec: InputSpec, workers: usize) -> Result<
 }
 
 /// Measures the teacher; `None` without one.
-pub fn teacher(s: &Session) -> Result<Option<TeacherCheck>> {
+///
+/// # Errors
+/// [`heterodyne_nn::Error::Stopped`] as soon as `stop` is set.
+pub fn teacher(s: &Session, stop: &AtomicBool) -> Result<Option<TeacherCheck>> {
     let (Some(teacher), Some(look)) = (&s.pair.teacher, &s.look) else { return Ok(None) };
-    let measured = eval::evaluate(teacher, look, |_| {})?;
+    let measured = eval::evaluate_until(teacher, look, stop, |_| {}).map_err(|e| match e {
+        Error::Plan(what) => Error::Plan(format!("the teacher cannot teach: {what}")),
+        other => other,
+    })?;
     Ok(Some(TeacherCheck { measured, chance: 100.0 / teacher.taps().classes as f64 }))
 }

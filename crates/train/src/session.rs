@@ -18,9 +18,11 @@ use crate::{
     card::Card,
     net::Net,
     objective::Lesson,
+    origin::Origin,
     pair::Pair,
     preflight,
     present::{self, Images},
+    sound,
     weights::{Source, Weights},
 };
 
@@ -48,6 +50,10 @@ pub struct Session {
     pub notes: Vec<String>,
     /// Number of training images.
     pub train_images: usize,
+    /// What a checkpoint of this session is made with.
+    pub origin: Origin,
+    /// Whether a run may go on from a checkpoint that was made with something else.
+    pub accept_changes: bool,
 }
 
 impl Session {
@@ -148,7 +154,9 @@ impl Session {
             opened.join(&mut train);
             cache = Some(opened);
         }
-        Ok(Self { pair, cache, train, validation, test, look, card, data: about, notes, train_images, plan })
+        let identity = pair.teacher.as_ref().map(|teacher| cache::key::identity(&plan, teacher)).transpose()?;
+        let origin = Origin::of(&plan.recipe, identity, &*splits.train, &*splits.test)?;
+        Ok(Self { pair, cache, train, validation, test, look, card, data: about, notes, train_images, origin, accept_changes: false, plan })
     }
 
     /// The teacher's part of a training batch whose images are on the device as `images`; `None` where there is no teacher, or
@@ -246,7 +254,13 @@ pub fn model(
     let Some(w) = weights else { return Ok(Model::build(def, classes, img, options, device, seed)?) };
     w.classes(def)?;
     let checkpoint = Checkpoint { tensors: &w.tensors, from: &w.name, adapt_head: table.adapt_head };
-    Ok(Model::with_weights(def, classes, img, options, device, seed, &checkpoint)?)
+    let model = Model::with_weights(def, classes, img, options, device, seed, &checkpoint)?;
+    match sound::flaw(&model.store.tensors())? {
+        None => Ok(model),
+        Some(flaw) => {
+            Err(Error::Plan(format!("{}: these weights of {} cannot be used: {flaw}; take another copy or another file", w.name, def.name)))
+        }
+    }
 }
 
 /// The weights that a table names.

@@ -10,7 +10,10 @@ use crate::{Result, objective::Lesson, optim, pair::Pair};
 pub struct StepValues {
     /// Names of the terms; they change only where a method ends.
     pub names: Vec<String>,
-    /// float32 (terms + 2): every unweighted term, the total, the gradient's 2-norm before clipping.
+    /// Their weights in the total.
+    pub weights: Vec<f64>,
+    /// float32 (terms + 3): every unweighted term, the total, the gradient's 2-norm before clipping, and a sum over what the teacher said
+    /// (0 without one), which is finite where all of that is.
     pub values: Tensor,
 }
 
@@ -77,6 +80,8 @@ pub fn step_in_parts(pair: &Pair, given: &Given, lr: f64, progress: Progress, do
     }
     done(Part::Optimizer);
     let names = terms.iter().map(|t| t.name.clone()).collect();
-    let values = Tensor::cat(&[terms.values(), total.reshape([1]), norm.reshape([1])], 0);
-    Ok(StepValues { names, values })
+    let weights = terms.iter().map(|t| t.weight).collect();
+    let said = given.lesson.map_or_else(|| Tensor::zeros([], (Kind::Float, total.device())), Lesson::trace);
+    let values = Tensor::cat(&[terms.values(), total.reshape([1]), norm.reshape([1]), said.reshape([1])], 0);
+    Ok(StepValues { names, weights, values })
 }

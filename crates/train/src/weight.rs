@@ -68,6 +68,8 @@ impl Weight {
         let w: Self = parse(&own)?;
         let end = f64::from(epochs);
         demand("weight", w.weight, w.weight >= 0.0, "a number of at least 0")?;
+        // Float32 overflows soon behind it, in the square of a gradient.
+        demand("weight", w.weight, w.weight <= 1e9, "at most 1e9")?;
         demand("warmup_epochs", w.warmup_epochs, (0.0..=end).contains(&w.warmup_epochs), &format!("0 to the number of epochs, {epochs}"))?;
         demand("decay_start", w.decay_start, (0.0..=end).contains(&w.decay_start), &format!("0 to the number of epochs, {epochs}"))?;
         demand("decay_to", w.decay_to, (0.0..=1.0).contains(&w.decay_to), "a share of the weight, 0 to 1")?;

@@ -8,7 +8,7 @@ use std::{
 use heterodyne_nn::{Error, Result};
 
 use super::required;
-use crate::{Dataset, Image, Splits, decode::decode};
+use crate::{Dataset, Image, Splits, Stored, decode::decode};
 
 /// ImageNet's statistics, which pretrained networks expect.
 const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
@@ -134,6 +134,10 @@ impl Dataset for Folder {
             return Err(Error::invalid(format!("there is no sample {index} in {}", self.describe())));
         };
         read(path)
+    }
+
+    fn stored(&self, index: usize) -> Stored<'_> {
+        self.samples.get(index).map_or(Stored::Elsewhere, |(path, _)| Stored::File(path, path.strip_prefix(&self.root).unwrap_or(path)))
     }
 
     fn describe(&self) -> String {

@@ -6,7 +6,7 @@ use heterodyne_run::recipe::Layered;
 use heterodyne_train::{Command, Plan, bench};
 
 use super::Outcome;
-use crate::ui;
+use crate::{print::say, ui};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -44,19 +44,16 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let session = ui::session(Plan::resolve(&layered, command)?)?;
     let m = bench::measure(&session, args.steps, args.warm_up, args.json || args.operators > 0)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&m)?);
+        say!("{}", serde_json::to_string_pretty(&m)?);
         return Ok(Outcome::Done);
     }
-    println!("{} on {}, {} threads, batch {}, {} steps", session.data, m.device, m.threads, m.batch, m.steps);
-    println!(
-        "step        {:9.2} ms   ({:.2} to {:.2}), {:.0} img/s",
-        m.step_ms, m.step_range_ms[0], m.step_range_ms[1], m.images_per_second
-    );
+    say!("{} on {}, {} threads, batch {}, {} steps", session.data, m.device, m.threads, m.batch, m.steps);
+    say!("step        {:9.2} ms   ({:.2} to {:.2}), {:.0} img/s", m.step_ms, m.step_range_ms[0], m.step_range_ms[1], m.images_per_second);
     let total: f64 = m.split_ms.values().sum();
     for (part, ms) in &m.split_ms {
-        println!("  {part:10}{ms:9.2} ms   {:5.1} %", 100.0 * ms / total);
+        say!("  {part:10}{ms:9.2} ms   {:5.1} %", 100.0 * ms / total);
     }
-    println!(
+    say!(
         "arithmetic  {:9.2} GFLOP a step, {:.0} GFLOP/s; peaks {:.0} (matmul) and {:.0} (3x3 convolution): {:.0} % of the step",
         m.gflop,
         m.gflops,
@@ -65,13 +62,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
         100.0 * m.flops_ratio
     );
     let show = |mb: Option<f64>| mb.map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB"));
-    println!(
+    say!(
         "memory      {:>9} at most{}",
         show(m.peak_rss_mb),
         m.peak_device_mb.map_or_else(String::new, |mb| format!(", {mb:.0} MB on the GPU"))
     );
     for bench::Operator { name, calls, ms } in m.operators.iter().take(args.operators) {
-        println!("{ms:12.2} ms {calls:7.1} x  {name}");
+        say!("{ms:12.2} ms {calls:7.1} x  {name}");
     }
     Ok(Outcome::Done)
 }

@@ -9,7 +9,10 @@ use heterodyne_train::{
 };
 
 use super::Outcome;
-use crate::ui;
+use crate::{
+    print::{say, tell},
+    ui,
+};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -23,25 +26,33 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let stop = ui::stop_flag()?;
     let session = ui::session(Plan::resolve(&Layered::read(&args.recipe, &args.sets)?, Command::Distill)?)?;
     let Some(cache) = &session.cache else {
         bail!("{}: there is no cache to fill; add `--set teacher.cache.views=N`, N augmented views of each image", args.recipe.display());
     };
+    let stop = ui::stop_flag()?;
     let before = cache.stock();
-    println!("{}", ui::show_stock(&before, cache::verify(&session, cache)?, None));
+    let checked = match cache::verify(&session, cache, &stop) {
+        Err(e) if e.is_stop() => return Ok(Outcome::Interrupted),
+        checked => checked?,
+    };
+    say!("{}", ui::show_stock(&before, checked, None));
     let bar = ui::bar("cache", before.entries);
     bar.set_position(before.written as u64);
     let start = std::time::Instant::now();
     let filled = cache::fill(&session, cache, &stop, &mut |n| bar.inc(n as u64))?;
     bar.finish_and_clear();
+    let damaged = cache.damaged();
+    if damaged > 0 {
+        tell!("note: {damaged} entries were damaged and have been computed again");
+    }
     let (after, seconds) = (cache.stock(), start.elapsed().as_secs_f64());
-    let new = after.written - before.written;
-    println!("{new} entries written in {seconds:.1} s ({:.0} per second); {} of {}", new as f64 / seconds, after.written, after.entries);
+    let new = after.written.saturating_sub(before.written);
+    say!("{new} entries written in {seconds:.1} s ({:.0} per second); {} of {}", new as f64 / seconds, after.written, after.entries);
     Ok(match filled {
         Filled::Full => Outcome::Done,
         Filled::Interrupted => {
-            println!("to continue: the same command");
+            say!("to continue: the same command");
             Outcome::Interrupted
         }
     })

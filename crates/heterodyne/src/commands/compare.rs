@@ -7,7 +7,10 @@ use heterodyne_run::{FeatureView, RunFolder, recipe::schema::DeviceChoice, write
 use heterodyne_train::{Command, Plan, features, plan};
 
 use super::Outcome;
-use crate::ui;
+use crate::{
+    print::{say, say_part},
+    ui,
+};
 
 /// What is looked at.
 #[derive(Debug, clap::Args)]
@@ -70,10 +73,10 @@ pub fn run(path: &Path, args: &Args, device: DeviceChoice, json: bool) -> Result
     bar.finish_and_clear();
     write_json_atomic(&folder.features(), &view)?;
     if json {
-        println!("{}", serde_json::to_string(&view).context("the result")?);
+        say!("{}", serde_json::to_string(&view).context("the result")?);
     } else {
-        print!("{}", text(&view));
-        println!("{}; `heterodyne report {}` draws it", folder.features().display(), path.display());
+        say_part!("{}", text(&view));
+        say!("{}; `heterodyne report {}` draws it", folder.features().display(), path.display());
     }
     Ok(Outcome::Done)
 }

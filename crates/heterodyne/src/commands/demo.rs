@@ -12,7 +12,10 @@ use heterodyne_train::{Command, Plan, Session, fit};
 use serde_json::json;
 
 use super::Outcome;
-use crate::ui::{self, Progress};
+use crate::{
+    print::say,
+    ui::{self, Progress},
+};
 
 const TEACHER: &str = include_str!("../../../../recipes/digits/teacher.toml");
 const STUDENT: &str = include_str!("../../../../recipes/digits/student.toml");
@@ -54,13 +57,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let work = &args.out;
     prepare(work, &aside)?;
 
-    println!("A vision transformer learns 1,297 scanned digits and then teaches a conv net that sees 50 of them.\n");
+    say!("A vision transformer learns 1,297 scanned digits and then teaches a conv net that sees 50 of them.\n");
     let Some(teacher) =
         one(&Layered::from_str("recipes/digits/teacher.toml", TEACHER, &args.sets)?, Command::Train, &work.join("teacher"), &stop)?
     else {
         return Ok(Outcome::Interrupted);
     };
-    println!("{:10} {}", "teacher", line(&teacher)?);
+    say!("{:10} {}", "teacher", line(&teacher)?);
 
     let mut groups = Vec::new();
     for (row, recipe) in ROWS {
@@ -79,7 +82,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
             };
             let layered = Layered::from_str("recipes/digits/student.toml", STUDENT, &sets)?;
             let Some(summary) = one(&layered, command, &folder, &stop)? else { return Ok(Outcome::Interrupted) };
-            println!("{:10} {}", format!("{row} {seed}"), line(&summary)?);
+            say!("{:10} {}", format!("{row} {seed}"), line(&summary)?);
             group.runs.push(folder);
         }
         groups.push(group);
@@ -171,9 +174,9 @@ fn finish(work: &Path, groups: &[Group], teacher: &Summary, start: Instant) -> R
     );
     heterodyne_report::write(&work.join("report.html"), "heterodyne demo", &intro, groups)?;
     heterodyne_run::folder::write_json_atomic(&work.join(SUMMARY), &summary)?;
-    println!("\n{}", heterodyne_report::table(&loaded));
-    println!("report   {}", work.join("report.html").display());
-    println!("summary  {}", work.join(SUMMARY).display());
-    println!("{:.0} s in all", start.elapsed().as_secs_f64());
+    say!("\n{}", heterodyne_report::table(&loaded));
+    say!("report   {}", work.join("report.html").display());
+    say!("summary  {}", work.join(SUMMARY).display());
+    say!("{:.0} s in all", start.elapsed().as_secs_f64());
     Ok(())
 }

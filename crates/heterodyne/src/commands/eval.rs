@@ -18,7 +18,10 @@ use heterodyne_train::{
 };
 
 use super::{Outcome, present::PresentArgs};
-use crate::ui;
+use crate::{
+    print::{say, tell},
+    ui,
+};
 
 /// Which images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -111,7 +114,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let input = present::settle(&mut table, def, Some(&weights), images)?;
     let net = Net::build(def, &table, input, classes, Some(&weights), args.precision, device, 0)?;
     if let (false, Some(report)) = (args.json, &net.loaded) {
-        eprintln!("{}: {}", weights.name, ui::loaded(report));
+        tell!("{}: {}", weights.name, ui::loaded(report));
     }
     let loaded = images.loaded(input);
     let loader = EvalLoader::new(Arc::clone(&dataset), (0..dataset.len()).collect(), args.batch, loaded, subject.data.workers)?;
@@ -119,10 +122,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let measured = evaluate(&net, &loader, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     if args.json {
-        println!("{}", json(&table.model, &input, &measured));
+        say!("{}", json(&table.model, &input, &measured));
     } else {
-        println!("{}", text(&table.model, input.img, &dataset.describe(), &measured));
-        println!("  shown as: {input}");
+        say!("{}", text(&table.model, input.img, &dataset.describe(), &measured));
+        say!("  shown as: {input}");
     }
     Ok(Outcome::Done)
 }

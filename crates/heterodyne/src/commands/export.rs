@@ -20,7 +20,7 @@ use heterodyne_train::{
 use tch::Device;
 
 use super::{Outcome, present::PresentArgs};
-use crate::ui;
+use crate::{print::say, ui};
 
 /// Programs beside the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -103,21 +103,21 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if args.json {
         let files = made.files.iter().map(|f| serde_json::json!({"name": f.name, "bytes": f.bytes, "difference": f.difference}));
         let report = serde_json::json!({"model": def.name, "timm": made.timm, "files": files.collect::<Vec<_>>()});
-        println!("{report}");
+        say!("{report}");
         return Ok(Outcome::Done);
     }
-    println!("{}: {} at {} px, {classes} classes", args.out.display(), def.name, input.img);
-    println!("evaluated as: {input}");
+    say!("{}: {} at {} px, {classes} classes", args.out.display(), def.name, input.img);
+    say!("evaluated as: {input}");
     if let Some(report) = &model.loaded {
-        println!("{}: {}", weights.name, ui::loaded(report));
+        say!("{}: {}", weights.name, ui::loaded(report));
     }
     for file in &made.files {
         let checked = file.difference.map_or_else(String::new, |d| format!("   logits differ by {d:.1e} of the largest"));
-        println!("  {:<18} {:>9.2} MB{checked}", file.name, file.bytes as f64 / 1e6);
+        say!("  {:<18} {:>9.2} MB{checked}", file.name, file.bytes as f64 / 1e6);
     }
     match made.timm {
-        Some(_) => println!("in Python: timm.create_model(\"local-dir:{}\", pretrained=True)", args.out.display()),
-        None => println!("timm has no such network, so there is no {}", heterodyne_export::CONFIG),
+        Some(_) => say!("in Python: timm.create_model(\"local-dir:{}\", pretrained=True)", args.out.display()),
+        None => say!("timm has no such network, so there is no {}", heterodyne_export::CONFIG),
     }
     Ok(Outcome::Done)
 }

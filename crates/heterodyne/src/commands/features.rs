@@ -26,7 +26,7 @@ use super::{
     eval::{device_choice, precision},
     present::PresentArgs,
 };
-use crate::ui;
+use crate::{print::say, ui};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -107,12 +107,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     })?;
     bar.finish_and_clear();
     writer.finish()?;
-    println!("{}: {} at {} px, {count} images", args.out.display(), def.name, input.img);
+    say!("{}: {} at {} px, {count} images", args.out.display(), def.name, input.img);
     if let Some(report) = &net.loaded {
-        println!("{}: {}", weights.name, ui::loaded(report));
+        say!("{}: {}", weights.name, ui::loaded(report));
     }
     for (name, shape) in tensors {
-        println!("  {name:10} {shape:?}");
+        say!("  {name:10} {shape:?}");
     }
     Ok(Outcome::Done)
 }

@@ -11,7 +11,10 @@ use heterodyne_run::{
 use heterodyne_train::{Command, Plan, Session, fit, plan, session::cuda_problem};
 
 use super::Outcome;
-use crate::ui::{self, Progress};
+use crate::{
+    print::{say, say_part},
+    ui::{self, Progress},
+};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -28,20 +31,19 @@ pub struct Args {
     /// Continue an interrupted run in its folder, exactly
     #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "sets"])]
     resume: Option<PathBuf>,
+    /// With --resume: go on although recipe, teacher, classes or images are not those of the checkpoint
+    #[arg(long, requires = "resume")]
+    accept_changes: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, command: Command) -> Result<Outcome> {
-    let stop = ui::stop_flag()?;
-    let (session, folder) = match &args.resume {
+    let (mut session, folder) = match &args.resume {
         Some(path) => {
             let folder = RunFolder::resume(path)?;
             let layered = plan::stored(&folder.plan().display().to_string(), &folder.read_plan()?)?;
-            if !folder.checkpoint().is_file() {
-                bail!(
-                    "{}: there is no checkpoint to resume from; the run stopped before its first one, start it again in a new folder",
-                    path.display()
-                );
+            if !folder.checkpoint().is_file() && !folder.is_fresh() {
+                bail!("{}: the run has finished and there is no checkpoint any more to resume from", path.display());
             }
             (ui::session(Plan::resolve(&layered, command)?)?, folder)
         }
@@ -60,11 +62,14 @@ pub fn run(args: &Args, command: Command) -> Result<Outcome> {
             (session, folder)
         }
     };
-    print!("{}", heading(&session, &folder));
+    session.accept_changes = args.accept_changes;
+    // Before this there was nothing to save.
+    let stop = ui::stop_flag()?;
+    say_part!("{}", heading(&session, &folder));
     let mut progress = Progress::new(session.plan.recipe.train.epochs);
     let summary = fit(&session, &folder, args.resume.is_some(), &stop, &mut progress)?;
     drop(progress);
-    println!("{}", closing(&summary, &folder));
+    say!("{}", closing(&summary, &folder));
     Ok(if summary.status == Status::Interrupted { Outcome::Interrupted } else { Outcome::Done })
 }
 

@@ -17,6 +17,7 @@ use super::{
     Outcome, compare,
     eval::{device_choice, precision},
 };
+use crate::print::{say, say_part};
 use heterodyne_run::recipe::schema::DeviceChoice;
 
 /// Arguments.
@@ -144,9 +145,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
             heterodyne_methods::all().iter().map(|def| method(def, &taps, &teacher_taps, args.batch)).collect::<Result<_>>()?;
     }
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say!("{}", serde_json::to_string(&report)?);
     } else {
-        print!("{}", text(&report, args));
+        say_part!("{}", text(&report, args));
     }
     Ok(Outcome::Done)
 }

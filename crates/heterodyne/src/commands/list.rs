@@ -2,6 +2,7 @@
 use anyhow::{Result, bail};
 
 use super::Outcome;
+use crate::print::{say, say_part};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -42,7 +43,7 @@ pub fn methods(filter: &Filter) -> Result<Outcome> {
     let intro = format!("Keys go into `[methods.NAME]`. Every method has these beside its own:\n{}", table(&shared));
     let outcome = show(filter, "Methods", &intro, heterodyne_methods::all().iter().map(item).collect())?;
     if filter.name.is_some() {
-        println!("every method");
+        say!("every method");
         print_keys(&shared);
     }
     Ok(outcome)
@@ -51,18 +52,18 @@ pub fn methods(filter: &Filter) -> Result<Outcome> {
 /// Lists the datasets.
 pub fn data() -> Result<Outcome> {
     for def in heterodyne_data::all() {
-        println!("{:10} {}", def.name, def.summary);
+        say!("{:10} {}", def.name, def.summary);
     }
     Ok(Outcome::Done)
 }
 
 fn show(filter: &Filter, title: &str, intro: &str, items: Vec<Item>) -> Result<Outcome> {
     if filter.markdown {
-        print!("{}", markdown(title, intro, &items));
+        say_part!("{}", markdown(title, intro, &items));
         return Ok(Outcome::Done);
     }
     let Some(wanted) = &filter.name else {
-        items.iter().for_each(|i| println!("{:24} {}", i.name, i.about));
+        items.iter().for_each(|i| say!("{:24} {}", i.name, i.about));
         return Ok(Outcome::Done);
     };
     let exact: Vec<&Item> = items.iter().filter(|i| i.name == wanted).collect();
@@ -71,14 +72,14 @@ fn show(filter: &Filter, title: &str, intro: &str, items: Vec<Item>) -> Result<O
         bail!("no name contains `{wanted}`; without a name the command lists them all");
     }
     for item in chosen {
-        println!("{}  {}", item.name, item.about);
+        say!("{}  {}", item.name, item.about);
         print_keys(&item.keys);
     }
     Ok(Outcome::Done)
 }
 
 fn print_keys(keys: &[[&str; 3]]) {
-    keys.iter().for_each(|[name, default, doc]| println!("    {name} = {default}\n        {doc}"));
+    keys.iter().for_each(|[name, default, doc]| say!("    {name} = {default}\n        {doc}"));
 }
 
 fn markdown(title: &str, intro: &str, items: &[Item]) -> String {

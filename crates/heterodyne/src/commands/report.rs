@@ -5,6 +5,7 @@ use anyhow::Result;
 use heterodyne_report::{Group, Run};
 
 use super::Outcome;
+use crate::print::say;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -32,6 +33,6 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     heterodyne_report::write(&args.out, &args.title, "", &groups)?;
     let loaded = groups.iter().map(Group::load).collect::<Result<Vec<_>, _>>()?;
-    println!("{}\n{}", heterodyne_report::table(&loaded), args.out.display());
+    say!("{}\n{}", heterodyne_report::table(&loaded), args.out.display());
     Ok(Outcome::Done)
 }

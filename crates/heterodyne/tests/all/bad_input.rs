@@ -137,3 +137,28 @@ fn a_truncated_parquet_is_refused_by_name() {
     let text = place.bad("train small.toml --set data.name=cifar100 --set data.path=cifar", &["train-00000-of-00001.parquet"]);
     assert!(text.lines().count() < 5, "{text}");
 }
+
+#[test]
+fn weights_that_nothing_can_be_computed_with_are_refused_by_name() {
+    let place = Place::new();
+    for (name, value, says) in [("nan", f64::NAN, "1 of 640 values that are NaN or infinite"), ("huge", 1e30, "has a value of 1e30")] {
+        let (tensors, metadata) = file::read(&place.path("teacher.safetensors")).unwrap();
+        let _ = tensors["head.weight"].get(3).get(5).fill_(value);
+        file::write(&place.path(name), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
+        let words = format!("distill taught.toml --out runs/a --set teacher.weights={name}");
+        place.bad(&words, &[name, "weights of vit_nano cannot be used", "`head.weight`", says]);
+    }
+}
+
+#[test]
+fn numbers_have_bounds_and_long_values_are_not_printed_whole() {
+    let place = Place::new();
+    for set in ["data.img=20000", "threads=100000", "threads=4294967297", "data.workers=5000", "student.img=9000", "loss.ce=1e30"] {
+        place.bad(&format!("train small.toml --set {set}"), &[set.split('=').next().unwrap(), "at most"]);
+    }
+    place.bad("distill taught.toml --set methods.kd.weight=1e30", &["methods.kd.weight", "at most 1e9"]);
+    let deep = vec!["a"; 50_000].join(".");
+    assert!(place.bad(&format!("train small.toml --set {deep}=1"), &["a key of 50000 parts"]).len() < 3000);
+    fs::write(place.path("long.toml"), format!("{}\n{}=1", crate::support::RECIPE, "x".repeat(1 << 20))).unwrap();
+    assert!(place.bad("train long.toml", &["unknown key"]).len() < 5000);
+}

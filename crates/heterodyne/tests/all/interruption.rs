@@ -48,3 +48,74 @@ fn resuming_needs_a_run_and_a_whole_checkpoint() {
     // The result of the run is still there.
     place.good("eval runs/a");
 }
+
+#[test]
+fn output_that_goes_nowhere_ends_no_run() {
+    let place = Place::new();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = place.command("train small.toml --out runs/full").stdout(full()).stderr(full()).status().unwrap();
+    assert!(status.success() && place.read("runs/full/summary.json").contains("\"finished\""));
+    let mut child = place.command("train small.toml --out runs/head").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success() && place.read("runs/head/summary.json").contains("\"finished\""));
+    // A list that nobody can have is a failure all the same.
+    let output = place.command("models").stdout(full()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the output could not be written"));
+}
+
+#[test]
+fn a_closed_terminal_saves_once_however_often_it_says_so() {
+    let place = Place::new();
+    let words = "distill taught.toml --out runs/a --set train.epochs=4000";
+    let mut child = place.command(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("epoch"));
+    for _ in 0..3 {
+        assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    }
+    drop(lines);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(place.read("runs/a/summary.json").contains("\"interrupted\""));
+    assert!(place.path("runs/a/checkpoint/state.safetensors").is_file());
+}
+
+#[test]
+fn a_run_resumes_with_what_it_was_made_with_or_says_what_changed() {
+    let place = Place::new();
+    assert_eq!(interrupt(&place, "distill taught.toml --out runs/a --set train.epochs=400"), Some(130));
+    let (teacher, plan) = (fs::read(place.path("teacher.safetensors")).unwrap(), place.read("runs/a/plan.json"));
+    let metrics = place.read("runs/a/metrics.jsonl");
+
+    let (mut tensors, metadata) = file::read(&place.path("teacher.safetensors")).unwrap();
+    let other = tensors["head.bias"].copy() + 0.5;
+    tensors.insert("head.bias".to_owned(), other);
+    file::write(&place.path("teacher.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
+    place.bad("distill --resume runs/a", &["state.safetensors", "the teacher's weights are others", "--accept-changes"]);
+    fs::write(place.path("teacher.safetensors"), teacher).unwrap();
+
+    fs::write(place.path("runs/a/plan.json"), plan.replace("\"lr\": 0.02", "\"lr\": 0.03")).unwrap();
+    place.bad("distill --resume runs/a", &["`optim.lr` was 0.02 and is 0.03"]);
+    fs::write(place.path("runs/a/plan.json"), plan).unwrap();
+
+    fs::write(place.path("runs/a/metrics.jsonl"), metrics.replacen("\"loss\":", "\"loss\":1", 1)).unwrap();
+    place.bad("distill --resume runs/a", &["metrics.jsonl", "not as it was when the checkpoint was written"]);
+    place.good("distill --resume runs/a --accept-changes");
+}
+
+#[test]
+fn a_run_killed_before_its_first_checkpoint_begins_again() {
+    let place = Place::new();
+    let words = "train small.toml --set train.checkpoint_every=1000000 --set train.epochs=1000000 --out runs/a";
+    let mut child = place.command(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok).find(|line| line.starts_with("epoch"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    place.bad(words, &["holds a run already", "--resume"]);
+    let plan = place.read("runs/a/plan.json").replace("\"epochs\": 1000000", "\"epochs\": 2").replace(": 1000000", ": 1");
+    fs::write(place.path("runs/a/plan.json"), plan).unwrap();
+    place.good("train --resume runs/a");
+    place.good("train small.toml --out runs/b");
+    let weights = |run: &str| file::read(&place.path(&format!("runs/{run}/weights/last.safetensors"))).unwrap().0;
+    assert!(weights("a") == weights("b"));
+}

@@ -137,3 +137,57 @@ fn equal_contents_are_equal_bytes() {
     let (read, metadata) = file::read(&folder.path().join("0.safetensors")).unwrap();
     assert_eq!((read["a"].int64_value(&[0]), read["b"].double_value(&[1]), metadata["key7"].as_str()), (3, 2.0, "value 7"));
 }
+
+/// Any single bit of a file, and any two bytes that change places, is noticed; a file of somebody else without a checksum is not judged.
+#[test]
+fn damage_anywhere_is_noticed_and_foreign_files_are_taken_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let t = Tensor::arange(20, F32);
+    file::write(&path, [("w", &t), ("b", &(&t + 1.0))], HashMap::from([("card".to_owned(), "x".to_owned())])).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let claim = b"\"checksum\"";
+    let key = whole.windows(claim.len()).position(|part| part == claim).unwrap();
+    let mut flipped = 0;
+    for bit in 0..whole.len() * 8 {
+        // Damage of the key itself makes a file without a checksum, whose values are whole.
+        if (key..key + claim.len()).contains(&(bit / 8)) {
+            continue;
+        }
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, &bytes).unwrap();
+        let e = file::read(&path).expect_err("a flipped bit").to_string();
+        assert!(e.contains("a.safetensors"), "{e}");
+        flipped += 1;
+    }
+    assert!(flipped > 1000);
+    let mut swapped = whole.clone();
+    let last = swapped.len() - 1;
+    swapped.swap(last - 1, last - 5);
+    assert_ne!(swapped, whole);
+    std::fs::write(&path, &swapped).unwrap();
+    assert!(file::read(&path).unwrap_err().to_string().contains("do not agree with its checksum"));
+
+    // As safetensors' own crate writes it.
+    let bytes: Vec<u8> = [1.0f32, 2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], &bytes).unwrap();
+    std::fs::write(&path, safetensors::serialize([("w", view)], None).unwrap()).unwrap();
+    assert_eq!(file::read(&path).unwrap().0["w"], Tensor::from_slice(&[1.0f32, 2.0]));
+}
+
+#[test]
+fn rows_written_one_by_one_carry_a_checksum_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.safetensors");
+    let mut writer = RowWriter::create(&path, &[("w".to_owned(), vec![2, 3])], HashMap::new()).unwrap();
+    let t = Tensor::arange(6, F32).reshape([2, 3]);
+    writer.write("w", 1, &t.narrow(0, 1, 1)).unwrap();
+    writer.write("w", 0, &t.narrow(0, 0, 1)).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(file::read(&path).unwrap().0["w"], t);
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(file::read(&path).unwrap_err().to_string().contains("rows.safetensors"));
+}

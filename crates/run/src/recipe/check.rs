@@ -11,6 +11,13 @@ pub struct Problem {
     pub hint: Option<&'static str>,
 }
 
+/// More threads than any machine has processors; beyond it the system only refuses them one by one.
+const MOST_THREADS: u64 = 1024;
+/// Side of an image. A batch of larger ones does not fit into a machine's memory.
+const MOST_PIXELS: u64 = 4096;
+/// A weight of the loss. Float32 overflows soon behind it, in the square of a gradient.
+const MOST_WEIGHT: f64 = 1e9;
+
 type Checked = Result<(), Problem>;
 
 /// The first problem of a recipe.
@@ -23,26 +30,33 @@ fn all(r: &Recipe) -> Checked {
     ensure(plain, "name", || format!("is {:?}; it names a folder, so it has no slashes and no control characters", r.name))?;
     let positive =
         |key, value: Option<i64>| ensure(value.is_none_or(|n| n >= 1), key, || format!("is {}; it must be at least 1", value.unwrap_or(0)));
-    positive("data.img", r.data.img)?;
+    at_most("threads", r.threads as u64, MOST_THREADS)?;
+    at_most("data.workers", r.data.workers as u64, MOST_THREADS)?;
+    let side = |key, value: Option<i64>| {
+        positive(key, value)?;
+        at_most(key, value.map_or(0, i64::unsigned_abs), MOST_PIXELS)
+    };
+    side("data.img", r.data.img)?;
     ensure(r.data.per_class != Some(0), "data.per_class", || "is 0; it must be at least 1".to_owned())?;
     ensure(r.student.package.is_none(), "student.package", || "makes no sense: a package cannot be trained".to_owned())
         .map_err(|p| Problem { hint: Some("name the student's `model`"), ..p })?;
     ensure(!r.student.model.is_empty(), "student.model", || "is missing".to_owned())
         .map_err(|p| Problem { hint: Some("add `model = ..` to [student]"), ..p })?;
-    positive("student.img", r.student.img)?;
+    side("student.img", r.student.img)?;
     statistics("student.mean", "student.std", &r.student)?;
     ensure(r.student.cache.is_none(), "student.cache", || "makes no sense: only a teacher says the same of an image every time".to_owned())
         .map_err(|p| Problem { hint: Some("teacher.cache keeps what the teacher says"), ..p })?;
     if let Some(teacher) = &r.teacher {
         source(teacher)?;
-        positive("teacher.img", teacher.img)?;
+        side("teacher.img", teacher.img)?;
         statistics("teacher.mean", "teacher.std", teacher)?;
         positive("teacher.cache.views", teacher.cache.as_ref().map(|c| i64::from(c.views)))?;
     }
     train(&r.train)?;
     optim(&r.optim)?;
     schedule(&r.schedule, r)?;
-    range("loss.ce", r.loss.ce, |ce| ce >= 0.0, "at least 0")
+    range("loss.ce", r.loss.ce, |ce| ce >= 0.0, "at least 0")?;
+    range("loss.ce", r.loss.ce, |ce| ce <= MOST_WEIGHT, "at most 1e9")
 }
 
 /// A teacher is a model or a package, and a package decides for itself what a model is told.
@@ -123,6 +137,10 @@ fn schedule(s: &Schedule, r: &Recipe) -> Checked {
 
 fn at_least_1(key: &'static str, value: u64) -> Checked {
     ensure(value >= 1, key, || format!("is {value}; it must be at least 1"))
+}
+
+fn at_most(key: &'static str, value: u64, most: u64) -> Checked {
+    ensure(value <= most, key, || format!("is {value}; it must be at most {most}"))
 }
 
 fn range(key: &'static str, value: f64, valid: impl Fn(f64) -> bool, words: &str) -> Checked {

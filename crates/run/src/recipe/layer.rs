@@ -14,6 +14,9 @@ use super::{
     wording::{self, KeyPath},
 };
 
+/// Parts of a key. Tables of tables of tables end far below it; the stack would end far above.
+const MOST_KEYS: usize = 32;
+
 /// The options table that texts like `depths=[2,2,2,2]` make; the value is TOML, a bare word is text.
 pub fn options(texts: &[String]) -> Result<toml::Table, RecipeError> {
     let option = |text: &String| {
@@ -160,6 +163,9 @@ impl Layered {
             return Err(RecipeError::new(&origin, "no `=` in it").with_hint("write --set KEY=VALUE, for example --set optim.lr=0.1"));
         };
         let keys: Vec<String> = key.trim().split('.').map(|part| part.trim().to_owned()).collect();
+        if keys.len() > MOST_KEYS {
+            return wrong(format!("a key of {} parts; the deepest table lies {MOST_KEYS} deep", keys.len()));
+        }
         let bare = |part: &String| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         let Some((last, parents)) = keys.split_last().filter(|_| keys.iter().all(bare)) else {
             return wrong(format!("`{key}` is not a key; a key is names of letters, digits, - and _ with dots between them"));

@@ -6,6 +6,6 @@ pub mod schema;
 mod tree;
 mod wording;
 
-pub use error::RecipeError;
+pub use error::{RecipeError, shortened};
 pub use layer::{Layered, options};
 pub use schema::{Data, DeviceChoice, Loss, NetworkTable, Optim, OptimName, Precision, Recipe, Schedule, ScheduleName, Train};

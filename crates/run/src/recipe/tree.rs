@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue, ValueDeserializer},
 };
 
-use super::RecipeError;
+use super::{RecipeError, shortened};
 
 /// Where a key was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File(name, 0) => f.write_str(name),
             Self::File(name, line) => write!(f, "{name}:{line}"),
-            Self::Set(text) => write!(f, "--set {text}"),
+            Self::Set(text) => write!(f, "--set {}", shortened(text)),
         }
     }
 }

@@ -5,7 +5,10 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 use toml::Value;
 
-use super::schema::{Data, Loss, NetworkTable, Optim, Schedule, Train};
+use super::{
+    error::shortened,
+    schema::{Data, Loss, NetworkTable, Optim, Schedule, Train},
+};
 
 /// A path to a value: keys, and behind them what no key can address (`[2]`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,7 +162,7 @@ fn unexpected(found: &str) -> String {
 /// A value in the same words.
 pub fn found(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("the text {text:?}"),
+        Value::String(text) => format!("the text {:?}", shortened(text)),
         Value::Integer(number) => format!("the number {number}"),
         Value::Float(number) => format!("the number {number}"),
         Value::Boolean(flag) => flag.to_string(),

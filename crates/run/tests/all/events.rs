@@ -98,3 +98,41 @@ fn a_second_writer_takes_a_second_file() {
     let b = EventWriter::create(dir.path()).unwrap();
     assert_ne!(a.path(), b.path());
 }
+
+/// The steps of all records of a folder's files, in order of the files' names.
+fn steps(folder: &std::path::Path) -> Vec<u64> {
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    paths.sort();
+    let mut steps = Vec::new();
+    for path in paths {
+        let bytes = fs::read(path).unwrap();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+            let data = &rest[12..12 + length];
+            assert_eq!(u32::from_le_bytes(rest[12 + length..16 + length].try_into().unwrap()), masked(data));
+            steps.extend(fields(data).into_iter().find(|(n, _)| *n == 2).map(|(_, v)| u64::from_le_bytes(v.try_into().unwrap())));
+            rest = &rest[16 + length..];
+        }
+    }
+    steps
+}
+
+#[test]
+fn a_resumed_run_repeats_no_record_and_cuts_off_a_torn_one() {
+    let dir = TempDir::new().unwrap();
+    let mut writer = EventWriter::create(dir.path()).unwrap();
+    [100, 200, 300].into_iter().for_each(|step| writer.write(&train(step)).unwrap());
+    let path = writer.path().to_owned();
+    drop(writer);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, [&whole[..], &whole[..30]].concat()).unwrap();
+    let mut writer = EventWriter::resume(dir.path(), 200).unwrap();
+    writer.write(&train(300)).unwrap();
+    assert_eq!(steps(dir.path()), [100, 200, 300]);
+    // What others have written there is left alone.
+    let other = dir.path().join("events.out.tfevents.1.host.1.0");
+    fs::write(&other, "torn").unwrap();
+    drop(EventWriter::resume(dir.path(), 0).unwrap());
+    assert_eq!(fs::read_to_string(other).unwrap(), "torn");
+}

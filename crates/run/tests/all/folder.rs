@@ -217,3 +217,50 @@ fn damaged_files_say_what_is_wrong() {
     let text = read(&format!("{whole}\n{whole}"));
     assert!(text.starts_with("summary.json: has something behind its end ("), "{text}");
 }
+
+/// A folder may be somebody else's: no file outside of it is truncated, appended to or replaced through a link.
+#[cfg(unix)]
+#[test]
+fn links_in_the_place_of_files_are_refused_by_name() {
+    use std::os::unix::fs::symlink;
+    let dir = TempDir::new().unwrap();
+    let (path, victim) = (dir.path().join("a"), dir.path().join("thesis.tex"));
+    RunFolder::create(&path).unwrap().write_plan(&json!({})).unwrap();
+    fs::write(&victim, "ten years").unwrap();
+    fs::remove_file(path.join(".lock")).unwrap();
+    symlink(&victim, path.join(".lock")).unwrap();
+    assert_eq!(message(RunFolder::resume(&path), &dir), "a/.lock: is a link; a run writes ordinary files of its own folder only");
+    fs::remove_file(path.join(".lock")).unwrap();
+    let folder = RunFolder::resume(&path).unwrap();
+    symlink(&victim, folder.metrics()).unwrap();
+    assert!(message(metrics::Writer::open(&folder.metrics(), Some(0)), &dir).starts_with("a/metrics.jsonl: is a link"));
+    fs::create_dir(folder.events()).unwrap();
+    let events = folder.events().join("events.out.tfevents.1.heterodyne.1.0");
+    symlink(&victim, &events).unwrap();
+    let e = heterodyne_run::events::EventWriter::resume(&folder.events(), 0).unwrap_err().to_string();
+    assert!(e.contains("events.out.tfevents.1.heterodyne.1.0: is a link"), "{e}");
+    drop(folder);
+    fs::remove_dir(path.join("weights")).unwrap();
+    symlink(dir.path(), path.join("weights")).unwrap();
+    assert!(message(RunFolder::resume(&path), &dir).starts_with("a/weights: is a link"));
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "ten years");
+}
+
+#[test]
+fn what_killed_writes_left_is_swept_and_stands_in_nobodys_way() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a");
+    drop(RunFolder::create(&path).unwrap());
+    fs::write(path.join(".new-abc"), "{").unwrap();
+    // Killed before its plan was written: the folder is free.
+    let folder = RunFolder::create(&path).unwrap();
+    folder.write_plan(&json!({})).unwrap();
+    assert!(folder.is_fresh());
+    drop(folder);
+    fs::write(path.join("weights/.new-abc"), "half").unwrap();
+    fs::write(path.join("checkpoint/.new-abc"), "half").unwrap();
+    RunFolder::resume(&path).unwrap();
+    for left in [".new-abc", "weights/.new-abc", "checkpoint/.new-abc"] {
+        assert!(!path.join(left).exists(), "{left}");
+    }
+}

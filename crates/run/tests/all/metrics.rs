@@ -128,3 +128,27 @@ fn what_is_no_number_is_refused() {
     writer.write(&train(30)).unwrap();
     assert_eq!(read(&path).unwrap(), [train(30)]);
 }
+
+/// A checkpoint knows how far the metrics had come: later lines go, and a changed earlier one is an error.
+#[test]
+fn what_a_checkpoint_reached_must_be_there_unchanged() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("metrics.jsonl");
+    let mut writer = Writer::open(&path, None).unwrap();
+    writer.write(&train(10)).unwrap();
+    let extent = writer.extent().unwrap();
+    writer.write(&eval(10)).unwrap();
+    drop(writer);
+    let whole = fs::read(&path).unwrap();
+    let mut writer = Writer::open_at(&path, extent).unwrap();
+    assert_eq!(writer.extent().unwrap(), extent);
+    writer.write(&train(20)).unwrap();
+    drop(writer);
+    assert_eq!(read(&path).unwrap(), [train(10), train(20)]);
+    // Still a line of JSON, with another number in it.
+    fs::write(&path, String::from_utf8(whole.clone()).unwrap().replace("\"loss\":1.5", "\"loss\":1.4")).unwrap();
+    let message = Writer::open_at(&path, extent).unwrap_err().to_string();
+    assert!(message.contains("metrics.jsonl: is not as it was when the checkpoint was written"), "{message}");
+    fs::write(&path, &whole[..20]).unwrap();
+    assert!(Writer::open_at(&path, extent).unwrap_err().to_string().contains("is shorter than"));
+}

@@ -1,5 +1,5 @@
 //! Filling a cache ahead of training, and checking one that is there.
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use heterodyne_data::random::{Purpose, Random};
 use tch::{Kind, Tensor};
@@ -28,12 +28,15 @@ pub fn fill(s: &Session, cache: &Cache, stop: &AtomicBool, progress: &mut dyn Fn
         let stored = &cache.rows;
         for view in 0..cache.views {
             let missing: Vec<usize> = (0..stored.images).filter(|&row| !stored.rows.holds(view as usize * stored.images + row)).collect();
-            for batch in s.train.view(view, missing) {
-                if stop.load(Ordering::Relaxed) {
-                    cache.flush();
-                    return Ok(Filled::Interrupted);
-                }
-                let batch = batch?;
+            let mut batches = s.train.view(view, missing);
+            while let Some(batch) = batches.next_until(stop) {
+                let batch = match batch {
+                    Err(heterodyne_nn::Error::Stopped) => {
+                        cache.flush();
+                        return Ok(Filled::Interrupted);
+                    }
+                    batch => batch?,
+                };
                 let images = batch.images.to_device(s.pair.student.device());
                 cache.lesson(&batch, &images, |images| s.pair.teach(images))?;
                 if let Some(problem) = cache.broken() {
@@ -49,11 +52,14 @@ pub fn fill(s: &Session, cache: &Cache, stop: &AtomicBool, progress: &mut dyn Fn
 
 /// Recomputes some entries of one view and compares; returns their number. An entry that differs is an error: the key did not see
 /// what has changed.
-pub fn verify(s: &Session, cache: &Cache) -> Result<usize> {
-    guarded("checking the teacher's cache", || compare(s, cache))
+///
+/// # Errors
+/// [`heterodyne_nn::Error::Stopped`] where `stop` was set before the end.
+pub fn verify(s: &Session, cache: &Cache, stop: &AtomicBool) -> Result<usize> {
+    guarded("checking the teacher's cache", || compare(s, cache, stop))
 }
 
-fn compare(s: &Session, cache: &Cache) -> Result<usize> {
+fn compare(s: &Session, cache: &Cache, stop: &AtomicBool) -> Result<usize> {
     let stored = &cache.rows;
     let mut rng = Random::new(s.plan.recipe.seed, Purpose::Select, 0, stored.rows.written() as u64);
     let mut views: Vec<u32> = (0..cache.views).collect();
@@ -66,7 +72,8 @@ fn compare(s: &Session, cache: &Cache) -> Result<usize> {
         rng.shuffle(&mut rows);
         rows.truncate(CHECKED);
         let mut checked = 0;
-        for batch in s.train.view(view, rows) {
+        let mut batches = s.train.view(view, rows);
+        while let Some(batch) = batches.next_until(stop) {
             let batch = batch?;
             let kept = stored.rows.read(&stored.numbers(view, &batch.rows))?;
             if !kept.missing.is_empty() {

@@ -61,10 +61,7 @@ pub(super) fn about(plan: &Plan, teacher: &Net, objective: &Objective, loader: &
             "mean": view.mean,
             "std": view.std,
             "precision": teacher.precision,
-            "weights": match recipe.teacher.as_ref().and_then(|t| t.package.as_deref()) {
-                Some(package) => file(package)?,
-                None => weights(teacher)?,
-            },
+            "weights": identity(plan, teacher)?,
         },
         "data": { "name": recipe.data.name, "images": loader.indices().len(), "content": content(loader)? },
         "views": { "side": recipe.data.img, "augment": plan.augment, "seed": table.seed.unwrap_or(recipe.seed) },
@@ -72,6 +69,14 @@ pub(super) fn about(plan: &Plan, teacher: &Net, objective: &Objective, loader: &
     });
     let name = teacher.name.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' }).collect();
     Ok(About { json, teacher: name, classes: teacher.taps().classes })
+}
+
+/// A hash of the teacher: of its weights, or of the file of its package.
+pub(crate) fn identity(plan: &Plan, teacher: &Net) -> Result<String> {
+    match plan.recipe.teacher.as_ref().and_then(|t| t.package.as_deref()) {
+        Some(package) => file(package),
+        None => weights(teacher),
+    }
 }
 
 /// A hash of all weights, name by name.
@@ -116,6 +121,6 @@ fn content(loader: &TrainLoader) -> Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -15,7 +15,7 @@
 //! counts as missing. Several runs may use and fill one cache at a time; at worst a row is computed twice. Rows are read with
 //! positioned reads from the page cache instead of through a mapping, where a file that shrinks would be a fatal signal.
 mod fill;
-mod key;
+pub(crate) mod key;
 mod layout;
 mod rows;
 
@@ -140,6 +140,12 @@ impl Cache {
     fn store(&self, view: u32, rows: Vec<usize>, encoded: &Tensor) {
         self.flush();
         self.waiting.replace(Some(Waiting { view, rows, encoded: encoded.shallow_clone() }));
+    }
+
+    /// Entries that were found damaged since this was asked last; they are computed again.
+    #[must_use]
+    pub fn damaged(&self) -> usize {
+        self.rows.rows.damaged()
     }
 
     /// Writes what is still waiting. A disk that fails ends the writing, not the run: [`Cache::broken`] says why.

@@ -1,10 +1,10 @@
 //! Rows of equal length in a file, each whole or missing.
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read},
-    os::unix::fs::FileExt,
+    io::{self, Read, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
 use heterodyne_data::Kept;
@@ -22,6 +22,8 @@ pub struct Rows {
     /// The CRC-32 of each row, 0 where it is missing.
     sums: Vec<AtomicU32>,
     row_bytes: usize,
+    /// Rows that were written and could not be read back.
+    damaged: AtomicUsize,
 }
 
 impl Rows {
@@ -30,14 +32,15 @@ impl Rows {
         let at = |path: &Path, e: io::Error| Error::invalid(format!("{}: the teacher's cache cannot be opened ({e})", path.display()));
         fs::create_dir_all(folder).map_err(|e| at(folder, e))?;
         let about_path = folder.join("about.json");
-        fs::write(&about_path, about).map_err(|e| at(&about_path, e))?;
+        let mut file = open_own(&about_path, OpenOptions::new().write(true).create(true)).map_err(|e| at(&about_path, e))?;
+        file.set_len(0).and_then(|()| file.write_all(about.as_bytes())).map_err(|e| at(&about_path, e))?;
         let (data_path, sums_path) = (folder.join("rows.bin"), folder.join("sums.bin"));
         let data = reserve(&data_path, (rows as u64).saturating_mul(row_bytes as u64))?;
         let mut sums_file = reserve(&sums_path, 4 * rows as u64)?;
         let mut bytes = vec![0; 4 * rows];
         sums_file.read_exact(&mut bytes).map_err(|e| at(&sums_path, e))?;
         let sums = bytes.chunks_exact(4).map(|b| AtomicU32::new(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect();
-        Ok(Self { data, data_path, sums_file, sums_path, sums, row_bytes })
+        Ok(Self { data, data_path, sums_file, sums_path, sums, row_bytes, damaged: AtomicUsize::new(0) })
     }
 
     /// Number of rows, written or not.
@@ -69,15 +72,25 @@ impl Rows {
                 missing.push(place as i64);
                 continue;
             }
-            self.data
-                .read_exact_at(target, (row * self.row_bytes) as u64)
-                .map_err(|e| Error::invalid(format!("{}: row {row} cannot be read ({e})", self.data_path.display())))?;
-            if sum(target) != self.sums[row].load(Ordering::Acquire) {
+            let whole = match self.data.read_exact_at(target, (row * self.row_bytes) as u64) {
+                Ok(()) => sum(target) == self.sums[row].load(Ordering::Acquire),
+                // The file has shrunk: what was behind its end is gone.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => false,
+                Err(e) => return Err(Error::invalid(format!("{}: row {row} cannot be read ({e})", self.data_path.display()))),
+            };
+            if !whole {
+                target.fill(0);
+                self.damaged.fetch_add(1, Ordering::Relaxed);
                 self.sums[row].store(0, Ordering::Release);
                 missing.push(place as i64);
             }
         }
         Ok(Kept { rows: Tensor::f_from_slice(&bytes)?.f_view([numbers.len() as i64, -1])?, missing })
+    }
+
+    /// Rows that were found damaged since the last call.
+    pub fn damaged(&self) -> usize {
+        self.damaged.swap(0, Ordering::Relaxed)
     }
 
     /// Writes uint8 (B, row bytes) as the rows `numbers`.
@@ -111,10 +124,17 @@ fn sum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes).max(1)
 }
 
+/// Opens a file of the cache's own: a link or a pipe in its place is refused, not followed.
+fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits() as i32).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no ordinary file")) }
+}
+
 /// A file of at least `bytes` bytes, for reading and writing.
 fn reserve(path: &Path, bytes: u64) -> Result<File> {
     let failed = |e: io::Error| Error::invalid(format!("{}: the teacher's cache cannot be made ({e})", path.display()));
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    let file = open_own(path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(failed)?;
     let before = file.metadata().map_err(failed)?.len();
     if before >= bytes {
         return Ok(file);

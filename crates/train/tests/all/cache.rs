@@ -54,7 +54,7 @@ fn a_warm_cache_trains_the_very_same_student_as_the_run_that_filled_it() {
     assert_eq!((before.as_ref().unwrap().written, before.unwrap().pays_from()), (0, 3));
     let s = session(&sets).unwrap();
     assert_eq!(stock(&s).written, stock(&s).entries);
-    assert_eq!(verify(&s, s.cache.as_ref().unwrap()).unwrap(), 32);
+    assert_eq!(verify(&s, s.cache.as_ref().unwrap(), &AtomicBool::new(false)).unwrap(), 32);
     let (warm, before) = trained(&s, &dir.path().join("warm"));
     assert_eq!(before.unwrap().pays_from(), 1);
     assert_eq!(cold, warm);
@@ -88,7 +88,7 @@ fn filling_ahead_is_interrupted_and_continues() {
     let mut rest = 0;
     assert_eq!(fill(&s, s.cache.as_ref().unwrap(), &NEVER, &mut |n| rest += n).unwrap(), Filled::Full);
     assert_eq!((rest, stock(&s).written, stock(&s).entries), (90, 120, 120));
-    assert_eq!(verify(&s, s.cache.as_ref().unwrap()).unwrap(), 32);
+    assert_eq!(verify(&s, s.cache.as_ref().unwrap(), &AtomicBool::new(false)).unwrap(), 32);
 }
 
 #[test]

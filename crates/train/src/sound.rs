@@ -1,0 +1,36 @@
+//! Whether the values of a network can be computed with.
+use heterodyne_nn::Tensors;
+use tch::{Kind, Tensor};
+
+use crate::Result;
+
+/// Larger values are damage or divergence: their products overflow float32 within a few layers.
+const LARGEST: f64 = 1e10;
+
+/// What is wrong with the first tensor that has a value which is no number, is absurdly large, or is a negative variance.
+pub fn flaw(tensors: &Tensors) -> Result<Option<String>> {
+    for (name, t) in tensors {
+        if let Some(what) = flaw_of(name, t)? {
+            return Ok(Some(format!("`{name}` {what}")));
+        }
+    }
+    Ok(None)
+}
+
+fn flaw_of(name: &str, t: &Tensor) -> Result<Option<String>> {
+    if t.numel() == 0 || !matches!(t.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
+        return Ok(None);
+    }
+    // NaN passes through both.
+    let (low, high) = t.detach().f_to_kind(Kind::Float)?.f_aminmax(None, false)?;
+    let (low, high) = (low.double_value(&[]), high.double_value(&[]));
+    if !(low.is_finite() && high.is_finite()) {
+        let bad = t.detach().f_isfinite()?.f_logical_not()?.f_sum(None::<Kind>)?.int64_value(&[]);
+        return Ok(Some(format!("has {bad} of {} values that are NaN or infinite", t.numel())));
+    }
+    let largest = if -low > high { low } else { high };
+    if largest.abs() > LARGEST {
+        return Ok(Some(format!("has a value of {largest:e}, with which nothing can be computed")));
+    }
+    Ok((name.ends_with("running_var") && low < 0.0).then(|| format!("is a variance and has a value of {low:e}")))
+}
