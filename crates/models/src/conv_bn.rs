@@ -8,6 +8,9 @@ use heterodyne_nn::{
 };
 use tch::Tensor;
 
+/// What a batch norm adds to the variance where nothing else is said.
+pub const EPS: f64 = 1e-5;
+
 /// A convolution without bias and a batch norm.
 #[derive(Debug)]
 pub struct ConvBn {
@@ -20,9 +23,22 @@ pub struct ConvBn {
 impl ConvBn {
     /// Under the two names `conv` and `bn` of `scope`; `gamma` is the batch norm's first weight.
     pub fn new(scope: &Scope, (conv, bn): (&str, &str), channels_in: i64, channels_out: i64, shape: Conv, gamma: f64) -> Result<Self> {
+        Self::with_eps(scope, (conv, bn), channels_in, channels_out, shape, gamma, EPS)
+    }
+
+    /// As [`ConvBn::new`], with what is added to the batch norm's variance.
+    pub fn with_eps(
+        scope: &Scope,
+        (conv, bn): (&str, &str),
+        channels_in: i64,
+        channels_out: i64,
+        shape: Conv,
+        gamma: f64,
+        eps: f64,
+    ) -> Result<Self> {
         Ok(Self {
             conv: Conv2d::new(&scope.sub(conv), channels_in, channels_out, shape)?,
-            bn: BatchNorm2d::with(&scope.sub(bn), channels_out, gamma, 1e-5)?,
+            bn: BatchNorm2d::with(&scope.sub(bn), channels_out, gamma, eps)?,
             frozen: Frozen::default(),
         })
     }

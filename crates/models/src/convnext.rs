@@ -29,11 +29,13 @@ struct Sizes {
     patch: i64,
     dim: i64,
     depths: [i64; 4],
+    /// Added to the variance in every norm.
+    eps: f64,
 }
 
 macro_rules! convnext {
     ($name:literal, $summary:literal, crop $crop:literal, dim $dim:literal, depths $depths:tt) => {{
-        const SIZES: Sizes = Sizes { patch: 4, dim: $dim, depths: $depths };
+        const SIZES: Sizes = Sizes { patch: 4, dim: $dim, depths: $depths, eps: EPS };
         ModelDef {
             name: $name,
             family: "convnext",
@@ -43,6 +45,7 @@ macro_rules! convnext {
                 Opt { name: "patch", default: "4", doc: "Side of the stem's patches in pixels; an image needs eight along its side." },
                 Opt { name: "dim", default: stringify!($dim), doc: "Width of the first stage; it doubles from stage to stage." },
                 Opt { name: "depths", default: stringify!($depths), doc: "Number of blocks of each of the four stages." },
+                Opt { name: "norm_eps", default: "1e-6", doc: "Added to the variance in every layer norm." },
             ],
             head: "head.fc",
             build: |scope, request| build(scope, request, SIZES),
@@ -64,20 +67,30 @@ struct Options {
     patch: Option<i64>,
     dim: Option<i64>,
     depths: Option<[i64; 4]>,
+    norm_eps: Option<f64>,
 }
 
 impl Sizes {
     fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
         let o: Options = config::parse(table)?;
-        let own = Self { patch: o.patch.unwrap_or(self.patch), dim: o.dim.unwrap_or(self.dim), depths: o.depths.unwrap_or(self.depths) };
+        let own = Self {
+            patch: o.patch.unwrap_or(self.patch),
+            dim: o.dim.unwrap_or(self.dim),
+            depths: o.depths.unwrap_or(self.depths),
+            eps: o.norm_eps.unwrap_or(self.eps),
+        };
+        tokens::check_eps("norm_eps", own.eps)?;
         tokens::check(&[("patch", own.patch), ("dim", own.dim)])?;
         tokens::check(&own.depths.map(|depth| ("depths", depth)))?;
         Ok(own)
     }
 
     fn timm(self, request: &Request) -> Option<Timm> {
-        let Self { patch, dim, depths } = self.with(request.options).ok()?;
-        let args = json!({ "patch_size": patch, "dims": [dim, 2 * dim, 4 * dim, 8 * dim], "depths": depths });
+        let Self { patch, dim, depths, eps } = self.with(request.options).ok()?;
+        let mut args = json!({ "patch_size": patch, "dims": [dim, 2 * dim, 4 * dim, 8 * dim], "depths": depths });
+        if eps != EPS {
+            args["norm_eps"] = json!(eps);
+        }
         (patch != 2).then(|| Timm::sized(request.def.name, args))
     }
 }
@@ -106,11 +119,11 @@ struct Block {
 }
 
 impl Block {
-    fn new(scope: &Scope, d: i64) -> Result<Self> {
+    fn new(scope: &Scope, d: i64, eps: f64) -> Result<Self> {
         Ok(Self {
             gamma: scope.param("gamma", &[d], Init::Const(1e-6))?,
             conv_dw: conv(&scope.sub("conv_dw"), d, d, Conv::same(7).groups(d))?,
-            norm: LayerNorm::new(&scope.sub("norm"), d, EPS)?,
+            norm: LayerNorm::new(&scope.sub("norm"), d, eps)?,
             mlp: Mlp::new(&scope.sub("mlp"), d, 4 * d, WEIGHT, ZERO)?,
         })
     }
@@ -128,8 +141,8 @@ struct Downsample {
 }
 
 impl Downsample {
-    fn new(scope: &Scope, d: i64) -> Result<Self> {
-        Ok(Self { norm: LayerNorm::new(&scope.sub(0), d, EPS)?, conv: conv(&scope.sub(1), d, 2 * d, patches(2))? })
+    fn new(scope: &Scope, d: i64, eps: f64) -> Result<Self> {
+        Ok(Self { norm: LayerNorm::new(&scope.sub(0), d, eps)?, conv: conv(&scope.sub(1), d, 2 * d, patches(2))? })
     }
 
     fn forward(&self, x_bhwc: &Tensor) -> Tensor {
@@ -152,7 +165,7 @@ struct ConvNext {
 }
 
 fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Network>> {
-    let Sizes { patch, mut dim, depths } = sizes.with(request.options).map_err(refused)?;
+    let Sizes { patch, mut dim, depths, eps } = sizes.with(request.options).map_err(refused)?;
     let mut side = request.img / patch;
     if side < 8 {
         let (img, smallest) = (request.img, 8 * patch);
@@ -161,17 +174,17 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
         )));
     }
     let stem = conv(&scope.sub("stem").sub(0), 3, dim, patches(patch))?;
-    let stem_norm = LayerNorm::new(&scope.sub("stem").sub(1), dim, EPS)?;
+    let stem_norm = LayerNorm::new(&scope.sub("stem").sub(1), dim, eps)?;
 
     let (mut stages, mut specs) = (Vec::new(), Vec::new());
     for (i, depth) in depths.into_iter().enumerate() {
         let scope = scope.sub("stages").sub(i);
         let mut downsample = None;
         if i > 0 {
-            downsample = Some(Downsample::new(&scope.sub("downsample"), dim)?);
+            downsample = Some(Downsample::new(&scope.sub("downsample"), dim, eps)?);
             (dim, side) = (2 * dim, side / 2);
         }
-        let blocks = (0..depth).map(|j| Block::new(&scope.sub("blocks").sub(j), dim)).collect::<Result<_>>()?;
+        let blocks = (0..depth).map(|j| Block::new(&scope.sub("blocks").sub(j), dim, eps)).collect::<Result<_>>()?;
         stages.push(Stage { downsample, blocks });
         specs.push(StageSpec { kind: StageKind::Map, channels: dim, grid: (side, side) });
     }
@@ -180,7 +193,7 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
         stem,
         stem_norm,
         stages,
-        norm: LayerNorm::new(&head.sub("norm"), dim, EPS)?,
+        norm: LayerNorm::new(&head.sub("norm"), dim, eps)?,
         head: Linear::with(&head.sub("fc"), dim, request.classes, WEIGHT, Some(ZERO))?,
         taps: TapSpec { stages: specs, stem: false, embedding: Some(dim), classes: request.classes },
     }))

@@ -10,14 +10,19 @@
 //! ```
 use heterodyne_nn::{
     FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
+    config::{self, KeyError},
     layers::{Conv, Conv2d, Linear, Post},
 };
+use serde::Deserialize;
+use serde_json::json;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Opt, Request,
-    conv_bn::{ConvBn, global_mean, strided},
-    stem::{self, Stem},
+    Input, ModelDef, Opt, Request, Timm,
+    conv_bn::{self, ConvBn, global_mean, strided},
+    refused,
+    stem::Stem,
+    tokens::check_eps,
 };
 
 pub(crate) static MODELS: &[ModelDef] = &[
@@ -30,15 +35,47 @@ const IMAGENET: Input = Input::imagenet(224, 0.875);
 const HALF: Input = Input { mean: [0.5; 3], std: [0.5; 3], ..IMAGENET };
 
 const fn row(name: &'static str, summary: &'static str, input: Input, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
-    let (check_options, timm) = (stem::check, stem::timm);
+    let check_options = |table: &toml::Table| Options::of(table).map(drop);
     ModelDef { name, family: "efficientnet", input, summary, options: OPTIONS, head: "classifier", build, check_options, timm }
 }
 
-const OPTIONS: &[Opt] = &[Opt {
-    name: "stem",
-    default: "\"imagenet\"",
-    doc: "`imagenet` halves the image's side before the first block; `cifar` keeps it, for images of about 32 px.",
-}];
+const OPTIONS: &[Opt] = &[
+    Opt {
+        name: "stem",
+        default: "\"imagenet\"",
+        doc: "`imagenet` halves the image's side before the first block; `cifar` keeps it, for images of about 32 px.",
+    },
+    Opt { name: "bn_eps", default: "1e-5", doc: "Added to the variance in every batch norm; 1e-3 in weights that come from TensorFlow." },
+];
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Options {
+    stem: Stem,
+    bn_eps: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { stem: Stem::default(), bn_eps: conv_bn::EPS }
+    }
+}
+
+impl Options {
+    fn of(table: &toml::Table) -> Result<Self, KeyError> {
+        let own: Self = config::parse(table)?;
+        check_eps("bn_eps", own.bn_eps)?;
+        Ok(own)
+    }
+}
+
+/// timm has the published stem only.
+fn timm(request: &Request) -> Option<Timm> {
+    let Options { stem, bn_eps } = Options::of(request.options).ok()?;
+    let timm =
+        if bn_eps == conv_bn::EPS { Timm::plain(request.def.name) } else { Timm::sized(request.def.name, json!({ "bn_eps": bn_eps })) };
+    (stem == Stem::Imagenet).then_some(timm)
+}
 
 /// A network of this family.
 struct Table {
@@ -165,15 +202,15 @@ struct Block {
 }
 
 impl Block {
-    fn new(scope: &Scope, inputs: i64, stride: i64, table: &Table, row: &Row, tapped: bool) -> Result<Self> {
+    fn new(scope: &Scope, inputs: i64, stride: i64, table: &Table, row: &Row, eps: f64, tapped: bool) -> Result<Self> {
         let width = inputs * row.t.unwrap_or(1);
         let (bn_of_depthwise, projection) = if row.t.is_some() { ("bn2", ("conv_pwl", "bn3")) } else { ("bn1", ("conv_pw", "bn2")) };
         let shape = Conv::same(row.k).stride(stride).groups(width);
         Ok(Self {
-            expansion: row.t.map(|_| conv_bn(scope, ("conv_pw", "bn1"), inputs, width, Conv::same(1))).transpose()?,
-            depthwise: conv_bn(scope, ("conv_dw", bn_of_depthwise), width, width, shape)?,
+            expansion: row.t.map(|_| conv_bn(scope, ("conv_pw", "bn1"), inputs, width, Conv::same(1), eps)).transpose()?,
+            depthwise: conv_bn(scope, ("conv_dw", bn_of_depthwise), width, width, shape, eps)?,
             se: table.excitation.then(|| SqueezeExcite::new(&scope.sub("se"), width, inputs / SQUEEZE)).transpose()?,
-            projection: conv_bn(scope, projection, width, row.c, Conv::same(1))?,
+            projection: conv_bn(scope, projection, width, row.c, Conv::same(1), eps)?,
             activation: table.activation,
             plain: table.plain,
             shortcut: !table.plain && stride == 1 && inputs == row.c,
@@ -202,8 +239,8 @@ fn he(kernel: i64, outputs: i64, groups: i64) -> Init {
     Init::Normal { std: (2.0 / (kernel * kernel * outputs / groups) as f64).sqrt() }
 }
 
-fn conv_bn(scope: &Scope, names: (&str, &str), inputs: i64, outputs: i64, shape: Conv) -> Result<ConvBn> {
-    ConvBn::new(scope, names, inputs, outputs, shape.init(he(shape.kernel, outputs, shape.groups)), 1.0)
+fn conv_bn(scope: &Scope, names: (&str, &str), inputs: i64, outputs: i64, shape: Conv, eps: f64) -> Result<ConvBn> {
+    ConvBn::with_eps(scope, names, inputs, outputs, shape.init(he(shape.kernel, outputs, shape.groups)), 1.0, eps)
 }
 
 struct EfficientNet {
@@ -216,23 +253,24 @@ struct EfficientNet {
 }
 
 fn build(scope: &Scope, request: &Request, table: &Table) -> Result<Box<dyn Network>> {
-    let stride = if stem::of(request)? == Stem::Imagenet { 2 } else { 1 };
+    let Options { stem, bn_eps } = Options::of(request.options).map_err(refused)?;
+    let stride = if stem == Stem::Imagenet { 2 } else { 1 };
     let (mut channels, mut grid) = (STEM, strided(request.img, stride));
     let stage = |channels, grid| StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) };
-    let conv_stem = conv_bn(scope, ("conv_stem", "bn1"), 3, STEM, Conv::same(3).stride(stride))?;
+    let conv_stem = conv_bn(scope, ("conv_stem", "bn1"), 3, STEM, Conv::same(3).stride(stride), bn_eps)?;
     let (mut blocks, mut stages) = (Vec::new(), Vec::new());
     for (s, row) in table.rows.iter().enumerate() {
         for b in 0..row.n {
             let stride = if b == 0 { row.s } else { 1 };
             let scope = scope.sub("blocks").sub(s).sub(b);
-            blocks.push(Block::new(&scope, channels, stride, table, row, row.tapped && b + 1 == row.n)?);
+            blocks.push(Block::new(&scope, channels, stride, table, row, bn_eps, row.tapped && b + 1 == row.n)?);
             (channels, grid) = (row.c, strided(grid, stride));
         }
         if row.tapped {
             stages.push(stage(channels, grid));
         }
     }
-    let conv_head = table.head.map(|head| conv_bn(scope, ("conv_head", "bn2"), channels, head, Conv::same(1))).transpose()?;
+    let conv_head = table.head.map(|head| conv_bn(scope, ("conv_head", "bn2"), channels, head, Conv::same(1), bn_eps)).transpose()?;
     let embedding = table.head.unwrap_or(channels);
     stages.push(stage(embedding, grid));
     // timm counts a linear layer's fan_in as 0.

@@ -3,6 +3,7 @@
 
 mod conv_bn;
 mod convnext;
+pub mod described;
 mod efficientnet;
 mod mixer;
 mod mobilenetv2_cifar;
@@ -120,7 +121,9 @@ pub fn all() -> impl Iterator<Item = &'static ModelDef> {
 
 /// The model `name`; the error for an unknown one lists the nearest names.
 pub fn find(name: &str) -> Result<&'static ModelDef> {
-    if let Some(def) = all().find(|def| def.name == name) {
+    // timm writes whose weights are meant behind a dot, `resnet18.a1_in1k`; the network is the same.
+    let untagged = name.split_once('.').map_or(name, |(network, _)| network);
+    if let Some(def) = all().find(|def| def.name == untagged) {
         return Ok(def);
     }
     let mut near: Vec<_> = all().map(|def| (strsim::jaro_winkler(name, def.name), def.name)).collect();

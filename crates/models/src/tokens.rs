@@ -82,6 +82,11 @@ pub fn check(sizes: &[(&str, i64)]) -> Result<(), KeyError> {
     Ok(())
 }
 
+/// Refuses what cannot be added to a variance.
+pub fn check_eps(key: &str, eps: f64) -> Result<(), KeyError> {
+    if eps.is_finite() && eps > 0.0 && eps < 1.0 { Ok(()) } else { Err(KeyError::new(key, format!("{eps} is not between 0 and 1"))) }
+}
+
 pub const fn patch(default: &'static str) -> Opt {
     Opt { name: "patch", default, doc: "Side of a patch in pixels; it must divide the image's." }
 }

@@ -4,7 +4,8 @@
 //! ```text
 //! x = [cls_token, (dist_token,) patch_embed(image)] + pos_embed
 //! x = blocks(x)                                    the four taps
-//! x = norm(x),  logits = head(x[class token])
+//! x = norm(x),  logits = head(x[class token])      `pool = "avg"`: head(fc_norm(mean over patches of x)), or with `fc_norm = false`
+//!                                                  head(mean over patches of norm(x))
 //!               distilled: the mean of that and head_dist(x[distillation token]), also in training, as timm does by default
 //! ```
 use heterodyne_nn::{
@@ -29,6 +30,9 @@ struct Sizes {
     depth: i64,
     heads: i64,
     distilled: bool,
+    pool: Pool,
+    /// Whether the last norm stands behind the pooling.
+    fc_norm: bool,
 }
 
 macro_rules! vit {
@@ -37,7 +41,15 @@ macro_rules! vit {
     };
     ($name:literal, $summary:literal, $input:expr, patch $patch:literal, dim $dim:literal, depth $depth:literal, heads $heads:literal,
      distilled $distilled:literal) => {{
-        const SIZES: Sizes = Sizes { patch: $patch, dim: $dim, depth: $depth, heads: $heads, distilled: $distilled };
+        const SIZES: Sizes = Sizes {
+            patch: $patch,
+            dim: $dim,
+            depth: $depth,
+            heads: $heads,
+            distilled: $distilled,
+            pool: Pool::Token,
+            fc_norm: false,
+        };
         ModelDef {
             name: $name,
             family: "vit",
@@ -48,6 +60,16 @@ macro_rules! vit {
                 tokens::dim(stringify!($dim)),
                 tokens::depth(stringify!($depth)),
                 Opt { name: "heads", default: stringify!($heads), doc: "Number of attention heads; it must divide `dim`." },
+                Opt {
+                    name: "pool",
+                    default: "\"token\"",
+                    doc: "What the classifier reads: the class `token`, or `avg`, the mean of the patches (not with a distillation token).",
+                },
+                Opt {
+                    name: "fc_norm",
+                    default: "pool = \"avg\"",
+                    doc: "Whether the last norm stands behind the pooling, under the name `fc_norm`; true with `avg`, else false, if not given.",
+                },
             ],
             head: "head",
             build: |scope, request| build(scope, request, SIZES),
@@ -80,12 +102,27 @@ struct Options {
     dim: Option<i64>,
     depth: Option<i64>,
     heads: Option<i64>,
+    pool: Option<Pool>,
+    fc_norm: Option<bool>,
+}
+
+/// What the classifier reads.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Pool {
+    /// The class token.
+    Token,
+    /// The mean of the patches.
+    Avg,
 }
 
 impl Sizes {
     fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
         let o: Options = config::parse(table)?;
+        let pool = o.pool.unwrap_or(self.pool);
         let own = Self {
+            pool,
+            fc_norm: o.fc_norm.unwrap_or(pool == Pool::Avg),
             patch: o.patch.unwrap_or(self.patch),
             dim: o.dim.unwrap_or(self.dim),
             depth: o.depth.unwrap_or(self.depth),
@@ -99,13 +136,25 @@ impl Sizes {
                 format!("a width of {} cannot be split into {} heads; `heads` must divide `dim`", own.dim, own.heads),
             ));
         }
+        if own.distilled && own.pool == Pool::Avg {
+            return Err(KeyError::new("pool", "the two classifiers of a distilled network read its tokens: it must be \"token\""));
+        }
+        if own.distilled && own.fc_norm {
+            return Err(KeyError::new("fc_norm", "a distilled network normalises its tokens before they are read: it must be false"));
+        }
         Ok(own)
     }
 
     fn timm(self, request: &Request) -> Option<Timm> {
-        let Self { patch, dim, depth, heads, .. } = self.with(request.options).ok()?;
+        let Self { patch, dim, depth, heads, pool, fc_norm, .. } = self.with(request.options).ok()?;
         let name = if request.def.name == "vit_nano" { "vit_tiny_patch16_224" } else { request.def.name };
-        let args = json!({ "img_size": request.img, "patch_size": patch, "embed_dim": dim, "depth": depth, "num_heads": heads });
+        let mut args = json!({ "img_size": request.img, "patch_size": patch, "embed_dim": dim, "depth": depth, "num_heads": heads });
+        if pool == Pool::Avg {
+            args["global_pool"] = json!("avg");
+        }
+        if fc_norm != (pool == Pool::Avg) {
+            args["fc_norm"] = json!(fc_norm);
+        }
         Some(Timm::sized(name, args))
     }
 }
@@ -121,12 +170,14 @@ struct Vit {
     head: Linear,
     /// Tokens before those of the patches.
     prefix: i64,
+    pool: Pool,
+    fc_norm: bool,
     tapped: [i64; 4],
     taps: TapSpec,
 }
 
 fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Network>> {
-    let Sizes { patch, dim, depth, heads, distilled } = sizes.with(request.options).map_err(refused)?;
+    let Sizes { patch, dim, depth, heads, distilled, pool, fc_norm } = sizes.with(request.options).map_err(refused)?;
     let grid = tokens::grid(request.img, patch)?;
     let prefix = 1 + i64::from(distilled);
     let weight = Init::TruncNormal { std: 0.02 };
@@ -137,11 +188,20 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
     let dist_token = distilled.then(|| scope.param_no_decay("dist_token", &[1, 1, dim], weight)).transpose()?;
     let patch_embed = PatchEmbed::new(&scope.sub("patch_embed"), patch, dim, Init::TorchDefault, patch_bias)?;
     let blocks = (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), dim, heads, BlockStyle::VIT)).collect::<Result<_>>()?;
-    let norm = LayerNorm::new(&scope.sub("norm"), dim, 1e-6)?;
+    let norm = LayerNorm::new(&scope.sub(if fc_norm { "fc_norm" } else { "norm" }), dim, 1e-6)?;
     let head = classifier("head")?;
     let distillation = dist_token.map(|token| Ok::<_, Error>((token, classifier("head_dist")?))).transpose()?;
     let (tapped, taps) = (tokens::tap_depths(depth), tokens::taps(prefix, dim, grid, request));
-    Ok(Box::new(Vit { cls_token, pos_embed, distillation, patch_embed, blocks, norm, head, prefix, tapped, taps }))
+    Ok(Box::new(Vit { cls_token, pos_embed, distillation, patch_embed, blocks, norm, head, prefix, pool, fc_norm, tapped, taps }))
+}
+
+impl Vit {
+    /// The normalised mean of the patches' tokens, or the mean of the normalised ones: (B,N,D) to (B,D).
+    fn mean_of_patches(&self, x_bnd: &Tensor) -> Tensor {
+        let patches = x_bnd.narrow(1, self.prefix, x_bnd.size()[1] - self.prefix);
+        let mean = |t: &Tensor| t.mean_dim([1i64].as_slice(), false, None::<tch::Kind>);
+        if self.fc_norm { self.norm.forward(&mean(&patches)) } else { mean(&self.norm.forward(&patches)) }
+    }
 }
 
 impl Network for Vit {
@@ -153,8 +213,8 @@ impl Network for Vit {
         let mut x_bnd = Tensor::cat(&parts, 1) + &self.pos_embed;
         let mut stages = Vec::new();
         for (depth, block) in (1..).zip(&self.blocks) {
-            // Only the first tokens are read from the last block where nothing is tapped.
-            let tokens = if taps || depth < self.blocks.len() as i64 { x_bnd.size()[1] } else { self.prefix };
+            // Only the first tokens are read from the last block where nothing is tapped or averaged.
+            let tokens = if taps || self.pool == Pool::Avg || depth < self.blocks.len() as i64 { x_bnd.size()[1] } else { self.prefix };
             x_bnd = block.forward_first(&x_bnd, tokens);
             if taps && self.tapped.contains(&depth) {
                 stages.push(FeatureMap::Tokens { tokens: x_bnd.shallow_clone(), prefix: self.prefix, grid: self.taps.stages[0].grid });
@@ -162,7 +222,10 @@ impl Network for Vit {
         }
         // Only those are read from here on, so only they are normalised.
         let read = |token| self.norm.forward(&x_bnd.select(1, token));
-        let class = read(0);
+        let class = match self.pool {
+            Pool::Token => read(0),
+            Pool::Avg => self.mean_of_patches(&x_bnd),
+        };
         let (logits, embedding) = match &self.distillation {
             None => (self.head.forward(&class), class),
             Some((_, head_dist)) => {

@@ -1,0 +1,212 @@
+//! What timm's `model_args` say of a network, as options of its family. Everything that changes numbers is honoured or refused by name;
+//! what matters in training alone is passed over.
+use heterodyne_nn::{Error, Result};
+use serde_json::{Map, Value};
+
+use crate::ModelDef;
+
+/// What an argument of timm's is to a family here.
+enum Rule {
+    /// The option of this name.
+    Option(&'static str),
+    /// The first of several sizes, each twice the one before, is the option of this name.
+    Doubling(&'static str),
+    /// The network here has these values only, in JSON.
+    Only(&'static [&'static str]),
+}
+use Rule::{Doubling, Only, Option as Is};
+
+/// Arguments that change nothing of an evaluation, ends of names among them, or that are settled elsewhere (classes, size).
+const HARMLESS: [&str; 18] = [
+    "drop_rate",
+    "drop_path_rate",
+    "drop_block_rate",
+    "weight_init",
+    "fix_init",
+    "zero_init_last",
+    "head_init_scale",
+    "ls_init_value",
+    "nlhb",
+    "bn_momentum",
+    "pretrained_strict",
+    "scriptable",
+    "exportable",
+    "num_classes",
+    "img_size",
+    "dynamic_img_size",
+    "strict_img_size",
+    "device",
+];
+const DROPS: &str = "_drop_rate";
+
+const COLOUR: (&str, Rule) = ("in_chans", Only(&["3"]));
+const MEAN: (&str, Rule) = ("global_pool", Only(&["\"avg\""]));
+const STRIDE: (&str, Rule) = ("output_stride", Only(&["32"]));
+const GELU: (&str, Rule) = ("act_layer", Only(&["null", "\"gelu\""]));
+
+const VIT: &[(&str, Rule)] = &[
+    COLOUR,
+    GELU,
+    ("patch_size", Is("patch")),
+    ("embed_dim", Is("dim")),
+    ("depth", Is("depth")),
+    ("num_heads", Is("heads")),
+    ("global_pool", Is("pool")),
+    ("fc_norm", Is("fc_norm")),
+    ("mlp_ratio", Only(&["4", "4.0"])),
+    ("qkv_bias", Only(&["true"])),
+    ("qk_norm", Only(&["false"])),
+    ("scale_attn_norm", Only(&["false"])),
+    ("scale_mlp_norm", Only(&["false"])),
+    ("proj_bias", Only(&["true"])),
+    ("init_values", Only(&["null"])),
+    ("class_token", Only(&["true"])),
+    ("pos_embed", Only(&["\"learn\""])),
+    ("no_embed_class", Only(&["false"])),
+    ("reg_tokens", Only(&["0"])),
+    ("pre_norm", Only(&["false"])),
+    ("final_norm", Only(&["true"])),
+    ("pool_include_prefix", Only(&["false"])),
+    ("dynamic_img_pad", Only(&["false"])),
+    ("norm_layer", Only(&["null"])),
+];
+const EFFICIENTNET: &[(&str, Rule)] = &[
+    COLOUR,
+    MEAN,
+    STRIDE,
+    ("bn_eps", Is("bn_eps")),
+    ("pad_type", Only(&["\"\""])),
+    ("stem_size", Only(&["32"])),
+    ("stem_kernel_size", Only(&["3"])),
+    ("fix_stem", Only(&["false"])),
+    ("aa_layer", Only(&["null"])),
+    ("norm_layer", Only(&["null"])),
+];
+const RESNET: &[(&str, Rule)] = &[
+    COLOUR,
+    MEAN,
+    STRIDE,
+    ("act_layer", Only(&["\"relu\""])),
+    ("cardinality", Only(&["1"])),
+    ("base_width", Only(&["64"])),
+    ("stem_width", Only(&["64"])),
+    ("stem_type", Only(&["\"\""])),
+    ("replace_stem_pool", Only(&["false"])),
+    ("block_reduce_first", Only(&["1"])),
+    ("down_kernel_size", Only(&["1"])),
+    ("avg_down", Only(&["false"])),
+    ("aa_layer", Only(&["null"])),
+    ("block_args", Only(&["null"])),
+];
+const CONVNEXT: &[(&str, Rule)] = &[
+    COLOUR,
+    MEAN,
+    STRIDE,
+    GELU,
+    ("patch_size", Is("patch")),
+    ("dims", Doubling("dim")),
+    ("depths", Is("depths")),
+    ("norm_eps", Is("norm_eps")),
+    ("kernel_sizes", Only(&["7", "[7,7,7,7]"])),
+    ("stem_type", Only(&["\"patch\""])),
+    ("head_norm_first", Only(&["false"])),
+    ("head_hidden_size", Only(&["null"])),
+    ("conv_mlp", Only(&["false"])),
+    ("conv_bias", Only(&["true"])),
+    ("use_grn", Only(&["false"])),
+    ("norm_layer", Only(&["null", "\"layernorm\""])),
+];
+const SWIN: &[(&str, Rule)] = &[
+    COLOUR,
+    MEAN,
+    ("patch_size", Is("patch")),
+    ("embed_dim", Is("dim")),
+    ("depths", Is("depths")),
+    ("num_heads", Doubling("heads")),
+    ("window_size", Is("window")),
+    ("head_dim", Only(&["null"])),
+    ("always_partition", Only(&["false"])),
+    ("mlp_ratio", Only(&["4", "4.0"])),
+    ("qkv_bias", Only(&["true"])),
+];
+const MIXER: &[(&str, Rule)] =
+    &[COLOUR, MEAN, ("patch_size", Is("patch")), ("embed_dim", Is("dim")), ("num_blocks", Is("depth")), ("stem_norm", Only(&["false"]))];
+
+fn rules(family: &str) -> &'static [(&'static str, Rule)] {
+    match family {
+        "vit" => VIT,
+        "efficientnet" => EFFICIENTNET,
+        "resnet" => RESNET,
+        "convnext" => CONVNEXT,
+        "swin" => SWIN,
+        "mixer" | "resmlp" => MIXER,
+        _ => &[],
+    }
+}
+
+/// The options of `def` that make it what `timm.create_model(.., **args)` makes; an argument that no option expresses is an error that
+/// names it.
+pub fn options(def: &ModelDef, args: &Map<String, Value>) -> Result<toml::Table> {
+    let mut options = toml::Table::new();
+    for (name, value) in args {
+        if HARMLESS.contains(&name.as_str()) || name.ends_with(DROPS) {
+            continue;
+        }
+        let refuse = |why: String| Error::invalid(format!("`{name}` = {value}: {why}"));
+        let known = rules(def.family).iter().find(|(known, _)| known == name).map(|(_, rule)| rule);
+        match known {
+            None if activation(def, name, value) => {}
+            None => {
+                return Err(refuse(format!(
+                    "{} has no option for it, so its numbers would be others than timm's; package the network instead \
+                     (tools/package_teacher.py), or, where the argument changes nothing, remove it from the description",
+                    def.name
+                )));
+            }
+            Some(Only(values)) => {
+                if !values.contains(&value.to_string().as_str()) {
+                    let can = values.join(" or ");
+                    return Err(refuse(format!(
+                        "{} has {can} only, so its numbers would be others than timm's; package the network instead \
+                         (tools/package_teacher.py)",
+                        def.name
+                    )));
+                }
+            }
+            // The argument's default.
+            Some(_) if value.is_null() => {}
+            Some(Is(option)) => {
+                let value = square(option, value).ok_or_else(|| refuse(format!("the option `{option}` cannot be that")))?;
+                options.insert((*option).to_owned(), value);
+            }
+            Some(Doubling(option)) => {
+                let first =
+                    doubling(value).ok_or_else(|| refuse("only four sizes of which each is twice the one before are had".to_owned()))?;
+                options.insert((*option).to_owned(), toml::Value::Integer(first));
+            }
+        }
+    }
+    (def.check_options)(&options).map_err(|e| Error::invalid(format!("as options of {}: {e}", def.name)))?;
+    Ok(options)
+}
+
+/// Whether the argument names the activation that an EfficientNet or a MobileNet has.
+fn activation(def: &ModelDef, name: &str, value: &Value) -> bool {
+    let own: &[&str] = if def.name.starts_with("mobilenet") { &["relu6"] } else { &["silu", "swish"] };
+    def.family == "efficientnet" && name == "act_layer" && value.as_str().is_some_and(|value| own.contains(&value))
+}
+
+/// A value as TOML; of two equal sides one, where the option is no list.
+fn square(option: &str, value: &Value) -> Option<toml::Value> {
+    let value = match value.as_array().map(Vec::as_slice) {
+        Some([a, b]) if option != "depths" => (a == b).then_some(a)?,
+        _ => value,
+    };
+    toml::Value::try_from(value).ok()
+}
+
+/// The first of four sizes.
+fn doubling(value: &Value) -> Option<i64> {
+    let sizes: Vec<i64> = serde_json::from_value(value.clone()).ok()?;
+    (sizes.len() == 4 && sizes.windows(2).all(|w| w[0].checked_mul(2) == Some(w[1]))).then(|| sizes[0])
+}
