@@ -121,8 +121,11 @@ pub fn settle(table: &mut NetworkTable, def: &ModelDef, weights: Option<&Weights
         default.img = images.side.map_or(default.img, i64::from);
         (default.mean, default.std) = images.statistics.unwrap_or((default.mean, default.std));
     }
-    if let (true, Some(card)) = (table.options.is_empty(), weights.and_then(Weights::card)) {
-        table.options.clone_from(&card.options);
+    if let Some(weights) = weights {
+        // What the weights say of their network, but for the options that are given.
+        let mut options = weights.options(def)?;
+        options.extend(std::mem::take(&mut table.options));
+        table.options = options;
     }
     let stated = by_table(table)?.or(weights.map(Weights::input).unwrap_or_default());
     let spec = stated.complete(default);

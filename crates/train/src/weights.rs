@@ -30,7 +30,11 @@ pub struct Weights {
 /// What timm's `config.json` says of its weights.
 #[derive(Clone, Debug, PartialEq)]
 struct Config {
+    /// The file, for messages.
+    path: String,
     architecture: String,
+    /// The arguments with which timm builds the network.
+    args: serde_json::Map<String, serde_json::Value>,
     input: Stated,
     class_names: Vec<String>,
 }
@@ -103,6 +107,20 @@ impl Weights {
     pub fn input(&self) -> Stated {
         let card = self.card.as_ref().map(|card| card.input).unwrap_or_default();
         card.or(self.config.as_ref().map(|config| config.input).unwrap_or_default())
+    }
+
+    /// The options that make `def` the network whose weights these are, as the file or timm's description says.
+    ///
+    /// # Errors
+    /// The description says something of the network that `def` cannot be; the message names it.
+    pub fn options(&self, def: &ModelDef) -> Result<toml::Table> {
+        match (&self.card, &self.config) {
+            (Some(card), _) => Ok(card.options.clone()),
+            (None, Some(config)) => {
+                heterodyne_models::described::options(def, &config.args).map_err(|e| Error::Plan(format!("{}: {e}", config.path)))
+            }
+            (None, None) => Ok(toml::Table::new()),
+        }
     }
 
     /// The names of the classes in the classifier's order, where the file or timm's description has them.
@@ -194,8 +212,18 @@ impl Config {
         let architecture = json.get("architecture").and_then(|a| a.as_str());
         let architecture = architecture.ok_or_else(|| wrong("there is no `architecture` in it: is it timm's?".to_owned()))?.to_owned();
         let of = |key: &str| json.get("pretrained_cfg").and_then(|cfg| cfg.get(key)).or_else(|| json.get(key)).filter(|v| !v.is_null());
+        let mut args = match json.get("model_args").filter(|args| !args.is_null()) {
+            None => serde_json::Map::new(),
+            Some(serde_json::Value::Object(args)) => args.clone(),
+            Some(other) => return Err(wrong(format!("`model_args` is {other}, not a table of arguments"))),
+        };
+        if let Some(pool) = of("global_pool") {
+            args.entry("global_pool").or_insert_with(|| pool.clone());
+        }
+        let built_for = args.get("img_size").and_then(|v| v.as_i64().or_else(|| v.get(0)?.as_i64()));
+        let side = read::<[i64; 3]>(of("input_size"), "input_size").and_then(square).map_err(&wrong)?;
         let input = Stated {
-            img: read::<[i64; 3]>(of("input_size"), "input_size").and_then(square).map_err(&wrong)?,
+            img: built_for.or(side),
             mean: read(of("mean"), "mean").map_err(&wrong)?,
             std: read(of("std"), "std").map_err(&wrong)?,
             crop_pct: read(of("crop_pct"), "crop_pct").map_err(&wrong)?,
@@ -203,7 +231,7 @@ impl Config {
             interpolation: read(of("interpolation"), "interpolation").map_err(&wrong)?,
         };
         let class_names = read(of("label_names"), "label_names").map_err(&wrong)?.unwrap_or_default();
-        Ok(Self { architecture, input, class_names })
+        Ok(Self { path: path.display().to_string(), architecture, args, input, class_names })
     }
 }
 
