@@ -67,8 +67,8 @@ macro_rules! vit {
                 },
                 Opt {
                     name: "fc_norm",
-                    default: "pool = \"avg\"",
-                    doc: "Whether the last norm stands behind the pooling, under the name `fc_norm`; true with `avg`, else false, if not given.",
+                    default: "false",
+                    doc: "Whether the last norm stands behind the pooling, under the name `fc_norm`; where it is not given, true with `pool = \"avg\"`.",
                 },
             ],
             head: "head",

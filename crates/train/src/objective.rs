@@ -40,7 +40,6 @@ pub struct Lesson {
 
 impl Lesson {
     /// A scalar in float32 that is no number where any value of the lesson is none.
-    #[must_use]
     pub fn trace(&self) -> Tensor {
         let mean = |t: &Tensor| t.mean(Kind::Float);
         self.signals.iter().flatten().filter(|t| t.is_floating_point()).map(mean).fold(mean(&self.logits), |sum, t| sum + t)

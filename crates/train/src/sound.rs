@@ -30,7 +30,7 @@ fn flaw_of(name: &str, t: &Tensor) -> Result<Option<String>> {
     }
     let largest = if -low > high { low } else { high };
     if largest.abs() > LARGEST {
-        return Ok(Some(format!("has a value of {largest:e}, with which nothing can be computed")));
+        return Ok(Some(format!("has a value of {:e}, with which nothing can be computed", largest as f32)));
     }
-    Ok((name.ends_with("running_var") && low < 0.0).then(|| format!("is a variance and has a value of {low:e}")))
+    Ok((name.ends_with("running_var") && low < 0.0).then(|| format!("is a variance and has a value of {:e}", low as f32)))
 }

@@ -114,7 +114,7 @@ fn a_run_and_its_export_are_evaluated_alike() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .filter(|m: &serde_json::Value| m["split"] == "test")
-        .last()
+        .next_back()
         .unwrap();
     assert_eq!((last["top1"].as_f64().unwrap(), last["loss"].as_f64().unwrap()), run);
 }
