@@ -110,12 +110,8 @@ fn a_run_and_its_export_are_evaluated_alike() {
     let run = measured(&place, "run");
     assert_eq!(run, measured(&place, "--weights exported --data folder --path fruit"));
     let metrics = place.read("run/metrics.jsonl");
-    let last: serde_json::Value = metrics
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .filter(|m: &serde_json::Value| m["split"] == "test")
-        .next_back()
-        .unwrap();
+    let last: serde_json::Value =
+        metrics.lines().map(|line| serde_json::from_str(line).unwrap()).rfind(|m: &serde_json::Value| m["split"] == "test").unwrap();
     assert_eq!((last["top1"].as_f64().unwrap(), last["loss"].as_f64().unwrap()), run);
 }
 
