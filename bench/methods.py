@@ -323,7 +323,7 @@ class Block(nn.Module):
 
 class TokenHead(nn.Module):
     """OFA-KD's: patch merging as long as 14 places or more are left along a side, transformer blocks, and of these the class token, or
-    the mean over places where there is none."""
+    the mean over places if there is none."""
 
     def __init__(self, stage, level, width):
         super().__init__()

@@ -155,7 +155,7 @@ class Step:
 
 
 def peak_rss_mb():
-    """The largest resident size so far, from the kernel; None where there is no /proc."""
+    """The largest resident size so far, from the kernel; None if there is no /proc."""
     try:
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))

@@ -127,7 +127,7 @@ impl Augment {
         let error = |key: &str, message: String| Err(KeyError::new(key, message));
         for (key, p) in [("flip", self.flip), ("erase", self.erase)] {
             if !(0.0..=1.0).contains(&p) {
-                return error(key, format!("{p} is no probability; give a number from 0 to 1"));
+                return error(key, format!("{p} is not a probability; give a number from 0 to 1"));
             }
         }
         for (key, strength) in [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)] {

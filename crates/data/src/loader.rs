@@ -213,7 +213,7 @@ impl EvalLoader {
     /// Loads the samples `indices` of `dataset` as `spec` resizes and crops them; the normalisation is a [`View`](crate::View)'s.
     ///
     /// # Errors
-    /// There are no samples, a position lies beyond the dataset, the batch is 0, or `spec` is none ([`InputSpec::check`]).
+    /// There are no samples, a position lies beyond the dataset, the batch is 0, or `spec` is not valid ([`InputSpec::check`]).
     pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>, batch: usize, spec: InputSpec, workers: usize) -> Result<Self> {
         spec.check()?;
         let side = u32::try_from(spec.img).map_err(|_| Error::invalid(format!("images of {} pixels are too large", spec.img)))?;

@@ -62,7 +62,7 @@ impl Mix {
         }
         for (key, p) in [("probability", parsed.probability), ("switch", parsed.switch)] {
             if !(0.0..=1.0).contains(&p) {
-                return Err(KeyError::new(key, format!("{p} is no probability; give a number from 0 to 1")));
+                return Err(KeyError::new(key, format!("{p} is not a probability; give a number from 0 to 1")));
             }
         }
         Ok(parsed)

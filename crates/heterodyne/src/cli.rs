@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
     let command = Cli::parse().command;
     // What these leave behind are files; the output of the others is what they were asked for.
     let writes_files = matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_));
-    let result = has_folder().and_then(|()| heterodyne_shim::cpu::check().map_err(Into::into)).and_then(|()| run(command));
+    let result = heterodyne_shim::cpu::check().map_err(Into::into).and_then(|()| run(command));
     match (result, print::lost()) {
         (Ok(Outcome::Done), Some(e)) if !writes_files => {
             tell!("error: the output could not be written ({e})");
@@ -72,11 +72,6 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// A working folder that was deleted makes libraries end the process in words of their own.
-fn has_folder() -> anyhow::Result<()> {
-    std::env::current_dir().map(drop).map_err(|e| anyhow::anyhow!("the working folder is not there any more ({e}): change to another one"))
 }
 
 fn run(command: Command) -> anyhow::Result<Outcome> {

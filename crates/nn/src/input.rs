@@ -121,7 +121,7 @@ impl InputSpec {
         (self.img as f64 / self.crop_pct).floor() as i64
     }
 
-    /// Refuses a transform that is none.
+    /// Refuses a transform that is not valid.
     ///
     /// # Errors
     /// A size below 1, a share outside (0, 1], a number that is not finite, a deviation that is not above 0.

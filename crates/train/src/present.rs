@@ -111,7 +111,7 @@ impl Images {
 /// that starts from scratch, else the model's. Of images that are all of one size nothing is cropped away unless somebody says so.
 ///
 /// # Errors
-/// The input that comes out is none ([`InputSpec::check`]).
+/// The input that comes out is not valid ([`InputSpec::check`]).
 pub fn settle(table: &mut NetworkTable, def: &ModelDef, weights: Option<&Weights>, images: Images) -> Result<InputSpec> {
     let mut default = def.input;
     if images.whole().is_some() {

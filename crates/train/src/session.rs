@@ -148,13 +148,15 @@ impl Session {
         };
         let Loaders { mut train, validation, test, train_images, .. } = loaders;
         let mut cache = None;
-        if let (Some(teacher), Some(table)) = (&pair.teacher, plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref())) {
-            let about = cache::about(&plan, teacher, &pair.objective, &train, table)?;
+        let identity = pair.teacher.as_ref().map(|teacher| cache::key::identity(&plan, teacher)).transpose()?;
+        if let (Some(teacher), Some(identity), Some(table)) =
+            (&pair.teacher, &identity, plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref()))
+        {
+            let about = cache::about(&plan, (teacher, identity), &pair.objective, &train, table)?;
             let opened = Cache::open(table, &about, &pair.objective, train_images)?;
             opened.join(&mut train);
             cache = Some(opened);
         }
-        let identity = pair.teacher.as_ref().map(|teacher| cache::key::identity(&plan, teacher)).transpose()?;
         let origin = Origin::of(&plan.recipe, identity, &*splits.train, &*splits.test)?;
         Ok(Self { pair, cache, train, validation, test, look, card, data: about, notes, train_images, origin, accept_changes: false, plan })
     }

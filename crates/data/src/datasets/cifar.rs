@@ -128,7 +128,7 @@ fn from_binary(variant: &Variant, folder: &Path) -> Result<Splits> {
     Ok(splits(variant, read(train_title, variant.train_files)?, read(test_title, &[variant.test_file])?))
 }
 
-/// The names in the file beside the data, one a line; the built-in ones where there is no such file.
+/// The names in the file beside the data, one a line; the built-in ones if there is no such file.
 fn class_names(variant: &Variant, path: &Path) -> Result<Vec<String>> {
     if !path.exists() {
         return Ok(variant.class_names.iter().map(|&name| name.to_owned()).collect());

@@ -33,7 +33,7 @@ pub(super) fn open(path: Option<&Path>) -> Result<Splits> {
     let root = required(path, "folder", "the folder with train/<class>/ and val/<class>/")?;
     let train = root.join("train");
     if !train.is_dir() {
-        return Err(Error::file(train, "is no folder; the photographs of class c belong into train/c/"));
+        return Err(Error::file(train, "is not a folder; the photographs of class c belong in train/c/"));
     }
     let Some(test) = TEST_FOLDERS.iter().map(|name| root.join(name)).find(|folder| folder.is_dir()) else {
         return Err(Error::file(root, format!("has no folder {}", TEST_FOLDERS.join(" or "))));

@@ -125,7 +125,7 @@ pub fn fit(image: &Image, shorter: usize, side: usize, filter: impl Into<Interpo
 /// alone.
 ///
 /// # Errors
-/// `spec` is none ([`InputSpec::check`]).
+/// `spec` is not valid ([`InputSpec::check`]).
 pub fn evaluation(image: Image, spec: &InputSpec) -> Result<Image> {
     let (side, resized) = (spec.img.max(0) as usize, spec.resized().max(0) as usize);
     if image.size() == (resized, resized) {

@@ -61,7 +61,7 @@ fn what_does_not_fit_is_named() {
     fs::rename(folder.path().join("vla"), folder.path().join("test")).unwrap();
     opened(folder.path()).unwrap();
     fs::rename(folder.path().join("train"), folder.path().join("trian")).unwrap();
-    says(&message(opened(folder.path())), &["train", "is no folder"]);
+    says(&message(opened(folder.path())), &["train", "is not a folder"]);
 }
 
 #[test]

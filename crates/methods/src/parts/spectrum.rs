@@ -283,6 +283,8 @@ pub enum Normalise {
 #[derive(Debug)]
 pub struct Comparison {
     window: Window,
+    /// The window's weights times the roots, (K,K',1), where they are fixed.
+    fixed: Option<Tensor>,
     normalise: Normalise,
     band: Band,
     /// (K,K',1)
@@ -297,12 +299,16 @@ impl Comparison {
         let roots = band.roots(window.fixed.kind(), window.fixed.device());
         let mut parts = vec![roots.shallow_clone()];
         parts.resize_with(representation.parts() as usize, || roots.zeros_like());
-        Ok(Self { window, normalise, band, real_roots: Tensor::f_stack(&parts, 0)?, roots })
+        let fixed = window.theta.is_none().then(|| &window.fixed * &roots);
+        Ok(Self { window, fixed, normalise, band, real_roots: Tensor::f_stack(&parts, 0)?, roots })
     }
 
     /// N( G v ) of (B,P,K,K',C), each bin times the root of the number for which it stands.
     pub fn of(&self, s_bpuvc: &Tensor) -> Tensor {
-        let x = s_bpuvc * (self.window.weights() * &self.roots);
+        let x = match &self.fixed {
+            Some(weights) => s_bpuvc * weights,
+            None => s_bpuvc * (self.window.weights() * &self.roots),
+        };
         let (over, channels): (&[i64], _) = match self.normalise {
             Normalise::None => return x,
             Normalise::Sample => (&[1, 2, 3, 4], true),

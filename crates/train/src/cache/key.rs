@@ -45,7 +45,13 @@ impl About {
 }
 
 /// See [`About`]. The number of views is not part of it: more views are appended to the same rows.
-pub(super) fn about(plan: &Plan, teacher: &Net, objective: &Objective, loader: &TrainLoader, table: &CacheTable) -> Result<About> {
+pub(super) fn about(
+    plan: &Plan,
+    (teacher, identity): (&Net, &str),
+    objective: &Objective,
+    loader: &TrainLoader,
+    table: &CacheTable,
+) -> Result<About> {
     let (recipe, view) = (&plan.recipe, &teacher.view);
     let mut signals: Vec<(String, Vec<i64>)> =
         objective.methods.iter().flat_map(|m| m.method.signals()).map(|s| (s.name, s.shape)).collect();
@@ -61,7 +67,7 @@ pub(super) fn about(plan: &Plan, teacher: &Net, objective: &Objective, loader: &
             "mean": view.mean,
             "std": view.std,
             "precision": teacher.precision,
-            "weights": identity(plan, teacher)?,
+            "weights": identity,
         },
         "data": { "name": recipe.data.name, "images": loader.indices().len(), "content": content(loader)? },
         "views": { "side": recipe.data.img, "augment": plan.augment, "seed": table.seed.unwrap_or(recipe.seed) },

@@ -173,6 +173,6 @@ impl Drop for Cache {
 }
 
 /// What a cache's entries depend on.
-pub fn about(plan: &crate::Plan, teacher: &Net, objective: &Objective, loader: &TrainLoader, table: &CacheTable) -> Result<About> {
+pub fn about(plan: &crate::Plan, teacher: (&Net, &str), objective: &Objective, loader: &TrainLoader, table: &CacheTable) -> Result<About> {
     key::about(plan, teacher, objective, loader, table)
 }
