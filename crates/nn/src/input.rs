@@ -3,6 +3,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+/// Longest side to which an image is resized: beyond it a slip of the keyboard would fill the memory.
+const MAX_SIDE: i64 = 32_768;
+
 /// The evaluation transform: resize, crop in the middle, normalise. As timm's `create_transform(.., is_training=False)` does it from the
 /// keys of the same names in a `pretrained_cfg`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,7 +127,7 @@ impl InputSpec {
     /// Refuses a transform that is not valid.
     ///
     /// # Errors
-    /// A size below 1, a share outside (0, 1], a number that is not finite, a deviation that is not above 0.
+    /// A size below 1 or one that is resized to more than 32,768, a share outside (0, 1], a number that is not finite, a deviation that is not above 0.
     pub fn check(&self) -> Result<()> {
         let Self { img, mean, std, crop_pct, .. } = self;
         if *img < 1 {
@@ -132,6 +135,12 @@ impl InputSpec {
         }
         if !(*crop_pct > 0.0 && *crop_pct <= 1.0) {
             return Err(Error::invalid(format!("crop_pct is {crop_pct}; give a share above 0 and up to 1, 0.9 for instance")));
+        }
+        if self.resized() > MAX_SIDE {
+            return Err(Error::invalid(format!(
+                "img = {img} with crop_pct = {crop_pct} resizes every image to {} pixels; at most {MAX_SIDE} are taken: give a larger crop_pct",
+                self.resized()
+            )));
         }
         if !mean.iter().chain(std).all(|v| v.is_finite()) || std.iter().any(|&s| s <= 0.0) {
             return Err(Error::invalid(format!("mean {mean:?} and std {std:?} cannot normalise an image; a std must be above 0")));

@@ -27,9 +27,12 @@ pub struct Card {
 
 impl Card {
     /// The card of a file written here; `None` for weights from elsewhere.
-    #[must_use]
-    pub fn of(metadata: &HashMap<String, String>) -> Option<Self> {
-        serde_json::from_str(metadata.get(KEY)?).ok()
+    ///
+    /// # Errors
+    /// There is a card, and it cannot be read.
+    pub fn of(metadata: &HashMap<String, String>) -> heterodyne_nn::Result<Option<Self>> {
+        let unread = |e| heterodyne_nn::Error::invalid(format!("the description in the file's metadata (`{KEY}`) cannot be read: {e}"));
+        metadata.get(KEY).map(|text| serde_json::from_str(text).map_err(unread)).transpose()
     }
 
     /// The metadata that carries the card.

@@ -69,7 +69,8 @@ impl Weights {
             return Err(Error::Plan(format!("{}: a safetensors file has no sections; remove `section` (\"{section}\")", path.display())));
         }
         let (tensors, metadata) = file::read(path)?;
-        Ok(Self { name: path.display().to_string(), tensors, card: Card::of(&metadata), config: None })
+        let card = Card::of(&metadata).map_err(|e| Error::Plan(format!("{}: {e}", path.display())))?;
+        Ok(Self { name: path.display().to_string(), tensors, card, config: None })
     }
 
     fn pytorch(path: &Path, section: Option<&str>) -> Result<Self> {

@@ -68,7 +68,7 @@ fn classes_are_compared_by_name() {
 
     // The same weights with their classes in another order.
     let (tensors, metadata) = file::read(&place.path("run/weights/last.safetensors")).unwrap();
-    let card = Card::of(&metadata).unwrap();
+    let card = Card::of(&metadata).unwrap().unwrap();
     assert_eq!(card.class_names, ["apple", "banana", "cherry"]);
     let order = [2i64, 0, 1];
     let turned = Card { class_names: order.map(|i| card.class_names[i as usize].clone()).to_vec(), ..card };
@@ -134,13 +134,22 @@ fn the_transform_travels_with_the_weights_and_can_be_set() {
     for (key, value, part) in [
         ("crop_pct", "0", "above 0"),
         ("crop_pct", "1.5", "at most 1"),
+        ("crop_pct", "1e-9", "larger crop_pct"),
         ("crop_mode", "\"fit\"", "center, squash or border"),
         ("interpolation", "\"cubic\"", "bicubic or lanczos"),
     ] {
         fs::write(place.path("bad.toml"), RECIPE.replace("img = 16", &format!("img = 16\n{key} = {value}"))).unwrap();
-        place.bad("train bad.toml --out bad", &[&format!("`student.{key}`"), part]);
+        place.bad("train bad.toml --out bad", &[key, part]);
     }
     place.bad("eval run --crop-pct 0", &["more than 0"]);
+
+    // A description that cannot be read is not passed over.
+    let (tensors, mut metadata) = file::read(&place.path("run/weights/last.safetensors")).unwrap();
+    let card = metadata["heterodyne"].replace("\"bicubic\"", "\"cubic\"");
+    assert_ne!(card, metadata["heterodyne"]);
+    metadata.insert("heterodyne".to_owned(), card);
+    file::write(&place.path("cubic.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
+    place.bad("eval --weights cubic.safetensors --data folder --path fruit", &["cubic.safetensors", "cannot be read", "`cubic`"]);
 
     // A word of timm's config.json that is none of timm's.
     fs::create_dir(place.path("described")).unwrap();
