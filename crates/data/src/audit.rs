@@ -2,7 +2,7 @@
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -17,8 +17,8 @@ const NAMED: usize = 10;
 /// Decodes every image once, on `workers` threads (0: one per core), and checks every label.
 ///
 /// # Errors
-/// Some samples are broken: the message counts them and names the first ten.
-pub fn audit(dataset: &dyn Dataset, workers: usize) -> Result<()> {
+/// Some samples are broken: the message counts them and names the first ten. [`Error::Stopped`] soon after `stop` is set.
+pub fn audit(dataset: &dyn Dataset, workers: usize, stop: &AtomicBool) -> Result<()> {
     let workers = if workers == 0 { thread::available_parallelism().map_or(1, usize::from) } else { workers };
     let next = AtomicUsize::new(0);
     let broken = Mutex::new(Vec::new());
@@ -27,7 +27,7 @@ pub fn audit(dataset: &dyn Dataset, workers: usize) -> Result<()> {
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= dataset.len() {
+                    if index >= dataset.len() || stop.load(Ordering::Relaxed) {
                         return;
                     }
                     if let Err(error) = inspect(dataset, index) {
@@ -37,6 +37,9 @@ pub fn audit(dataset: &dyn Dataset, workers: usize) -> Result<()> {
             });
         }
     });
+    if stop.load(Ordering::Relaxed) {
+        return Err(Error::Stopped);
+    }
     let mut broken = broken.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     if broken.is_empty() {
         return Ok(());

@@ -81,37 +81,97 @@ pub trait Dataset: Send + Sync {
     fn describe(&self) -> String;
 }
 
-/// The two halves of a dataset and what networks trained on it need to know.
+/// The splits of a dataset and what networks trained on it need to know.
 #[derive(Clone)]
 pub struct Splits {
     /// What is learned from.
-    pub train: Arc<dyn Dataset>,
+    pub train: Option<Arc<dyn Dataset>>,
+    /// What is chosen on.
+    pub val: Option<Arc<dyn Dataset>>,
     /// What is reported on.
-    pub test: Arc<dyn Dataset>,
+    pub test: Option<Arc<dyn Dataset>>,
     /// Side of the square images; `None` for photographs of many sizes.
     pub side: Option<u32>,
     /// Per-channel mean of the train split, of values in 0..1.
     pub mean: [f64; 3],
     /// Per-channel standard deviation of the train split, of values in 0..1.
     pub std: [f64; 3],
+    /// What a user should know of how the files were understood, a sentence each.
+    pub notices: Vec<String>,
+}
+
+/// ImageNet's statistics, which pretrained networks expect.
+const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+
+impl Splits {
+    /// No images yet, to be of many sizes.
+    pub(crate) fn photographs() -> Self {
+        let (mean, std) = IMAGENET;
+        Self { train: None, val: None, test: None, side: None, mean, std, notices: Vec::new() }
+    }
+
+    /// What is learned from.
+    ///
+    /// # Errors
+    /// The data has no training images.
+    pub fn train(&self) -> Result<&Arc<dyn Dataset>> {
+        self.train.as_ref().ok_or_else(|| self.lacks("training images to learn from", "data.train"))
+    }
+
+    /// What is reported on: the test images, or the validation images of a dataset without test images, such as ImageNet.
+    ///
+    /// # Errors
+    /// The data has neither.
+    pub fn reported(&self) -> Result<&Arc<dyn Dataset>> {
+        self.test.as_ref().or(self.val.as_ref()).ok_or_else(|| self.lacks("test or validation images to report on", "data.test"))
+    }
+
+    /// The validation images.
+    ///
+    /// # Errors
+    /// The data has none.
+    pub fn val(&self) -> Result<&Arc<dyn Dataset>> {
+        self.val.as_ref().ok_or_else(|| self.lacks("validation images", "data.val"))
+    }
+
+    /// What is chosen on: the validation images of a dataset that has test images too.
+    #[must_use]
+    pub fn chosen_on(&self) -> Option<&Arc<dyn Dataset>> {
+        self.val.as_ref().filter(|_| self.test.is_some())
+    }
+
+    /// The splits that there are, and what they are called.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn Dataset>)> {
+        let all = [("train", &self.train), ("val", &self.val), ("test", &self.test)];
+        all.into_iter().filter_map(|(name, split)| Some((name, split.as_ref()?)))
+    }
+
+    /// The names of all classes.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        self.all().next().map_or(&[], |(_, split)| split.classes())
+    }
+
+    fn lacks(&self, what: &str, key: &str) -> Error {
+        let there: Vec<_> = self.all().map(|(name, split)| format!("{name}: {}", split.describe())).collect();
+        Error::invalid(format!("the data has no {what} ({}); `{key}` says where they are", there.join("; ")))
+    }
 }
 
 impl std::fmt::Debug for Splits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Splits")
-            .field("train", &self.train.describe())
-            .field("test", &self.test.describe())
-            .field("side", &self.side)
-            .field("mean", &self.mean)
-            .field("std", &self.std)
-            .finish()
+        let mut out = f.debug_struct("Splits");
+        for (name, split) in self.all() {
+            out.field(name, &split.describe());
+        }
+        out.field("side", &self.side).field("mean", &self.mean).field("std", &self.std).field("notices", &self.notices).finish()
     }
 }
 
 /// Small square images held decoded in memory, all of one size.
 #[derive(Debug)]
 pub(crate) struct Raster {
-    pub title: &'static str,
+    pub title: String,
     pub side: usize,
     /// len * side * side * 3 bytes.
     pub rgb: Vec<u8>,

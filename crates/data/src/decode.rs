@@ -1,32 +1,137 @@
-//! JPEG and PNG bytes to RGB, refusing files that are not whole.
+//! Pictures to RGB, refusing files that are not whole.
 //!
 //! Decoders are forgiving: a JPEG that was cut short comes out with a grey lower part. So the container is checked first: a JPEG must
 //! reach its end-of-image marker (as Pillow demands), a PNG must consist of chunks with correct checksums up to `IEND`.
-use image::{DynamicImage, ImageFormat};
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, metadata::Orientation};
 
 use crate::Image;
 
-/// Decodes a JPEG or PNG, recognised by its content. Colours become what Pillow's `convert("RGB")` gives: grey is repeated, a palette
-/// is looked up, transparency is dropped; 16-bit samples are scaled to 8 bits. An EXIF orientation is not applied.
+/// Formats that are read, as messages name them.
+pub const FORMATS: &str = "JPEG, PNG, WebP, GIF, BMP or TIFF";
+
+/// How pictures are decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decode {
+    /// Whether a picture is turned as its EXIF orientation says.
+    pub exif: bool,
+    /// The most pixels that a picture may have.
+    pub max_pixels: u64,
+}
+
+impl Default for Decode {
+    /// Orientation is applied; twice the number of pixels at which Pillow warns of a decompression bomb, where it gives an error.
+    fn default() -> Self {
+        Self { exif: true, max_pixels: 178_956_970 }
+    }
+}
+
+/// The format of bytes that begin a picture, recognised by its content; `None` where it is none of those that are read.
+#[must_use]
+pub(crate) fn format(head: &[u8]) -> Option<ImageFormat> {
+    let format = image::guess_format(head).ok()?;
+    match format {
+        ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Tiff => Some(format),
+        // Its two letters begin other things too; four bytes of it are always zero.
+        ImageFormat::Bmp if head.get(6..10) == Some(&[0; 4]) => Some(format),
+        _ => None,
+    }
+}
+
+/// Decodes a picture; of an animated one the first frame. Colours become what Pillow's `convert("RGB")` gives: grey is repeated, a palette
+/// is looked up, CMYK is multiplied out, transparency is dropped; of 16-bit samples the upper byte is taken.
 ///
 /// # Errors
-/// A sentence that says why the bytes are no whole image; the caller adds where they came from.
-pub fn decode(bytes: &[u8]) -> Result<Image, String> {
-    if bytes.is_empty() {
-        return Err("the file is empty".to_owned());
-    }
-    let format = image::guess_format(bytes).map_err(|_| "neither a JPEG nor a PNG".to_owned())?;
+/// A sentence that says why the bytes are no whole picture; the caller adds where they came from.
+pub fn decode(bytes: &[u8], how: &Decode) -> Result<Image, String> {
+    let (mut decoder, format) = begin(bytes, how)?;
     match format {
         ImageFormat::Jpeg => check_jpeg(bytes)?,
         ImageFormat::Png => check_png(bytes)?,
-        other => return Err(format!("{other:?} content, which is not read; convert it to JPEG or PNG")),
+        ImageFormat::Gif => check_gif(bytes)?,
+        _ => {}
     }
-    let decoded = image::load_from_memory_with_format(bytes, format).map_err(|e| e.to_string())?;
-    let rgb = match decoded {
-        DynamicImage::ImageRgb8(rgb) => rgb,
-        other => other.into_rgb8(),
+    let orientation = if how.exif { decoder.orientation().unwrap_or(Orientation::NoTransforms) } else { Orientation::NoTransforms };
+    let mut decoded = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
+    decoded.apply_orientation(orientation);
+    let (width, height) = (decoded.width(), decoded.height());
+    Image::new(width, height, rgb(decoded)).map_err(|e| e.to_string())
+}
+
+/// Columns and rows of a picture as it is shown, from its head.
+///
+/// # Errors
+/// As [`decode`], as far as the head shows it.
+pub(crate) fn size(bytes: &[u8], how: &Decode) -> Result<(u32, u32), String> {
+    let (mut decoder, _) = begin(bytes, how)?;
+    let (width, height) = decoder.dimensions();
+    let turned = how.exif
+        && matches!(
+            decoder.orientation(),
+            Ok(Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH)
+        );
+    Ok(if turned { (height, width) } else { (width, height) })
+}
+
+/// A decoder that has read the head of a picture of an acceptable size.
+fn begin<'a>(bytes: &'a [u8], how: &Decode) -> Result<(impl ImageDecoder + use<'a>, ImageFormat), String> {
+    if bytes.is_empty() {
+        return Err("the file is empty".to_owned());
+    }
+    let format = format(bytes).ok_or_else(|| unknown(bytes))?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    // The size is checked here, with a message of our own.
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(how.max_pixels.saturating_mul(8).saturating_add(64 << 20));
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > how.max_pixels {
+        return Err(format!(
+            "{width} x {height} pixels are more than {}: shrink the picture, or allow it with `data.max_pixels = {pixels}`",
+            how.max_pixels
+        ));
+    }
+    Ok((decoder, format))
+}
+
+/// What bytes that are no picture look like.
+fn unknown(bytes: &[u8]) -> String {
+    let other = match image::guess_format(bytes) {
+        Ok(ImageFormat::Avif) => Some("AVIF"),
+        Ok(ImageFormat::Pnm) => Some("PNM"),
+        Ok(ImageFormat::Ico) => Some("icon"),
+        Ok(ImageFormat::OpenExr) => Some("OpenEXR"),
+        Ok(ImageFormat::Hdr) => Some("Radiance HDR"),
+        Ok(ImageFormat::Qoi) => Some("QOI"),
+        _ if bytes.get(4..8) == Some(b"ftyp") => Some("HEIC, AVIF or video"),
+        _ if bytes.starts_with(b"version https://git-lfs") => {
+            return "a Git LFS pointer, not the picture itself: run `git lfs pull` where it was cloned".to_owned();
+        }
+        _ => None,
     };
-    Image::new(rgb.width(), rgb.height(), rgb.into_raw()).map_err(|e| e.to_string())
+    match other {
+        Some(other) => format!("{other} content, which is not read; convert it to JPEG or PNG"),
+        None => format!("not a {FORMATS}"),
+    }
+}
+
+/// The samples as 8-bit RGB.
+fn rgb(decoded: DynamicImage) -> Vec<u8> {
+    match decoded {
+        DynamicImage::ImageRgb8(rgb) => rgb.into_raw(),
+        DynamicImage::ImageLuma16(grey) => grey.iter().flat_map(|&v| [upper(v); 3]).collect(),
+        DynamicImage::ImageLumaA16(grey) => grey.pixels().flat_map(|p| [upper(p.0[0]); 3]).collect(),
+        DynamicImage::ImageRgb16(rgb) => rgb.iter().map(|&v| upper(v)).collect(),
+        DynamicImage::ImageRgba16(rgba) => rgba.pixels().flat_map(|p| [upper(p.0[0]), upper(p.0[1]), upper(p.0[2])]).collect(),
+        other => other.into_rgb8().into_raw(),
+    }
+}
+
+fn upper(sample: u16) -> u8 {
+    (sample >> 8) as u8
 }
 
 fn cut_short(at: usize) -> String {
@@ -81,5 +186,38 @@ fn check_png(bytes: &[u8]) -> Result<(), String> {
             return Ok(());
         }
         at += 12 + length;
+    }
+}
+
+/// Walks the blocks (GIF89a specification, section 12 on) to the end of the first frame.
+fn check_gif(bytes: &[u8]) -> Result<(), String> {
+    let short = || cut_short(bytes.len());
+    let byte = |at: usize| bytes.get(at).copied().ok_or_else(short);
+    // A colour table of 2^(n+1) entries, where the packed field says that there is one.
+    let table = |packed: u8| if packed & 0x80 == 0 { 0 } else { 3 << ((packed & 7) + 1) };
+    let mut at = 13 + table(byte(10)?);
+    loop {
+        let is_frame = match byte(at)? {
+            0x21 => {
+                at += 2;
+                false
+            }
+            0x2C => {
+                at += 11 + table(byte(at + 9)?);
+                true
+            }
+            0x3B => return Err("a GIF without a frame".to_owned()),
+            other => return Err(format!("broken GIF: an unknown block 0x{other:02X} at byte {at}")),
+        };
+        loop {
+            let length = usize::from(byte(at)?);
+            at += 1 + length;
+            if length == 0 {
+                break;
+            }
+        }
+        if is_frame {
+            return Ok(());
+        }
     }
 }

@@ -45,7 +45,8 @@ pub fn select(dataset: &dyn Dataset, per_class: Option<usize>, validation: usize
     for (class, (mut indices, held)) in members.into_iter().zip(held_out).enumerate() {
         Random::new(seed, Purpose::Select, class as u64, 0).shuffle(&mut indices);
         let (validation, rest) = indices.split_at(held);
-        let wanted = per_class.unwrap_or(rest.len());
+        // A class that only the list of classes knows has nothing to give.
+        let wanted = if rest.is_empty() && held == 0 { 0 } else { per_class.unwrap_or(rest.len()) };
         if wanted > rest.len() {
             return Err(Error::invalid(format!(
                 "{wanted} training samples per class are asked for, but class `{}` of {} has {} after {held} are held out for validation",

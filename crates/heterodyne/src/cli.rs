@@ -45,8 +45,8 @@ enum Command {
     Models(commands::list::Filter),
     /// List the methods and their keys
     Methods(commands::list::Filter),
-    /// List the datasets
-    Data,
+    /// List the datasets, or look into one: its splits, classes, sizes, and whether every image can be read
+    Data(commands::data::Args),
 }
 
 /// Reads the arguments of the process and does what they say.
@@ -89,6 +89,6 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Models(filter) => commands::list::models(&filter),
         Command::Methods(filter) => commands::list::methods(&filter),
-        Command::Data => commands::list::data(),
+        Command::Data(args) => commands::data::run(&args),
     }
 }

@@ -227,7 +227,8 @@ pub fn session(plan: Plan) -> anyhow::Result<Session> {
             download(weights)?;
         }
     }
-    Ok(Session::build(plan)?)
+    // No signal is caught yet: one ends the process, which has written nothing.
+    Ok(Session::build(plan, &AtomicBool::new(false))?)
 }
 
 /// How weights were found, in a line.

@@ -14,6 +14,7 @@ mod find;
 mod layout;
 mod legacy;
 mod pickle;
+pub mod plain;
 mod sniff;
 mod tensor;
 

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod cache;
 pub mod card;
 pub mod classes;
+pub mod data;
 pub mod ema;
 pub mod error;
 pub mod eval;

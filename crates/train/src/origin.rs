@@ -4,7 +4,7 @@
 //! reading them would cost a pass over the data; of anything else the classes, and the pixels of some images.
 use std::time::UNIX_EPOCH;
 
-use heterodyne_data::{Dataset, Stored};
+use heterodyne_data::{Dataset, Splits, Stored};
 use heterodyne_run::recipe::Recipe;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,8 +18,21 @@ const SAMPLED: usize = 64;
 const NAMED: usize = 5;
 
 /// Keys of the recipe that say where something is, or how it is shown or fetched; what lies there is compared itself.
-const PLACES: [&str; 8] =
-    ["name", "data.path", "data.workers", "data.audit", "teacher.weights", "teacher.package", "student.weights", "teacher.cache.path"];
+const PLACES: [&str; 13] = [
+    "name",
+    "data.path",
+    "data.classes",
+    "data.labels",
+    "data.empty_classes",
+    "data.one_class",
+    "data.max_pixels",
+    "data.workers",
+    "data.audit",
+    "teacher.weights",
+    "teacher.package",
+    "student.weights",
+    "teacher.cache.path",
+];
 
 /// Everything that the weights of a run depend on, in hashes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +42,9 @@ pub struct Origin {
     teacher: Option<String>,
     classes: Vec<String>,
     train: Split,
+    /// Of a dataset that has images to choose on, apart from those to report on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    val: Option<Split>,
     test: Split,
 }
 
@@ -46,7 +62,7 @@ struct Class(u64, String, String);
 
 impl Origin {
     /// Looks at everything; the recipe is that of the session, with all its values in force.
-    pub fn of(recipe: &Recipe, teacher: Option<String>, train: &dyn Dataset, test: &dyn Dataset) -> Result<Self> {
+    pub fn of(recipe: &Recipe, teacher: Option<String>, splits: &Splits) -> Result<Self> {
         let mut recipe = serde_json::to_value(recipe).map_err(|e| Error::State(e.to_string()))?;
         for key in PLACES {
             let pointer = format!("/{}", key.replace('.', "/"));
@@ -55,7 +71,9 @@ impl Origin {
                 table.remove(name);
             }
         }
-        Ok(Self { recipe, teacher, classes: train.classes().to_vec(), train: Split::of(train)?, test: Split::of(test)? })
+        let (train, test) = (splits.train()?, splits.reported()?);
+        let val = splits.chosen_on().map(|val| Split::of(&**val)).transpose()?;
+        Ok(Self { recipe, teacher, classes: train.classes().to_vec(), train: Split::of(&**train)?, val, test: Split::of(&**test)? })
     }
 
     /// What is different `now`, a line for each; empty where nothing is.
@@ -74,6 +92,11 @@ impl Origin {
         }
         for (split, then, now) in [("training", &self.train, &now.train), ("test", &self.test, &now.test)] {
             lines.extend(then.changes(now, split, &self.classes));
+        }
+        match (&self.val, &now.val) {
+            (Some(then), Some(now)) => lines.extend(then.changes(now, "validation", &self.classes)),
+            (None, None) => {}
+            (then, _) => lines.push(format!("the data {} a validation split", if then.is_some() { "had" } else { "has" })),
         }
         lines
     }

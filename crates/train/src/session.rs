@@ -1,8 +1,11 @@
 //! A plan made real: networks, heads, optimizer and loaders. Whatever does not fit is refused here, the teacher and the methods
 //! before any data is read.
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
 
-use heterodyne_data::{Batch, Dataset, EvalLoader, LoaderConfig, TrainLoader, View, Views};
+use heterodyne_data::{Batch, Dataset, EvalLoader, LoaderConfig, Splits, TrainLoader, View, Views};
 use heterodyne_models::{
     Checkpoint, Model, ModelDef,
     package::{self, Package},
@@ -16,6 +19,7 @@ use crate::{
     Error, Plan, Result,
     cache::{self, Cache},
     card::Card,
+    data,
     net::Net,
     objective::Lesson,
     origin::Origin,
@@ -36,7 +40,7 @@ pub struct Session {
     pub cache: Option<Cache>,
     /// Training batches.
     pub train: TrainLoader,
-    /// Held-out training images.
+    /// Images to choose on: held-out training images, or a split of their own.
     pub validation: Option<EvalLoader>,
     /// Test images.
     pub test: EvalLoader,
@@ -58,7 +62,10 @@ pub struct Session {
 
 impl Session {
     /// Builds a plan.
-    pub fn build(mut plan: Plan) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Something does not fit or cannot be read; [`heterodyne_nn::Error::Stopped`] soon after `stop` is set while the images are audited.
+    pub fn build(mut plan: Plan, stop: &AtomicBool) -> Result<Self> {
         let device = device(plan.recipe.device)?;
         if let Ok(threads @ 1..) = i32::try_from(plan.recipe.threads) {
             tch::set_num_threads(threads);
@@ -88,9 +95,17 @@ impl Session {
         }
 
         let data = &plan.recipe.data;
-        let splits = heterodyne_data::open(&data.name, data.path.as_deref())?;
-        let (names, about) = (splits.train.classes(), splits.train.describe());
-        let mut notes = Vec::new();
+        let splits = data::open(data)?;
+        let (learned, reported) = (splits.train()?, splits.reported()?);
+        let (names, about) = (learned.classes(), learned.describe());
+        let mut notes = splits.notices.clone();
+        if let (Some(val), 1..) = (splits.chosen_on(), data.validation) {
+            return Err(Error::Plan(format!(
+                "data.validation = {} holds out training images to choose on, and the data has images for that ({}): remove data.validation, or set data.val = \"\"",
+                data.validation,
+                val.describe()
+            )));
+        }
         let resized = |side: &u32| data.img.is_some_and(|img| img != i64::from(*side));
         let images =
             Images { side: splits.side, resized: splits.side.as_ref().is_some_and(resized), statistics: Some((splits.mean, splits.std)) };
@@ -123,8 +138,9 @@ impl Session {
         }
         if plan.recipe.data.audit {
             let data = &plan.recipe.data;
-            heterodyne_data::audit(&*splits.train, data.workers)?;
-            heterodyne_data::audit(&*splits.test, data.workers)?;
+            for split in [Some(learned), splits.chosen_on(), Some(reported)].into_iter().flatten() {
+                heterodyne_data::audit(&**split, data.workers, stop)?;
+            }
         }
         let table = &mut plan.recipe.student;
         let input = present::settle(table, plan.student, student_weights.as_ref(), images)?;
@@ -134,9 +150,9 @@ impl Session {
             let largest = student.view.img.max(teacher.as_ref().map_or(0, |t| t.view.img));
             splits.side.map_or(largest, i64::from)
         });
-        let loaders = Loaders::new(&plan, &splits.train, &splits.test, side, images.loaded(student.input))?;
+        let loaders = Loaders::new(&plan, &splits, side, images.loaded(student.input))?;
 
-        let look = teacher.as_ref().map(|teacher| preflight::look(&splits.test, images.loaded(teacher.input), plan.recipe.data.workers));
+        let look = teacher.as_ref().map(|teacher| preflight::look(reported, images.loaded(teacher.input), plan.recipe.data.workers));
         let look = look.transpose()?;
         let pair = Pair::new(student, teacher, &plan.methods, &plan.recipe, &loaders.sample_classes)?;
         let card = Card {
@@ -144,7 +160,7 @@ impl Session {
             options: plan.recipe.student.options.clone(),
             classes,
             input: input.into(),
-            class_names: splits.train.classes().to_vec(),
+            class_names: names.to_vec(),
         };
         let Loaders { mut train, validation, test, train_images, .. } = loaders;
         let mut cache = None;
@@ -157,7 +173,7 @@ impl Session {
             opened.join(&mut train);
             cache = Some(opened);
         }
-        let origin = Origin::of(&plan.recipe, identity, &*splits.train, &*splits.test)?;
+        let origin = Origin::of(&plan.recipe, identity, &splits)?;
         Ok(Self { pair, cache, train, validation, test, look, card, data: about, notes, train_images, origin, accept_changes: false, plan })
     }
 
@@ -308,7 +324,8 @@ struct Loaders {
 }
 
 impl Loaders {
-    fn new(plan: &Plan, train: &Arc<dyn Dataset>, test: &Arc<dyn Dataset>, side: i64, evaluation: InputSpec) -> Result<Self> {
+    fn new(plan: &Plan, splits: &Splits, side: i64, evaluation: InputSpec) -> Result<Self> {
+        let (train, test) = (splits.train()?, splits.reported()?);
         let (data, t) = (&plan.recipe.data, &plan.recipe.train);
         let side = u32::try_from(side).ok().filter(|s| *s > 0).ok_or_else(|| Error::Plan(format!("data.img = {side} is no image size")))?;
         let chosen = heterodyne_data::select(&**train, data.per_class, data.validation, data.seed.unwrap_or(plan.recipe.seed))?;
@@ -321,7 +338,10 @@ impl Loaders {
         let evaluator = |dataset: &Arc<dyn Dataset>, indices: Vec<usize>| {
             EvalLoader::new(Arc::clone(dataset), indices, t.eval_batch, evaluation, data.workers)
         };
-        let validation = (!chosen.validation.is_empty()).then(|| evaluator(train, chosen.validation)).transpose()?;
+        let validation = match splits.chosen_on() {
+            Some(val) => Some(evaluator(val, (0..val.len()).collect())?),
+            None => (!chosen.validation.is_empty()).then(|| evaluator(train, chosen.validation)).transpose()?,
+        };
         Ok(Self {
             train: TrainLoader::new(Arc::clone(train), chosen.train, config)?,
             validation,

@@ -1,11 +1,12 @@
 //! scikit-learn's handwritten digits: the test half of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, UCI Machine
 //! Learning Repository, 1998, CC BY 4.0). Where the file comes from: assets/SOURCE.md.
-use std::{io::Read, path::Path, sync::Arc};
+use std::{io::Read, sync::Arc};
 
 use flate2::read::GzDecoder;
 use heterodyne_nn::{Error, Result};
 
-use crate::{Splits, dataset::Raster};
+use super::Source;
+use crate::{Dataset, Splits, dataset::Raster};
 
 /// Records of 64 ink values (0..=16, rows from the top) and one label.
 const FILE: &[u8] = include_bytes!("../../assets/digits.gz");
@@ -18,8 +19,8 @@ const TEST: usize = 500;
 const MEAN: f64 = 0.305_940_367_665_956_1;
 const STD: f64 = 0.375_377_189_433_623_47;
 
-pub(super) fn open(path: Option<&Path>) -> Result<Splits> {
-    if let Some(path) = path {
+pub(super) fn open(source: &Source) -> Result<Splits> {
+    if let Some(path) = source.path {
         return Err(Error::invalid(format!("dataset `digits` is built in and takes no path (given: {})", path.display())));
     }
     let broken = |what: String| Error::invalid(format!("the built-in digits are broken: {what}"));
@@ -30,10 +31,10 @@ pub(super) fn open(path: Option<&Path>) -> Result<Splits> {
     }
     let classes: Arc<[String]> = (0..10).map(|digit| digit.to_string()).collect();
     let (train, test) = records.split_at(records.len() - TEST * RECORD);
-    let split = |title, records: &[u8]| {
+    let split = |title: &str, records: &[u8]| -> Arc<dyn Dataset> {
         let records = records.chunks_exact(RECORD);
         Arc::new(Raster {
-            title,
+            title: title.to_owned(),
             side: SIDE,
             rgb: records.clone().flat_map(|r| &r[..RECORD - 1]).flat_map(|&ink| [level(ink); 3]).collect(),
             labels: records.map(|r| u16::from(r[RECORD - 1])).collect(),
@@ -41,11 +42,12 @@ pub(super) fn open(path: Option<&Path>) -> Result<Splits> {
         })
     };
     Ok(Splits {
-        train: split("digits train", train),
-        test: split("digits test", test),
+        train: Some(split("digits train", train)),
+        test: Some(split("digits test", test)),
         side: Some(SIDE as u32),
         mean: [MEAN; 3],
         std: [STD; 3],
+        ..Splits::photographs()
     })
 }
 

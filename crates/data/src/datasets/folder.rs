@@ -1,212 +1,258 @@
-//! Photographs in class folders, decoded when they are asked for.
+//! Photographs in class folders.
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use heterodyne_nn::{Error, Result};
 
-use super::required;
-use crate::{Dataset, Image, Splits, Stored, decode::decode};
+use super::{
+    Source,
+    labels::{Classes, Labels},
+    pictures::Pictures,
+    split::{Split, Wanted},
+    walk::{self, Entry, LeftOut, plural},
+};
+use crate::{Dataset, Reading, Splits, classes, decode};
 
-/// ImageNet's statistics, which pretrained networks expect.
-const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
-const STD: [f64; 3] = [0.229, 0.224, 0.225];
-
-const READ: [&str; 3] = ["jpg", "jpeg", "png"];
-/// Formats that other loaders take; leaving them out without a word would change the dataset.
-const NOT_READ: [&str; 9] = ["webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "avif", "heic"];
-const TEST_FOLDERS: [&str; 3] = ["val", "validation", "test"];
-/// Deeper nesting is a loop of links.
-const MAX_DEPTH: usize = 16;
-
-#[derive(Debug)]
-struct Folder {
-    root: PathBuf,
-    classes: Arc<[String]>,
-    /// File and class, in the order of the paths.
-    samples: Vec<(PathBuf, usize)>,
+pub(super) fn open(source: &Source) -> Result<Splits> {
+    let root = source.folder("the folder with train/CLASS/ and val/CLASS/")?;
+    let labels = source.reading.labels.as_deref().map(|list| Labels::read(list, source.reading)).transpose()?;
+    splits(root, &places(root, source.reading)?, source.reading, labels.as_ref())
 }
 
-pub(super) fn open(path: Option<&Path>) -> Result<Splits> {
-    let root = required(path, "folder", "the folder with train/<class>/ and val/<class>/")?;
-    let train = root.join("train");
-    if !train.is_dir() {
-        return Err(Error::file(train, "is not a folder; the photographs of class c belong in train/c/"));
+/// The splits of a root and the folders that they lie in.
+pub(super) type Places = Vec<(Split, PathBuf)>;
+
+/// Finds the folders of the splits.
+pub(super) fn places(root: &Path, reading: &Reading) -> Result<Places> {
+    let mut found = Places::new();
+    for split in Split::ALL {
+        found.extend(place(root, split, reading)?.map(|folder| (split, folder)));
     }
-    let Some(test) = TEST_FOLDERS.iter().map(|name| root.join(name)).find(|folder| folder.is_dir()) else {
-        return Err(Error::file(root, format!("has no folder {}", TEST_FOLDERS.join(" or "))));
+    if found.is_empty() {
+        return Err(Error::file(root, nothing_found(root)?));
+    }
+    for (split, folder) in &found {
+        if let Some((other, inner)) = found.iter().find(|(other, inner)| other != split && inner.starts_with(folder)) {
+            return Err(Error::file(
+                inner,
+                format!("data.{} lies in {} (data.{}); the same images would be in both", other.key(), folder.display(), split.key()),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+fn place(root: &Path, split: Split, reading: &Reading) -> Result<Option<PathBuf>> {
+    let usual = match split.wanted(reading) {
+        Wanted::Nothing => return Ok(None),
+        Wanted::Named(name) => {
+            let folder = if name == "." { root.to_owned() } else { root.join(name) };
+            let known = || walk::folders(root).map(|folders| names(&folders).join(", ")).unwrap_or_default();
+            let missing = || Error::file(&folder, format!("is not a folder (data.{} = \"{name}\"); there are {}", split.key(), known()));
+            return if folder.is_dir() { Ok(Some(folder)) } else { Err(missing()) };
+        }
+        Wanted::Usual(usual) => usual,
     };
-    let classes: Arc<[String]> = class_folders(&train)?.into();
-    for class in class_folders(&test)? {
-        if !classes.contains(&class) {
-            let nearest = classes.iter().map(|known| (strsim::jaro_winkler(&class, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
-            let hint =
-                nearest.filter(|(likeness, _)| *likeness > 0.85).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
-            return Err(Error::file(test.join(class), format!("is a class that {} does not have{hint}", train.display())));
+    let named = |folder: &&PathBuf| usual.contains(&name(folder).to_lowercase().as_str());
+    let folders = walk::folders(root)?;
+    let found: Vec<&PathBuf> = folders.iter().filter(named).collect();
+    match found[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        [..] => Err(Error::file(
+            root,
+            format!("has {} for one split: say which with data.{}", names(found.iter().copied()).join(" and "), split.key()),
+        )),
+    }
+}
+
+/// What a folder without splits is instead, and what people do about it.
+fn nothing_found(root: &Path) -> Result<String> {
+    let usual = "has no folder train, val (valid, validation) or test";
+    let folders = walk::folders(root)?;
+    for folder in &folders {
+        let inner = walk::folders(folder)?;
+        if let Some(split) = inner.iter().find(|path| Split::ALL.iter().any(|s| s.usual().contains(&name(path).to_lowercase().as_str()))) {
+            return Ok(format!("{usual}, but {} has one ({}): give that path", folder.display(), name(split)));
         }
     }
-    let split =
-        |root: PathBuf| Ok::<_, Error>(Arc::new(Folder { samples: samples(&root, &classes)?, root, classes: Arc::clone(&classes) }));
-    Ok(Splits { train: split(train)?, test: split(test)?, side: None, mean: MEAN, std: STD })
+    if folders.is_empty() {
+        return Ok(format!("{usual}; the photographs of class c belong in train/c/"));
+    }
+    Ok(format!(
+        "{usual}, but {} (the first are {}): move those to learn from below train/ and those to report on below val/. Where they are the classes of one split, `data.test = \".\"` \
+         evaluates them and `data.train = \".\"` with `data.validation` learns from them; where they are splits, name them in data.train, data.val and data.test",
+        format_args!("{} {}", folders.len(), plural(folders.len(), "folder")),
+        names(folders.iter().take(3)).join(", ")
+    ))
 }
 
-/// Names of the sub-folders in code point order; hidden ones (a leading dot) are no classes.
-fn class_folders(root: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for path in entries(root)? {
-        if path.is_dir() {
-            let name = path.file_name().and_then(|name| name.to_str());
-            names.push(name.ok_or_else(|| Error::file(&path, "is a class name that is not UTF-8; rename it"))?.to_owned());
-        }
-    }
-    if names.is_empty() {
-        return Err(Error::file(root, "holds no class folders"));
-    }
-    Ok(names)
+fn name(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What a folder holds, sorted, without hidden entries.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|e| Error::file(folder, e))? {
-        let entry = entry.map_err(|e| Error::file(folder, e))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
-    }
-    paths.sort();
-    Ok(paths)
+fn names<'a>(folders: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
+    folders.into_iter().map(|folder| name(folder)).collect()
 }
 
-/// The files of every class that is there; a class of the train split may be missing in the test split, but none may be empty.
-fn samples(root: &Path, classes: &[String]) -> Result<Vec<(PathBuf, usize)>> {
-    let mut samples = Vec::new();
-    for (label, class) in classes.iter().enumerate() {
-        let folder = root.join(class);
-        if !folder.is_dir() {
-            continue;
-        }
-        let before = samples.len();
-        collect(&folder, label, 0, &mut samples)?;
-        if samples.len() == before {
-            return Err(Error::file(folder, "is a class folder without a JPEG or PNG file; fill it or remove it"));
-        }
-    }
-    Ok(samples)
+/// What lies in the folder of a split.
+struct Found {
+    split: Split,
+    root: PathBuf,
+    /// Name and pictures of each folder in it.
+    folders: Vec<(String, Vec<PathBuf>)>,
+    /// Pictures beside them.
+    loose: Vec<PathBuf>,
+    left: LeftOut,
 }
 
-fn collect(folder: &Path, label: usize, depth: usize, samples: &mut Vec<(PathBuf, usize)>) -> Result<()> {
-    if depth == MAX_DEPTH {
-        return Err(Error::file(folder, format!("lies more than {MAX_DEPTH} folders deep; is there a loop of links?")));
-    }
-    for path in entries(folder)? {
-        if path.is_dir() {
-            collect(&path, label, depth + 1, samples)?;
-            continue;
-        }
-        let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).unwrap_or_default();
-        if READ.contains(&extension.as_str()) {
-            samples.push((path, label));
-        } else if NOT_READ.contains(&extension.as_str()) {
-            return Err(Error::file(path, format!("{extension} images are not read; convert it to JPEG or PNG, or remove it")));
-        }
-    }
-    Ok(())
-}
-
-impl Dataset for Folder {
-    fn len(&self) -> usize {
-        self.samples.len()
-    }
-
-    fn classes(&self) -> &[String] {
-        &self.classes
-    }
-
-    fn label(&self, index: usize) -> usize {
-        self.samples[index].1
-    }
-
-    fn image(&self, index: usize) -> Result<Image> {
-        let Some((path, _)) = self.samples.get(index) else {
-            return Err(Error::invalid(format!("there is no sample {index} in {}", self.describe())));
-        };
-        read(path)
-    }
-
-    fn stored(&self, index: usize) -> Stored<'_> {
-        self.samples.get(index).map_or(Stored::Elsewhere, |(path, _)| Stored::File(path, path.strip_prefix(&self.root).unwrap_or(path)))
-    }
-
-    fn describe(&self) -> String {
-        format!("folder {}, {} images", self.root.display(), self.samples.len())
-    }
-}
-
-/// The photograph in a file.
-fn read(path: &Path) -> Result<Image> {
-    let bytes = fs::read(path).map_err(|e| Error::file(path, e))?;
-    decode(&bytes).map_err(|message| Error::file(path, message))
-}
-
-/// Photographs without classes: one class, "image", stands for all.
-#[derive(Debug)]
-pub struct Files {
-    paths: Vec<PathBuf>,
-    classes: [String; 1],
-}
-
-impl Files {
-    /// The files among `paths`, and all JPEG and PNG files in and below the folders among them, sorted within a folder.
-    ///
-    /// # Errors
-    /// A path does not exist, a folder holds images of formats that are not read, or there is no image at all.
-    pub fn open(paths: &[PathBuf]) -> Result<Self> {
-        let mut found = Vec::new();
-        for path in paths {
-            if path.is_dir() {
-                let before = found.len();
-                collect(path, 0, 0, &mut found)?;
-                if found.len() == before {
-                    return Err(Error::file(path, "holds no JPEG or PNG file"));
+impl Found {
+    fn look(split: Split, root: &Path) -> Result<Self> {
+        let mut found = Self { split, root: root.to_owned(), folders: Vec::new(), loose: Vec::new(), left: LeftOut::default() };
+        for entry in walk::list(root, &mut found.left)? {
+            match entry {
+                Entry::Picture(path) => found.loose.push(path),
+                Entry::Folder(path) => {
+                    let name = path.file_name().and_then(|name| name.to_str());
+                    let name = name.ok_or_else(|| Error::file(&path, "is a class name that is not UTF-8; rename it"))?.to_owned();
+                    let pictures = walk::pictures(&path, &mut found.left)?;
+                    found.folders.push((name, pictures));
                 }
-            } else if path.is_file() {
-                found.push((path.clone(), 0));
-            } else {
-                return Err(Error::file(path, "does not exist"));
             }
         }
-        Ok(Self { paths: found.into_iter().map(|(path, _)| path).collect(), classes: ["image".to_owned()] })
+        Ok(found)
     }
 
-    /// The files in the order of the samples.
-    #[must_use]
-    pub fn paths(&self) -> &[PathBuf] {
-        &self.paths
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.folders.iter().map(|(name, _)| name)
+    }
+
+    /// All pictures, wherever they lie in it.
+    fn all(&mut self) -> Vec<PathBuf> {
+        let mut all = std::mem::take(&mut self.loose);
+        all.extend(std::mem::take(&mut self.folders).into_iter().flat_map(|(_, pictures)| pictures));
+        all.sort();
+        all
     }
 }
 
-impl Dataset for Files {
-    fn len(&self) -> usize {
-        self.paths.len()
+/// Reads the splits at `places`; pictures that lie in no class folder have their classes in `labels`.
+pub(super) fn splits(root: &Path, places: &Places, reading: &Reading, labels: Option<&Labels>) -> Result<Splits> {
+    let found = places.iter().map(|(split, folder)| Found::look(*split, folder)).collect::<Result<Vec<_>>>()?;
+    let classes = classes_of(&found, reading, labels)?;
+    let mut splits = Splits::photographs();
+    for mut part in found {
+        let flat = labels.filter(|_| part.names().all(|name| classes.place(name).is_none()));
+        let samples = match flat {
+            Some(labels) => labels.number(part.all(), &part.root, root, &classes)?,
+            None => in_folders(&mut part, &classes, reading)?,
+        };
+        if samples.is_empty() {
+            let left = part.left.text(&part.root);
+            return Err(Error::file(&part.root, format!("holds no {} file{left}", decode::FORMATS)));
+        }
+        let of_classes = samples.iter().map(|(_, class)| class).collect::<std::collections::HashSet<_>>().len();
+        splits.notices.push(format!(
+            "{}: {} {} in {of_classes} {}{}",
+            part.split.key(),
+            samples.len(),
+            plural(samples.len(), "image"),
+            plural(of_classes, "class").replace("classs", "classes"),
+            part.left.text(&part.root)
+        ));
+        let dataset: Arc<dyn Dataset> = Arc::new(Pictures {
+            title: format!("folder {}", part.root.display()),
+            root: part.root,
+            classes: Arc::clone(&classes.names),
+            samples,
+            decode: reading.decode,
+        });
+        match part.split {
+            Split::Train => splits.train = Some(dataset),
+            Split::Val => splits.val = Some(dataset),
+            Split::Test => splits.test = Some(dataset),
+        }
     }
+    Ok(splits)
+}
 
-    fn classes(&self) -> &[String] {
-        &self.classes
+/// The classes: the folders to learn from, else those to report on, else what the list names.
+fn classes_of(found: &[Found], reading: &Reading, labels: Option<&Labels>) -> Result<Classes> {
+    let train = found.iter().find(|part| part.split == Split::Train);
+    let mut names: Vec<String> = match train {
+        Some(train) => train.names().cloned().collect(),
+        None => found.iter().flat_map(Found::names).cloned().collect(),
+    };
+    names.sort();
+    names.dedup();
+    match labels {
+        // Folders that the list does not know are no classes: val/images/, as Tiny ImageNet has it.
+        Some(labels) if train.is_none_or(|train| train.folders.is_empty()) => {
+            let listed = Classes::of(labels.classes(), reading);
+            Ok(if names.iter().any(|name| listed.place(name).is_some()) { Classes::listed(names) } else { listed })
+        }
+        _ if names.is_empty() => {
+            let first = &found[0];
+            let pictures = match first.loose.len() {
+                0 => format!("holds no class folders{}", first.left.text(&first.root)),
+                n => format!("holds {n} {} and no class folders", plural(n, "picture")),
+            };
+            Err(Error::file(
+                &first.root,
+                format!(
+                    "{pictures}: sort the pictures into a folder for each class ({}/CLASS/x.jpg), or give a list of files and classes with data.labels; \
+                     `data.{} = \"\"` leaves the split out",
+                    name(&first.root),
+                    first.split.key()
+                ),
+            ))
+        }
+        _ => Ok(Classes::listed(names)),
     }
+}
 
-    fn label(&self, _: usize) -> usize {
-        0
+/// The pictures of a split's class folders.
+fn in_folders(part: &mut Found, classes: &Classes, reading: &Reading) -> Result<Vec<(PathBuf, usize)>> {
+    let mut samples = Vec::new();
+    let folders = std::mem::take(&mut part.folders);
+    if folders.is_empty() {
+        return Err(Error::file(
+            &part.root,
+            format!(
+                "holds {} {} and no class folders: sort them into a folder for each class, give a list of files and classes with data.labels, or leave the split out with \
+                 `data.{} = \"\"`",
+                part.loose.len(),
+                plural(part.loose.len(), "picture"),
+                part.split.key()
+            ),
+        ));
     }
-
-    fn image(&self, index: usize) -> Result<Image> {
-        let path = self.paths.get(index).ok_or_else(|| Error::invalid(format!("there is no sample {index} in {}", self.describe())))?;
-        read(path)
+    for (name, pictures) in folders {
+        let folder = part.root.join(&name);
+        let Some(label) = classes.place(&name) else {
+            let nearest = classes.names.iter().map(|known| (strsim::jaro_winkler(&name, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+            let hint =
+                nearest.filter(|(likeness, _)| *likeness > 0.85).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
+            return Err(Error::file(
+                folder,
+                format!("is a class that the training images do not have ({}){hint}", classes::list(classes.names.iter())),
+            ));
+        };
+        if pictures.is_empty() && !reading.empty_classes {
+            return Err(Error::file(
+                folder,
+                format!(
+                    "is a class folder without a picture{}: fill it, remove it, or keep it as an empty class with `data.empty_classes = true`",
+                    part.left.text(&part.root)
+                ),
+            ));
+        }
+        samples.extend(pictures.into_iter().map(|path| (path, label)));
     }
-
-    fn describe(&self) -> String {
-        format!("{} images", self.paths.len())
+    for picture in std::mem::take(&mut part.loose) {
+        part.left.file(picture);
     }
+    Ok(samples)
 }

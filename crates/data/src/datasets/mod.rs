@@ -1,17 +1,28 @@
 //! The datasets that can be opened by name.
+mod aircraft;
 mod cifar;
+mod cub;
 mod digits;
 mod folder;
+mod idx;
+mod imagenet;
+mod labels;
+mod list;
+mod mat;
 mod names;
+mod parquet;
+mod pictures;
+mod split;
 mod table;
+mod walk;
 
 use std::path::Path;
 
-pub use folder::Files;
+pub use pictures::Files;
 
 use heterodyne_nn::{Error, Result};
 
-use crate::Splits;
+use crate::{Reading, Splits, classes};
 
 /// A dataset in the registry.
 #[derive(Debug)]
@@ -20,9 +31,18 @@ pub struct Entry {
     pub name: &'static str,
     /// One sentence for help and reference pages.
     pub summary: &'static str,
-    /// Side of its images; `None` for photographs of many sizes.
+    /// Side of its images; `None` for photographs of many sizes, and where the files say it.
     pub side: Option<u32>,
-    open: fn(Option<&Path>) -> Result<Splits>,
+    /// Keys of `[data]`, beside those that all datasets have, that it has a use for.
+    pub keys: &'static [&'static str],
+    open: fn(&Source) -> Result<Splits>,
+}
+
+/// What is to be opened.
+struct Source<'a> {
+    name: &'static str,
+    path: Option<&'a Path>,
+    reading: &'a Reading,
 }
 
 const ALL: &[Entry] = &[
@@ -30,25 +50,85 @@ const ALL: &[Entry] = &[
         name: "digits",
         summary: "Handwritten digits, 10 classes, 8 x 8 pixels, 1297 + 500 images; built in, needs no path",
         side: Some(8),
+        keys: &[],
         open: digits::open,
     },
     Entry {
         name: "cifar10",
-        summary: "CIFAR-10, 10 classes, 32 x 32 pixels, 50000 + 10000 images; official binary files or Parquet",
+        summary: "CIFAR-10, 10 classes, 32 x 32 pixels, 50000 + 10000 images; the official binary or python files, or Parquet",
         side: Some(32),
+        keys: &[],
         open: cifar::open10,
     },
     Entry {
         name: "cifar100",
-        summary: "CIFAR-100, 100 classes, 32 x 32 pixels, 50000 + 10000 images; official binary files or Parquet",
+        summary: "CIFAR-100, 100 classes, 32 x 32 pixels, 50000 + 10000 images; the official binary or python files, or Parquet",
         side: Some(32),
+        keys: &[],
         open: cifar::open100,
     },
     Entry {
+        name: "mnist",
+        summary: "MNIST, 10 classes, 28 x 28 pixels, grey, 60000 + 10000 images; IDX files, plain or .gz; also EMNIST's and QMNIST's",
+        side: Some(28),
+        keys: &["train", "val", "test"],
+        open: idx::mnist,
+    },
+    Entry {
+        name: "fashion_mnist",
+        summary: "Fashion-MNIST, 10 classes, 28 x 28 pixels, grey, 60000 + 10000 images; IDX files, plain or .gz",
+        side: Some(28),
+        keys: &["train", "val", "test"],
+        open: idx::fashion,
+    },
+    Entry {
+        name: "kmnist",
+        summary: "Kuzushiji-MNIST, 10 classes, 28 x 28 pixels, grey, 60000 + 10000 images; IDX files, plain or .gz",
+        side: Some(28),
+        keys: &["train", "val", "test"],
+        open: idx::kuzushiji,
+    },
+    Entry {
         name: "folder",
-        summary: "Photographs as train/<class>/*.jpg and val/<class>/*.jpg (JPEG or PNG), such as ImageNet",
+        summary: "Photographs in class folders: train/CLASS/*, and val/CLASS/* or test/CLASS/* or both",
         side: None,
+        keys: &["train", "val", "test", "labels", "image_column", "label_column", "empty_classes"],
         open: folder::open,
+    },
+    Entry {
+        name: "imagenet",
+        summary: "ImageNet-1K: train/WNID/*; val/WNID/*, or val/* with the devkit's ground truth or a list of files and classes",
+        side: None,
+        keys: &["train", "val", "test", "labels", "image_column", "label_column", "empty_classes"],
+        open: imagenet::open,
+    },
+    Entry {
+        name: "cub200",
+        summary: "CUB-200-2011, 200 classes of birds, 5994 + 5794 photographs; the folder CUB_200_2011 with images.txt",
+        side: None,
+        keys: &[],
+        open: cub::open,
+    },
+    Entry {
+        name: "aircraft",
+        summary: "FGVC-Aircraft, 100 variants, 6667 + 3333 photographs; the folder fgvc-aircraft-2013b; trainval and test",
+        side: None,
+        keys: &["train", "val", "test", "label_column"],
+        open: aircraft::open,
+    },
+    Entry {
+        name: "list",
+        summary: "Photographs named by CSV or text files of file and class: train.csv, val.csv, test.csv, or one file with a column `split`",
+        side: None,
+        keys: &["train", "val", "test", "image_column", "label_column"],
+        open: list::open,
+    },
+    Entry {
+        name: "parquet",
+        summary: "Images in Parquet as Hugging Face's `datasets` writes them: train-*.parquet, validation-*.parquet, test-*.parquet, also in data/",
+        side: None,
+        keys: &["train", "val", "test", "image_column", "label_column"],
+        open: parquet::open,
     },
 ];
 
@@ -72,13 +152,42 @@ pub fn find(name: &str) -> Result<&'static Entry> {
 /// Opens the dataset `name`, whose files lie at `path`. Small images are decoded here, all of them, so that a broken one is found now.
 ///
 /// # Errors
-/// The name is unknown, a path is missing or superfluous, or the files are not what they should be.
-pub fn open(name: &str, path: Option<&Path>) -> Result<Splits> {
-    (find(name)?.open)(path)
+/// The name is unknown, a path is missing or superfluous, `reading` asks for what the dataset has no use for, the files are not what they
+/// should be, or there is only one class.
+pub fn open(name: &str, path: Option<&Path>, reading: &Reading) -> Result<Splits> {
+    let entry = find(name)?;
+    if let Some(key) = reading.given().find(|key| !entry.keys.contains(key)) {
+        let uses = if entry.keys.is_empty() { "none of these keys".to_owned() } else { entry.keys.join(", ") };
+        return Err(Error::invalid(format!("dataset `{name}` has no use for data.{key} (it takes {uses}); remove it")));
+    }
+    let mut splits = (entry.open)(&Source { name: entry.name, path, reading })?;
+    let about = |splits: &Splits| splits.all().map(|(_, split)| split.describe()).next().unwrap_or_default();
+    if let [only] = splits.classes()
+        && !reading.one_class
+    {
+        return Err(Error::invalid(format!(
+            "{} has only one class, `{only}`: is this the wrong level of the folder? (`data.one_class = true` allows it)",
+            about(&splits)
+        )));
+    }
+    match &reading.classes {
+        Some(names) => classes::order(&mut splits, names)?,
+        None => splits.notices.extend(classes::numbered(splits.classes())),
+    }
+    Ok(splits)
 }
 
-/// The path of a dataset that needs one.
-fn required<'a>(path: Option<&'a Path>, name: &str, what: &str) -> Result<&'a Path> {
-    let path = path.ok_or_else(|| Error::invalid(format!("dataset `{name}` needs a path: {what}")))?;
-    if path.exists() { Ok(path) } else { Err(Error::file(path, format!("does not exist; dataset `{name}` needs {what}"))) }
+impl<'a> Source<'a> {
+    /// The path of a dataset that needs one, which is `what`.
+    fn path(&self, what: &str) -> Result<&'a Path> {
+        let name = self.name;
+        let path = self.path.ok_or_else(|| Error::invalid(format!("dataset `{name}` needs a path: {what}")))?;
+        if path.exists() { Ok(path) } else { Err(Error::file(path, format!("does not exist; dataset `{name}` needs {what}"))) }
+    }
+
+    /// The same, where it must be a folder.
+    fn folder(&self, what: &str) -> Result<&'a Path> {
+        let path = self.path(what)?;
+        if path.is_dir() { Ok(path) } else { Err(Error::file(path, format!("is not a folder; dataset `{}` needs {what}", self.name))) }
+    }
 }

@@ -126,7 +126,7 @@ fn one(layered: &Layered, command: Command, path: &Path, stop: &AtomicBool) -> R
     if stop.load(Ordering::Relaxed) {
         return Ok(None);
     }
-    let session = Session::build(Plan::resolve(layered, command)?)?;
+    let session = Session::build(Plan::resolve(layered, command)?, stop)?;
     let folder = RunFolder::create(path)?;
     folder.write_plan(&serde_json::to_value(&session.plan.recipe)?)?;
     let mut progress = Progress::new(session.plan.recipe.train.epochs).quiet();

@@ -10,6 +10,7 @@ use heterodyne_run::{
     recipe::schema::{Data, DeviceChoice, NetworkTable, Precision, Recipe},
 };
 use heterodyne_train::{
+    data,
     eval::{Measured, evaluate},
     net::Net,
     present::{self, Images},
@@ -17,7 +18,7 @@ use heterodyne_train::{
     weights::Source,
 };
 
-use super::{Outcome, present::PresentArgs};
+use super::{Outcome, present::PresentArgs, source::DataArgs};
 use crate::{
     print::{say, tell},
     ui,
@@ -26,8 +27,10 @@ use crate::{
 /// Which images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Split {
-    /// The test images.
+    /// The test images, or the validation images where there are no others.
     Test,
+    /// The validation images.
+    Val,
     /// All training images.
     Train,
 }
@@ -48,12 +51,8 @@ pub struct Args {
     model: Option<String>,
     #[command(flatten)]
     present: PresentArgs,
-    /// Dataset: digits, cifar10, cifar100 or folder
-    #[arg(long)]
-    data: Option<String>,
-    /// File or folder of the dataset
-    #[arg(long)]
-    path: Option<PathBuf>,
+    #[command(flatten)]
+    source: DataArgs,
     /// Images to measure on
     #[arg(long, value_enum, default_value = "test")]
     split: Split,
@@ -95,10 +94,18 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     let def = heterodyne_models::find(&table.model)?;
     let device = device(args.device)?;
-    let splits = heterodyne_data::open(&subject.data.name, subject.data.path.as_deref())?;
-    let dataset = if args.split == Split::Test { splits.test } else { splits.train };
+    let splits = data::open(&subject.data)?;
+    let dataset = match args.split {
+        Split::Test => splits.reported(),
+        Split::Val => splits.val(),
+        Split::Train => splits.train(),
+    };
+    let dataset = Arc::clone(dataset?);
+    if !args.json {
+        splits.notices.iter().for_each(|notice| tell!("note: {notice}"));
+    }
     if let Some(note) = weights.order_classes(def, dataset.classes(), &dataset.describe())? {
-        eprintln!("note: {note}");
+        tell!("note: {note}");
     }
     let classes = weights.classes(def)?.with_context(|| format!("{} has no classifier `{}`", subject.weights.display(), def.head))?;
     if dataset.classes().len() as i64 != classes {
@@ -139,7 +146,7 @@ struct Subject {
 
 impl Subject {
     fn of(args: &Args) -> Result<Self> {
-        let (mut network, mut data, weights) = match &args.run {
+        let (mut network, data, weights) = match &args.run {
             Some(path) => {
                 let folder = RunFolder::open(path)?;
                 let recipe: Recipe = serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
@@ -148,22 +155,18 @@ impl Subject {
                     Some(name @ ("last" | "best" | "ema")) => folder.weights(name),
                     Some(file) => PathBuf::from(file),
                 };
-                (recipe.student, recipe.data, weights)
+                (recipe.student, Some(recipe.data), weights)
             }
             None => {
                 let weights = args.weights.clone().context("which weights? Give a run folder, or --weights FILE with --data NAME")?;
-                let name = args.data.clone().context("which data? Add --data NAME (heterodyne data lists the names)")?;
-                (NetworkTable::of(""), Data::of(&name), weights)
+                (NetworkTable::of(""), None, weights)
             }
         };
         if let Some(model) = &args.model {
             network.model.clone_from(model);
         }
-        if let Some(name) = &args.data {
-            data.name.clone_from(name);
-        }
         args.present.lay_over(&mut network);
-        data.path = args.path.clone().or(data.path);
+        let data = args.source.over(data)?;
         network.adapt_head = false;
         Ok(Self { network, weights, data })
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use heterodyne_data::{Dataset, EvalLoader, Files};
+use heterodyne_data::{Dataset, Decode, EvalLoader, Files};
 use heterodyne_nn::{Output, Pass, StageKind, StageSpec, TapSpec, catch, file};
 use heterodyne_run::recipe::{
     self,
@@ -132,10 +132,10 @@ impl Images {
             if let Some(path) = paths.iter().find(|path| is_tensors(path)) {
                 bail!("{}: a file of tensors is given alone, not beside images", path.display());
             }
-            return Ok(Self::Files(Arc::new(Files::open(paths)?)));
+            return Ok(Self::Files(Arc::new(Files::open(paths, Decode::default())?)));
         };
         if !is_tensors(path) {
-            return Ok(Self::Files(Arc::new(Files::open(paths)?)));
+            return Ok(Self::Files(Arc::new(Files::open(paths, Decode::default())?)));
         }
         let (mut tensors, _) = file::read(path)?;
         let names = || tensors.keys().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");

@@ -79,7 +79,7 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
         0 => format!("{} at {} px, a package that offers {}", n.name, n.view.img, offer(n.taps())),
         count => format!("{} at {} px, {:.2} M parameters", n.name, n.view.img, count as f64 / 1e6),
     };
-    let mut lines = vec![format!("data     {} ({} to train on)", s.data, s.train_images)];
+    let mut lines = vec![format!("data     {} ({} to train on), {} classes", s.data, s.train_images, s.card.classes)];
     if let Some(t) = &s.pair.teacher {
         lines.push(format!("teacher  {}", net(t)));
         lines.extend(t.loaded.as_ref().map(|r| format!("         {}", ui::loaded(r))));

@@ -1,4 +1,4 @@
-//! `heterodyne models`, `methods` and `data`: the registries, as they are.
+//! `heterodyne models` and `methods`: the registries, as they are.
 use anyhow::{Result, bail};
 
 use super::Outcome;
@@ -47,14 +47,6 @@ pub fn methods(filter: &Filter) -> Result<Outcome> {
         print_keys(&shared);
     }
     Ok(outcome)
-}
-
-/// Lists the datasets.
-pub fn data() -> Result<Outcome> {
-    for def in heterodyne_data::all() {
-        say!("{:10} {}", def.name, def.summary);
-    }
-    Ok(Outcome::Done)
 }
 
 fn show(filter: &Filter, title: &str, intro: &str, items: Vec<Item>) -> Result<Outcome> {

@@ -3,6 +3,7 @@ pub mod bench;
 pub mod bench_step;
 pub mod cache;
 pub mod compare;
+pub mod data;
 pub mod demo;
 pub mod eval;
 pub mod export;
@@ -12,6 +13,7 @@ pub mod inspect;
 pub mod list;
 pub mod present;
 pub mod report;
+pub mod source;
 
 /// How a command ended, when not with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

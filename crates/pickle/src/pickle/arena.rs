@@ -20,8 +20,10 @@ pub enum Node {
     Int(i64),
     /// A longer one: two's complement, little-endian.
     Long(Box<[u8]>),
-    /// A value that no tensor depends on: a float, bytes, text that is not UTF-8.
+    /// A value that no tensor depends on: a float.
     Other,
+    /// Bytes, or text that is not UTF-8: where they stand in the source of the pickle.
+    Bytes { start: u64, size: u64 },
     /// Text.
     Str(Box<str>),
     /// A tuple.
@@ -49,6 +51,8 @@ pub enum Node {
 pub struct Object {
     /// What was called to make it: a class, mostly.
     pub class: Id,
+    /// What it was called with.
+    pub args: Id,
     /// What it holds as a dictionary.
     pub items: Vec<(Id, Id)>,
     /// What `__setstate__` would get: the dictionary of its attributes, mostly.

@@ -112,7 +112,10 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
                 let size = if code == LONG1 { self.short_length()? } else { self.signed_length()? };
                 self.long(size)?;
             }
-            BINFLOAT => self.opaque(8)?,
+            BINFLOAT => {
+                self.source.skip(8)?;
+                self.stack.push(Arena::OTHER);
+            }
 
             SHORT_BINUNICODE | SHORT_BINSTRING => {
                 let size = self.short_length()?;
@@ -132,15 +135,15 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
             }
             SHORT_BINBYTES => {
                 let size = self.short_length()?;
-                self.opaque(size)?;
+                self.bytes(size)?;
             }
             BINBYTES => {
                 let size = self.length()?;
-                self.opaque(size)?;
+                self.bytes(size)?;
             }
             BINBYTES8 | BYTEARRAY8 => {
                 let size = self.long_length()?;
-                self.opaque(size)?;
+                self.bytes(size)?;
             }
 
             EMPTY_TUPLE => self.push(Node::Tuple(Box::default()))?,
@@ -263,19 +266,17 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
     }
 
     fn text(&mut self, size: u64) -> Result<(), Fault> {
+        let start = self.source.position();
         match String::from_utf8(self.source.take(size)?) {
             Ok(text) => self.push(Node::Str(text.into())),
-            Err(_) => {
-                self.stack.push(Arena::OTHER);
-                Ok(())
-            }
+            Err(_) => self.push(Node::Bytes { start, size }),
         }
     }
 
-    fn opaque(&mut self, size: u64) -> Result<(), Fault> {
+    fn bytes(&mut self, size: u64) -> Result<(), Fault> {
+        let start = self.source.position();
         self.source.skip(size)?;
-        self.stack.push(Arena::OTHER);
-        Ok(())
+        self.push(Node::Bytes { start, size })
     }
 
     fn long(&mut self, size: u64) -> Result<(), Fault> {
@@ -361,7 +362,7 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
         match self.arena.node_mut(target) {
             Node::Object(object) => object.state = Some(state),
             // Attributes beside the contents, such as a state dict's `_metadata`.
-            Node::Dict(_) | Node::List(_) | Node::Set(_) | Node::Tensor { .. } | Node::Foreign { .. } | Node::Other => {}
+            Node::Dict(_) | Node::List(_) | Node::Set(_) | Node::Tensor { .. } | Node::Foreign { .. } | Node::Other | Node::Bytes { .. } => {}
             _ => return damaged("a state for what has none"),
         }
         Ok(())
@@ -374,7 +375,7 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
         }
         let value = match known::call(self, function, args)? {
             Some(value) => value,
-            None => self.arena.add(Node::Object(Box::new(Object { class: function, items: Vec::new(), state: None })))?,
+            None => self.arena.add(Node::Object(Box::new(Object { class: function, args, items: Vec::new(), state: None })))?,
         };
         self.stack.push(value);
         Ok(())

@@ -61,11 +61,45 @@ pub enum DeviceChoice {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Dataset: digits, cifar10, cifar100 or folder.
+    /// Dataset; `heterodyne data` lists them.
     pub name: String,
     /// File or folder, relative to the working directory; not for embedded data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// What the training images are called: a folder, a list, or the start of file names, relative to `path`; the usual names (train, training)
+    /// are known. An empty name leaves them out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<String>,
+    /// The same of the images to choose the best epoch on (val, valid, validation).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val: Option<String>,
+    /// The same of the images to report on (test, testing); the `val` images, if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<String>,
+    /// All classes in the order of their numbers: a list, or a file with a name a line or with JSON. In the order of their names if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<ClassList>,
+    /// A list of files and classes (CSV or text), for pictures that do not lie in class folders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+    /// The column of a table that holds the images, or the names of their files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_column: Option<String>,
+    /// The column of a table that holds the classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
+    /// Allow class folders without pictures.
+    #[serde(default)]
+    pub empty_classes: bool,
+    /// Allow data of one class.
+    #[serde(default)]
+    pub one_class: bool,
+    /// Turn pictures as their EXIF orientation says, as viewers do and timm does not.
+    #[serde(default = "yes")]
+    pub exif: bool,
+    /// The most pixels that a picture may have.
+    #[serde(default = "max_pixels")]
+    pub max_pixels: u64,
     /// Side in pixels of the augmented image that both networks see, each resized to its own input; the dataset's own size, or
     /// the larger of both inputs for photographs, if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,8 +128,23 @@ pub struct Data {
     pub mix: toml::Table,
 }
 
+/// `data.classes`
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum ClassList {
+    /// The names themselves.
+    Names(Vec<String>),
+    /// The file that has them.
+    File(PathBuf),
+}
+
 fn yes() -> bool {
     true
+}
+
+/// Twice the number at which Pillow warns of a decompression bomb; there it is an error.
+fn max_pixels() -> u64 {
+    178_956_970
 }
 
 /// `[student]` and `[teacher]`
@@ -353,6 +402,17 @@ impl Data {
         Self {
             name: name.to_owned(),
             path: None,
+            train: None,
+            val: None,
+            test: None,
+            classes: None,
+            labels: None,
+            image_column: None,
+            label_column: None,
+            empty_classes: false,
+            one_class: false,
+            exif: true,
+            max_pixels: max_pixels(),
             img: None,
             per_class: None,
             validation: 0,

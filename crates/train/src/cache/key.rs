@@ -69,7 +69,7 @@ pub(super) fn about(
             "precision": teacher.precision,
             "weights": identity,
         },
-        "data": { "name": recipe.data.name, "images": loader.indices().len(), "content": content(loader)? },
+        "data": { "name": recipe.data.name, "exif": recipe.data.exif, "images": loader.indices().len(), "content": content(loader)? },
         "views": { "side": recipe.data.img, "augment": plan.augment, "seed": table.seed.unwrap_or(recipe.seed) },
         "signals": signals,
     });

@@ -1,5 +1,5 @@
 //! Small runs on the embedded digits.
-use std::path::Path;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use heterodyne_models::Model;
 use heterodyne_nn::{InputSpec, file};
@@ -60,7 +60,7 @@ pub fn plan(sets: &[String]) -> Result<Plan> {
 
 /// The session of [`STUDENT`] with changes.
 pub fn session(sets: &[String]) -> Result<Session> {
-    Session::build(plan(sets)?)
+    Session::build(plan(sets)?, &AtomicBool::new(false))
 }
 
 /// A run folder with its plan.

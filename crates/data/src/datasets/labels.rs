@@ -1,0 +1,259 @@
+//! Tables of files and classes in CSV and text, and classes as they are written there.
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use heterodyne_nn::{Error, Result};
+
+use crate::{Reading, classes, files};
+
+/// What the columns of files, classes and splits are usually called, in small letters.
+const IMAGE: [&str; 16] = [
+    "file", "filename", "file_name", "image", "img", "image_id", "imageid", "id", "path", "filepath", "file_path", "filepaths", "image_path",
+    "image_name", "fname", "images",
+];
+const LABEL: [&str; 13] = [
+    "label", "labels", "class", "class_name", "classname", "class_id", "category", "target", "label_name", "predictionstring", "species",
+    "breed", "y",
+];
+const SPLIT: [&str; 6] = ["split", "set", "subset", "partition", "data set", "dataset"];
+
+/// A line of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub file: String,
+    pub label: String,
+    /// What the column of splits says, where there is one.
+    pub split: Option<String>,
+    /// From 1.
+    pub line: u64,
+}
+
+/// A table of files and classes.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub path: PathBuf,
+    pub rows: Vec<Row>,
+    /// Whether the first line gives the columns' names.
+    pub has_header: bool,
+}
+
+impl Table {
+    /// Reads a table: columns divided by commas, semicolons or tabs (with quotes as in CSV), or a file name and a class divided by spaces.
+    ///
+    /// # Errors
+    /// It cannot be read, has fewer than two columns, or names columns of which none is known.
+    pub fn read(path: &Path, reading: &Reading) -> Result<Self> {
+        let text = files::text(path)?;
+        let failed = |message: String| Error::file(path, message);
+        let first = text.lines().find(|line| !line.trim().is_empty()).ok_or_else(|| failed("is empty".to_owned()))?;
+        let records = match divider(first) {
+            Some(divider) => divided(&text, divider).map_err(failed)?,
+            None => spaced(&text),
+        };
+        let columns = columns(&records[0].1, reading).map_err(failed)?;
+        let has_header = columns.is_some();
+        let (file, label, split) = columns.unwrap_or((0, 1, None));
+        let mut rows = Vec::with_capacity(records.len());
+        for (line, fields) in records.into_iter().skip(usize::from(has_header)) {
+            let field = |at: usize| fields.get(at).map(|text| text.trim().to_owned());
+            match (field(file), field(label)) {
+                (Some(file), Some(label)) if !file.is_empty() && !label.is_empty() => {
+                    rows.push(Row { file, label, split: split.and_then(field), line });
+                }
+                _ => return Err(failed(format!("line {line} has no file and class, but `{:.100}`", fields.join(", ")))),
+            }
+        }
+        if rows.is_empty() {
+            return Err(failed("names no files".to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), rows, has_header })
+    }
+
+    /// Whether a column says to which split each file belongs.
+    pub fn has_splits(&self) -> bool {
+        self.rows.iter().any(|row| row.split.is_some())
+    }
+}
+
+/// The character between the columns; `None` for spaces.
+fn divider(line: &str) -> Option<u8> {
+    [b'\t', b',', b';'].into_iter().find(|&divider| line.as_bytes().contains(&divider))
+}
+
+type Records = Vec<(u64, Vec<String>)>;
+
+fn divided(text: &str, divider: u8) -> Result<Records, String> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(divider).has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let mut records = Records::new();
+    for record in reader.records() {
+        let record = record.map_err(|e| e.to_string())?;
+        let line = record.position().map_or(0, csv::Position::line);
+        records.push((line, record.iter().map(str::to_owned).collect()));
+    }
+    Ok(records)
+}
+
+/// The last word of a line is the class, what comes before it the file.
+fn spaced(text: &str) -> Records {
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let fields = |line: &str| match line.trim().rsplit_once(char::is_whitespace) {
+        Some((file, class)) => vec![file.to_owned(), class.to_owned()],
+        None => vec![line.trim().to_owned()],
+    };
+    lines.map(|(number, line)| (number, fields(line))).collect()
+}
+
+/// Where file, class and split stand, if the first line names its columns.
+fn columns(first: &[String], reading: &Reading) -> Result<Option<(usize, usize, Option<usize>)>, String> {
+    let names: Vec<String> = first.iter().map(|name| name.trim().to_lowercase()).collect();
+    let usual = |usual: &[&str]| usual.iter().find_map(|name| names.iter().position(|n| n == name));
+    let given = |name: &Option<String>, key: &str| {
+        let Some(name) = name else { return Ok(None) };
+        match first.iter().position(|n| n.trim() == name) {
+            Some(at) => Ok(Some(at)),
+            None => Err(format!("has no column `{name}` (data.{key}); the first line is {}", first.join(", "))),
+        }
+    };
+    let (image, label) = (given(&reading.image_column, "image_column")?, given(&reading.label_column, "label_column")?);
+    if image.is_none() && label.is_none() && usual(&IMAGE).is_none() && usual(&LABEL).is_none() {
+        return if first.len() >= 2 { Ok(None) } else { Err(format!("has one column only (`{:.100}`); it needs file and class", first[0])) };
+    }
+    let missing = |key: &str| format!("which column is the {key}? Name it with data.{key}_column; there are {}", first.join(", "));
+    let image = image.or_else(|| usual(&IMAGE)).ok_or_else(|| missing("image"))?;
+    let label = label.or_else(|| usual(&LABEL)).ok_or_else(|| missing("label"))?;
+    Ok(Some((image, label, usual(&SPLIT))))
+}
+
+/// The classes that stand in tables, and their numbers.
+#[derive(Debug)]
+pub(super) struct Classes {
+    pub names: Arc<[String]>,
+    places: HashMap<String, usize>,
+}
+
+impl Classes {
+    /// The classes of these labels: in the order of the numbers if all are numbers, else of the text. Numbers are places in `data.classes`
+    /// where that is given and does not name them.
+    pub fn of<'a>(labels: impl IntoIterator<Item = &'a str>, reading: &Reading) -> Self {
+        let labels: BTreeSet<&str> = labels.into_iter().collect();
+        let numbers: Option<Vec<u64>> = labels.iter().map(|label| label.parse().ok()).collect();
+        let given = reading.classes.as_deref().unwrap_or_default();
+        let Some(mut numbers) = numbers else { return Self::listed(labels.into_iter().map(str::to_owned).collect()) };
+        if !given.is_empty() && labels.iter().all(|label| !given.iter().any(|name| name == label)) {
+            let names = given.to_vec();
+            let places = (0..names.len()).map(|place| (place.to_string(), place)).collect();
+            return Self { names: names.into(), places };
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        let places = labels.iter().filter_map(|label| Some(((*label).to_owned(), numbers.binary_search(&label.parse().ok()?).ok()?)));
+        let places = places.collect();
+        Self { names: numbers.iter().map(u64::to_string).collect(), places }
+    }
+
+    /// The classes of a list of names.
+    pub fn listed(names: Vec<String>) -> Self {
+        let places = names.iter().enumerate().map(|(place, name)| (name.clone(), place)).collect();
+        Self { names: names.into(), places }
+    }
+
+    /// The number of a class as it is written.
+    pub fn place(&self, label: &str) -> Option<usize> {
+        self.places.get(label).copied()
+    }
+
+    /// The number of a class of `context`.
+    ///
+    /// # Errors
+    /// The training images have no such class.
+    pub fn number(&self, label: &str, context: impl FnOnce() -> String) -> Result<usize> {
+        self.place(label).ok_or_else(|| {
+            let nearest = self.names.iter().map(|name| (strsim::jaro_winkler(label, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+            let hint = nearest.filter(|(likeness, _)| *likeness > 0.85).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
+            Error::invalid(format!(
+                "{}: the class `{label:.100}` is not among the {} known ones ({}){hint}",
+                context(),
+                self.names.len(),
+                classes::list(self.names.iter())
+            ))
+        })
+    }
+}
+
+/// The classes of files by their names.
+#[derive(Debug)]
+pub(super) struct Labels {
+    path: PathBuf,
+    by_name: HashMap<String, String>,
+}
+
+impl Labels {
+    /// Of a table; the class of a Kaggle `PredictionString` is its first word.
+    ///
+    /// # Errors
+    /// As [`Table::read`]; a file is named twice with different classes.
+    pub fn read(path: &Path, reading: &Reading) -> Result<Self> {
+        let table = Table::read(path, reading)?;
+        let first_word = |label: &str| label.split_whitespace().next().unwrap_or_default().to_owned();
+        let boxed = |label: &str| label.split_whitespace().count() >= 5 && label.split_whitespace().skip(1).all(|n| n.parse::<f64>().is_ok());
+        let pairs = table.rows.into_iter().map(|row| (row.file, if boxed(&row.label) { first_word(&row.label) } else { row.label }));
+        Self::of(path, pairs)
+    }
+
+    /// Of pairs of file and class.
+    pub fn of(path: &Path, pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        let mut by_name: HashMap<String, String> = HashMap::new();
+        for (file, class) in pairs {
+            if let Some(before) = by_name.get(&file).filter(|before| **before != class) {
+                return Err(Error::file(path, format!("gives `{file}` two classes, `{before}` and `{class}`")));
+            }
+            by_name.insert(file, class);
+        }
+        Ok(Self { path: path.to_owned(), by_name })
+    }
+
+    /// All classes that are named.
+    pub fn classes(&self) -> impl Iterator<Item = &str> {
+        self.by_name.values().map(String::as_str)
+    }
+
+    /// The class of the file `path`, which lies in `split` below `root`: found by what it is called from either, by its name, or by its
+    /// name without suffix.
+    pub fn class(&self, path: &Path, split: &Path, root: &Path) -> Option<&str> {
+        let relative = |to: &Path| path.strip_prefix(to).ok().and_then(Path::to_str);
+        let names = [relative(split), relative(root), path.file_name().and_then(|n| n.to_str()), path.file_stem().and_then(|n| n.to_str())];
+        names.into_iter().flatten().find_map(|name| self.by_name.get(name)).map(String::as_str)
+    }
+
+    /// Gives every picture of `split` its number.
+    ///
+    /// # Errors
+    /// A picture is not in the list, or its class is unknown.
+    pub fn number(&self, pictures: Vec<PathBuf>, split: &Path, root: &Path, classes: &Classes) -> Result<Vec<(PathBuf, usize)>> {
+        // A list of numbers beside class folders that are names: places in their sorted list.
+        let by_place = self.classes().all(|class| classes.place(class).is_none() && class.parse::<usize>().is_ok_and(|n| n < classes.names.len()));
+        let total = pictures.len();
+        let mut samples = Vec::with_capacity(total);
+        let mut missing = Vec::new();
+        for picture in pictures {
+            match self.class(&picture, split, root) {
+                None => missing.push(picture),
+                Some(class) if by_place => samples.push((picture, class.parse().unwrap_or_default())),
+                Some(class) => {
+                    let number = classes.number(class, || format!("{}: {}", self.path.display(), picture.display()))?;
+                    samples.push((picture, number));
+                }
+            }
+        }
+        match missing.first() {
+            Some(first) => Err(Error::file(
+                &self.path,
+                format!("does not name {} of the {total} pictures in {} (the first is {})", missing.len(), split.display(), first.display()),
+            )),
+            None => Ok(samples),
+        }
+    }
+}

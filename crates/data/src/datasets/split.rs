@@ -1,0 +1,70 @@
+//! The three splits and what people call them.
+use crate::Reading;
+
+/// One of the three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Split {
+    Train,
+    Val,
+    Test,
+}
+
+/// What a split is to be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted<'a> {
+    /// It is left out.
+    Nothing,
+    /// This name, and it must be there.
+    Named(&'a str),
+    /// One of these, if it is there.
+    Usual(&'static [&'static str]),
+}
+
+impl Split {
+    pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
+
+    /// Its key in `[data]`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        }
+    }
+
+    /// Its usual names, in small letters.
+    pub fn usual(self) -> &'static [&'static str] {
+        match self {
+            Self::Train => &["train", "training"],
+            Self::Val => &["val", "valid", "validation"],
+            Self::Test => &["test", "testing"],
+        }
+    }
+
+    pub fn wanted(self, reading: &Reading) -> Wanted<'_> {
+        let given = match self {
+            Self::Train => &reading.train,
+            Self::Val => &reading.val,
+            Self::Test => &reading.test,
+        };
+        match given.as_deref() {
+            Some("") => Wanted::Nothing,
+            Some(name) => Wanted::Named(name),
+            None => Wanted::Usual(self.usual()),
+        }
+    }
+
+    /// The split that a name stands for.
+    pub fn of(name: &str, reading: &Reading) -> Option<Self> {
+        Self::ALL.into_iter().find(|split| split.is(name, reading))
+    }
+
+    /// Whether `name` is one of its names.
+    pub fn is(self, name: &str, reading: &Reading) -> bool {
+        match self.wanted(reading) {
+            Wanted::Nothing => false,
+            Wanted::Named(wanted) => name == wanted,
+            Wanted::Usual(names) => names.contains(&name.to_lowercase().as_str()),
+        }
+    }
+}

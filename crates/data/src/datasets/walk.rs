@@ -1,0 +1,165 @@
+//! Finding pictures in folders, and counting what is passed over.
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use heterodyne_nn::{Error, Result};
+
+use crate::{decode, files};
+
+/// Suffixes of formats that are read; their files are taken without a look inside.
+const READ: [&str; 12] = ["jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "png", "webp", "gif", "bmp", "tif", "tiff"];
+/// Suffixes of pictures that are not read; leaving them out without a word would change the dataset.
+const NOT_READ: [&str; 12] = ["avif", "heic", "heif", "jxl", "jp2", "j2k", "ppm", "pgm", "pbm", "pnm", "exr", "dng"];
+/// What systems and programs leave in folders, besides names with a leading dot.
+const SYSTEM: [&str; 10] = [
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "icon\r",
+    "__macosx",
+    "@eadir",
+    "#recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+];
+/// Deeper nesting is a loop of links.
+const MAX_DEPTH: usize = 16;
+/// Files left out that are named.
+const NAMED: usize = 3;
+
+/// What was passed over.
+#[derive(Debug, Default)]
+pub(super) struct LeftOut {
+    /// Files that are no pictures.
+    others: usize,
+    /// The first of them.
+    named: Vec<PathBuf>,
+    /// Hidden and system files and folders.
+    system: usize,
+}
+
+impl LeftOut {
+    pub(super) fn file(&mut self, path: PathBuf) {
+        self.others += 1;
+        if self.named.len() < NAMED {
+            self.named.push(path);
+        }
+    }
+
+    /// In words, names relative to `root`; empty where nothing was passed over.
+    pub(super) fn text(&self, root: &Path) -> String {
+        let mut parts = Vec::new();
+        if self.others > 0 {
+            let names: Vec<_> = self.named.iter().map(|path| path.strip_prefix(root).unwrap_or(path).display().to_string()).collect();
+            let more = if self.others > names.len() { ", .." } else { "" };
+            parts.push(format!("{} {} ({}{more})", self.others, plural(self.others, "other file"), names.join(", ")));
+        }
+        if self.system > 0 {
+            parts.push(format!("{} hidden or system {}", self.system, plural(self.system, "entry").replace("entrys", "entries")));
+        }
+        if parts.is_empty() { String::new() } else { format!("; left out: {}", parts.join(" and ")) }
+    }
+}
+
+/// A word for so many of them.
+pub(super) fn plural(count: usize, word: &str) -> String {
+    if count == 1 { word.to_owned() } else { format!("{word}s") }
+}
+
+/// What is in a folder.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Folder(PathBuf),
+    Picture(PathBuf),
+}
+
+/// The folders and pictures in `folder`, sorted by name; the rest is counted.
+///
+/// # Errors
+/// It cannot be listed; it holds something that is neither file nor folder, or pictures of a format that is not read.
+pub(super) fn list(folder: &Path, left: &mut LeftOut) -> Result<Vec<Entry>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|e| Error::file(folder, e))? {
+        let entry = entry.map_err(|e| Error::file(folder, e))?;
+        if is_system(&entry.file_name()) {
+            left.system += 1;
+        } else {
+            found.push(entry);
+        }
+    }
+    found.sort_by_key(fs::DirEntry::file_name);
+    let mut entries = Vec::with_capacity(found.len());
+    for entry in found {
+        let path = entry.path();
+        let mut kind = entry.file_type().map_err(|e| Error::file(&path, e))?;
+        if kind.is_symlink() {
+            let target = fs::metadata(&path);
+            kind = target.map_err(|e| Error::file(&path, format!("is a link that leads nowhere ({e}); mend or remove it")))?.file_type();
+        }
+        if kind.is_dir() {
+            entries.push(Entry::Folder(path));
+        } else if !kind.is_file() {
+            return Err(Error::file(&path, format!("is {}, which is no picture; remove it", files::what(kind))));
+        } else if is_picture(&path)? {
+            entries.push(Entry::Picture(path));
+        } else {
+            left.file(path);
+        }
+    }
+    Ok(entries)
+}
+
+/// All pictures in and below a folder; sorted by name within each folder, where a sub-folder stands at the place of its name.
+pub(super) fn pictures(folder: &Path, left: &mut LeftOut) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    collect(folder, 0, &mut found, left)?;
+    Ok(found)
+}
+
+fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>, left: &mut LeftOut) -> Result<()> {
+    if depth == MAX_DEPTH {
+        return Err(Error::file(folder, format!("lies more than {MAX_DEPTH} folders deep; is there a loop of links?")));
+    }
+    for entry in list(folder, left)? {
+        match entry {
+            Entry::Folder(path) => collect(&path, depth + 1, found, left)?,
+            Entry::Picture(path) => found.push(path),
+        }
+    }
+    Ok(())
+}
+
+/// The sub-folders of a folder that are no system folders, sorted; files are not looked at.
+pub(super) fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|e| Error::file(folder, e))? {
+        let entry = entry.map_err(|e| Error::file(folder, e))?;
+        if !is_system(&entry.file_name()) && entry.path().is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Whether a name is one that systems leave behind.
+pub(super) fn is_system(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with('.') || SYSTEM.contains(&name.to_lowercase().as_str())
+}
+
+/// Whether a regular file is a picture: by its suffix, else by its content.
+fn is_picture(path: &Path) -> Result<bool> {
+    let suffix = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).unwrap_or_default();
+    if READ.contains(&suffix.as_str()) {
+        return Ok(true);
+    }
+    if NOT_READ.contains(&suffix.as_str()) {
+        return Err(Error::file(path, format!("{suffix} pictures are not read; convert it to JPEG or PNG, or remove it")));
+    }
+    Ok(decode::format(&files::head(path)?).is_some())
+}

@@ -1,0 +1,98 @@
+//! `heterodyne data`: the datasets, or what is in one.
+use std::{collections::HashMap, path::PathBuf, sync::atomic::Ordering};
+
+use anyhow::Result;
+use heterodyne_data::Dataset;
+use heterodyne_run::recipe::schema::Data;
+
+use super::{Outcome, source};
+use crate::{
+    print::{say, tell},
+    ui,
+};
+
+/// Most classes whose sizes are printed.
+const SHOWN: usize = 12;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Dataset to look into; without one they are listed
+    name: Option<String>,
+    /// Its file or folder
+    path: Option<PathBuf>,
+    /// A key of the recipe's [data], for example --set data.labels=val.csv; may be repeated
+    #[arg(long = "set", value_name = "data.KEY=VALUE", requires = "name")]
+    sets: Vec<String>,
+    /// Leave out the decoding of every image
+    #[arg(long, requires = "name")]
+    no_audit: bool,
+    /// Print one JSON object
+    #[arg(long, requires = "name")]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Outcome> {
+    let Some(name) = &args.name else {
+        heterodyne_data::all().iter().for_each(|def| say!("{:14} {}", def.name, def.summary));
+        return Ok(Outcome::Done);
+    };
+    let data = source::set(Data { path: args.path.clone(), ..Data::of(name) }, &args.sets)?;
+    let splits = heterodyne_train::data::open(&data)?;
+    if args.json {
+        let all: serde_json::Map<_, _> = splits
+            .all()
+            .map(|(name, split)| (name.to_owned(), serde_json::json!({"images": split.len(), "per_class": sizes(&**split)})))
+            .collect();
+        let (classes, side) = (splits.classes(), splits.side);
+        say!(
+            "{}",
+            serde_json::json!({"data": name, "classes": classes, "side": side, "mean": splits.mean, "std": splits.std, "splits": all, "notices": splits.notices})
+        );
+    } else {
+        let side = splits.side.map_or_else(|| "photographs".to_owned(), |side| format!("{side} x {side} pixels"));
+        say!("{name}: {} classes, {side}", splits.classes().len());
+        for (name, split) in splits.all() {
+            say!("{name:6} {}", split.describe());
+        }
+        splits.notices.iter().for_each(|notice| say!("note   {notice}"));
+        classes(&splits);
+    }
+    if args.no_audit {
+        return Ok(Outcome::Done);
+    }
+    let stop = ui::stop_flag()?;
+    for (name, split) in splits.all() {
+        match heterodyne_data::audit(&**split, data.workers, &stop) {
+            Err(_) if stop.load(Ordering::Relaxed) => return Ok(Outcome::Interrupted),
+            checked => checked?,
+        }
+        if !args.json {
+            tell!("{name}: all {} images can be read", split.len());
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Images of each class.
+fn sizes(split: &dyn Dataset) -> Vec<usize> {
+    let mut counts = vec![0; split.classes().len()];
+    (0..split.len()).for_each(|index| counts[split.label(index)] += 1);
+    counts
+}
+
+/// The first classes with their sizes in every split.
+fn classes(splits: &heterodyne_data::Splits) {
+    let counts: HashMap<_, _> = splits.all().map(|(name, split)| (name, sizes(&**split))).collect();
+    let names: Vec<&str> = splits.all().map(|(name, _)| name).collect();
+    say!("class  {:32} {}", "", names.iter().map(|name| format!("{name:>8}")).collect::<String>());
+    for (number, class) in splits.classes().iter().enumerate().take(SHOWN) {
+        let row: String = names.iter().map(|name| format!("{:8}", counts[name][number])).collect();
+        say!("{number:5}  {class:32} {row}");
+    }
+    let more = splits.classes().len().saturating_sub(SHOWN);
+    if more > 0 {
+        say!("       and {more} more");
+    }
+}
