@@ -4,7 +4,7 @@
 //! reach its end-of-image marker (as Pillow demands), a PNG must consist of chunks with correct checksums up to `IEND`.
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, metadata::Orientation};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, metadata::Orientation};
 
 use crate::Image;
 
@@ -45,15 +45,17 @@ pub(crate) fn format(head: &[u8]) -> Option<ImageFormat> {
 /// # Errors
 /// A sentence that says why the bytes are no whole picture; the caller adds where they came from.
 pub fn decode(bytes: &[u8], how: &Decode) -> Result<Image, String> {
-    let (mut decoder, format) = begin(bytes, how)?;
+    let format = recognised(bytes)?;
     match format {
         ImageFormat::Jpeg => check_jpeg(bytes)?,
         ImageFormat::Png => check_png(bytes)?,
         ImageFormat::Gif => check_gif(bytes)?,
+        ImageFormat::WebP => check_riff(bytes)?,
         _ => {}
     }
+    let mut decoder = begin(bytes, format, how)?;
     let orientation = if how.exif { decoder.orientation().unwrap_or(Orientation::NoTransforms) } else { Orientation::NoTransforms };
-    let mut decoded = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
+    let mut decoded = DynamicImage::from_decoder(decoder).map_err(refused)?;
     decoded.apply_orientation(orientation);
     let (width, height) = (decoded.width(), decoded.height());
     Image::new(width, height, rgb(decoded)).map_err(|e| e.to_string())
@@ -64,7 +66,7 @@ pub fn decode(bytes: &[u8], how: &Decode) -> Result<Image, String> {
 /// # Errors
 /// As [`decode`], as far as the head shows it.
 pub(crate) fn size(bytes: &[u8], how: &Decode) -> Result<(u32, u32), String> {
-    let (mut decoder, _) = begin(bytes, how)?;
+    let mut decoder = begin(bytes, recognised(bytes)?, how)?;
     let (width, height) = decoder.dimensions();
     let turned = how.exif
         && matches!(
@@ -74,18 +76,19 @@ pub(crate) fn size(bytes: &[u8], how: &Decode) -> Result<(u32, u32), String> {
     Ok(if turned { (height, width) } else { (width, height) })
 }
 
+/// The format of a whole file.
+fn recognised(bytes: &[u8]) -> Result<ImageFormat, String> {
+    if bytes.is_empty() { Err("the file is empty".to_owned()) } else { format(bytes).ok_or_else(|| unknown(bytes)) }
+}
+
 /// A decoder that has read the head of a picture of an acceptable size.
-fn begin<'a>(bytes: &'a [u8], how: &Decode) -> Result<(impl ImageDecoder + use<'a>, ImageFormat), String> {
-    if bytes.is_empty() {
-        return Err("the file is empty".to_owned());
-    }
-    let format = format(bytes).ok_or_else(|| unknown(bytes))?;
+fn begin<'a>(bytes: &'a [u8], format: ImageFormat, how: &Decode) -> Result<impl ImageDecoder + use<'a>, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     // The size is checked here, with a message of our own.
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(how.max_pixels.saturating_mul(8).saturating_add(64 << 20));
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+    let decoder = reader.into_decoder().map_err(refused)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > how.max_pixels {
@@ -94,7 +97,15 @@ fn begin<'a>(bytes: &'a [u8], how: &Decode) -> Result<(impl ImageDecoder + use<'
             how.max_pixels
         ));
     }
-    Ok((decoder, format))
+    Ok(decoder)
+}
+
+/// What a decoder says, and what to do where it is not a matter of damage.
+fn refused(error: ImageError) -> String {
+    match error {
+        ImageError::Unsupported(e) => format!("a kind of picture that is not read ({e}); convert it to JPEG or PNG"),
+        other => other.to_string(),
+    }
 }
 
 /// What bytes that are no picture look like.
@@ -187,6 +198,12 @@ fn check_png(bytes: &[u8]) -> Result<(), String> {
         }
         at += 12 + length;
     }
+}
+
+/// Compares the size that the container of a WebP gives (RIFF) with what there is.
+fn check_riff(bytes: &[u8]) -> Result<(), String> {
+    let size = bytes.get(4..8).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+    if size.is_none_or(|size| bytes.len() < 8 + size as usize) { Err(cut_short(bytes.len())) } else { Ok(()) }
 }
 
 /// Walks the blocks (GIF89a specification, section 12 on) to the end of the first frame.

@@ -259,9 +259,8 @@ fn unpickled(path: &Path) -> Result<Value> {
 /// Appends an image of 1024 red, 1024 green and 1024 blue levels.
 fn append(path: &Path, row: usize, label: i64, planes: &[u8], split: &mut Raster) -> Result<()> {
     let classes = split.classes.len();
-    let label = u16::try_from(label).ok().filter(|label| usize::from(*label) < classes);
-    let label = label.ok_or_else(|| Error::file(path, format!("record {row} has a label beyond the {classes} classes")))?;
-    split.labels.push(label);
+    let number = u16::try_from(label).ok().filter(|label| usize::from(*label) < classes);
+    split.labels.push(number.ok_or_else(|| Error::file(path, format!("record {row} has label {label}; there are {classes} classes")))?);
     let (red, rest) = planes.split_at(PIXELS);
     let (green, blue) = rest.split_at(PIXELS);
     split.rgb.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));

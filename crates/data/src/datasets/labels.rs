@@ -198,7 +198,12 @@ impl Labels {
     pub fn read(path: &Path, reading: &Reading) -> Result<Self> {
         let table = Table::read(path, reading)?;
         let first_word = |label: &str| label.split_whitespace().next().unwrap_or_default().to_owned();
-        let boxed = |label: &str| label.split_whitespace().count() >= 5 && label.split_whitespace().skip(1).all(|n| n.parse::<f64>().is_ok());
+        // A class and the four numbers of its box, for every object.
+        let boxed = |label: &str| {
+            let words: Vec<&str> = label.split_whitespace().collect();
+            let (boxes, []) = words.as_chunks::<5>() else { return false };
+            !boxes.is_empty() && boxes.iter().all(|[_, numbers @ ..]| numbers.iter().all(|n| n.parse::<f64>().is_ok()))
+        };
         let pairs = table.rows.into_iter().map(|row| (row.file, if boxed(&row.label) { first_word(&row.label) } else { row.label }));
         Self::of(path, pairs)
     }

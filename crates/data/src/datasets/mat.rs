@@ -21,6 +21,8 @@ const INT32: u32 = 5;
 const UINT32: u32 = 6;
 const SINGLE: u32 = 7;
 const DOUBLE: u32 = 9;
+const INT64: u32 = 12;
+const UINT64: u32 = 13;
 const MATRIX: u32 = 14;
 const COMPRESSED: u32 = 15;
 const UTF8: u32 = 16;
@@ -164,6 +166,7 @@ fn value(rest: &mut &[u8], depth: usize) -> Result<Value, String> {
         INT32 => first(4).map(|b| f64::from(i32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
         UINT32 => first(4).map(|b| f64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
         SINGLE => first(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+        INT64 | UINT64 => first(8).and_then(|b| b.try_into().ok()).map(|b| i64::from_le_bytes(b) as f64),
         DOUBLE => first(8).and_then(|b| b.try_into().ok()).map(f64::from_le_bytes),
         _ => None,
     };

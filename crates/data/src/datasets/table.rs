@@ -304,7 +304,7 @@ fn image_columns(leaves: &[String], features: &Value) -> Vec<(String, usize)> {
     if typed.is_empty() { nested } else { typed }
 }
 
-/// The columns that hold classes: those that the metadata calls so, else those with a usual name.
+/// The columns that hold classes: those that the metadata calls so, else one with a usual name, else the only one beside the images.
 fn label_columns(leaves: &[String], features: &Value) -> Vec<(String, usize)> {
     const USUAL: [&str; 8] = ["label", "labels", "class", "fine_label", "target", "category", "class_label", "label_name"];
     let all: Vec<_> = leaves.iter().cloned().enumerate().map(|(at, leaf)| (leaf, at)).collect();
@@ -313,7 +313,9 @@ fn label_columns(leaves: &[String], features: &Value) -> Vec<(String, usize)> {
         return typed;
     }
     let usual = USUAL.iter().find_map(|usual| all.iter().find(|(name, _)| name.to_lowercase() == *usual));
-    usual.into_iter().cloned().collect()
+    let images: Vec<String> = image_columns(leaves, features).into_iter().map(|(name, _)| format!("{name}.")).collect();
+    let beside: Vec<_> = all.iter().filter(|(name, _)| !images.iter().any(|image| name.starts_with(image))).collect();
+    usual.into_iter().chain(beside.into_iter().filter(|_| usual.is_none())).cloned().collect()
 }
 
 /// The column that is wanted, or the only one that it can be.

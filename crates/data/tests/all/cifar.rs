@@ -1,9 +1,8 @@
 use std::{fs, path::Path};
 
-use heterodyne_data::open;
 use tempfile::TempDir;
 
-use crate::support::{message, says};
+use crate::support::{message, open, says};
 
 /// Record `i` of a made-up binary file: labels, then planes with levels that tell channel and place.
 fn record(labels: &[u8], i: usize) -> Vec<u8> {
@@ -23,17 +22,17 @@ fn binary_files_are_read_in_order() {
     let folder = TempDir::new().unwrap();
     write_cifar10(folder.path(), 3);
     let splits = open("cifar10", Some(folder.path())).unwrap();
-    assert_eq!((splits.train.len(), splits.test.len(), splits.side), (15, 3, Some(32)));
-    assert_eq!(splits.train.describe(), "CIFAR-10 train (binary), 15 images");
-    assert_eq!(splits.train.classes()[9], "truck");
+    assert_eq!((splits.train().unwrap().len(), splits.reported().unwrap().len(), splits.side), (15, 3, Some(32)));
+    assert_eq!(splits.train().unwrap().describe(), "CIFAR-10 train (binary), 15 images");
+    assert_eq!(splits.train().unwrap().classes()[9], "truck");
     // Image 7 is record 1 of the third file.
-    assert_eq!(splits.train.label(7), 3);
-    let image = splits.train.image(7).unwrap();
+    assert_eq!(splits.train().unwrap().label(7), 3);
+    let image = splits.train().unwrap().image(7).unwrap();
     let (y, x, i) = (5, 9, 201);
     assert_eq!(image.rgb[(y * 32 + x) * 3..][..3], [0, 1, 2].map(|c| ((y * 32 + x + c * 50 + i) % 251) as u8));
 
     fs::write(folder.path().join("batches.meta.txt"), "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n").unwrap();
-    assert_eq!(open("cifar10", Some(folder.path())).unwrap().test.classes()[1], "b");
+    assert_eq!(open("cifar10", Some(folder.path())).unwrap().reported().unwrap().classes()[1], "b");
     fs::write(folder.path().join("batches.meta.txt"), "a\nb\n").unwrap();
     says(&message(open("cifar10", Some(folder.path()))), &["batches.meta.txt", "names 2 classes"]);
 }
@@ -46,8 +45,8 @@ fn the_hundred_class_form_uses_the_fine_label() {
     fs::write(inside.join("train.bin"), [record(&[3, 99], 0), record(&[19, 0], 1)].concat()).unwrap();
     fs::write(inside.join("test.bin"), record(&[1, 42], 2)).unwrap();
     let splits = open("cifar100", Some(folder.path())).unwrap();
-    assert_eq!((splits.train.label(0), splits.train.label(1), splits.test.label(0)), (99, 0, 42));
-    assert_eq!(splits.train.classes()[99], "worm");
+    assert_eq!((splits.train().unwrap().label(0), splits.train().unwrap().label(1), splits.reported().unwrap().label(0)), (99, 0, 42));
+    assert_eq!(splits.train().unwrap().classes()[99], "worm");
 }
 
 #[test]

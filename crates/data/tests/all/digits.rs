@@ -1,7 +1,7 @@
-use heterodyne_data::{Dataset, open};
+use heterodyne_data::Dataset;
 use sha2::{Digest, Sha256};
 
-use crate::support::{message, says};
+use crate::support::{message, open, says};
 
 /// Mean and standard deviation over all values, as shares of 255.
 pub fn statistics(dataset: &dyn Dataset) -> [(f64, f64); 3] {
@@ -35,7 +35,7 @@ fn the_file_is_scikit_learns() {
 #[test]
 fn digits_are_what_they_should_be() {
     let splits = open("digits", None).unwrap();
-    let (train, test) = (&splits.train, &splits.test);
+    let (train, test) = (splits.train().unwrap(), splits.reported().unwrap());
     assert_eq!((train.len(), test.len(), splits.side), (1297, 500, Some(8)));
     assert_eq!(train.describe(), "digits train, 1297 images");
     assert_eq!(train.classes().len(), 10);
@@ -57,7 +57,7 @@ fn digits_are_what_they_should_be() {
 fn names_and_paths_are_checked() {
     says(&message(open("digit", None)), &["no dataset `digit`", "did you mean `digits`", "cifar100"]);
     says(&message(open("cifar-100", None)), &["did you mean `cifar100`"]);
-    says(&message(open("qqq", None)), &["known: digits, cifar10, cifar100, folder"]);
+    says(&message(open("qqq", None)), &["known: digits, cifar10, cifar100, mnist"]);
     says(&message(open("digits", Some("x".as_ref()))), &["takes no path"]);
     says(&message(open("cifar10", None)), &["needs a path", "test_batch.bin"]);
     says(&message(open("folder", Some("no/such".as_ref()))), &["no/such", "does not exist"]);

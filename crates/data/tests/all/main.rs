@@ -5,6 +5,7 @@ mod cifar;
 mod decode;
 mod digits;
 mod folder;
+mod layouts;
 mod loader;
 mod mix;
 mod parquet;

@@ -1,6 +1,5 @@
 use std::{fs, path::Path, sync::Arc};
 
-use heterodyne_data::open;
 use parquet::{
     data_type::{ByteArray, ByteArrayType, Int64Type},
     file::{properties::WriterProperties, writer::SerializedFileWriter},
@@ -9,7 +8,7 @@ use parquet::{
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::support::{golden, message, says};
+use crate::support::{golden, message, open, says};
 
 /// A row: image bytes and label, each of which may be missing.
 type Row = (Option<Vec<u8>>, Option<i64>);
@@ -62,11 +61,11 @@ fn shards_written_by_pyarrow_are_read_in_order() {
     let hashes: serde_json::Value = serde_json::from_str(&fs::read_to_string(golden("parquet/sha256.json")).unwrap()).unwrap();
     for path in [golden("parquet"), golden("parquet/train-00000-of-00002.parquet")] {
         let splits = open("cifar10", Some(&path)).unwrap();
-        assert_eq!(splits.train.describe(), "CIFAR-10 train (parquet), 7 images");
-        assert_eq!(splits.train.classes(), ["kind0", "kind1", "kind2", "kind3", "kind4"]);
-        assert_eq!((0..7).map(|i| splits.train.label(i)).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 0, 1]);
-        assert_eq!((0..2).map(|i| splits.test.label(i)).collect::<Vec<_>>(), [4, 2]);
-        for (split, name) in [(&splits.train, "train"), (&splits.test, "test")] {
+        assert_eq!(splits.train().unwrap().describe(), "CIFAR-10 train (parquet), 7 images");
+        assert_eq!(splits.train().unwrap().classes(), ["kind0", "kind1", "kind2", "kind3", "kind4"]);
+        assert_eq!((0..7).map(|i| splits.train().unwrap().label(i)).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 0, 1]);
+        assert_eq!((0..2).map(|i| splits.reported().unwrap().label(i)).collect::<Vec<_>>(), [4, 2]);
+        for (split, name) in [(splits.train().unwrap(), "train"), (splits.reported().unwrap(), "test")] {
             for index in 0..split.len() {
                 let digest: String = Sha256::digest(split.image(index).unwrap().rgb).iter().map(|b| format!("{b:02x}")).collect();
                 assert_eq!(hashes[name][index], digest, "{name} {index}");
@@ -99,7 +98,7 @@ fn a_file_cut_anywhere_is_refused_and_named() {
     // With its end intact, but bytes missing or changed inside. A change in a page's statistics, which nobody reads, may pass;
     // a change in what is read may not.
     fs::write(&path, &whole).unwrap();
-    let all = |splits: heterodyne_data::Splits| (0..7).map(|i| (splits.train.label(i), splits.train.image(i).unwrap())).collect::<Vec<_>>();
+    let all = |splits: heterodyne_data::Splits| (0..7).map(|i| (splits.train().unwrap().label(i), splits.train().unwrap().image(i).unwrap())).collect::<Vec<_>>();
     let reference = all(open("cifar10", Some(folder.path())).unwrap());
     let mut refused = 0;
     for at in (4..whole.len() - 500).step_by(409) {
@@ -131,13 +130,13 @@ fn a_file_cut_anywhere_is_refused_and_named() {
 #[test]
 fn broken_rows_are_named() {
     let good = || (Some(png(32)), Some(3));
-    assert_eq!(open_rows(SCHEMA, &[good(), good()]).unwrap().train.len(), 2);
-    assert_eq!(open_rows(SCHEMA, &[good()]).unwrap().train.classes()[3], "cat");
+    assert_eq!(open_rows(SCHEMA, &[good(), good()]).unwrap().train().unwrap().len(), 2);
+    assert_eq!(open_rows(SCHEMA, &[good()]).unwrap().train().unwrap().classes()[3], "cat");
     let torn = png(32)[..200].to_vec();
     for (row, parts) in [
         ((Some(torn), Some(3)), ["row 1: cut short", "train.parquet"]),
         ((Some(Vec::new()), Some(3)), ["row 1", "empty"]),
-        ((Some(b"no image".to_vec()), Some(3)), ["row 1", "neither a JPEG nor a PNG"]),
+        ((Some(b"no image".to_vec()), Some(3)), ["row 1", "not a JPEG, PNG"]),
         ((Some(png(31)), Some(3)), ["row 1", "31 x 31 pixels"]),
         ((None, Some(3)), ["row 1", "no image"]),
         ((Some(png(32)), None), ["row 1", "no label"]),
@@ -160,7 +159,7 @@ fn missing_and_mistyped_columns_are_named() {
         fs::copy(golden("parquet/test-00000-of-00001.parquet"), folder.path().join(format!("{name}.parquet"))).unwrap();
     }
     // The hundred-class form accepts `label` too, and takes the names from the file.
-    assert_eq!(open("cifar100", Some(folder.path())).unwrap().train.classes().len(), 5);
+    assert_eq!(open("cifar100", Some(folder.path())).unwrap().train().unwrap().classes().len(), 5);
     write(&folder.path().join("train.parquet"), SCHEMA, &[row()]);
     says(&message(open("cifar100", Some(folder.path()))), &["other classes than the train split"]);
     says(&message(open_rows(SCHEMA, &[])), &["no rows"]);

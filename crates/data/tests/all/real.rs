@@ -1,12 +1,12 @@
 //! The real CIFAR-100 and ImageNet photographs, where they are present.
 use std::{fs, time::Instant};
 
-use heterodyne_data::{Augment, EvalLoader, LoaderConfig, TrainLoader, Views, augment::Crop, decode::decode, open, transforms};
+use heterodyne_data::{Augment, EvalLoader, LoaderConfig, Reading, TrainLoader, Views, augment::Crop, transforms};
 use sha2::{Digest, Sha256};
 
 use crate::{
     digits::statistics,
-    support::{bytes, goldens, ints, shared, spec},
+    support::{GO, bytes, decode_as_is, goldens, ints, open, shared, spec},
 };
 
 #[test]
@@ -15,18 +15,18 @@ fn cifar100_is_complete_and_what_pillow_reads() {
     let start = Instant::now();
     let splits = open("cifar100", Some(&folder)).unwrap();
     println!("CIFAR-100 opened and decoded in {:.2} s", start.elapsed().as_secs_f64());
-    assert_eq!((splits.train.len(), splits.test.len()), (50_000, 10_000));
-    assert_eq!((splits.train.classes()[0].as_str(), splits.train.classes()[99].as_str()), ("apple", "worm"));
-    for (split, per_class) in [(&splits.train, 500), (&splits.test, 100)] {
+    assert_eq!((splits.train().unwrap().len(), splits.reported().unwrap().len()), (50_000, 10_000));
+    assert_eq!((splits.train().unwrap().classes()[0].as_str(), splits.train().unwrap().classes()[99].as_str()), ("apple", "worm"));
+    for (split, per_class) in [(splits.train().unwrap(), 500), (splits.reported().unwrap(), 100)] {
         let mut counts = [0; 100];
         (0..split.len()).for_each(|i| counts[split.label(i)] += 1);
         assert!(counts.iter().all(|&c| c == per_class));
     }
-    for (c, (mean, std)) in statistics(&*splits.train).into_iter().enumerate() {
+    for (c, (mean, std)) in statistics(&**splits.train().unwrap()).into_iter().enumerate() {
         assert!((mean - splits.mean[c]).abs() < 1e-8 && (std - splits.std[c]).abs() < 1e-8, "channel {c}: {mean} {std}");
     }
     let goldens = goldens("real.safetensors");
-    for (split, name) in [(&splits.train, "train"), (&splits.test, "test")] {
+    for (split, name) in [(splits.train().unwrap(), "train"), (splits.reported().unwrap(), "test")] {
         let get = |what: &str| &goldens[&format!("cifar100.{name}.{what}")];
         let digests = bytes(get("sha256"));
         for ((row, label), digest) in ints(get("rows")).into_iter().zip(ints(get("labels"))).zip(digests.chunks_exact(32)) {
@@ -39,7 +39,7 @@ fn cifar100_is_complete_and_what_pillow_reads() {
     let augment = Augment { crop: Crop::Pad, flip: 0.5, ..Augment::default() };
     for workers in [1, 2] {
         let config = LoaderConfig { batch: 64, side: 32, seed: 0, workers, augment: augment.clone(), views: Views::Fresh };
-        let loader = TrainLoader::new(splits.train.clone(), (0..50_000).collect(), config).unwrap();
+        let loader = TrainLoader::new(splits.train().unwrap().clone(), (0..50_000).collect(), config).unwrap();
         let start = Instant::now();
         let images: i64 = loader.epoch(0, 0).map(|batch| batch.unwrap().labels.size()[0]).sum();
         println!("pad-crop and flip, {workers} workers: {:.0} images/s", images as f64 / start.elapsed().as_secs_f64());
@@ -59,7 +59,7 @@ fn photographs_decode_and_resize_as_pillow_does() {
     // Histogram of differences in levels, over 64 pixels of each photograph.
     let mut gaps = [vec![0usize; 256], vec![0usize; 256]];
     for (i, path) in files.iter().enumerate() {
-        let whole = decode(&fs::read(path).unwrap()).unwrap();
+        let whole = decode_as_is(&fs::read(path).unwrap()).unwrap();
         let small = transforms::fit(&whole, 248, 224, transforms::Filter::Bicubic).unwrap();
         for (which, (image, samples)) in [(&whole, &decoded), (&small, &fitted)].into_iter().enumerate() {
             for sample in samples[i * 64 * 5..(i + 1) * 64 * 5].chunks_exact(5) {
@@ -94,17 +94,17 @@ fn photographs_load_at_a_useful_speed() {
             fs::copy(&path, class.join(path.file_name().unwrap())).unwrap();
         }
     }
-    let splits = open("folder", Some(root.path())).unwrap();
-    assert_eq!(splits.train.len(), 99);
+    let splits = heterodyne_data::open("folder", Some(root.path()), &Reading { one_class: true, ..Reading::default() }).unwrap();
+    assert_eq!(splits.train().unwrap().len(), 99);
     let start = Instant::now();
-    heterodyne_data::audit(&*splits.train, 0).unwrap();
+    heterodyne_data::audit(&**splits.train().unwrap(), 0, &GO).unwrap();
     println!("audit of 99 photographs: {:.2} s", start.elapsed().as_secs_f64());
     let augment = Augment { crop: Crop::Resized, flip: 0.5, ..Augment::default() };
     let config = LoaderConfig { batch: 33, side: 224, seed: 0, workers: 2, augment, views: Views::Fresh };
-    let train = TrainLoader::new(splits.train, (0..99).collect(), config).unwrap();
+    let train = TrainLoader::new(splits.train().unwrap().clone(), (0..99).collect(), config).unwrap();
     let start = Instant::now();
     assert!(train.epoch(0, 0).all(|batch| batch.is_ok()));
     println!("resized crops: {:.0} images/s", 99.0 / start.elapsed().as_secs_f64());
-    let eval = EvalLoader::new(splits.test, (0..99).collect(), 33, spec(224, 0.9), 2).unwrap();
+    let eval = EvalLoader::new(splits.reported().unwrap().clone(), (0..99).collect(), 33, spec(224, 0.9), 2).unwrap();
     assert!(eval.iter().all(|batch| batch.is_ok()));
 }

@@ -1,10 +1,10 @@
 //! Goldens, made-up datasets and comparisons.
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
-use heterodyne_data::{Dataset, Image};
+use heterodyne_data::{Dataset, Decode, Image, Reading, Splits};
 use heterodyne_nn::{Error, InputSpec, Result, Tensors, file};
 use tch::{Kind, Tensor};
 
@@ -16,6 +16,19 @@ pub fn golden(name: &str) -> PathBuf {
 /// The middle of an image, of this side and share.
 pub fn spec(img: i64, crop_pct: f64) -> InputSpec {
     InputSpec::centred(img, crop_pct)
+}
+
+/// Never asked to stop.
+pub static GO: AtomicBool = AtomicBool::new(false);
+
+/// A dataset, read as it is without any keys.
+pub fn open(name: &str, path: Option<&Path>) -> Result<Splits> {
+    heterodyne_data::open(name, path, &Reading::default())
+}
+
+/// A picture as its file has it.
+pub fn decode_as_is(bytes: &[u8]) -> std::result::Result<Image, String> {
+    heterodyne_data::decode::decode(bytes, &Decode { exif: false, ..Decode::default() })
 }
 
 /// The tensors of a golden file.
