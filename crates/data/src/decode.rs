@@ -93,7 +93,7 @@ fn begin<'a>(bytes: &'a [u8], format: ImageFormat, how: &Decode) -> Result<impl 
     let pixels = u64::from(width) * u64::from(height);
     if pixels > how.max_pixels {
         return Err(format!(
-            "{width} x {height} pixels are more than {}: shrink the picture, or allow it with `data.max_pixels = {pixels}`",
+            "{width} x {height} pixels are more than {}: shrink the picture, or allow it with `data.max_pixels = {pixels}` (`--max-pixels`)",
             how.max_pixels
         ));
     }

@@ -12,6 +12,9 @@ use crate::{
     pickle::{Arena, Id, Node, Source, load},
 };
 
+/// Calls that make bytes.
+const BYTES: [&str; 4] = ["_codecs.encode", "builtins.bytes", "__builtin__.bytes", "builtins.bytearray"];
+
 /// How deep containers are followed.
 const DEPTH: usize = 32;
 
@@ -188,7 +191,7 @@ impl Plain {
                 let (dtype, bytes) = (self.dtype(dtype), self.bytes(data)?);
                 Ok(integer(&dtype, &bytes).map_or(Value::Other, Value::Integer))
             }
-            (None, ..) if name == "_codecs.encode" => self.bytes(id).map(Value::Bytes),
+            (None, ..) if BYTES.contains(&name) => self.bytes(id).map(Value::Bytes),
             _ => Ok(Value::Other),
         }
     }

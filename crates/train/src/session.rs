@@ -89,7 +89,8 @@ impl Session {
             (Some(def), Some(weights), Some(table)) => Some(shape(table, def, Some(weights), &plan, teacher_classes(weights, def)?)?),
             _ => package.as_ref().map(|net| net.taps().clone()),
         };
-        if let Some(teacher) = &outline {
+        let sized = !heterodyne_data::find(&plan.recipe.data.name)?.side_in_files;
+        if let Some(teacher) = outline.as_ref().filter(|_| sized) {
             let student = shape(&plan.recipe.student, plan.student, student_weights.as_ref(), &plan, teacher.classes)?;
             check_pair(&plan, &student, teacher)?;
         }
@@ -145,6 +146,9 @@ impl Session {
         let table = &mut plan.recipe.student;
         let input = present::settle(table, plan.student, student_weights.as_ref(), images)?;
         let student = Net::build(plan.student, table, input, classes, student_weights.as_ref(), plan.recipe.train.precision, device, seed)?;
+        if let Some(teacher) = teacher.as_ref().filter(|_| !sized) {
+            check_pair(&plan, student.taps(), teacher.taps())?;
+        }
 
         let side = *plan.recipe.data.img.get_or_insert_with(|| {
             let largest = student.view.img.max(teacher.as_ref().map_or(0, |t| t.view.img));

@@ -229,7 +229,8 @@ fn classes_come_in_the_order_that_is_given() {
     }
     let short = Reading { classes: Some(vec!["1".to_owned(), "2".to_owned(), "11".to_owned()]), ..Reading::default() };
     says(&message(read(&folder, &short)), &["1 of the data's 3", "`10`", "also has `11`"]);
-    for (text, what) in [("a\nb\na\n", "`a` twice"), ("", "no class"), (r#"{"a": 5}"#, "numbers 0, 1, 2"), (r#"["a", 1]"#, "list of names")] {
+    for (text, what) in [("a\nb\na\n", "`a` twice"), ("", "no class"), (r#"{"a": 5}"#, "numbers 0, 1, 2"), (r#"["a", 1]"#, "list of names")]
+    {
         fs::write(&list, text).unwrap();
         says(&message(heterodyne_data::classes::read(&list)), &["classes.txt", what]);
     }

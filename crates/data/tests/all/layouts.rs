@@ -128,7 +128,10 @@ fn idx_files_are_read_plain_and_compressed() {
         let reading = Reading { train: name("emnist-letters-train"), test: name("emnist-letters-test"), ..Reading::default() };
         if sub != "MNIST/raw/" {
             let splits = heterodyne_data::open("mnist", Some(root.path()), &reading).unwrap();
-            assert_eq!((splits.classes(), labels(&**splits.reported().unwrap())), (&["1", "14", "26"].map(String::from)[..], vec![2, 0, 1]));
+            assert_eq!(
+                (splits.classes(), labels(&**splits.reported().unwrap())),
+                (&["1", "14", "26"].map(String::from)[..], vec![2, 0, 1])
+            );
         }
     }
     let root = TempDir::new().unwrap();
@@ -214,7 +217,10 @@ fn imagenet() -> TempDir {
 fn imagenet_validates_by_ground_truth_list_or_folders() {
     for meta in ["meta.mat", "meta_plain.mat"] {
         let root = imagenet();
-        says(&message(open("imagenet", Some(root.path()))), &["no class folders", "development kit", "LOC_val_solution.csv", "data.labels"]);
+        says(
+            &message(open("imagenet", Some(root.path()))),
+            &["no class folders", "development kit", "LOC_val_solution.csv", "data.labels"],
+        );
         let kit = root.path().join("ILSVRC2012_devkit_t12/data");
         fs::create_dir_all(&kit).unwrap();
         fs::copy(layout(meta), kit.join("meta.mat")).unwrap();
@@ -292,7 +298,11 @@ fn lists_name_files_and_classes() {
         put(root.path(), &format!("train.{suffix}"), train);
         put(root.path(), &format!("test.{suffix}"), test);
         let splits = list(&root, &Reading::default()).unwrap();
-        assert_eq!((splits.classes(), labels(&**splits.train().unwrap())), (&["cat, big", "owl"].map(String::from)[..], vec![1, 0]), "{train}");
+        assert_eq!(
+            (splits.classes(), labels(&**splits.train().unwrap())),
+            (&["cat, big", "owl"].map(String::from)[..], vec![1, 0]),
+            "{train}"
+        );
         assert_eq!(labels(&**splits.reported().unwrap()), [1]);
         whole(&splits);
     }
@@ -317,7 +327,10 @@ fn lists_name_files_and_classes() {
     let file = root.path().join("all.csv");
     let reading = Reading { image_column: name("pic"), label_column: name("kind"), ..Reading::default() };
     let splits = heterodyne_data::open("list", Some(&file), &reading).unwrap();
-    assert_eq!((splits.train().unwrap().len(), labels(&**splits.chosen_on().unwrap()), labels(&**splits.reported().unwrap())), (2, vec![1], vec![0]));
+    assert_eq!(
+        (splits.train().unwrap().len(), labels(&**splits.chosen_on().unwrap()), labels(&**splits.reported().unwrap())),
+        (2, vec![1], vec![0])
+    );
     put(root.path(), "all.csv", "n,pic,kind,split\n0,1.png,x,train\n1,1.png,y,holdout\n");
     says(&message(heterodyne_data::open("list", Some(&file), &reading)), &["line 3", "`holdout`", "data.test"]);
     let named = Reading { test: name("holdout"), ..reading };
@@ -343,7 +356,10 @@ fn lists_that_do_not_fit_are_named() {
         says(&message(list(&root, &Reading::default())), &parts);
     }
     put(root.path(), "train.csv", "path,label\na.jpg,owl\na.jpg,cat\n");
-    says(&message(list(&root, &Reading { label_column: name("kind"), ..Reading::default() })), &["no column `kind` (data.label_column)", "path, label"]);
+    says(
+        &message(list(&root, &Reading { label_column: name("kind"), ..Reading::default() })),
+        &["no column `kind` (data.label_column)", "path, label"],
+    );
     put(root.path(), "train.txt", "a.jpg owl\na.jpg cat\n");
     says(&message(list(&root, &Reading::default())), &["are lists for one split", "data.train"]);
 }
@@ -382,6 +398,10 @@ fn hugging_faces_parquet_is_read_whatever_the_columns_are_called() {
     assert_eq!((cifar.side, cifar.classes().len(), cifar.train().unwrap().len()), (Some(32), 5, 7));
     whole(&cifar);
     let damaged = TempDir::new().unwrap();
-    put(damaged.path(), "data/train-00000-of-00002.parquet", fs::read(layout("huggingface_small/data/train-00000-of-00002.parquet")).unwrap());
+    put(
+        damaged.path(),
+        "data/train-00000-of-00002.parquet",
+        fs::read(layout("huggingface_small/data/train-00000-of-00002.parquet")).unwrap(),
+    );
     says(&message(open("parquet", Some(damaged.path()))), &["1 of the 2 files train-"]);
 }

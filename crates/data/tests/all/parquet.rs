@@ -98,7 +98,9 @@ fn a_file_cut_anywhere_is_refused_and_named() {
     // With its end intact, but bytes missing or changed inside. A change in a page's statistics, which nobody reads, may pass;
     // a change in what is read may not.
     fs::write(&path, &whole).unwrap();
-    let all = |splits: heterodyne_data::Splits| (0..7).map(|i| (splits.train().unwrap().label(i), splits.train().unwrap().image(i).unwrap())).collect::<Vec<_>>();
+    let all = |splits: heterodyne_data::Splits| {
+        (0..7).map(|i| (splits.train().unwrap().label(i), splits.train().unwrap().image(i).unwrap())).collect::<Vec<_>>()
+    };
     let reference = all(open("cifar10", Some(folder.path())).unwrap());
     let mut refused = 0;
     for at in (4..whole.len() - 500).step_by(409) {

@@ -26,7 +26,10 @@ use super::{
     eval::{device_choice, precision},
     present::PresentArgs,
 };
-use crate::{print::say, ui};
+use crate::{
+    print::{say, tell},
+    ui,
+};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -51,6 +54,12 @@ pub struct Args {
     /// An option of the model, for example patch=4; may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
+    /// Leave pictures as their files have them instead of turning them as their EXIF orientation says
+    #[arg(long)]
+    no_exif: bool,
+    /// The most pixels that a picture may have
+    #[arg(long, value_name = "N", default_value_t = Decode::default().max_pixels)]
+    max_pixels: u64,
     #[command(flatten)]
     present: PresentArgs,
     /// Images per step
@@ -68,7 +77,12 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome> {
     let def = heterodyne_models::find(&args.model)?;
     let weights = ui::read_weights(Source { path: &args.weights, section: args.section.as_deref() })?;
-    let images = Images::open(&args.input)?;
+    let images = Images::open(&args.input, Decode { exif: !args.no_exif, max_pixels: args.max_pixels })?;
+    if let Images::Files(files) = &images
+        && !files.left_out().is_empty()
+    {
+        tell!("note: {} images{}", files.len(), files.left_out());
+    }
     let img = images.side(args.present.img())?;
     let options = recipe::options(&args.options)?;
     let mut table = NetworkTable { options, ..NetworkTable::of(def.name) };
@@ -126,16 +140,16 @@ enum Images {
 }
 
 impl Images {
-    fn open(paths: &[PathBuf]) -> Result<Self> {
+    fn open(paths: &[PathBuf], decode: Decode) -> Result<Self> {
         let is_tensors = |path: &Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
         let [path] = paths else {
             if let Some(path) = paths.iter().find(|path| is_tensors(path)) {
                 bail!("{}: a file of tensors is given alone, not beside images", path.display());
             }
-            return Ok(Self::Files(Arc::new(Files::open(paths, Decode::default())?)));
+            return Ok(Self::Files(Arc::new(Files::open(paths, decode)?)));
         };
         if !is_tensors(path) {
-            return Ok(Self::Files(Arc::new(Files::open(paths, Decode::default())?)));
+            return Ok(Self::Files(Arc::new(Files::open(paths, decode)?)));
         }
         let (mut tensors, _) = file::read(path)?;
         let names = || tensors.keys().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");

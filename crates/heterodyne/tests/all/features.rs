@@ -96,7 +96,7 @@ fn what_cannot_be_computed_is_refused_and_an_old_file_stays() {
     std::fs::write(place.path("f.safetensors"), "old").unwrap();
     for (rest, parts) in [
         ("--input nothing", &["nothing", "does not exist"][..]),
-        ("--input empty", &["empty", "holds no JPEG or PNG file"]),
+        ("--input empty", &["empty", "holds no JPEG, PNG"]),
         ("--input images", &["images/cut.png", "cut short"]),
         ("--input y.safetensors", &["y.safetensors", "no tensor `x`", "`y`"]),
         ("--input wide.safetensors", &["wide.safetensors", "[5, 3, 4, 8]"]),

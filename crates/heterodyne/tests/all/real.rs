@@ -25,7 +25,7 @@ fn deit(weights: &Path, img: i64, classes: i64) -> Net {
 fn the_real_teacher_knows_cifar100_as_it_does_in_timm() {
     let (Some(cifar), Some(weights)) = (real("cifar100"), real("weights/deit_tiny_patch16_112.cifar100.safetensors")) else { return };
     let net = deit(&weights, 112, 100);
-    let test = data::open("cifar100", Some(&cifar)).unwrap().test;
+    let test = data::open("cifar100", Some(&cifar), &data::Reading::default()).unwrap().test.unwrap();
     let loader = EvalLoader::new(Arc::clone(&test), (0..1000).collect(), 100, heterodyne::nn::InputSpec::centred(32, 1.0), 0).unwrap();
     let measured = evaluate(&net, &loader, |_| {}).unwrap();
     assert!((measured.top1 - 79.9).abs() < 0.11, "{measured:?}");
@@ -50,7 +50,7 @@ fn the_real_imagenet_weights_know_the_photographs() {
         }
         expected.insert(class.to_owned(), index);
     }
-    let test = data::open("folder", Some(root.path())).unwrap().test;
+    let test = Arc::clone(data::open("folder", Some(root.path()), &data::Reading::default()).unwrap().reported().unwrap());
     let loader = EvalLoader::new(Arc::clone(&test), (0..test.len()).collect(), 33, net.input, 0).unwrap();
     let mut hits = 0;
     for batch in loader.iter() {

@@ -3,4 +3,5 @@ mod faults;
 mod foreign;
 mod goldens;
 mod hostile;
+mod plain;
 mod support;

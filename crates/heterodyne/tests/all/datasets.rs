@@ -1,0 +1,130 @@
+//! Data of many layouts through the commands.
+use std::{fs, path::Path, process::Command};
+
+use image::{Rgb, RgbImage};
+
+use crate::support::{Place, stderr};
+
+const RECIPE: &str = r#"
+name = "fruit"
+device = "cpu"
+threads = 1
+
+[data]
+name = "folder"
+path = "fruit"
+img = 16
+
+[student]
+model = "resnet8"
+img = 16
+
+[train]
+epochs = 2
+batch = 6
+
+[optim]
+lr = 0.05
+"#;
+
+/// `count` pictures of one colour.
+fn draw(folder: &Path, colour: [u8; 3], count: u8) {
+    fs::create_dir_all(folder).unwrap();
+    for i in 0..count {
+        RgbImage::from_fn(20, 20, |x, y| Rgb(colour.map(|c| c.saturating_add((x * 3 + y * 5) as u8 % 16 + i))))
+            .save(folder.join(format!("{i}.png")))
+            .unwrap();
+    }
+}
+
+fn fruit(place: &Place, splits: &[(&str, u8)]) {
+    for (split, count) in splits {
+        for (name, colour) in [("apple", [200, 20, 20]), ("banana", [200, 200, 20]), ("cherry", [20, 20, 200])] {
+            draw(&place.path("fruit").join(split).join(name), colour, *count);
+        }
+    }
+    fs::write(place.path("fruit.toml"), RECIPE).unwrap();
+}
+
+#[test]
+fn validation_images_choose_and_test_images_report() {
+    let place = Place::new();
+    fruit(&place, &[("train", 4), ("valid", 2), ("test", 3)]);
+    fs::write(place.path("fruit/train/notes.txt"), "x").unwrap();
+    let output = place.run("train fruit.toml --out run");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout.clone()).unwrap() + &stderr(&output);
+    for part in [
+        "12 images (12 to train on), 3 classes",
+        "train: 12 images in 3 classes; left out: 1 other file (notes.txt)",
+        "chosen on the validation images",
+    ] {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+    let metrics = place.read("run/metrics.jsonl");
+    let images = |split: &str| {
+        metrics.lines().filter(|line| line.contains(&format!("\"split\":\"{split}\""))).map(|line| line.to_owned()).collect::<Vec<_>>()
+    };
+    assert!(images("validation").iter().all(|line| line.contains("\"images\":6")) && images("validation").len() == 2, "{metrics}");
+    assert!(images("test").iter().all(|line| line.contains("\"images\":9")) && images("test").len() == 2, "{metrics}");
+    for (split, count) in [("test", 9), ("val", 6), ("train", 12)] {
+        let json: serde_json::Value = serde_json::from_str(&place.good(&format!("eval run --split {split} --json"))).unwrap();
+        assert_eq!(json["images"], count, "{split}");
+    }
+    place.bad("train fruit.toml --set data.validation=3 --out other", &["data.validation = 3", "data.val"]);
+    place.good("train fruit.toml --set data.validation=3 --set data.val=\"\" --out other");
+
+    // Weights know their classes; a split alone is evaluated, wherever it lies.
+    fs::create_dir(place.path("alone")).unwrap();
+    fs::rename(place.path("fruit/valid"), place.path("alone/holdout")).unwrap();
+    let words = "eval --weights run/weights/last.safetensors --data folder --path alone --set data.test=holdout --json";
+    let json: serde_json::Value = serde_json::from_str(&place.good(words)).unwrap();
+    assert_eq!(json["images"], 6);
+    place.bad("eval --weights run/weights/last.safetensors --data folder --path alone", &["has no folder train", "holdout"]);
+    place.bad("eval run --set data.tset=x", &["tset"]);
+}
+
+#[test]
+fn a_dataset_is_looked_into() {
+    let place = Place::new();
+    fruit(&place, &[("train", 2), ("val", 1)]);
+    let said = place.good("data folder fruit");
+    for part in ["3 classes, photographs", "train  folder fruit/train, 6 images", "    1  banana", "note   val: 3 images in 3 classes"] {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+    fs::write(place.path("fruit/train/apple/torn.jpg"), [0xFF, 0xD8, 0xFF, 0xE0]).unwrap();
+    place.bad("data folder fruit", &["torn.jpg: cut short"]);
+    let json: serde_json::Value = serde_json::from_str(&place.good("data folder fruit --json --no-audit")).unwrap();
+    assert_eq!(json["splits"]["train"]["per_class"], serde_json::json!([3, 2, 2]));
+    assert!(place.good("data").contains("cub200"));
+    place.bad("data foldr fruit", &["did you mean `folder`"]);
+    place.bad("data digits --set data.labels=x.csv", &["no use for data.labels"]);
+}
+
+#[test]
+fn a_named_pipe_among_the_images_ends_a_run_at_once() {
+    let place = Place::new();
+    fruit(&place, &[("train", 2), ("val", 1)]);
+    assert!(Command::new("mkfifo").arg(place.path("fruit/train/apple/pipe.png")).status().unwrap().success());
+    for words in ["train fruit.toml --out run", "train fruit.toml --set data.audit=false --out run", "data folder fruit"] {
+        place.bad(words, &["pipe.png", "named pipe"]);
+    }
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn images_in_parquet_say_their_own_size() {
+    let place = Place::new();
+    let layouts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tests/goldens/layouts");
+    fs::write(place.path("tables.toml"), RECIPE.replace("\"folder\"", "\"parquet\"").replace("img = 16", "")).unwrap();
+    let train = |folder: &str, more: &str| {
+        place.good(&format!(
+            "train tables.toml --set data.path={} --set train.batch=2 --out {folder} {more}",
+            layouts.join(folder).display()
+        ))
+    };
+    let said = train("huggingface_small", "");
+    assert!(said.contains("resnet8 at 8 px") && said.contains("2 classes"), "{said}");
+    let said = train("huggingface", "--set data.img=12 --set student.img=12");
+    assert!(said.contains("resnet8 at 12 px") && said.contains("3 classes"), "{said}");
+}
