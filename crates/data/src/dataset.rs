@@ -179,6 +179,23 @@ pub(crate) struct Raster {
     pub classes: Arc<[String]>,
 }
 
+impl Raster {
+    /// Per-channel mean and standard deviation of all pixels, of values in 0..1. Images of one colour have no spread to divide by and get that
+    /// of a level.
+    pub(crate) fn statistics(&self) -> ([f64; 3], [f64; 3]) {
+        let mut counts = [[0u64; 256]; 3];
+        for pixel in self.rgb.as_chunks::<3>().0 {
+            (0..3).for_each(|c| counts[c][usize::from(pixel[c])] += 1);
+        }
+        let total = (self.rgb.len() / 3).max(1) as f64;
+        let moment = |c: usize, f: &dyn Fn(f64) -> f64| {
+            counts[c].iter().enumerate().map(|(level, &n)| n as f64 * f(level as f64 / 255.0)).sum::<f64>() / total
+        };
+        let mean = [0, 1, 2].map(|c| moment(c, &|v| v));
+        (mean, [0, 1, 2].map(|c| moment(c, &|v| (v - mean[c]) * (v - mean[c])).sqrt().max(1.0 / 255.0)))
+    }
+}
+
 impl Dataset for Raster {
     fn len(&self) -> usize {
         self.labels.len()

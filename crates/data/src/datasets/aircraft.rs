@@ -50,11 +50,7 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
         let title = format!("FGVC-Aircraft {name} ({level})");
         let (root, classes) = (data.join("images"), Arc::clone(&classes.names));
         let dataset: Arc<dyn Dataset> = Arc::new(Pictures { title, root, classes, samples, decode: source.reading.decode });
-        match split {
-            Split::Train => splits.train = Some(dataset),
-            Split::Val => splits.val = Some(dataset),
-            Split::Test => splits.test = Some(dataset),
-        }
+        split.fill(&mut splits, dataset);
     }
     Ok(splits)
 }

@@ -169,11 +169,7 @@ pub(super) fn splits(root: &Path, places: &Places, reading: &Reading, labels: Op
             samples,
             decode: reading.decode,
         });
-        match part.split {
-            Split::Train => splits.train = Some(dataset),
-            Split::Val => splits.val = Some(dataset),
-            Split::Test => splits.test = Some(dataset),
-        }
+        part.split.fill(&mut splits, dataset);
     }
     Ok(splits)
 }

@@ -13,7 +13,7 @@ use super::{
     labels::Classes,
     split::{Split, Wanted},
 };
-use crate::{Dataset, Splits, dataset::Raster, files};
+use crate::{Splits, dataset::Raster, files};
 
 const SIDE: usize = 28;
 /// Unsigned bytes, in three and in one dimension.
@@ -21,6 +21,13 @@ const IMAGES: [u8; 4] = [0, 0, 8, 3];
 const LABELS: [u8; 4] = [0, 0, 8, 1];
 /// The most bytes that a file may hold: more than EMNIST's 814,255 images.
 const MAX_BYTES: u64 = 2 << 30;
+
+/// A split's levels, 28 x 28 an image, and its labels.
+struct Part {
+    split: Split,
+    pixels: Vec<u8>,
+    labels: Vec<u8>,
+}
 
 /// What tells the datasets apart.
 struct Variant {
@@ -90,7 +97,8 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
         };
         let labels = file(folder, name, "labels", 1);
         let labels = labels.ok_or_else(|| Error::file(&images, format!("has no {name}-labels-idx1-ubyte beside it")))?;
-        parts.push((split, read(&images, &labels)?));
+        let (pixels, labels) = read(&images, &labels)?;
+        parts.push(Part { split, pixels, labels });
     }
     if parts.is_empty() {
         return Err(Error::file(
@@ -102,34 +110,29 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
     splits(variant, parts, source)
 }
 
-fn splits(variant: &Variant, parts: Vec<(Split, (Vec<u8>, Vec<u8>))>, source: &Source) -> Result<Splits> {
-    let highest = parts.iter().flat_map(|(_, (_, labels))| labels).max().copied().unwrap_or(0);
+fn splits(variant: &Variant, parts: Vec<Part>, source: &Source) -> Result<Splits> {
+    let highest = parts.iter().flat_map(|part| &part.labels).max().copied().unwrap_or(0);
     let classes = if usize::from(highest) < variant.names.len() {
         Classes::listed(variant.names.iter().map(|&name| name.to_owned()).collect())
     } else {
-        let numbers: Vec<String> = parts.iter().flat_map(|(_, (_, labels))| labels).map(u8::to_string).collect();
+        let numbers: Vec<String> = parts.iter().flat_map(|part| &part.labels).map(u8::to_string).collect();
         Classes::of(numbers.iter().map(String::as_str), source.reading)
     };
     let by_name = usize::from(highest) >= variant.names.len();
     let mut splits = Splits { side: Some(SIDE as u32), mean: [variant.mean; 3], std: [variant.std; 3], ..Splits::photographs() };
-    for (split, (pixels, labels)) in parts {
-        if split == Split::Train {
-            let (mean, std) = statistics(&pixels);
-            (splits.mean, splits.std) = ([mean; 3], [std; 3]);
-        }
+    for Part { split, pixels, labels } in parts {
         let number = |label: &u8| if by_name { classes.place(&label.to_string()).unwrap_or_default() } else { usize::from(*label) };
-        let dataset: Arc<dyn Dataset> = Arc::new(Raster {
+        let raster = Raster {
             title: format!("{} {}", variant.title, split.key()),
             side: SIDE,
             rgb: pixels.iter().flat_map(|&level| [level; 3]).collect(),
             labels: labels.iter().map(|label| number(label) as u16).collect(),
             classes: Arc::clone(&classes.names),
-        });
-        match split {
-            Split::Train => splits.train = Some(dataset),
-            Split::Val => splits.val = Some(dataset),
-            Split::Test => splits.test = Some(dataset),
+        };
+        if split == Split::Train {
+            (splits.mean, splits.std) = raster.statistics();
         }
+        split.fill(&mut splits, Arc::new(raster));
     }
     Ok(splits)
 }
@@ -176,15 +179,4 @@ fn array(path: &Path, magic: [u8; 4]) -> Result<(Vec<usize>, Vec<u8>)> {
     }
     bytes.drain(..head);
     Ok((sizes, bytes))
-}
-
-/// Mean and standard deviation of levels as values in 0..1.
-fn statistics(levels: &[u8]) -> (f64, f64) {
-    let mut counts = [0u64; 256];
-    levels.iter().for_each(|&level| counts[usize::from(level)] += 1);
-    let total = levels.len().max(1) as f64;
-    let moment =
-        |f: &dyn Fn(f64) -> f64| counts.iter().enumerate().map(|(level, &n)| n as f64 * f(level as f64 / 255.0)).sum::<f64>() / total;
-    let mean = moment(&|v| v);
-    (mean, moment(&|v| (v - mean) * (v - mean)).sqrt().max(1.0 / 255.0))
 }

@@ -57,11 +57,7 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
         let title = format!("list {} ({})", part.list.display(), part.split.key());
         let (root, classes) = (root.clone(), Arc::clone(&classes.names));
         let dataset: Arc<dyn Dataset> = Arc::new(Pictures { title, root, classes, samples, decode: reading.decode });
-        match part.split {
-            Split::Train => splits.train = Some(dataset),
-            Split::Val => splits.val = Some(dataset),
-            Split::Test => splits.test = Some(dataset),
-        }
+        part.split.fill(&mut splits, dataset);
     }
     Ok(splits)
 }

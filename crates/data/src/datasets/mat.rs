@@ -111,8 +111,8 @@ impl<'a> Array<'a> {
         let (_, flags) = element(&mut rest)?;
         let (_, sizes) = element(&mut rest)?;
         let (_, name) = element(&mut rest)?;
-        let sizes = sizes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
-        let count = sizes.fold(Some(1usize), |count, size| count?.checked_mul(size)).ok_or("has an array of impossible size")?;
+        let mut sizes = sizes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
+        let count = sizes.try_fold(1usize, usize::checked_mul).ok_or("has an array of impossible size")?;
         Ok(Self { class: *flags.first().ok_or("is cut short")?, name: String::from_utf8_lossy(name).into_owned(), count, rest })
     }
 

@@ -45,17 +45,13 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
             Some(side) => {
                 let raster = raster(&rows, side, &reading.decode, title, labels, classes)?;
                 if split == Split::Train {
-                    (splits.mean, splits.std) = statistics(&raster.rgb);
+                    (splits.mean, splits.std) = raster.statistics();
                 }
                 Arc::new(raster)
             }
             None => Arc::new(Encoded { title, rows, labels, classes, decode: reading.decode }),
         };
-        match split {
-            Split::Train => splits.train = Some(dataset),
-            Split::Val => splits.val = Some(dataset),
-            Split::Test => splits.test = Some(dataset),
-        }
+        split.fill(&mut splits, dataset);
     }
     Ok(splits)
 }
@@ -205,22 +201,6 @@ pub(super) fn raster(rows: &Rows, side: u32, how: &Decode, title: String, labels
 fn row_image(rows: &Rows, row: usize, encoded: &ByteArray, how: &Decode) -> Result<Image> {
     let failed = |message: String| rows.error(row, &message);
     catch(|| rows.error(row, "decoding").to_string(), || decode(encoded.data(), how).map_err(failed))
-}
-
-/// Per-channel mean and standard deviation of RGB bytes, as values in 0..1.
-fn statistics(rgb: &[u8]) -> ([f64; 3], [f64; 3]) {
-    let mut counts = [[0u64; 256]; 3];
-    for pixel in rgb.as_chunks::<3>().0 {
-        (0..3).for_each(|c| counts[c][usize::from(pixel[c])] += 1);
-    }
-    let total = (rgb.len() / 3).max(1) as f64;
-    let moment = |c: usize, f: &dyn Fn(f64) -> f64| {
-        counts[c].iter().enumerate().map(|(level, &n)| n as f64 * f(level as f64 / 255.0)).sum::<f64>() / total
-    };
-    let mean = [0, 1, 2].map(|c| moment(c, &|v| v));
-    // Images of one colour have no spread to divide by.
-    let std = [0, 1, 2].map(|c| moment(c, &|v| (v - mean[c]) * (v - mean[c])).sqrt().max(1.0 / 255.0));
-    (mean, std)
 }
 
 /// Photographs that stay encoded in memory.

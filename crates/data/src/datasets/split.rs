@@ -1,5 +1,7 @@
 //! The three splits and what people call them.
-use crate::Reading;
+use std::sync::Arc;
+
+use crate::{Dataset, Reading, Splits};
 
 /// One of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,16 @@ impl Split {
     /// The split that a name stands for.
     pub fn of(name: &str, reading: &Reading) -> Option<Self> {
         Self::ALL.into_iter().find(|split| split.is(name, reading))
+    }
+
+    /// Its place among the splits of a dataset.
+    pub fn fill(self, splits: &mut Splits, dataset: Arc<dyn Dataset>) {
+        let place = match self {
+            Self::Train => &mut splits.train,
+            Self::Val => &mut splits.val,
+            Self::Test => &mut splits.test,
+        };
+        *place = Some(dataset);
     }
 
     /// Whether `name` is one of its names.
