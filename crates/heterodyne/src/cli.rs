@@ -69,6 +69,10 @@ pub fn main() -> ExitCode {
             let text = format!("{e:#}");
             let lines: Vec<_> = text.lines().map(heterodyne_run::recipe::shortened).collect();
             tell!("error: {}", lines.join("\n"));
+            // Every relative name fails there, with a reason that would send its reader looking for the wrong thing.
+            if std::env::current_dir().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+                tell!("note: the working folder was deleted, so relative names lead nowhere; change to a folder that exists");
+            }
             ExitCode::FAILURE
         }
     }

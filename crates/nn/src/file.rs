@@ -5,10 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use heterodyne_checksum as checksum;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, Result, Tensors, checksum};
+use crate::{Error, Result, Tensors};
 
 const KINDS: [(Dtype, Kind); 9] = [
     (Dtype::F32, Kind::Float),

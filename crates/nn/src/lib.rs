@@ -2,7 +2,6 @@
 //!
 //! Shape letters in this workspace: `b` batch, `c` channels or classes, `h` height, `w` width, `n` tokens, `d` width of an embedding.
 
-mod checksum;
 pub mod config;
 pub mod error;
 pub mod feature;

@@ -37,9 +37,14 @@ impl Run {
     pub fn load(path: &Path) -> Result<Self> {
         let folder = RunFolder::open(path)?;
         let plan = folder.read_plan()?;
-        let metrics = if folder.metrics().exists() { metrics::read(&folder.metrics())? } else { Vec::new() };
-        let ended = folder.summary().exists();
-        let summary = if ended { folder.read_summary()? } else { unfinished(&plan, &metrics) };
+        let summary = folder.summary().exists().then(|| folder.read_summary()).transpose()?;
+        let metrics = match summary.as_ref().and_then(|summary| summary.metrics) {
+            _ if !folder.metrics().exists() => Vec::new(),
+            Some(extent) => metrics::read_ended(&folder.metrics(), extent)?,
+            None => metrics::read(&folder.metrics())?,
+        };
+        let ended = summary.is_some();
+        let summary = summary.unwrap_or_else(|| unfinished(&plan, &metrics));
         let features = folder.features().exists().then(|| heterodyne_run::read_json(&folder.features())).transpose()?;
         Ok(Self { path: path.to_owned(), summary, ended, metrics, plan, features })
     }
@@ -179,6 +184,7 @@ fn unfinished(plan: &Value, metrics: &[Metric]) -> Summary {
         images_per_second: speed,
         device: text("/device").unwrap_or_default(),
         precision: text("/train/precision").unwrap_or_default(),
+        metrics: None,
         versions: Versions::default(),
     }
 }

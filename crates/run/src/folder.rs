@@ -5,17 +5,22 @@
 //! metrics.jsonl         one measurement per line, as the run goes
 //! checkpoint/           all that a run needs to continue, with a checksum
 //! weights/              last, best and (with an average) ema, each a .safetensors file
-//! summary.json          how the run ended
+//! summary.json          how the run ended, and how far the metrics had come
 //! features.json         how alike the two networks' features are, where somebody asked
 //! .lock                 held by the process that writes here; freed by the system when that process ends, however it ends
 //! ```
+//!
+//! The JSON files carry a checksum as their first key ([`heterodyne_checksum`]).
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
+use heterodyne_checksum::{self as checksum, Text};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{Error, Result, Status, Summary, own};
 
@@ -103,10 +108,13 @@ impl RunFolder {
         }
     }
 
-    /// Whether the run has kept nothing yet that it could go on from: it was killed before its first checkpoint and begins again.
-    #[must_use]
-    pub fn is_fresh(&self) -> bool {
-        !self.checkpoint().exists() && self.read_summary().map_or(true, |summary| summary.status != Status::Finished)
+    /// Whether the run has kept nothing yet that it could go on from: it was killed before its first checkpoint and begins again. An error
+    /// where only a summary could tell and it cannot be read.
+    pub fn is_fresh(&self) -> Result<bool> {
+        if self.checkpoint().exists() {
+            return Ok(false);
+        }
+        Ok(!self.summary().exists() || self.read_summary()?.status != Status::Finished)
     }
 
     /// Removes the summary of an earlier end: the run goes on, and is unfinished until it ends again.
@@ -166,12 +174,12 @@ impl RunFolder {
     }
 
     /// Stores the resolved recipe.
-    pub fn write_plan(&self, plan: &serde_json::Value) -> Result<()> {
+    pub fn write_plan(&self, plan: &Value) -> Result<()> {
         write_json_atomic(&self.plan(), plan)
     }
 
     /// The stored recipe.
-    pub fn read_plan(&self) -> Result<serde_json::Value> {
+    pub fn read_plan(&self) -> Result<Value> {
         read_json(&self.plan())
     }
 
@@ -241,10 +249,17 @@ fn lock(folder: &Path) -> Result<Option<Lock>> {
     }
 }
 
-/// Writes `value` as indented JSON; the old file stays until the new one is complete on disk.
+/// Writes `value` as indented JSON, an object with a checksum before its keys; the old file stays until the new one is complete on disk.
 pub fn write_json_atomic<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::new(path, e))?;
+    let mut value = serde_json::to_value(value).map_err(|e| Error::new(path, e))?;
+    if let Value::Object(keys) = &mut value {
+        keys.shift_insert(0, checksum::KEY.to_owned(), checksum::blank().into());
+    }
+    let mut bytes = serde_json::to_vec_pretty(&value).map_err(|e| Error::new(path, e))?;
     bytes.push(b'\n');
+    if value.is_object() {
+        checksum::seal(&mut bytes, std::iter::empty());
+    }
     replace(path, &bytes)
 }
 
@@ -269,13 +284,38 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|e| Error::new(path, format!("cannot be written ({e}){old}")))
 }
 
-/// Reads a JSON file as a `T`.
+/// Reads a JSON file as a `T`, which does not see its checksum. A file that has one must agree with it; one that has none, because it is
+/// older or was written by hand, is taken as it is.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
+    let mut bytes = fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Error::new(path, "is empty; was the disk full, or the copy cut short?"));
     }
-    let mut reader = serde_json::Deserializer::from_slice(&bytes);
+    let verdict = checksum::check(&bytes);
+    if let Text::Whole(entry) = &verdict {
+        blank(&mut bytes, entry.clone());
+    }
+    let value = parse(path, &bytes);
+    // A file that is no JSON any more is told where it breaks.
+    match verdict {
+        Text::Changed if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() => Err(Error::new(
+            path,
+            "does not agree with its checksum: it is damaged, or was changed by hand. Put another copy in its place; where the change is \
+             meant, remove the line `\"checksum\"` from it, and it is taken as it is",
+        )),
+        _ => value,
+    }
+}
+
+/// Takes an entry out of an object, in such a way that lines and columns stay.
+fn blank(bytes: &mut [u8], entry: Range<usize>) {
+    let comma = bytes[entry.end..].iter().position(|b| !b.is_ascii_whitespace()).filter(|&at| bytes[entry.end + at] == b',');
+    let end = comma.map_or(entry.end, |at| entry.end + at + 1);
+    bytes[entry.start..end].iter_mut().filter(|b| !b.is_ascii_whitespace()).for_each(|b| *b = b' ');
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
         let key = e.path().to_string();
         let cause = e.inner();

@@ -196,6 +196,19 @@ pub fn read(path: &Path) -> Result<Vec<Metric>> {
     Ok(lines(path, &bytes)?.into_iter().map(|(_, metric)| metric).collect())
 }
 
+/// As [`read`], of a run that has ended and says in its summary how far they reach: they must be what they were then.
+pub fn read_ended(path: &Path, extent: Extent) -> Result<Vec<Metric>> {
+    let bytes = std::fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
+    if (Extent { bytes: bytes.len() as u64, crc32: crc32fast::hash(&bytes) }) != extent {
+        return Err(Error::new(
+            path,
+            "is not as it was when the run ended: lines were damaged or changed. Put another copy in its place; where the change is meant, \
+             remove `\"metrics\"` and `\"checksum\"` from summary.json",
+        ));
+    }
+    read(path)
+}
+
 /// The lines with their text, without the line ends.
 fn lines<'b>(path: &Path, bytes: &'b [u8]) -> Result<Vec<(&'b [u8], Metric)>> {
     let mut out = Vec::new();

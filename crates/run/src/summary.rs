@@ -1,7 +1,7 @@
 //! How a run ended.
 use serde::{Deserialize, Serialize};
 
-pub use crate::metrics::Eval;
+pub use crate::metrics::{Eval, Extent};
 
 /// `summary.json`: written when a run ends, however it ends. Percentages are 0..100.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct Summary {
     pub device: String,
     /// `fp32` or `bf16`.
     pub precision: String,
+    /// How far the metrics reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Extent>,
     /// What it ran on.
     pub versions: Versions,
 }

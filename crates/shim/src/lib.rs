@@ -19,6 +19,7 @@ pub mod packed;
 pub mod profile;
 mod rng;
 pub mod script;
+mod start;
 pub mod window;
 pub mod winograd;
 

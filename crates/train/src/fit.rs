@@ -82,7 +82,7 @@ impl<F: FnMut(&Event)> Observer for F {
 /// Trains `s` in `folder`, from the folder's checkpoint where `resume` is set, until the end or until `stop`. The summary is
 /// written in every case; an error leaves the last checkpoint and the weights of the last evaluation whole.
 pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Summary> {
-    let Loaded { mut position, notes } = match resume && !folder.is_fresh() {
+    let Loaded { mut position, notes } = match resume && !folder.is_fresh()? {
         true => state::load(&folder.checkpoint(), s)?,
         false => Loaded { position: Position::default(), notes: Vec::new() },
     };
@@ -92,7 +92,9 @@ pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, obs
     folder.reopen()?;
     let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default(), told: false };
     let outcome = guarded("training", || run.run(&mut position, stop));
-    let summary = summarise(s, &position, &outcome);
+    // Where they cannot be brought to the disk, nobody can say how far they reach.
+    let extent = run.metrics.extent().ok();
+    let summary = Summary { metrics: extent, ..summarise(s, &position, &outcome) };
     let written = folder.write_summary(&summary);
     outcome?;
     written?;
@@ -386,6 +388,7 @@ fn summarise(s: &Session, position: &Position, outcome: &Result<Status>) -> Summ
         images_per_second: position.images as f64 / position.seconds.max(1e-9),
         device: if s.pair.student.device() == Device::Cpu { "cpu" } else { "cuda" }.to_owned(),
         precision: serde_json::to_value(recipe.train.precision).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
+        metrics: None,
         versions: Versions { heterodyne: env!("CARGO_PKG_VERSION").to_owned(), libtorch: "2.11.0".to_owned() },
     }
 }

@@ -90,11 +90,13 @@ impl Origin {
         if self.classes.len() != now.classes.len() {
             lines.push(format!("there were {} classes and are {}", self.classes.len(), now.classes.len()));
         }
+        // Where the class is part of a file's name, the names of a renamed class are others; that is one change, not two.
+        let names: Vec<(&str, bool)> = self.classes.iter().zip(&now.classes).map(|(then, now)| (then.as_str(), then == now)).collect();
         for (split, then, now) in [("training", &self.train, &now.train), ("test", &self.test, &now.test)] {
-            lines.extend(then.changes(now, split, &self.classes));
+            lines.extend(then.changes(now, split, &names));
         }
         match (&self.val, &now.val) {
-            (Some(then), Some(now)) => lines.extend(then.changes(now, "validation", &self.classes)),
+            (Some(then), Some(now)) => lines.extend(then.changes(now, "validation", &names)),
             (None, None) => {}
             (then, _) => lines.push(format!("the data {} a validation split", if then.is_some() { "had" } else { "has" })),
         }
@@ -136,14 +138,15 @@ impl Split {
         Ok(Self { order: short(order), classes })
     }
 
-    fn changes(&self, now: &Self, split: &str, names: &[String]) -> Vec<String> {
+    /// `names` are the classes', and whether each is still its name.
+    fn changes(&self, now: &Self, split: &str, names: &[(&str, bool)]) -> Vec<String> {
         let mut lines = Vec::new();
-        for ((then, now), name) in self.classes.iter().zip(&now.classes).zip(names) {
+        for ((then, now), (name, same_name)) in self.classes.iter().zip(&now.classes).zip(names) {
             if then.0 != now.0 {
                 lines.push(format!("{split} images of class `{name}`: {} then, {} now", then.0, now.0));
-            } else if then.1 != now.1 {
+            } else if then.1 != now.1 && *same_name {
                 lines.push(format!("{split} images of class `{name}`: some were replaced"));
-            } else if then.2 != now.2 {
+            } else if then.1 == now.1 && then.2 != now.2 {
                 lines.push(format!(
                     "{split} images of class `{name}`: files of the same names and sizes have other times of change (copied, or replaced)"
                 ));

@@ -42,7 +42,7 @@ pub fn run(args: &Args, command: Command) -> Result<Outcome> {
         Some(path) => {
             let folder = RunFolder::resume(path)?;
             let layered = plan::stored(&folder.plan().display().to_string(), &folder.read_plan()?)?;
-            if !folder.checkpoint().is_file() && !folder.is_fresh() {
+            if !folder.checkpoint().is_file() && !folder.is_fresh()? {
                 bail!("{}: the run has finished and there is no checkpoint any more to resume from", path.display());
             }
             (ui::session(Plan::resolve(&layered, command)?)?, folder)

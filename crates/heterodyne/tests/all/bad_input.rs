@@ -4,7 +4,7 @@ use heterodyne::nn::file;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use crate::support::{Place, real, refused};
+use crate::support::{Place, real, refused, stderr};
 
 #[test]
 fn recipes_are_read_strictly() {
@@ -83,6 +83,35 @@ fn a_loss_that_overflows_ends_the_run_and_spares_what_was_there() {
     assert!(summary["last"].is_null() && !place.read("runs/bad/metrics.jsonl").contains("null"));
     place.bad("train small.toml --out runs/good", &["holds a run already"]);
     assert_eq!(fs::read(place.path("runs/good/weights/last.safetensors")).unwrap(), before);
+}
+
+/// oneMKL would end the process while it is being loaded.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_deleted_working_folder_is_an_error_only_for_relative_names() {
+    let place = Place::new();
+    let from_nowhere = |words: &str| {
+        let shell = format!("mkdir gone; cd gone; rmdir ../gone; exec {} {words}", env!("CARGO_BIN_EXE_heterodyne"));
+        Command::new("bash").arg("-c").arg(shell).current_dir(place.path("")).output().unwrap()
+    };
+    let output = from_nowhere("models");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("resnet18"));
+    refused(
+        &from_nowhere("train small.toml"),
+        "train small.toml",
+        &["error: small.toml: cannot be read", "the working folder was deleted"],
+    );
+    // A run folder has a relative name unless one is given.
+    let recipe = place.path("small.toml").display().to_string();
+    refused(
+        &from_nowhere(&format!("train {recipe}")),
+        "train",
+        &["runs/small-s0: the run folder cannot be made", "the working folder was deleted"],
+    );
+    let output = from_nowhere(&format!("train {recipe} --out {}", place.path("run").display()));
+    assert!(output.status.success() && !stderr(&output).contains("FATAL"), "{}", stderr(&output));
+    assert!(place.read("run/summary.json").contains("\"finished\""));
 }
 
 #[test]

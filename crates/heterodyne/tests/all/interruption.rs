@@ -6,16 +6,11 @@ use std::{
 
 use heterodyne::nn::file;
 
-use crate::support::Place;
+use crate::support::{Place, interrupt};
 
-/// Ends a run with SIGINT after its first line of metrics and gives its exit code.
-fn interrupt(place: &Place, words: &str) -> Option<i32> {
-    let mut child = place.command(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("epoch"));
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    lines.by_ref().for_each(drop);
-    child.wait().unwrap().code()
+/// What is left when the line is removed, as the error says.
+fn without_checksum(text: &str) -> String {
+    text.lines().filter(|line| !line.contains("\"checksum\"")).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
@@ -101,8 +96,11 @@ fn a_run_resumes_with_what_it_was_made_with_or_says_what_changed() {
     place.bad("distill --resume runs/a", &["state.safetensors", "the teacher's weights are others", "--accept-changes"]);
     fs::write(place.path("teacher.safetensors"), teacher).unwrap();
 
-    fs::write(place.path("runs/a/plan.json"), plan.replace("\"lr\": 0.02", "\"lr\": 0.03")).unwrap();
-    place.bad("distill --resume runs/a", &["`optim.lr` was 0.02 and is 0.03"]);
+    let edited = plan.replace("\"lr\": 0.02", "\"lr\": 0.03");
+    fs::write(place.path("runs/a/plan.json"), &edited).unwrap();
+    place.bad("distill --resume runs/a", &["plan.json: does not agree with its checksum", "remove the line `\"checksum\"`"]);
+    fs::write(place.path("runs/a/plan.json"), without_checksum(&edited)).unwrap();
+    place.bad("distill --resume runs/a", &["`optim.lr` was 0.02 and is 0.03", "--accept-changes"]);
     fs::write(place.path("runs/a/plan.json"), plan).unwrap();
 
     fs::write(place.path("runs/a/metrics.jsonl"), metrics.replacen("\"loss\":", "\"loss\":1", 1)).unwrap();
@@ -120,7 +118,7 @@ fn a_run_killed_before_its_first_checkpoint_begins_again() {
     child.wait().unwrap();
     place.bad(words, &["holds a run already", "--resume"]);
     let plan = place.read("runs/a/plan.json").replace("\"epochs\": 1000000", "\"epochs\": 2").replace(": 1000000", ": 1");
-    fs::write(place.path("runs/a/plan.json"), plan).unwrap();
+    fs::write(place.path("runs/a/plan.json"), without_checksum(&plan)).unwrap();
     place.good("train --resume runs/a");
     place.good("train small.toml --out runs/b");
     let weights = |run: &str| file::read(&place.path(&format!("runs/{run}/weights/last.safetensors"))).unwrap().0;

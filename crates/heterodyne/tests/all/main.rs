@@ -7,6 +7,7 @@ mod export;
 mod features;
 mod inspect;
 mod interruption;
+mod origin;
 mod own_method;
 mod package;
 mod presented;

@@ -1,7 +1,8 @@
 //! Running the command in a folder of its own.
 use std::{
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use heterodyne::{
@@ -91,6 +92,16 @@ impl Place {
     pub fn bad(&self, words: &str, parts: &[&str]) -> String {
         refused(&self.run(words), words, parts)
     }
+}
+
+/// Ends a run with SIGINT after its first line of metrics and gives its exit code.
+pub fn interrupt(place: &Place, words: &str) -> Option<i32> {
+    let mut child = place.command(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("epoch"));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    lines.by_ref().for_each(drop);
+    child.wait().unwrap().code()
 }
 
 pub fn stderr(output: &Output) -> String {

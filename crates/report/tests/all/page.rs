@@ -2,7 +2,7 @@
 use std::fs;
 
 use heterodyne_report::{Group, html, published, write};
-use heterodyne_run::{Metric, RunFolder, Status, metrics::Writer};
+use heterodyne_run::{Metric, RunFolder, Status, Summary, metrics::Writer};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -91,7 +91,10 @@ fn odd_runs_make_a_page() {
     run(&single, &Spec { seed: 1, epochs: 100, ..Spec::default() });
     let folder = RunFolder::open(&single).unwrap();
     fs::remove_file(folder.metrics()).unwrap();
-    Writer::open(&folder.metrics(), None).unwrap().write(&Metric::Eval(eval(2000, 100.0, 80.0))).unwrap();
+    let mut writer = Writer::open(&folder.metrics(), None).unwrap();
+    writer.write(&Metric::Eval(eval(2000, 100.0, 80.0))).unwrap();
+    let summary = folder.read_summary().unwrap();
+    folder.write_summary(&Summary { metrics: Some(writer.extent().unwrap()), ..summary }).unwrap();
     let single = Group { name: "single".to_owned(), runs: vec![single] };
     assert!(page(std::slice::from_ref(&single)).contains("<circle"));
     page(&[single, bare, Group { name: "none".to_owned(), runs: vec![] }, group(dir.path(), Some("kd"), &[80.0, 80.0])]);
@@ -178,4 +181,31 @@ fn a_page_that_cannot_be_written_leaves_the_old_one() {
     fs::write(path.join("summary.json"), "{").unwrap();
     let message = html("t", "", &[Group { name: "a".to_owned(), runs: vec![path] }]).unwrap_err().to_string();
     assert!(message.contains("damaged/summary.json: ends too early"), "{message}");
+}
+
+/// A digit that has become another would be drawn as if it had been measured.
+#[test]
+fn changed_files_of_a_run_are_refused_by_name() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a");
+    run(&path, &Spec::default());
+    let group = [Group { name: "a".to_owned(), runs: vec![path.clone()] }];
+    for (name, from, to, says) in [
+        ("metrics.jsonl", "\"lr\":0.0", "\"lr\":0.1", "is not as it was when the run ended"),
+        ("summary.json", "\"seconds\": 1", "\"seconds\": 2", "does not agree with its checksum"),
+        ("plan.json", "\"batch\": 50", "\"batch\": 51", "does not agree with its checksum"),
+    ] {
+        let text = fs::read_to_string(path.join(name)).unwrap();
+        assert!(text.contains(from), "{name}: {text}");
+        fs::write(path.join(name), text.replacen(from, to, 1)).unwrap();
+        let message = html("t", "", &group).unwrap_err().to_string();
+        assert!(message.contains(&format!("a/{name}: {says}")), "{message}");
+        fs::write(path.join(name), text).unwrap();
+    }
+    html("t", "", &group).unwrap();
+    // A run from before there were checksums.
+    let mut summary: serde_json::Value = serde_json::from_slice(&fs::read(path.join("summary.json")).unwrap()).unwrap();
+    summary.as_object_mut().unwrap().retain(|key, _| key != "checksum" && key != "metrics");
+    fs::write(path.join("summary.json"), summary.to_string()).unwrap();
+    html("t", "", &group).unwrap();
 }

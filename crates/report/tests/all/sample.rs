@@ -129,6 +129,7 @@ pub fn run(path: &Path, spec: &Spec) {
         images_per_second: 1000.0,
         device: "cpu".to_owned(),
         precision: "fp32".to_owned(),
+        metrics: Some(writer.extent().unwrap()),
         versions: Versions { heterodyne: "0.1.0".to_owned(), libtorch: "2.11.0".to_owned() },
     };
     folder.write_summary(&summary).unwrap();

@@ -7,8 +7,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use heterodyne_run::{Eval, RunFolder, Status, Summary, Versions, metrics, read_json, write_json_atomic};
-use serde_json::json;
+use heterodyne_run::{Eval, RunFolder, Status, Summary, Versions, metrics, metrics::Extent, read_json, write_json_atomic};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::metrics::{eval, train};
@@ -39,6 +39,7 @@ fn summary() -> Summary {
         images_per_second: 80.0,
         device: "cpu".to_owned(),
         precision: "fp32".to_owned(),
+        metrics: Some(Extent { bytes: 7, crc32: 8 }),
         versions: Versions { heterodyne: "0.1.0".to_owned(), libtorch: "2.11.0".to_owned() },
     }
 }
@@ -218,6 +219,62 @@ fn damaged_files_say_what_is_wrong() {
     assert!(text.starts_with("summary.json: has something behind its end ("), "{text}");
 }
 
+/// Any single bit, a missing end and stretches that change places are noticed, in the checksum itself too.
+#[test]
+fn damage_anywhere_in_a_json_file_is_noticed() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("summary.json");
+    write_json_atomic(&path, &summary()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    assert!(whole.starts_with(b"{\n  \"checksum\": \"crc32:"), "{}", String::from_utf8_lossy(&whole));
+    assert_eq!(read_json::<Summary>(&path).unwrap(), summary());
+    assert!(read_json::<Value>(&path).unwrap().get("checksum").is_none(), "readers do not see it");
+    let noticed = |bytes: &[u8], what: &str| {
+        fs::write(&path, bytes).unwrap();
+        let e = read_json::<Summary>(&path).map(drop).expect_err(what).to_string();
+        assert!(e.contains("summary.json: "), "{what}: {e}");
+        e.contains("does not agree with its checksum")
+    };
+    let by_sum = (0..whole.len() * 8).filter(|bit| {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        noticed(&bytes, &format!("bit {bit}"))
+    });
+    assert!(by_sum.count() > 1000, "most damage leaves JSON, and the sum alone can tell");
+    // Without the last line end it is still the whole object, and other bytes.
+    for end in 0..whole.len() {
+        noticed(&whole[..end], &format!("{end} bytes"));
+    }
+    let text = String::from_utf8(whole).unwrap();
+    assert!(noticed(text.replace("1000", "100").replace(": 100,", ": 1000,").as_bytes(), "two numbers that changed places"));
+}
+
+#[test]
+fn a_json_file_without_a_checksum_is_taken_as_it_is() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("plan.json");
+    write_json_atomic(&path, &json!({"seed": 1, "data": {"name": "digits"}})).unwrap();
+    let text = fs::read_to_string(&path).unwrap().replace("\"seed\": 1", "\"seed\": 2");
+    fs::write(&path, &text).unwrap();
+    let e = message(read_json::<Value>(&path), &dir);
+    assert!(e.starts_with("plan.json: does not agree with its checksum: it is damaged, or was changed by hand"), "{e}");
+    // What the message says to do.
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains("\"checksum\"")).collect();
+    fs::write(&path, lines.join("\n")).unwrap();
+    assert_eq!(read_json::<Value>(&path).unwrap(), json!({"seed": 2, "data": {"name": "digits"}}));
+    fs::write(&path, "{}").unwrap();
+    assert_eq!(read_json::<Value>(&path).unwrap(), json!({}));
+    write_json_atomic(&path, &json!({})).unwrap();
+    assert_eq!(read_json::<Value>(&path).unwrap(), json!({}));
+    // Compact, as another program may have written it, and half a checksum.
+    fs::write(&path, r#"{"checksum":"crc32:00000000"}"#).unwrap();
+    assert!(message(read_json::<Value>(&path), &dir).contains("does not agree"));
+    for cut in [r#"{"checksum"#, r#"{"checksum""#, r#"{"checksum":"#, r#"{"checksum":"crc32:0000"#] {
+        fs::write(&path, cut).unwrap();
+        assert!(message(read_json::<Value>(&path), &dir).starts_with("plan.json: ends too early"), "{cut}");
+    }
+}
+
 /// A folder may be somebody else's: no file outside of it is truncated, appended to or replaced through a link.
 #[cfg(unix)]
 #[test]
@@ -255,7 +312,11 @@ fn what_killed_writes_left_is_swept_and_stands_in_nobodys_way() {
     // Killed before its plan was written: the folder is free.
     let folder = RunFolder::create(&path).unwrap();
     folder.write_plan(&json!({})).unwrap();
-    assert!(folder.is_fresh());
+    assert!(folder.is_fresh().unwrap());
+    // A summary that cannot be read does not make a finished run an unborn one.
+    fs::write(folder.summary(), "{").unwrap();
+    assert!(folder.is_fresh().unwrap_err().to_string().contains("summary.json: ends too early"));
+    fs::remove_file(folder.summary()).unwrap();
     drop(folder);
     fs::write(path.join("weights/.new-abc"), "half").unwrap();
     fs::write(path.join("checkpoint/.new-abc"), "half").unwrap();
