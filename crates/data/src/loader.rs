@@ -234,6 +234,12 @@ impl EvalLoader {
         }
     }
 
+    /// Where each image that is loaded stands in the dataset.
+    #[must_use]
+    pub fn indices(&self) -> &[usize] {
+        &self.indices
+    }
+
     /// Number of samples.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -7,6 +7,7 @@ use heterodyne_run::{
     events::EventWriter,
     folder::RunFolder,
     metrics::{Eval, Metric, Writer},
+    recipe::schema::TestWhen,
     summary::{Status, Summary, Versions},
 };
 use tch::Device;
@@ -292,14 +293,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Measures the held-out and the test images and writes the weights. The best is chosen on the held-out images, or, where
+    /// Measures the held-out and, as the recipe says, the test images and writes the weights. The best is chosen on the held-out images, or, where
     /// there are none, on the test images, which the summary says.
     /// Nothing is kept of an evaluation that is stopped.
     fn evaluate(&mut self, position: &mut Position, epoch: u32, stop: &AtomicBool) -> Result<()> {
         let s = self.s;
+        let t = &s.plan.recipe.train;
+        let tested = match t.test {
+            TestWhen::Every => true,
+            TestWhen::Last => epoch == t.epochs,
+            TestWhen::Never => false,
+        };
         let measured = match &s.pair.ema {
-            Some(ema) => ema.swapped(|| self.measure(position.step, stop))?,
-            None => self.measure(position.step, stop)?,
+            Some(ema) => ema.swapped(|| self.measure(position.step, tested, stop))?,
+            None => self.measure(position.step, tested, stop)?,
         };
         let weights = if s.pair.ema.is_some() { "ema" } else { "live" };
         let mut evals = Vec::new();
@@ -318,14 +325,14 @@ impl Run<'_> {
             self.record(&Metric::Eval(eval.clone()))?;
             evals.push(eval);
         }
-        // The test images come last; the chooser is the first.
-        let (chooser, test) = (&evals[0], &evals[evals.len() - 1]);
+        // The chooser comes first, what is reported last.
+        let (chooser, reported) = (&evals[0], &evals[evals.len() - 1]);
         let better = position.best_on.is_none_or(|best| chooser.top1 > best);
         if better {
             position.best_on = Some(chooser.top1);
-            position.best = Some(test.clone());
+            position.best = (tested || t.test == TestWhen::Never).then(|| reported.clone());
         }
-        position.last = Some(test.clone());
+        position.last = Some(reported.clone());
         self.write_weights(&self.folder.weights("last"), position.step, false)?;
         if s.pair.ema.is_some() {
             self.write_weights(&self.folder.weights("ema"), position.step, true)?;
@@ -336,10 +343,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn measure(&mut self, step: u64, stop: &AtomicBool) -> Result<Vec<(&'static str, Measured)>> {
+    fn measure(&mut self, step: u64, tested: bool, stop: &AtomicBool) -> Result<Vec<(&'static str, Measured)>> {
         let s = self.s;
         let mut out = Vec::new();
-        for (split, loader) in s.validation.iter().map(|l| ("validation", l)).chain([("test", &s.test)]) {
+        for (split, loader) in s.validation.iter().map(|l| ("validation", l)).chain(tested.then_some(("test", &s.test))) {
             let each = |done| self.observer.on(&Event::Evaluating { done });
             let measured = eval::evaluate_until(&s.pair.student, loader, stop, each).map_err(|e| match e {
                 Error::Plan(what) => Error::Diverged { step, flaw: what },

@@ -16,7 +16,7 @@ const BATCH: usize = 64;
 /// What the check found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TeacherCheck {
-    /// The teacher on test images at equal distances, shown to it as its own evaluation has them.
+    /// The teacher on test images (held-out ones, where those are to be left alone) at equal distances, shown to it as its own evaluation has them.
     pub measured: Measured,
     /// Accuracy of guessing, in percent.
     pub chance: f64,
@@ -36,9 +36,9 @@ impl TeacherCheck {
     }
 }
 
-/// Up to [`IMAGES`] images of `test` at equal distances, so that those of a folder, which lie class by class, are of all classes.
-pub fn look(test: &Arc<dyn Dataset>, spec: InputSpec, workers: usize) -> Result<EvalLoader> {
-    Ok(EvalLoader::new(Arc::clone(test), (0..test.len()).collect(), BATCH, spec, workers)?.spread(IMAGES, BATCH))
+/// Up to [`IMAGES`] of the samples `indices` at equal distances, so that those of a folder, which lie class by class, are of all classes.
+pub fn look(images: &Arc<dyn Dataset>, indices: Vec<usize>, spec: InputSpec, workers: usize) -> Result<EvalLoader> {
+    Ok(EvalLoader::new(Arc::clone(images), indices, BATCH, spec, workers)?.spread(IMAGES, BATCH))
 }
 
 /// Measures the teacher; `None` without one.

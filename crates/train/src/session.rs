@@ -11,7 +11,7 @@ use heterodyne_models::{
     package::{self, Package},
 };
 use heterodyne_nn::{InputSpec, ParamStore, TapSpec};
-use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Precision};
+use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Precision, TestWhen};
 use heterodyne_shim::{Rng, cpu::fast_bf16};
 use tch::{Device, Tensor};
 
@@ -156,7 +156,16 @@ impl Session {
         });
         let loaders = Loaders::new(&plan, &splits, side, images.loaded(student.input))?;
 
-        let look = teacher.as_ref().map(|teacher| preflight::look(reported, images.loaded(teacher.input), plan.recipe.data.workers));
+        let looked_at = match (plan.recipe.train.test, &loaders.validation) {
+            (TestWhen::Every, _) => (reported, (0..reported.len()).collect::<Vec<_>>()),
+            (_, Some(held_out)) => (splits.chosen_on().unwrap_or(learned), held_out.indices().to_vec()),
+            (_, None) => {
+                return Err(Error::Plan(
+                    "train.test leaves the test images alone, and no images are held out to measure instead: set data.validation".to_owned(),
+                ));
+            }
+        };
+        let look = teacher.as_ref().map(|teacher| preflight::look(looked_at.0, looked_at.1.clone(), images.loaded(teacher.input), plan.recipe.data.workers));
         let look = look.transpose()?;
         let pair = Pair::new(student, teacher, &plan.methods, &plan.recipe, &loaders.sample_classes)?;
         let card = Card {

@@ -229,6 +229,19 @@ pub enum Precision {
     Auto,
 }
 
+/// When the test images are measured.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum TestWhen {
+    /// In every evaluation.
+    #[default]
+    Every,
+    /// Once, after the last epoch; before it, held-out images alone.
+    Last,
+    /// Never: held-out images are all that is measured, for choosing settings.
+    Never,
+}
+
 /// `[train]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -253,6 +266,9 @@ pub struct Train {
     pub log_every: u64,
     /// Epochs between evaluations; the last epoch is always evaluated.
     pub eval_every: u32,
+    /// When the test images are measured: `every` evaluation, after the `last` epoch alone, or `never`; but for `every` there must be held-out
+    /// images.
+    pub test: TestWhen,
     /// Epochs between resumable checkpoints; one is also written when interrupted and at the end.
     pub checkpoint_every: u32,
 }
@@ -269,6 +285,7 @@ impl Default for Train {
             ema: None,
             log_every: 50,
             eval_every: 1,
+            test: TestWhen::Every,
             checkpoint_every: 1,
         }
     }

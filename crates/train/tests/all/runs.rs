@@ -217,3 +217,32 @@ fn a_method_that_has_ended_is_not_computed() {
         assert_eq!(tensor, &tiny[name], "{name}");
     }
 }
+
+#[test]
+fn test_images_are_left_alone_where_the_recipe_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let never = AtomicBool::new(false);
+    for (when, validations, tests, reported) in [("every", 3, 3, "test"), ("last", 3, 1, "test"), ("never", 3, 0, "validation")] {
+        let mut sets = taught_by(&teacher(dir.path(), 10), &["kd"]);
+        sets.push(format!("train.test={when}"));
+        let s = session(&sets).unwrap();
+        let run = folder(&dir.path().join(when), &s);
+        let mut looked = None;
+        let summary = fit(&s, &run, false, &never, &mut |event: &Event| {
+            if let Event::Teacher(check) = event {
+                looked = Some(check.measured.images);
+            }
+        })
+        .unwrap();
+        let all = metrics::read(&run.metrics()).unwrap();
+        let count = |wanted: &str| all.iter().filter(|m| matches!(m, Metric::Eval(e) if e.split == wanted)).count();
+        assert_eq!((count("validation"), count("test")), (validations, tests), "{when}");
+        assert_eq!((summary.last.unwrap().split.as_str(), summary.selected_on.as_str()), (reported, "validation"), "{when}");
+        // Twenty images are held out, and the digits have five hundred to test on.
+        assert_eq!(looked, Some(if when == "every" { 500 } else { 20 }), "{when}");
+    }
+    let mut sets = taught_by(&teacher(dir.path(), 10), &["kd"]);
+    sets.extend(["train.test=never".to_owned(), "data.validation=0".to_owned()]);
+    let error = session(&sets).err().unwrap().to_string();
+    assert!(error.contains("train.test") && error.contains("data.validation"), "{error}");
+}
