@@ -1,0 +1,117 @@
+"""The runner of the results, with a program that only writes what a run would."""
+
+import json
+import stat
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import results
+
+# Held-out accuracy grows with the weight up to 2.7 and with the rate; an interruption and a failure on request.
+FAKE = """#!{python}
+import json, pathlib, sys
+words = sys.argv[1:]
+run = pathlib.Path(words[words.index("--out" if "--out" in words else "--resume") + 1])
+sets = dict(s.split("=", 1) for s in words[words.index("--out") + 2 :] if s != "--set") if "--out" in words else json.loads((run / "plan").read_text())
+run.mkdir(parents=True, exist_ok=True)
+(run / "plan").write_text(json.dumps(sets))
+with open(run.parents[1] / "calls", "a") as calls:
+    calls.write(json.dumps(words) + "\\n")
+if (run.parents[1] / "fail").exists():
+    sys.exit("error: told to fail")
+weight, rate, seed = float(sets.get("methods.kd.weight", 0)), float(sets["optim.lr"]), int(sets["seed"])
+top1 = 50 + weight + 10 * rate + seed / 10
+lines = [{{"split": "validation", "top1": top1}}]
+if sets["train.test"] == "last":
+    lines.append({{"split": "test", "top1": top1 - 1}})
+(run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\\n" for line in lines))
+(run / "summary.json").write_text(json.dumps({{"seconds": 2.0, "images_per_second": 9.0, "precision": "fp32", "versions": {{}}}}))
+"""
+
+STUDY = """
+common = ["teacher.img=8", "train.batch=2"]
+trial = ["train.test=never"]
+final = ["train.test=last"]
+trial_seed = 7
+seeds = [1, 2, 3]
+factors = [1.0, 0.3, 3.0]
+rates = [0.1, 0.2]
+bare_rates = [0.05, 0.1, 0.2, 0.4]
+against = ["scratch"]
+[[method]]
+name = "scratch"
+command = "train"
+recipe = "recipes/cifar100/scratch.toml"
+[[method]]
+name = "kd"
+recipe = "recipes/cifar100/kd.toml"
+weight = "methods.kd.weight"
+default = 0.9
+"""
+
+
+@unittest.skipIf(sys.version_info < (3, 11), "needs Python 3.11")
+class Results(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        root = Path(self.folder.name)
+        self.binary = root / "heterodyne"
+        self.binary.write_text(FAKE.format(python=sys.executable))
+        self.binary.chmod(self.binary.stat().st_mode | stat.S_IXUSR)
+        self.study, self.work = root / "table.toml", root / "work"
+        self.study.write_text(STUDY)
+
+    def run_all(self):
+        sys.argv = ["results.py", str(self.study), "--work", str(self.work), "--binary", str(self.binary), "--jobs", "2"]
+        results.main()
+        return [json.loads(line) for line in (self.work / "calls").read_text().splitlines()]
+
+    def test_every_method_has_as_many_trials_and_the_best_goes_on(self):
+        calls = self.run_all()
+        trials = [c for c in calls if "train.test=never" in c]
+        finals = [c for c in calls if "train.test=last" in c]
+        for command in ("train", "distill"):
+            self.assertEqual(sum(c[0] == command for c in trials), 4)
+            self.assertEqual(sum(c[0] == command for c in finals), 3)
+        self.assertTrue(all("seed=7" in c for c in trials))
+        self.assertEqual({c[-1] for c in finals}, {"seed=1", "seed=2", "seed=3"})
+        self.assertTrue(all("methods.kd.weight=2.7" in c and "optim.lr=0.2" in c for c in finals if c[0] == "distill"))
+        self.assertTrue(all("optim.lr=0.4" in c for c in finals if c[0] == "train"))
+        self.assertFalse(any(part.startswith("teacher.") for c in calls if c[0] == "train" for part in c))
+        kept = json.loads((self.study.parent / "table" / "kd" / "final-lr0.2-w2.7-seed2.json").read_text())
+        self.assertAlmostEqual(kept["test"], 53.9)
+        self.assertEqual((kept["test_evaluations"], kept["train_seconds"]), (1, 2.0))
+        self.assertIn("--set optim.lr=0.2", kept["command"])
+        trial = json.loads((self.study.parent / "table" / "kd" / "trial-lr0.1-w0.9.json").read_text())
+        self.assertIsNone(trial["test"])
+
+    def test_what_is_there_is_not_run_again_and_the_table_shows_it(self):
+        first = len(self.run_all())
+        self.assertEqual(len(self.run_all()), first)
+        study = results.load(self.study)
+        text = results.table(results.Runs(self.study, study, self.work, self.binary))
+        # Three seeds, 0.1 apart: 4.303 * 0.1 / sqrt(3); the differences are all alike.
+        self.assertIn("| kd | 2.7, 0.2 | 53.90 ± 0.25 (3) | +0.70 ± 0.00 | 2 | 9 |", text)
+
+    def test_a_failed_run_names_itself_and_the_rest_is_kept(self):
+        self.work.mkdir()
+        (self.work / "fail").write_text("")
+        with self.assertRaises(SystemExit) as caught:
+            self.run_all()
+        self.assertIn("told to fail", str(caught.exception))
+        (self.work / "fail").unlink()
+        self.run_all()
+
+    def test_tables_that_make_no_sense_are_refused(self):
+        for old, new in [("seeds = [1, 2, 3]\n", ""), ("kd.toml", "kb.toml"), ("default = 0.9\n", ""), ("0.2, 0.4]", "0.2]")]:
+            self.study.write_text(STUDY.replace(old, new))
+            with self.assertRaises(SystemExit):
+                results.load(self.study)
+
+
+if __name__ == "__main__":
+    unittest.main()
