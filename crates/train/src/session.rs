@@ -161,11 +161,14 @@ impl Session {
             (_, Some(held_out)) => (splits.chosen_on().unwrap_or(learned), held_out.indices().to_vec()),
             (_, None) => {
                 return Err(Error::Plan(
-                    "train.test leaves the test images alone, and no images are held out to measure instead: set data.validation".to_owned(),
+                    "train.test leaves the test images alone, and no images are held out to measure instead: set data.validation"
+                        .to_owned(),
                 ));
             }
         };
-        let look = teacher.as_ref().map(|teacher| preflight::look(looked_at.0, looked_at.1.clone(), images.loaded(teacher.input), plan.recipe.data.workers));
+        let look = teacher
+            .as_ref()
+            .map(|teacher| preflight::look(looked_at.0, looked_at.1.clone(), images.loaded(teacher.input), plan.recipe.data.workers));
         let look = look.transpose()?;
         let pair = Pair::new(student, teacher, &plan.methods, &plan.recipe, &loaders.sample_classes)?;
         let card = Card {

@@ -79,7 +79,9 @@ fn nothing_found(root: &Path) -> Result<String> {
         }
     }
     if folders.is_empty() {
-        return Ok(format!("{usual}; the photographs of class c belong in train/c/"));
+        return Ok(format!(
+            "{usual}; the photographs of class c belong in train/c/, or a CSV file names files and classes (dataset `list`)"
+        ));
     }
     Ok(format!(
         "{usual}, but {} (the first are {}): move those to learn from below train/ and those to report on below val/. Where they are the classes of one split, `data.test = \".\"` \

@@ -28,13 +28,15 @@ const IMAGE: [&str; 16] = [
     "fname",
     "images",
 ];
-const LABEL: [&str; 13] = [
+const LABEL: [&str; 15] = [
     "label",
     "labels",
     "class",
     "class_name",
     "classname",
     "class_id",
+    "class_index",
+    "class_idx",
     "category",
     "target",
     "label_name",
@@ -151,8 +153,12 @@ fn columns(first: &[String], reading: &Reading) -> Result<Option<(usize, usize, 
         };
     }
     let missing = |key: &str| format!("which column is the {key}? Name it with data.{key}_column; there are {}", first.join(", "));
-    let image = image.or_else(|| usual(&IMAGE)).ok_or_else(|| missing("image"))?;
-    let label = label.or_else(|| usual(&LABEL)).ok_or_else(|| missing("label"))?;
+    let (image, label) = (image.or_else(|| usual(&IMAGE)), label.or_else(|| usual(&LABEL)));
+    // Of two columns the one that is not the one is the other.
+    let other = |known: Option<usize>| known.filter(|_| names.len() == 2).map(|at| 1 - at);
+    let (image, label) = (image.or_else(|| other(label)), label.or_else(|| other(image)));
+    let image = image.ok_or_else(|| missing("image"))?;
+    let label = label.ok_or_else(|| missing("label"))?;
     Ok(Some((image, label, usual(&SPLIT))))
 }
 

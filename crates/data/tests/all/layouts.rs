@@ -288,6 +288,7 @@ fn list(root: &TempDir, reading: &Reading) -> Result<Splits> {
 fn lists_name_files_and_classes() {
     for (suffix, train, test) in [
         ("csv", "path,label\nimages/a.jpg,owl\nimages/b c.jpg,\"cat, big\"\n", "path,label\nimages/a.jpg,owl\n"),
+        ("csv", "photo,label\na.jpg,owl\nb c.jpg,\"cat, big\"\n", "file,what\na.jpg,owl\n"),
         ("csv", "label;filename\nowl;a.jpg\n\"cat, big\";b c.jpg\n", "filename;label\na.jpg;owl\n"),
         ("tsv", "a.jpg\towl\nb c.jpg\tcat, big\n", "a.jpg\towl\n"),
         ("csv", "\u{feff}id,breed\r\na,owl\r\nb c,\"cat, big\"\r\n", "id,breed\r\na,owl\r\n"),
@@ -348,7 +349,7 @@ fn lists_that_do_not_fit_are_named() {
         ("a.jpg\n", vec!["one column only"]),
         ("a.jpg,owl\nb.jpg,cat\n", vec!["b.jpg", "is not there", "line 2"]),
         ("pic,kind\na.jpg,owl\n", vec!["`pic` in line 1", "data.image_column"]),
-        ("path,kind\na.jpg,owl\n", vec!["which column is the label", "data.label_column", "path, kind"]),
+        ("path,kind,n\na.jpg,owl,1\n", vec!["which column is the label", "data.label_column", "path, kind, n"]),
         ("path,label\na.jpg,owl\na.jpg,\n", vec!["line 3 has no file and class"]),
         ("path,label\na.jpg,owl\n", vec!["only one class, `owl`"]),
     ] {

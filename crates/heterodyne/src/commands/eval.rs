@@ -100,7 +100,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Split::Val => splits.val(),
         Split::Train => splits.train(),
     };
-    let dataset = Arc::clone(dataset?);
+    let others: Vec<_> = splits.all().map(|(name, _)| format!("--split {name}")).collect();
+    let dataset = Arc::clone(dataset.with_context(|| format!("there is {}", others.join(", ")))?);
     if !args.json {
         splits.notices.iter().for_each(|notice| tell!("note: {notice}"));
     }
