@@ -28,9 +28,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// The text of a regular file; a byte order mark is dropped.
 pub(crate) fn text(path: &Path) -> Result<String> {
-    let text = String::from_utf8(read(path)?).map_err(|e| {
-        Error::file(path, format!("is not UTF-8 text (byte {}); save it as UTF-8", e.utf8_error().valid_up_to()))
-    })?;
+    let text = String::from_utf8(read(path)?)
+        .map_err(|e| Error::file(path, format!("is not UTF-8 text (byte {}); save it as UTF-8", e.utf8_error().valid_up_to())))?;
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 

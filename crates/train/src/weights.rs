@@ -1,9 +1,10 @@
 //! Weights, wherever they come from: a file of heterodyne's, timm's or PyTorch's, a folder that timm reads, or the Hugging Face Hub.
 use std::{collections::HashMap, io::Read, path::Path};
 
-use heterodyne_models::ModelDef;
+use heterodyne_models::{ModelDef, Selection};
 use heterodyne_nn::{Tensors, file};
 use heterodyne_pickle::Dtype;
+use heterodyne_run::recipe::schema::NetworkTable;
 use tch::{Kind, Tensor};
 
 use crate::{Error, Result, card::Card, classes, present::Stated};
@@ -16,6 +17,23 @@ pub struct Source<'a> {
     pub path: &'a Path,
     /// The dictionary of tensors in a PyTorch file, where it has several and another one than timm would take is wanted.
     pub section: Option<&'a str>,
+    /// Only the tensors whose names begin with this; chosen by the names if not given.
+    pub prefix: Option<&'a str>,
+    /// Tensors that are left out: names, beginnings of names, or patterns.
+    pub ignore: &'a [String],
+}
+
+impl<'a> Source<'a> {
+    /// The weights that a recipe's table names.
+    #[must_use]
+    pub fn of(table: &'a NetworkTable) -> Option<Self> {
+        let NetworkTable { weights, section, prefix, ignore, .. } = table;
+        weights.as_deref().map(|path| Self { path, section: section.as_deref(), prefix: prefix.as_deref(), ignore })
+    }
+
+    fn selection(&self) -> Selection {
+        Selection { prefix: self.prefix.map(str::to_owned), ignore: self.ignore.to_vec() }
+    }
 }
 
 /// A weights file, read once.
@@ -23,6 +41,8 @@ pub struct Weights {
     /// What messages call it.
     pub name: String,
     pub(crate) tensors: Tensors,
+    /// Which of them are meant.
+    pub(crate) selection: Selection,
     card: Option<Card>,
     config: Option<Config>,
 }
@@ -42,7 +62,11 @@ struct Config {
 impl Weights {
     /// Reads the weights; those of the Hub are downloaded unless they are on this machine.
     pub fn read(source: Source) -> Result<Self> {
-        let Source { path, section } = source;
+        let Source { path, section, .. } = source;
+        Ok(Self { selection: source.selection(), ..Self::found(path, section)? })
+    }
+
+    fn found(path: &Path, section: Option<&str>) -> Result<Self> {
         let shown = path.display().to_string();
         if heterodyne_hub::is_name(&shown) {
             let name = shown.parse().map_err(|e: heterodyne_hub::Error| Error::Plan(e.to_string()))?;
@@ -70,7 +94,7 @@ impl Weights {
         }
         let (tensors, metadata) = file::read(path)?;
         let card = Card::of(&metadata).map_err(|e| Error::Plan(format!("{}: {e}", path.display())))?;
-        Ok(Self { name: path.display().to_string(), tensors, card, config: None })
+        Ok(Self { name: path.display().to_string(), tensors, selection: Selection::default(), card, config: None })
     }
 
     fn pytorch(path: &Path, section: Option<&str>) -> Result<Self> {
@@ -88,7 +112,7 @@ impl Weights {
             tensors.insert(name, tensor);
         }
         let place = if section.place.is_empty() { String::new() } else { format!(" [{}]", section.place) };
-        Ok(Self { name: format!("{}{place}", path.display()), tensors, card: None, config: None })
+        Ok(Self { name: format!("{}{place}", path.display()), tensors, selection: Selection::default(), card: None, config: None })
     }
 
     /// What the file says of itself, where heterodyne has written it.
@@ -132,11 +156,11 @@ impl Weights {
     }
 
     /// Brings the classifier's rows into the order of the data's classes, and leaves out those of classes that the data does not have, where
-    /// both sides name theirs; says so. `images` says whose `names` they are.
+    /// both sides name theirs; says so. `images` says whose `names` they are, `given` are the model's options besides those of the weights.
     ///
     /// # Errors
     /// The names do not match, or the file's classifier is not of as many classes as it names.
-    pub fn order_classes(&mut self, def: &ModelDef, names: &[String], images: &str) -> Result<Option<String>> {
+    pub fn order_classes(&mut self, def: &'static ModelDef, given: &toml::Table, names: &[String], images: &str) -> Result<Option<String>> {
         let own = self.class_names();
         if own.is_empty() || names.is_empty() {
             return Ok(None);
@@ -145,9 +169,9 @@ impl Weights {
         let count = own.len() as i64;
         let index = Tensor::from_slice(&rows);
         let mut ordered = 0;
-        for (name, tensor) in &mut self.tensors {
-            let is_head = name.strip_prefix(def.head).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("_dist."));
-            if is_head && tensor.size().first() == Some(&count) {
+        for (name, _) in self.classifier(def, given)? {
+            let Some(tensor) = self.tensors.get_mut(&name) else { continue };
+            if tensor.size().first() == Some(&count) {
                 *tensor = tensor.f_index_select(0, &index).map_err(heterodyne_nn::Error::from)?;
                 ordered += 1;
             }
@@ -168,15 +192,25 @@ impl Weights {
         }))
     }
 
-    /// The number of classes of its classifier, `None` without one.
-    pub fn classes(&self, def: &ModelDef) -> Result<Option<i64>> {
+    /// The number of classes of its classifier, `None` without one. `given` are the model's options besides those of the weights.
+    pub fn classes(&self, def: &'static ModelDef, given: &toml::Table) -> Result<Option<i64>> {
         if let Some(card) = &self.card {
             if card.model != def.name {
                 return Err(Error::Plan(format!("{} holds weights of {}, not of {}", self.name, card.model, def.name)));
             }
             return Ok(Some(card.classes));
         }
-        Ok(heterodyne_models::classes(def, &self.tensors)?)
+        let weight = format!("{}.weight", def.head);
+        let found = self.classifier(def, given)?.into_iter().find(|(_, timm)| *timm == weight);
+        Ok(found.and_then(|(name, _)| self.tensors[&name].size().first().copied()))
+    }
+
+    /// The tensors of the classifier: the name of each in the file, and in timm.
+    fn classifier(&self, def: &'static ModelDef, given: &toml::Table) -> Result<Vec<(String, String)>> {
+        let mut options = self.options(def)?;
+        options.extend(given.clone());
+        let found = heterodyne_models::classifier(def, &options, &self.tensors, &self.selection);
+        found.map_err(|e| Error::Plan(format!("{}: {e}", self.name)))
     }
 }
 
@@ -253,6 +287,6 @@ fn square(size: Option<[i64; 3]>) -> Result<Option<i64>, String> {
 /// As a recipe has it: a path.
 impl<'a> From<&'a Path> for Source<'a> {
     fn from(path: &'a Path) -> Self {
-        Self { path, section: None }
+        Self { path, section: None, prefix: None, ignore: &[] }
     }
 }

@@ -21,7 +21,9 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
     let data = data.ok_or_else(|| Error::file(given, "holds no variants.txt; give the folder fgvc-aircraft-2013b of the archive"))?;
     let level = source.reading.label_column.as_deref().unwrap_or(LEVELS[0].0);
     let Some((level, list)) = LEVELS.iter().find(|(name, _)| *name == level) else {
-        return Err(Error::invalid(format!("data.label_column = \"{level}\": FGVC-Aircraft is labelled with variant, family or manufacturer")));
+        return Err(Error::invalid(format!(
+            "data.label_column = \"{level}\": FGVC-Aircraft is labelled with variant, family or manufacturer"
+        )));
     };
     let names = lines(&data.join(list))?;
     let classes = Classes::listed(names);

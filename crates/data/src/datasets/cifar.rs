@@ -151,21 +151,22 @@ fn from_tables(variant: &Variant, train: &[PathBuf], test: &[PathBuf], how: &Dec
 
 fn from_binary(variant: &Variant, folder: &Path) -> Result<Splits> {
     let classes: Arc<[String]> = class_names(variant, &folder.join(variant.names_file))?.into();
-    let read = |name: &str, files: &[&str]| {
-        gather(variant, folder, format!("{} {name} (binary)", variant.title), files, &classes, read_records)
-    };
+    let read =
+        |name: &str, files: &[&str]| gather(variant, folder, format!("{} {name} (binary)", variant.title), files, &classes, read_records);
     Ok(splits(variant, read("train", variant.train_files)?, read("test", &[variant.test_file])?))
 }
 
 fn from_python(variant: &Variant, folder: &Path) -> Result<Splits> {
     let path = folder.join(variant.python.meta_file);
     let meta = unpickled(&path)?;
-    let names = meta.get(variant.python.names_key).and_then(Value::list).map(|names| names.iter().filter_map(Value::text).map(str::to_owned).collect());
+    let names = meta
+        .get(variant.python.names_key)
+        .and_then(Value::list)
+        .map(|names| names.iter().filter_map(Value::text).map(str::to_owned).collect());
     let names: Vec<String> = names.ok_or_else(|| Error::file(&path, format!("has no list `{}`", variant.python.names_key)))?;
     let classes: Arc<[String]> = counted(variant, &path, names)?.into();
-    let read = |name: &str, files: &[&str]| {
-        gather(variant, folder, format!("{} {name} (python)", variant.title), files, &classes, read_pickle)
-    };
+    let read =
+        |name: &str, files: &[&str]| gather(variant, folder, format!("{} {name} (python)", variant.title), files, &classes, read_pickle);
     Ok(splits(variant, read("train", variant.python.train_files)?, read("test", &[variant.python.test_file])?))
 }
 
@@ -242,7 +243,10 @@ fn read_pickle(variant: &Variant, path: &Path, split: &mut Raster) -> Result<usi
     let Some(Value::Array { dtype, shape, bytes }) = batch.get("data") else { return Err(failed("has no array `data`".to_owned())) };
     let expected = [labels.len(), 3 * PIXELS];
     if dtype != "u1" || shape[..] != expected || bytes.len() != labels.len() * 3 * PIXELS || labels.is_empty() {
-        return Err(failed(format!("`data` is an array of {dtype} {shape:?}; bytes (u1) {expected:?} are expected for {} labels", labels.len())));
+        return Err(failed(format!(
+            "`data` is an array of {dtype} {shape:?}; bytes (u1) {expected:?} are expected for {} labels",
+            labels.len()
+        )));
     }
     for (row, (label, planes)) in labels.iter().zip(bytes.chunks_exact(3 * PIXELS)).enumerate() {
         let label = label.integer().ok_or_else(|| failed(format!("label {row} is no integer")))?;

@@ -111,8 +111,7 @@ fn splits(variant: &Variant, parts: Vec<(Split, (Vec<u8>, Vec<u8>))>, source: &S
         Classes::of(numbers.iter().map(String::as_str), source.reading)
     };
     let by_name = usize::from(highest) >= variant.names.len();
-    let mut splits =
-        Splits { side: Some(SIDE as u32), mean: [variant.mean; 3], std: [variant.std; 3], ..Splits::photographs() };
+    let mut splits = Splits { side: Some(SIDE as u32), mean: [variant.mean; 3], std: [variant.std; 3], ..Splits::photographs() };
     for (split, (pixels, labels)) in parts {
         if split == Split::Train {
             let (mean, std) = statistics(&pixels);
@@ -184,7 +183,8 @@ fn statistics(levels: &[u8]) -> (f64, f64) {
     let mut counts = [0u64; 256];
     levels.iter().for_each(|&level| counts[usize::from(level)] += 1);
     let total = levels.len().max(1) as f64;
-    let moment = |f: &dyn Fn(f64) -> f64| counts.iter().enumerate().map(|(level, &n)| n as f64 * f(level as f64 / 255.0)).sum::<f64>() / total;
+    let moment =
+        |f: &dyn Fn(f64) -> f64| counts.iter().enumerate().map(|(level, &n)| n as f64 * f(level as f64 / 255.0)).sum::<f64>() / total;
     let mean = moment(&|v| v);
     (mean, moment(&|v| (v - mean) * (v - mean)).sqrt().max(1.0 / 255.0))
 }

@@ -103,7 +103,8 @@ fn ground_truth(path: &Path, val: &Path) -> Result<Labels> {
     let mut pairs = Vec::with_capacity(pictures.len());
     for ((line, number), picture) in (1..).zip(numbers).zip(pictures) {
         let wnid = number.parse::<i64>().ok().and_then(|number| wnids.get(&number));
-        let wnid = wnid.ok_or_else(|| Error::file(path, format!("line {line} is `{number:.40}`, which {} does not know", meta.display())))?;
+        let wnid =
+            wnid.ok_or_else(|| Error::file(path, format!("line {line} is `{number:.40}`, which {} does not know", meta.display())))?;
         pairs.push((picture.file_name().unwrap_or_default().to_string_lossy().into_owned(), wnid.clone()));
     }
     Labels::of(path, pairs)

@@ -11,12 +11,37 @@ use crate::{Reading, classes, files};
 
 /// What the columns of files, classes and splits are usually called, in small letters.
 const IMAGE: [&str; 16] = [
-    "file", "filename", "file_name", "image", "img", "image_id", "imageid", "id", "path", "filepath", "file_path", "filepaths", "image_path",
-    "image_name", "fname", "images",
+    "file",
+    "filename",
+    "file_name",
+    "image",
+    "img",
+    "image_id",
+    "imageid",
+    "id",
+    "path",
+    "filepath",
+    "file_path",
+    "filepaths",
+    "image_path",
+    "image_name",
+    "fname",
+    "images",
 ];
 const LABEL: [&str; 13] = [
-    "label", "labels", "class", "class_name", "classname", "class_id", "category", "target", "label_name", "predictionstring", "species",
-    "breed", "y",
+    "label",
+    "labels",
+    "class",
+    "class_name",
+    "classname",
+    "class_id",
+    "category",
+    "target",
+    "label_name",
+    "predictionstring",
+    "species",
+    "breed",
+    "y",
 ];
 const SPLIT: [&str; 6] = ["split", "set", "subset", "partition", "data set", "dataset"];
 
@@ -119,7 +144,11 @@ fn columns(first: &[String], reading: &Reading) -> Result<Option<(usize, usize, 
     };
     let (image, label) = (given(&reading.image_column, "image_column")?, given(&reading.label_column, "label_column")?);
     if image.is_none() && label.is_none() && usual(&IMAGE).is_none() && usual(&LABEL).is_none() {
-        return if first.len() >= 2 { Ok(None) } else { Err(format!("has one column only (`{:.100}`); it needs file and class", first[0])) };
+        return if first.len() >= 2 {
+            Ok(None)
+        } else {
+            Err(format!("has one column only (`{:.100}`); it needs file and class", first[0]))
+        };
     }
     let missing = |key: &str| format!("which column is the {key}? Name it with data.{key}_column; there are {}", first.join(", "));
     let image = image.or_else(|| usual(&IMAGE)).ok_or_else(|| missing("image"))?;
@@ -172,7 +201,8 @@ impl Classes {
     pub fn number(&self, label: &str, context: impl FnOnce() -> String) -> Result<usize> {
         self.place(label).ok_or_else(|| {
             let nearest = self.names.iter().map(|name| (strsim::jaro_winkler(label, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
-            let hint = nearest.filter(|(likeness, _)| *likeness > 0.85).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
+            let hint =
+                nearest.filter(|(likeness, _)| *likeness > 0.85).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
             Error::invalid(format!(
                 "{}: the class `{label:.100}` is not among the {} known ones ({}){hint}",
                 context(),
@@ -198,7 +228,8 @@ impl Labels {
     pub fn read(path: &Path, reading: &Reading) -> Result<Self> {
         let table = Table::read(path, reading)?;
         let first_word = |label: &str| label.split_whitespace().next().unwrap_or_default().to_owned();
-        let boxed = |label: &str| label.split_whitespace().count() >= 5 && label.split_whitespace().skip(1).all(|n| n.parse::<f64>().is_ok());
+        let boxed =
+            |label: &str| label.split_whitespace().count() >= 5 && label.split_whitespace().skip(1).all(|n| n.parse::<f64>().is_ok());
         let pairs = table.rows.into_iter().map(|row| (row.file, if boxed(&row.label) { first_word(&row.label) } else { row.label }));
         Self::of(path, pairs)
     }
@@ -234,7 +265,8 @@ impl Labels {
     /// A picture is not in the list, or its class is unknown.
     pub fn number(&self, pictures: Vec<PathBuf>, split: &Path, root: &Path, classes: &Classes) -> Result<Vec<(PathBuf, usize)>> {
         // A list of numbers beside class folders that are names: places in their sorted list.
-        let by_place = self.classes().all(|class| classes.place(class).is_none() && class.parse::<usize>().is_ok_and(|n| n < classes.names.len()));
+        let by_place =
+            self.classes().all(|class| classes.place(class).is_none() && class.parse::<usize>().is_ok_and(|n| n < classes.names.len()));
         let total = pictures.len();
         let mut samples = Vec::with_capacity(total);
         let mut missing = Vec::new();
@@ -251,7 +283,12 @@ impl Labels {
         match missing.first() {
             Some(first) => Err(Error::file(
                 &self.path,
-                format!("does not name {} of the {total} pictures in {} (the first is {})", missing.len(), split.display(), first.display()),
+                format!(
+                    "does not name {} of the {total} pictures in {} (the first is {})",
+                    missing.len(),
+                    split.display(),
+                    first.display()
+                ),
             )),
             None => Ok(samples),
         }

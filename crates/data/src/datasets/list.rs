@@ -101,7 +101,9 @@ fn in_folder(root: &Path, reading: &Reading) -> Result<Vec<Part>> {
         let there = if files.is_empty() { "no list at all".to_owned() } else { files.join(", ") };
         return Err(Error::file(
             root,
-            format!("holds no list train, val or test (.csv, .tsv, .txt), but {there}; name them in data.train, data.val and data.test, or give the path of one list"),
+            format!(
+                "holds no list train, val or test (.csv, .tsv, .txt), but {there}; name them in data.train, data.val and data.test, or give the path of one list"
+            ),
         ));
     }
     Ok(parts)
@@ -123,7 +125,8 @@ fn in_file(path: &Path, reading: &Reading) -> Result<Vec<Part>> {
                 // Left out by its key.
                 continue;
             }
-            let message = format!("line {} belongs to the split `{name:.60}`: which is that? Name it in data.train, data.val or data.test", row.line);
+            let message =
+                format!("line {} belongs to the split `{name:.60}`: which is that? Name it in data.train, data.val or data.test", row.line);
             return Err(Error::file(path, message));
         };
         match parts.iter_mut().find(|part| part.split == split) {
@@ -152,9 +155,9 @@ impl Part {
     /// Where the first file of the list lies, and how its name ends.
     fn found(&self, root: &Path) -> Result<(PathBuf, &'static str)> {
         let parent = self.list.parent().unwrap_or(root);
-        let folders = [root, parent].into_iter().flat_map(|folder| {
-            BESIDE.into_iter().chain(self.split.usual().iter().copied()).map(|sub| folder.join(sub))
-        });
+        let folders = [root, parent]
+            .into_iter()
+            .flat_map(|folder| BESIDE.into_iter().chain(self.split.usual().iter().copied()).map(|sub| folder.join(sub)));
         let first = &self.rows[0];
         for folder in folders {
             if let Some(ending) = ENDINGS.into_iter().find(|ending| folder.join(format!("{}{ending}", first.file)).is_file()) {
@@ -166,6 +169,9 @@ impl Part {
         } else {
             "; if the first line names the columns, say which with data.image_column and data.label_column"
         };
-        Err(Error::file(&self.list, format!("names `{:.200}` in line {}, which is not in {}{header}", first.file, first.line, root.display())))
+        Err(Error::file(
+            &self.list,
+            format!("names `{:.200}` in line {}, which is not in {}{header}", first.file, first.line, root.display()),
+        ))
     }
 }

@@ -261,7 +261,9 @@ impl<'a> Shard<'a> {
             ColumnReader::ByteArrayColumnReader(mut reader) => {
                 let mut texts = Vec::new();
                 reader.read_records(rows, Some(&mut levels), None, &mut texts).map_err(failed)?;
-                let text = |t: ByteArray| String::from_utf8(t.data().to_vec()).map_err(|_| self.error("the label column holds bytes that are no text"));
+                let text = |t: ByteArray| {
+                    String::from_utf8(t.data().to_vec()).map_err(|_| self.error("the label column holds bytes that are no text"))
+                };
                 Labels::Texts(texts.into_iter().map(text).collect::<Result<_>>()?)
             }
             _ => return Err(self.error("the label column holds neither integers nor text")),

@@ -38,7 +38,9 @@ impl DataArgs {
 pub fn set(data: Data, sets: &[String]) -> Result<Data> {
     let mut table = toml::Table::try_from(&data).context("the recipe's [data]")?;
     for (key, value) in recipe::options(sets)? {
-        let Some(key) = key.strip_prefix("data.") else { bail!("--set {key}: the keys of the data begin with `data.`, such as data.{key}") };
+        let Some(key) = key.strip_prefix("data.") else {
+            bail!("--set {key}: the keys of the data begin with `data.`, such as data.{key}")
+        };
         table.insert(key.to_owned(), value);
     }
     Data::deserialize(table).with_context(|| format!("--set {}", sets.join(" --set ")))

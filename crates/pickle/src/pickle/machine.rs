@@ -362,7 +362,13 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
         match self.arena.node_mut(target) {
             Node::Object(object) => object.state = Some(state),
             // Attributes beside the contents, such as a state dict's `_metadata`.
-            Node::Dict(_) | Node::List(_) | Node::Set(_) | Node::Tensor { .. } | Node::Foreign { .. } | Node::Other | Node::Bytes { .. } => {}
+            Node::Dict(_)
+            | Node::List(_)
+            | Node::Set(_)
+            | Node::Tensor { .. }
+            | Node::Foreign { .. }
+            | Node::Other
+            | Node::Bytes { .. } => {}
             _ => return damaged("a state for what has none"),
         }
         Ok(())
