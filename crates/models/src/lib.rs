@@ -17,6 +17,7 @@ mod shufflenet;
 mod stem;
 mod swin;
 mod tokens;
+pub mod transformers;
 mod vgg;
 mod vit;
 mod weights;

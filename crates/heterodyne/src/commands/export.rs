@@ -61,7 +61,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let exported = [heterodyne_export::CONFIG, heterodyne_export::WEIGHTS].iter().any(|name| args.source.join(name).exists());
+    let exported = [heterodyne_export::CONFIG].iter().chain(&heterodyne_hub::WEIGHTS).any(|name| args.source.join(name).exists());
     let (file, data) = if args.source.is_dir() && !exported {
         let folder = RunFolder::open(&args.source)?;
         let recipe: Recipe = serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
@@ -71,8 +71,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     };
     let weights = ui::read_weights(args.select.of(&file))?;
     let name = args.model.clone().or_else(|| weights.model().map(str::to_owned));
-    let def = heterodyne_models::find(&name.with_context(|| format!("{} does not say which model it is: add --model", file.display()))?)?;
-    let mut table = NetworkTable { options: recipe::options(&args.options)?, ..NetworkTable::of(def.name) };
+    let name = name.with_context(|| format!("{} does not say which model it is: add --model", file.display()))?;
+    let def = heterodyne_models::find(&name)?;
+    let mut table = NetworkTable { options: recipe::options(&args.options)?, ..NetworkTable::of(&name) };
     args.present.lay_over(&mut table);
     let classes = weights.classes(def, &table.options)?.with_context(|| format!("{} has no classifier `{}`", file.display(), def.head))?;
     let side = data.and_then(|name| heterodyne_data::find(&name).ok().and_then(|d| d.side));

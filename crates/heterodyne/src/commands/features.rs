@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let images = Images::open(&args.input)?;
     let img = images.side(args.present.img())?;
     let options = recipe::options(&args.options)?;
-    let mut table = NetworkTable { options, ..NetworkTable::of(def.name) };
+    let mut table = NetworkTable { options, ..NetworkTable::of(&args.model) };
     args.present.lay_over(&mut table);
     table.img = img;
     let input = present::settle(&mut table, def, Some(&weights), Shown::default())?;

@@ -12,5 +12,6 @@ mod presented;
 mod real;
 mod recipes;
 mod support;
+mod transformers;
 mod use_cases;
 mod weights;
