@@ -235,5 +235,6 @@ pub fn session(plan: Plan) -> anyhow::Result<Session> {
 #[must_use]
 pub fn loaded(report: &LoadReport) -> String {
     let adapted: Vec<_> = report.adapted.iter().map(|how| format!("; {how}")).collect();
-    format!("{} tensors loaded{}", report.loaded, adapted.concat())
+    let left_out: Vec<_> = report.left_out.iter().map(|what| format!("; left out, {what}")).collect();
+    format!("{} tensors loaded{}{}", report.loaded, adapted.concat(), left_out.concat())
 }

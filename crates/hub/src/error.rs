@@ -76,6 +76,26 @@ pub enum Error {
         /// The commit.
         commit: String,
     },
+    /// An index of shards that cannot be read.
+    #[error("{name}: {index} is not an index of shards: {why}")]
+    Index {
+        /// The name.
+        name: Name,
+        /// The file.
+        index: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// The repository lacks a file that its index lists.
+    #[error("{name}: the repository has no {shard}, which its {index} lists")]
+    NoShard {
+        /// The name.
+        name: Name,
+        /// The index.
+        index: &'static str,
+        /// The file.
+        shard: String,
+    },
     /// No connection to the server.
     #[error(
         "{name}: cannot reach {host}: {why}. Without a network, set HF_HUB_OFFLINE=1 to use the cache alone, or copy the file here and give its path"
@@ -126,7 +146,7 @@ pub enum Error {
         /// The name.
         name: Name,
         /// The file in the repository.
-        file: &'static str,
+        file: String,
         /// Bytes received.
         done: u64,
         /// Bytes promised.
@@ -140,7 +160,7 @@ pub enum Error {
         /// The name.
         name: Name,
         /// The file in the repository.
-        file: &'static str,
+        file: String,
         /// Size or hash promised.
         expected: String,
         /// Size or hash received.

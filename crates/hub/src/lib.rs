@@ -15,7 +15,11 @@ mod settings;
 mod transfer;
 mod watch;
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
 
 pub use error::Error;
 pub use name::{Name, is_name};
@@ -23,21 +27,27 @@ pub use settings::{Settings, Token};
 
 use cache::Repository;
 use remote::Remote;
+use serde::Deserialize;
 
-/// The configuration of timm's models.
+/// The configuration of timm's and of transformers' models.
 const CONFIG: &str = "config.json";
 
-/// The weights, the better format first.
-const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+/// What transformers says of a model's images.
+const PROCESSOR: &str = "preprocessor_config.json";
+
+/// The weights, the better format first; an index lists the shards of weights that are cut into several files.
+pub const WEIGHTS: [&str; 4] = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// The files of a model on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     /// `config.json`, where the repository has one (offline: where it is in the cache).
     pub config: Option<PathBuf>,
-    /// `model.safetensors`, else `pytorch_model.bin`.
+    /// `preprocessor_config.json`, likewise.
+    pub processor: Option<PathBuf>,
+    /// The first of [`WEIGHTS`] that there is; the shards of an index lie beside it.
     pub weights: PathBuf,
-    /// The commit that both are of, 40 hexadecimal digits.
+    /// The commit that all are of, 40 hexadecimal digits.
     pub commit: String,
 }
 
@@ -81,11 +91,40 @@ pub fn fetch_with(settings: &Settings, name: &Name, mut progress: impl FnMut(Pro
     let Some(weights) = WEIGHTS.into_iter().find(|file| listing.has(file)) else {
         return Err(Error::NoWeights { name: name.clone(), commit: listing.commit });
     };
-    let mut get = |file| transfer::obtain(&remote, &cache, &listing.commit, file, &mut progress);
-    let config = if listing.has(CONFIG) { Some(get(CONFIG)?) } else { None };
-    let weights = get(weights)?;
+    let mut get = |file: &str| transfer::obtain(&remote, &cache, &listing.commit, file, &mut progress);
+    let mut described = |file| if listing.has(file) { get(file).map(Some) } else { Ok(None) };
+    let (config, processor) = (described(CONFIG)?, described(PROCESSOR)?);
+    let path = get(weights)?;
+    for shard in shards(name, &path, weights)? {
+        if !listing.has(&shard) {
+            return Err(Error::NoShard { name: name.clone(), index: weights, shard });
+        }
+        get(&shard)?;
+    }
     cache.refer(name.revision(), &listing.commit)?;
-    Ok(Files { config, weights, commit: listing.commit })
+    Ok(Files { config, processor, weights: path, commit: listing.commit })
+}
+
+/// The files that an index lists; none of weights that are whole.
+fn shards(name: &Name, path: &Path, file: &'static str) -> Result<BTreeSet<String>, Error> {
+    if !file.ends_with(".index.json") {
+        return Ok(BTreeSet::new());
+    }
+    let index = |why: String| Error::Index { name: name.clone(), index: file, why };
+    let text = fs::read_to_string(path).map_err(cache::at(path))?;
+    let json: Index = serde_json::from_str(&text).map_err(|e| index(e.to_string()))?;
+    let files: BTreeSet<String> = json.weight_map.into_values().collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match files.iter().find(|file| file.starts_with('.') || !file.chars().all(plain)) {
+        Some(file) => Err(index(format!("`{file}` is not the name of a file beside it"))),
+        None => Ok(files),
+    }
+}
+
+/// Of each tensor, the file that it is in.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
 }
 
 /// Everything of a full commit, where the cache has it: the server could say nothing new.
@@ -93,7 +132,10 @@ fn complete(cache: &Repository, name: &Name) -> Option<Files> {
     let commit = name.revision.clone().filter(|revision| cache::is_commit(revision))?;
     let config = Some(cache.file(&commit, CONFIG)?);
     let weights = cache.file(&commit, WEIGHTS[0])?;
-    Some(Files { config, weights, commit })
+    let processor = cache.file(&commit, PROCESSOR);
+    // It may be missing because nobody has asked for it yet; timm's models have none.
+    let transformers = fs::read_to_string(config.as_ref()?).is_ok_and(|text| text.contains("\"model_type\""));
+    (processor.is_some() || !transformers).then_some(Files { config, processor, weights, commit })
 }
 
 /// What the cache has of the revision.
@@ -101,7 +143,11 @@ fn offline(cache: &Repository, name: &Name) -> Result<Files, Error> {
     let missing = |looked_for: String| Error::NotCached { name: name.clone(), looked_for, repository: cache.folder.clone() };
     let revision = name.revision();
     let commit = cache.commit(revision).ok_or_else(|| missing(format!("refs/{revision}, the commit of {revision},")))?;
-    let weights = WEIGHTS.iter().find_map(|file| cache.file(&commit, file));
-    let weights = weights.ok_or_else(|| missing(format!("{} of commit {commit}", WEIGHTS.join(" or "))))?;
-    Ok(Files { config: cache.file(&commit, CONFIG), weights, commit })
+    let found = WEIGHTS.iter().find_map(|file| Some((*file, cache.file(&commit, file)?)));
+    let whole = WEIGHTS.iter().filter(|file| !file.ends_with(".json")).copied().collect::<Vec<_>>().join(" or ");
+    let (file, weights) = found.ok_or_else(|| missing(format!("{whole} of commit {commit}")))?;
+    for shard in shards(name, &weights, file)? {
+        cache.file(&commit, &shard).ok_or_else(|| missing(format!("{shard} of commit {commit}")))?;
+    }
+    Ok(Files { config: cache.file(&commit, CONFIG), processor: cache.file(&commit, PROCESSOR), weights, commit })
 }

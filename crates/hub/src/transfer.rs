@@ -29,7 +29,7 @@ pub fn obtain(
     remote: &Remote<'_>,
     cache: &Repository,
     commit: &str,
-    file: &'static str,
+    file: &str,
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<PathBuf, Error> {
     if let Some(path) = cache.file(commit, file) {
@@ -55,7 +55,7 @@ pub fn obtain(
 }
 
 /// Asks for etag and size, and looks at what becomes a path before the client does.
-fn ask(remote: &Remote<'_>, commit: &str, file: &'static str) -> Result<Promise, Error> {
+fn ask(remote: &Remote<'_>, commit: &str, file: &str) -> Result<Promise, Error> {
     let client = remote.client(Cache::new(remote.settings.cache.clone()))?;
     let url = remote.at(&client, commit).url(file);
     let metadata = watched(remote.settings.timeout, 0, move |_meter| client.metadata(&url), |_| {});
@@ -76,7 +76,7 @@ fn download(
     remote: &Remote<'_>,
     partial: &Path,
     commit: &str,
-    file: &'static str,
+    file: &str,
     promise: &Promise,
     progress: &mut impl FnMut(Progress<'_>),
 ) -> Result<PathBuf, Error> {
@@ -89,7 +89,10 @@ fn download(
     let result = watched(
         remote.settings.timeout,
         promise.size,
-        move |meter| repository.download_with_progress(file, meter),
+        {
+            let file = file.to_owned();
+            move |meter| repository.download_with_progress(&file, meter)
+        },
         |bytes| {
             done = bytes;
             progress(Progress { file, done, total: promise.size });
@@ -119,8 +122,8 @@ fn discard_overlong(part: &Path, size: u64) -> Result<(), Error> {
 }
 
 /// Compares size and, where the etag is one, SHA-256: the Hub gives it for the files that it keeps outside git, which weights are.
-fn verify(remote: &Remote<'_>, received: &Path, file: &'static str, promise: &Promise) -> Result<(), Error> {
-    let corrupt = |expected, found| Err(Error::Corrupt { name: remote.name.clone(), file, expected, found });
+fn verify(remote: &Remote<'_>, received: &Path, file: &str, promise: &Promise) -> Result<(), Error> {
+    let corrupt = |expected, found| Err(Error::Corrupt { name: remote.name.clone(), file: file.to_owned(), expected, found });
     let size = fs::metadata(received).map_err(cache::at(received))?.len();
     if size != promise.size {
         return corrupt(format!("{} bytes", promise.size), format!("{size} bytes"));
@@ -145,11 +148,11 @@ fn sha256(path: &Path) -> io::Result<String> {
     }
 }
 
-fn interrupted(remote: &Remote<'_>, file: &'static str, done: u64, total: u64, why: String) -> Error {
-    Error::Interrupted { name: remote.name.clone(), file, done, total, why }
+fn interrupted(remote: &Remote<'_>, file: &str, done: u64, total: u64, why: String) -> Error {
+    Error::Interrupted { name: remote.name.clone(), file: file.to_owned(), done, total, why }
 }
 
-fn lost(remote: &Remote<'_>, lost: &Lost, file: &'static str, done: u64, total: u64) -> Error {
+fn lost(remote: &Remote<'_>, lost: &Lost, file: &str, done: u64, total: u64) -> Error {
     match lost {
         Lost::Stalled => remote.stalled(&format!("sending {file} ({done} of {total} bytes)")),
         Lost::Died => remote.answer(format!("the client could not make sense of what came for {file}")),

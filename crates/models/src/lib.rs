@@ -12,10 +12,12 @@ pub mod package;
 mod resmlp;
 mod resnet;
 mod resnet_cifar;
+mod select;
 mod shufflenet;
 mod stem;
 mod swin;
 mod tokens;
+pub mod transformers;
 mod vgg;
 mod vit;
 mod weights;
@@ -23,6 +25,7 @@ mod wide_resnet;
 
 pub use heterodyne_nn::InputSpec as Input;
 use heterodyne_nn::{Error, LoadReport, Network, ParamStore, Result, Scope, TapSpec, Tensors, catch, config::KeyError};
+pub use select::Selection;
 use tch::Device;
 
 /// The registry.
@@ -77,6 +80,15 @@ pub struct ModelDef {
     pub check_options: fn(&toml::Table) -> Result<(), KeyError>,
     /// The same network in timm; `None` where timm has none. The options are valid ones.
     pub timm: fn(&Request) -> Option<Timm>,
+}
+
+impl ModelDef {
+    /// Whether `name`, timm's, is a parameter of the classifier.
+    #[must_use]
+    pub fn is_head(&self, name: &str) -> bool {
+        // A distillation token has a classifier of its own beside the other.
+        name.strip_prefix(self.head).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("_dist."))
+    }
 }
 
 /// How timm builds a network: `timm.create_model(architecture, **args)`.
@@ -166,7 +178,7 @@ impl Model {
         weights: &Checkpoint,
     ) -> Result<Self> {
         let mut model = Self::undrawn(def, classes, img, options, device, seed)?;
-        model.loaded = Some(model.load_strict(weights.tensors, weights.from, weights.adapt_head)?);
+        model.loaded = Some(model.load_checkpoint(weights)?);
         catch(|| format!("drawing the weights of {}", def.name), || model.store.draw())?;
         Ok(model)
     }
@@ -211,12 +223,27 @@ pub struct Checkpoint<'a> {
     pub from: &'a str,
     /// Whether a classifier of other classes starts new.
     pub adapt_head: bool,
+    /// Which of the tensors are meant.
+    pub selection: &'a Selection,
 }
 
-/// The number of classes of the classifier among `tensors`, weights of `def`; `None` where there is none.
-pub fn classes(def: &ModelDef, tensors: &Tensors) -> Result<Option<i64>> {
-    let (tensors, _) = names::to_timm(def.family, &Tensors::new(), tensors)?;
-    Ok(tensors.get(&format!("{}.weight", def.head)).and_then(|t| t.size().first().copied()))
+/// The classifier among `tensors`, weights of `def` with `options`: of each of its tensors the name in the file, and in timm. Empty where
+/// there is none.
+///
+/// # Errors
+/// What the [`Selection`] asks for is not in the file, or several networks are.
+pub fn classifier(
+    def: &'static ModelDef,
+    options: &toml::Table,
+    tensors: &Tensors,
+    selection: &Selection,
+) -> Result<Vec<(String, String)>> {
+    // Only names are wanted, for which any valid size will do.
+    let build = |options: &toml::Table| Model::undrawn(def, 1, None, options, Device::Cpu, 0);
+    let own = build(options).or_else(|_| build(&toml::Table::new()))?.store.tensors().into_keys().collect();
+    let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    let chosen = select::choose(def.family, &own, &names, selection)?;
+    Ok(chosen.names.into_iter().filter(|(_, timm)| def.is_head(timm)).collect())
 }
 
 /// An options table that the family has refused, as an error of the build.

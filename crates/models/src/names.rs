@@ -4,25 +4,33 @@
 //! |---|---|
 //! | torchvision 0.26 | vit, swin, convnext, mobilenetv2_100, efficientnet_b0; its resnets are named as timm's |
 //! | the authors' own repositories, and timm before 0.9 | swin, convnext, resmlp |
+//! | Hugging Face's transformers, in files since 4.0 and in memory since 5.0 | vit, deit |
 //!
-//! Before that, what wrappers have put in front of every name is taken away (DataParallel's `module.`, torch.compile's `_orig_mod.`).
-use heterodyne_nn::{Result, Tensors};
+//! Before that, what wrappers have put in front of names is taken away (`select.rs`).
+use std::collections::HashSet;
+
+use heterodyne_nn::{Error, Result, Tensors};
 use tch::Tensor;
+
+use crate::select::{self, Selection};
 
 /// The name in timm of the parameter whose name has these parts; `None` for one that has no counterpart.
 type Rename = fn(&[&str]) -> Option<String>;
 
 /// A way of naming.
-struct Convention {
+pub(crate) struct Convention {
     family: &'static str,
     /// A parameter that only these names have.
     marker: &'static str,
-    whose: &'static str,
+    pub(crate) whose: &'static str,
     rename: Rename,
 }
 
 const CONVENTIONS: &[Convention] = &[
     Convention { family: "vit", marker: "encoder.pos_embedding", whose: "torchvision", rename: torchvision_vit },
+    Convention { family: "vit", marker: "vit.embeddings.cls_token", whose: "transformers", rename: transformers_vit },
+    Convention { family: "vit", marker: "deit.embeddings.cls_token", whose: "transformers", rename: transformers_vit },
+    Convention { family: "vit", marker: "embeddings.cls_token", whose: "transformers", rename: transformers_vit },
     Convention { family: "swin", marker: "features.0.0.weight", whose: "torchvision", rename: torchvision_swin },
     Convention { family: "swin", marker: "layers.0.downsample.reduction.weight", whose: "the authors", rename: authors_swin },
     Convention { family: "convnext", marker: "features.0.0.weight", whose: "torchvision", rename: torchvision_convnext },
@@ -32,32 +40,92 @@ const CONVENTIONS: &[Convention] = &[
     Convention { family: "resmlp", marker: "blocks.0.gamma_1", whose: "the authors", rename: authors_resmlp },
 ];
 
-/// `tensors` under timm's names for a network of `family` whose own parameters are `own`, and a sentence for each change.
-pub fn to_timm(family: &str, own: &Tensors, tensors: &Tensors) -> Result<(Tensors, Vec<String>)> {
-    let mut tensors: Tensors = tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
-    let mut notes = Vec::new();
-    let prefix = common_prefix(own, &tensors);
-    if !prefix.is_empty() {
-        tensors = tensors.into_iter().filter_map(|(name, t)| Some((name.strip_prefix(&prefix)?.to_owned(), t))).collect();
-        notes.push(format!("names: `{prefix}` taken away from the front"));
+/// The ways in which `names` may be those of a network of `family`; timm's own, `None`, is always one.
+pub(crate) fn conventions(family: &str, names: &[&str]) -> impl Iterator<Item = Option<&'static Convention>> {
+    let fits = |c: &&Convention| c.family == family && names.contains(&c.marker);
+    let found: Vec<_> = CONVENTIONS.iter().filter(fits).collect();
+    std::iter::once(None).chain(found.into_iter().map(Some))
+}
+
+/// `name` as timm has it; as it is where it has no counterpart.
+pub(crate) fn renamed(convention: Option<&Convention>, name: &str) -> String {
+    let rename = |c: &Convention| (c.rename)(&name.split('.').collect::<Vec<_>>());
+    convention.and_then(rename).unwrap_or_else(|| name.to_owned())
+}
+
+/// The parts of a fused map in timm's order.
+const FUSED: [&str; 3] = [".attn.q.", ".attn.k.", ".attn.v."];
+
+/// The tensor that `name` is part of, and which part; `name` itself where it is whole.
+pub(crate) fn whole(name: &str) -> (String, Option<usize>) {
+    match FUSED.iter().position(|part| name.contains(part)) {
+        Some(part) => (name.replace(FUSED[part], ".attn.qkv."), Some(part)),
+        None => (name.to_owned(), None),
     }
-    let Some(convention) = CONVENTIONS.iter().find(|c| c.family == family && tensors.contains_key(c.marker)) else {
-        return Ok((tensors, notes));
-    };
-    notes.push(format!("names: those of {}, made timm's", convention.whose));
-    let renamed = |(name, t): (String, Tensor)| -> Result<(String, Tensor)> {
-        let parts: Vec<_> = name.split('.').collect();
-        let name = (convention.rename)(&parts).unwrap_or(name);
-        // The same values in another shape: a scale per channel as (C), (C,1,1) or (1,1,C).
-        let t = match own.get(&name) {
-            Some(like) if like.size() != t.size() && is_vector(like) && is_vector(&t) && like.numel() == t.numel() => {
-                t.f_reshape(like.size())?
+}
+
+/// `tensors` under timm's names, what was changed and what was left out, a sentence each.
+pub(crate) struct Translated {
+    pub tensors: Tensors,
+    pub adapted: Vec<String>,
+    pub left_out: Vec<String>,
+}
+
+/// The `selection` of `tensors` under timm's names for a network of `family` whose own parameters are `own`.
+///
+/// # Errors
+/// As [`select::choose`]; parts of one map are missing or do not fit together.
+pub(crate) fn to_timm(family: &str, own: &Tensors, tensors: &Tensors, selection: &Selection) -> Result<Translated> {
+    let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    let known: HashSet<String> = own.keys().cloned().collect();
+    let chosen = select::choose(family, &known, &names, selection)?;
+    let (mut made, mut parts) = (Tensors::new(), split(tensors, &chosen.names));
+    for (file, timm) in &chosen.names {
+        let t = &tensors[file];
+        match whole(timm) {
+            (_, None) => {
+                made.insert(timm.clone(), like(own.get(timm), t)?);
             }
-            _ => t,
-        };
-        Ok((name, t))
-    };
-    Ok((tensors.into_iter().map(renamed).collect::<Result<_>>()?, notes))
+            (name, Some(_)) => {
+                if let Some(fused) = parts.remove(&name) {
+                    made.insert(name.clone(), fuse(&name, fused)?);
+                }
+            }
+        }
+    }
+    Ok(Translated { tensors: made, adapted: chosen.adapted, left_out: chosen.left_out })
+}
+
+type Parts<'a> = std::collections::HashMap<String, [Option<(&'a str, &'a Tensor)>; 3]>;
+
+/// The tensors of which others are made up.
+fn split<'a>(tensors: &'a Tensors, names: &'a [(String, String)]) -> Parts<'a> {
+    let mut parts = Parts::new();
+    for (file, timm) in names {
+        if let (name, Some(part)) = whole(timm) {
+            parts.entry(name).or_default()[part] = Some((file, &tensors[file]));
+        }
+    }
+    parts
+}
+
+/// Queries, keys and values (D,D) or (D) as one map (3*D,D) or (3*D).
+fn fuse(name: &str, parts: [Option<(&str, &Tensor)>; 3]) -> Result<Tensor> {
+    let given: Vec<_> = parts.iter().flatten().collect();
+    let fit = given.iter().all(|(_, t)| t.size() == given[0].1.size() && t.kind() == given[0].1.kind() && t.dim() > 0);
+    if given.len() < parts.len() || !fit {
+        let list: Vec<_> = given.iter().map(|(file, t)| format!("`{file}` {:?} {:?}", t.kind(), t.size())).collect();
+        return Err(Error::invalid(format!("query, key and value of equal shape make up `{name}`; the file has {}", list.join(", "))));
+    }
+    Ok(Tensor::f_cat(&given.iter().map(|(_, t)| *t).collect::<Vec<&Tensor>>(), 0)?)
+}
+
+/// The same values in another shape where both are vectors: a scale per channel as (C), (C,1,1) or (1,1,C).
+fn like(own: Option<&Tensor>, t: &Tensor) -> Result<Tensor> {
+    match own {
+        Some(own) if own.size() != t.size() && is_vector(own) && is_vector(t) && own.numel() == t.numel() => Ok(t.f_reshape(own.size())?),
+        _ => Ok(t.shallow_clone()),
+    }
 }
 
 /// Whether all but one of its sizes are 1.
@@ -65,20 +133,36 @@ fn is_vector(t: &Tensor) -> bool {
     t.size().into_iter().max() == Some(t.numel() as i64)
 }
 
-/// What stands before all names and is no part of the network's own; with its dots.
-fn common_prefix(own: &Tensors, tensors: &Tensors) -> String {
-    let mut prefix = String::new();
-    // A weight average's counter stands beside the names that it wraps.
-    let names = || tensors.keys().filter(|name| *name != "n_averaged");
-    loop {
-        let mut firsts = names().map(|name| name.strip_prefix(&prefix).and_then(|rest| rest.split_once('.')).map(|(first, _)| first));
-        let Some(Some(first)) = firsts.next() else { return prefix };
-        let next = format!("{first}.");
-        if firsts.any(|other| other != Some(first)) || own.keys().any(|name| name.starts_with(&next)) {
-            return prefix;
+/// Queries, keys and values stand apart there, and the network may stand below `vit` or `deit`, beside its classifiers.
+fn transformers_vit(parts: &[&str]) -> Option<String> {
+    let inner = match parts {
+        ["vit" | "deit", inner @ ..] => inner,
+        _ => parts,
+    };
+    Some(match inner {
+        ["embeddings", "cls_token"] => "cls_token".to_owned(),
+        ["embeddings", "distillation_token"] => "dist_token".to_owned(),
+        ["embeddings", "position_embeddings"] => "pos_embed".to_owned(),
+        ["embeddings", "patch_embeddings", "projection", leaf] => format!("patch_embed.proj.{leaf}"),
+        ["layernorm", leaf] => format!("norm.{leaf}"),
+        ["classifier" | "cls_classifier", leaf] => format!("head.{leaf}"),
+        ["distillation_classifier", leaf] => format!("head_dist.{leaf}"),
+        ["encoder", "layer", block, rest @ ..] | ["layers", block, rest @ ..] => {
+            let inner = match rest {
+                ["layernorm_before", leaf] => format!("norm1.{leaf}"),
+                ["layernorm_after", leaf] => format!("norm2.{leaf}"),
+                ["attention", "attention", "query", leaf] | ["attention", "q_proj", leaf] => format!("attn.q.{leaf}"),
+                ["attention", "attention", "key", leaf] | ["attention", "k_proj", leaf] => format!("attn.k.{leaf}"),
+                ["attention", "attention", "value", leaf] | ["attention", "v_proj", leaf] => format!("attn.v.{leaf}"),
+                ["attention", "output", "dense", leaf] | ["attention", "o_proj", leaf] => format!("attn.proj.{leaf}"),
+                ["intermediate", "dense", leaf] | ["mlp", "fc1", leaf] => format!("mlp.fc1.{leaf}"),
+                ["output", "dense", leaf] | ["mlp", "fc2", leaf] => format!("mlp.fc2.{leaf}"),
+                _ => return None,
+            };
+            format!("blocks.{block}.{inner}")
         }
-        prefix += &next;
-    }
+        _ => return None,
+    })
 }
 
 fn torchvision_vit(parts: &[&str]) -> Option<String> {

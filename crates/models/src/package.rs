@@ -13,6 +13,7 @@
 use std::{cell::RefCell, collections::HashMap, path::Path};
 
 use heterodyne_nn::{Error, FeatureMap, Network, Output, Pass, Result, StageKind, StageSpec, TapSpec, shim::script::Package as Program};
+use heterodyne_pickle::Content;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -106,6 +107,14 @@ enum Format {
 /// Both are zip archives, told apart by the names in them.
 fn kind(path: &Path) -> Result<Format> {
     let file = std::fs::File::open(path).map_err(|e| Error::file(path, e))?;
+    let content = Content::of(path).map_err(|e| Error::file(path, e.fault))?;
+    if let Some(what) = content.foreign() {
+        return Err(Error::file(path, format!("is {what}")));
+    }
+    if matches!(content, Content::Safetensors | Content::Pickle) {
+        let message = format!("is {content}, which holds weights and no program: name the `model` and give the file as `weights`");
+        return Err(Error::file(path, message));
+    }
     let archive = zip::ZipArchive::new(std::io::BufReader::new(file)).map_err(|e| {
         Error::file(path, format!("is neither TorchScript nor a PT2 package ({e}); was the download or the copy cut short?"))
     })?;

@@ -7,6 +7,7 @@
 //! x = norm(x),  logits = head(x[class token])      `pool = "avg"`: head(fc_norm(mean over patches of x)), or with `fc_norm = false`
 //!                                                  head(mean over patches of norm(x))
 //!               distilled: the mean of that and head_dist(x[distillation token]), also in training, as timm does by default
+//!                                                  (`dist_head = false`: head(x[class token]) alone)
 //! ```
 use heterodyne_nn::{
     Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
@@ -33,7 +34,14 @@ struct Sizes {
     pool: Pool,
     /// Whether the last norm stands behind the pooling.
     fc_norm: bool,
+    /// Added to the variance in all norms.
+    norm_eps: f64,
+    /// Whether the distillation token, if there is one, has a classifier.
+    dist_head: bool,
 }
+
+/// timm's.
+const EPS: f64 = 1e-6;
 
 macro_rules! vit {
     ($name:literal, $summary:literal, $input:expr, patch $patch:literal, dim $dim:literal, depth $depth:literal, heads $heads:literal) => {
@@ -49,6 +57,8 @@ macro_rules! vit {
             distilled: $distilled,
             pool: Pool::Token,
             fc_norm: false,
+            norm_eps: EPS,
+            dist_head: true,
         };
         ModelDef {
             name: $name,
@@ -69,6 +79,17 @@ macro_rules! vit {
                     name: "fc_norm",
                     default: "false",
                     doc: "Whether the last norm stands behind the pooling, under the name `fc_norm`; where it is not given, true with `pool = \"avg\"`.",
+                },
+                Opt {
+                    name: "norm_eps",
+                    default: "1e-6",
+                    doc: "Added to the variance in all layer norms (transformers' `layer_norm_eps`, there 1e-12); timm has 1e-6 only.",
+                },
+                Opt {
+                    name: "dist_head",
+                    default: "true",
+                    doc: "Whether a distillation token has a classifier of its own; without it the class token's answers alone, as transformers' \
+                          DeiTForImageClassification does and timm does not.",
                 },
             ],
             head: "head",
@@ -104,6 +125,8 @@ struct Options {
     heads: Option<i64>,
     pool: Option<Pool>,
     fc_norm: Option<bool>,
+    norm_eps: Option<f64>,
+    dist_head: Option<bool>,
 }
 
 /// What the classifier reads.
@@ -123,6 +146,8 @@ impl Sizes {
         let own = Self {
             pool,
             fc_norm: o.fc_norm.unwrap_or(pool == Pool::Avg),
+            norm_eps: o.norm_eps.unwrap_or(self.norm_eps),
+            dist_head: o.dist_head.unwrap_or(self.dist_head),
             patch: o.patch.unwrap_or(self.patch),
             dim: o.dim.unwrap_or(self.dim),
             depth: o.depth.unwrap_or(self.depth),
@@ -136,6 +161,12 @@ impl Sizes {
                 format!("a width of {} cannot be split into {} heads; `heads` must divide `dim`", own.dim, own.heads),
             ));
         }
+        if !(own.norm_eps.is_finite() && own.norm_eps > 0.0) {
+            return Err(KeyError::new("norm_eps", format!("{} cannot be added to a variance: it must be above 0", own.norm_eps)));
+        }
+        if !own.distilled && !own.dist_head {
+            return Err(KeyError::new("dist_head", "there is no distillation token: it must be true, or the model a distilled one"));
+        }
         if own.distilled && own.pool == Pool::Avg {
             return Err(KeyError::new("pool", "the two classifiers of a distilled network read its tokens: it must be \"token\""));
         }
@@ -146,7 +177,11 @@ impl Sizes {
     }
 
     fn timm(self, request: &Request) -> Option<Timm> {
-        let Self { patch, dim, depth, heads, pool, fc_norm, .. } = self.with(request.options).ok()?;
+        let Self { patch, dim, depth, heads, pool, fc_norm, norm_eps, dist_head, .. } = self.with(request.options).ok()?;
+        // Neither can be said to timm in JSON.
+        if norm_eps != EPS || !dist_head {
+            return None;
+        }
         let name = if request.def.name == "vit_nano" { "vit_tiny_patch16_224" } else { request.def.name };
         let mut args = json!({ "img_size": request.img, "patch_size": patch, "embed_dim": dim, "depth": depth, "num_heads": heads });
         if pool == Pool::Avg {
@@ -162,8 +197,8 @@ impl Sizes {
 struct Vit {
     cls_token: Tensor,
     pos_embed: Tensor,
-    /// The distillation token and its classifier.
-    distillation: Option<(Tensor, Linear)>,
+    /// The distillation token and its classifier, where it has one.
+    distillation: Option<(Tensor, Option<Linear>)>,
     patch_embed: PatchEmbed,
     blocks: Vec<Block>,
     norm: LayerNorm,
@@ -177,7 +212,7 @@ struct Vit {
 }
 
 fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Network>> {
-    let Sizes { patch, dim, depth, heads, distilled, pool, fc_norm } = sizes.with(request.options).map_err(refused)?;
+    let Sizes { patch, dim, depth, heads, distilled, pool, fc_norm, norm_eps, dist_head } = sizes.with(request.options).map_err(refused)?;
     let grid = tokens::grid(request.img, patch)?;
     let prefix = 1 + i64::from(distilled);
     let weight = Init::TruncNormal { std: 0.02 };
@@ -187,10 +222,12 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
     let pos_embed = scope.param_no_decay("pos_embed", &[1, prefix + grid * grid, dim], weight)?;
     let dist_token = distilled.then(|| scope.param_no_decay("dist_token", &[1, 1, dim], weight)).transpose()?;
     let patch_embed = PatchEmbed::new(&scope.sub("patch_embed"), patch, dim, Init::TorchDefault, patch_bias)?;
-    let blocks = (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), dim, heads, BlockStyle::VIT)).collect::<Result<_>>()?;
-    let norm = LayerNorm::new(&scope.sub(if fc_norm { "fc_norm" } else { "norm" }), dim, 1e-6)?;
+    let style = BlockStyle { eps: norm_eps, ..BlockStyle::VIT };
+    let blocks = (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), dim, heads, style)).collect::<Result<_>>()?;
+    let norm = LayerNorm::new(&scope.sub(if fc_norm { "fc_norm" } else { "norm" }), dim, norm_eps)?;
     let head = classifier("head")?;
-    let distillation = dist_token.map(|token| Ok::<_, Error>((token, classifier("head_dist")?))).transpose()?;
+    let head_dist = || dist_head.then(|| classifier("head_dist")).transpose();
+    let distillation = dist_token.map(|token| Ok::<_, Error>((token, head_dist()?))).transpose()?;
     let (tapped, taps) = (tokens::tap_depths(depth), tokens::taps(prefix, dim, grid, request));
     Ok(Box::new(Vit { cls_token, pos_embed, distillation, patch_embed, blocks, norm, head, prefix, pool, fc_norm, tapped, taps }))
 }
@@ -227,8 +264,8 @@ impl Network for Vit {
             Pool::Avg => self.mean_of_patches(&x_bnd),
         };
         let (logits, embedding) = match &self.distillation {
-            None => (self.head.forward(&class), class),
-            Some((_, head_dist)) => {
+            None | Some((_, None)) => (self.head.forward(&class), class),
+            Some((_, Some(head_dist))) => {
                 let dist = read(1);
                 ((self.head.forward(&class) + head_dist.forward(&dist)) / 2.0, (class + dist) / 2.0)
             }

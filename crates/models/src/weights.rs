@@ -1,10 +1,17 @@
 //! Weights on their way into a network: what is adapted, and what is said when they do not fit.
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
 
 use heterodyne_nn::{Error, LoadReport, Result, StageKind, StageSpec, Tensors, file, shim::NoGrad};
 use tch::{Kind, Tensor};
 
-use crate::{Model, names};
+use crate::{
+    Checkpoint, Model,
+    names::{self, Translated},
+    select::{self, Selection},
+};
 
 const POS_EMBED: &str = "pos_embed";
 const BIAS_TABLE: &str = "relative_position_bias_table";
@@ -13,13 +20,17 @@ const BIAS_TABLE: &str = "relative_position_bias_table";
 const DERIVED: [&str; 2] = [".relative_position_index", ".attn_mask"];
 
 impl Model {
-    /// Copies `tensors` into the network and reports what was missing, unexpected, of another shape, or adapted; a caller that
+    /// Copies `tensors` into the network and reports what was missing, unexpected, of another shape, adapted, or left out; a caller that
     /// insists calls [`LoadReport::strict`]. Names of torchvision's and of others become timm's. A position embedding of another square grid is resampled, and so are the tables of
     /// relative-position biases of other windows. With `adapt_head` a classifier of another number of classes (or none) is left out
     /// and the network's fresh one stays.
     pub fn load(&self, tensors: &Tensors, adapt_head: bool) -> Result<LoadReport> {
+        self.load_selected(tensors, adapt_head, &Selection::default())
+    }
+
+    fn load_selected(&self, tensors: &Tensors, adapt_head: bool, selection: &Selection) -> Result<LoadReport> {
         let _guard = NoGrad::new();
-        let (mut tensors, mut adapted) = names::to_timm(self.def.family, &self.store.tensors(), tensors)?;
+        let Translated { mut tensors, mut adapted, left_out } = names::to_timm(self.def.family, &self.store.tensors(), tensors, selection)?;
         tensors.retain(|name, _| !DERIVED.iter().any(|end| name.ends_with(end)));
         adapted.extend(self.fit_bias_tables(&mut tensors)?);
         if let Some((resampled, how)) = self.fit_pos_embed(&tensors)? {
@@ -28,14 +39,14 @@ impl Model {
         }
         let other_head = if adapt_head { self.other_head(&tensors) } else { None };
         if other_head.is_some() {
-            tensors.retain(|name, _| !self.is_head(name));
+            tensors.retain(|name, _| !self.def.is_head(name));
         }
         let mut report = self.store.load(&tensors)?;
         if let Some(how) = other_head {
-            report.missing.retain(|name| !self.is_head(name));
+            report.missing.retain(|name| !self.def.is_head(name));
             adapted.push(how);
         }
-        report.adapted = adapted;
+        (report.adapted, report.left_out) = (adapted, left_out);
         Ok(report)
     }
 
@@ -47,7 +58,19 @@ impl Model {
 
     /// As [`Model::load`]; an error that shows the report where not every tensor found its counterpart. `from` names the file.
     pub fn load_strict(&self, tensors: &Tensors, from: &str, adapt_head: bool) -> Result<LoadReport> {
-        let report = self.load(tensors, adapt_head)?;
+        self.load_checkpoint(&Checkpoint { tensors, from, adapt_head, selection: &Selection::default() })
+    }
+
+    /// As [`Model::load_strict`], what the checkpoint's [`Selection`] leaves of its tensors.
+    ///
+    /// # Errors
+    /// Not every tensor found its counterpart; the selection cannot be made.
+    pub fn load_checkpoint(&self, checkpoint: &Checkpoint) -> Result<LoadReport> {
+        let Checkpoint { tensors, from, adapt_head, selection } = *checkpoint;
+        let report = self.load_selected(tensors, adapt_head, selection).map_err(|e| match e {
+            Error::Invalid(message) => Error::Weights(format!("{from}: {message}")),
+            other => other,
+        })?;
         if let (false, Some(classes)) = (report.is_clean(), self.classes_if_only_head_differs(&report)) {
             let (name, own) = (self.def.name, self.net.taps().classes);
             return Err(Error::Weights(format!(
@@ -55,7 +78,37 @@ impl Model {
                  with a new classifier, or check the number of classes",
             )));
         }
-        report.strict(&format!("{from} into {} at {} px", self.def.name, self.img))
+        let advice = self.advice(&report);
+        report.strict(&format!("{from} into {} at {} px", self.def.name, self.img)).map_err(|e| match (e, advice) {
+            (Error::Weights(text), Some(advice)) => Error::Weights(format!("{text}\n  {advice}")),
+            (e, _) => e,
+        })
+    }
+
+    /// What could be done about weights of which most fit.
+    fn advice(&self, report: &LoadReport) -> Option<String> {
+        let own: HashSet<String> = self.store.entries().into_iter().map(|(name, ..)| name).collect();
+        let has = |names: &[String], part: &str| names.iter().any(|name| name.starts_with(part));
+        if self.def.family == "vit" && has(&report.unexpected, "fc_norm.") && has(&report.missing, "norm.") {
+            return Some(
+                "the file's network averages its patches before the last norm: set the model's option `pool = \"avg\"`".to_owned(),
+            );
+        }
+        if self.def.family == "vit" && has(&report.unexpected, "norm.") && has(&report.missing, "fc_norm.") {
+            return Some(
+                "the file's network has its last norm before the pooling: set the model's option `fc_norm = false`, or `pool = \"token\"`"
+                    .to_owned(),
+            );
+        }
+        let rest_fits = report.mismatched.is_empty() && report.missing.iter().all(|name| self.def.is_head(name));
+        let patterns = if rest_fits { select::proposal(&report.unexpected, &own) } else { None };
+        let head = (rest_fits && !report.missing.is_empty()).then(|| "set `adapt_head = true` to start with a new classifier".to_owned());
+        let others = patterns.map(|patterns| {
+            let list: Vec<_> = patterns.iter().map(|pattern| format!("\"{pattern}\"")).collect();
+            format!("to leave out what the network does not have, set `ignore = [{}]`", list.join(", "))
+        });
+        let advice: Vec<_> = others.into_iter().chain(head).collect();
+        (!advice.is_empty()).then(|| advice.join("; "))
     }
 
     /// The position embedding of `tensors` on this network's grid, and a sentence about it; `None` where it fits as it is, or
@@ -94,7 +147,7 @@ impl Model {
     /// A sentence about the classifier of `tensors` where it is not of this network's number of classes.
     fn other_head(&self, tensors: &Tensors) -> Option<String> {
         let (own, head) = (self.net.taps().classes, self.def.head);
-        match tensors.iter().find(|(name, _)| self.is_head(name)) {
+        match tensors.iter().find(|(name, _)| self.def.is_head(name)) {
             None => Some(format!("{head}: not in the file, starts new with {own} classes")),
             Some((_, t)) if t.size().first() == Some(&own) => None,
             Some((_, t)) => {
@@ -106,14 +159,9 @@ impl Model {
     /// The file's number of classes where everything but the classifier fits.
     fn classes_if_only_head_differs(&self, report: &LoadReport) -> Option<i64> {
         let rest_fits =
-            report.missing.is_empty() && report.unexpected.is_empty() && report.mismatched.iter().all(|(name, ..)| self.is_head(name));
+            report.missing.is_empty() && report.unexpected.is_empty() && report.mismatched.iter().all(|(name, ..)| self.def.is_head(name));
         let (_, theirs, _) = report.mismatched.first()?;
         if rest_fits { theirs.first().copied() } else { None }
-    }
-
-    fn is_head(&self, name: &str) -> bool {
-        // A distillation token has a classifier of its own beside the other.
-        name.strip_prefix(self.def.head).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("_dist."))
     }
 }
 

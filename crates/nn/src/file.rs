@@ -6,6 +6,7 @@ use std::{
 };
 
 use heterodyne_checksum as checksum;
+use heterodyne_pickle::{Content, HEAD};
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
@@ -27,7 +28,14 @@ const KINDS: [(Dtype, Kind); 9] = [
 pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
     let broken = |e: &dyn std::fmt::Display| {
-        Error::file(path, format!("not a whole safetensors file ({e}); was the download or the copy cut short?"))
+        let message = match Content::begins(&bytes[..bytes.len().min(HEAD)], bytes.len() as u64) {
+            Content::Safetensors | Content::Unknown => {
+                format!("not a whole safetensors file ({e}); was the download or the copy cut short?")
+            }
+            Content::Empty => "is empty; was the download or the copy cut short?".to_owned(),
+            other => format!("is {other}; a safetensors file is expected"),
+        };
+        Error::file(path, message)
     };
     let (head, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
     let mut metadata = header.metadata().clone().unwrap_or_default();

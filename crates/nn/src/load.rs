@@ -16,6 +16,8 @@ pub struct LoadReport {
     pub mismatched: Vec<(String, Vec<i64>, Vec<i64>)>,
     /// Changed on the way in, each with a sentence that says how (a resampled position embedding, a new head).
     pub adapted: Vec<String>,
+    /// In the file and knowingly left out, each with a sentence that says why (outside of a prefix, ignored).
+    pub left_out: Vec<String>,
 }
 
 impl LoadReport {
@@ -64,6 +66,7 @@ impl fmt::Display for LoadReport {
             "of another shape",
             self.mismatched.iter().map(|(name, file, own)| format!("{name}: {file:?} in the file, {own:?} in the network")).collect(),
         )?;
-        section("adapted", self.adapted.clone())
+        section("adapted", self.adapted.clone())?;
+        section("left out", self.left_out.clone())
     }
 }

@@ -28,6 +28,7 @@ use std::{
 pub use error::{Error, Fault, Result};
 pub use find::Place;
 use indexmap::IndexMap;
+pub use sniff::{Content, HEAD};
 pub use tensor::{Dtype, Stored};
 
 use crate::{archive::Archive, budget::Budget, file::Reader, layout::Layout, legacy::Legacy, pickle::Pickle, sniff::Container};

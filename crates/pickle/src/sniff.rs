@@ -1,16 +1,32 @@
-//! What a file is, from its first bytes.
-use crate::Fault;
+//! What a file is, from its first bytes and whatever its name.
+use std::{fmt, io::Read, path::Path};
 
-/// How many bytes [`sniff`] wants to see: up to the magic of a tar header.
+use crate::{Fault, file::Reader};
+
+/// How many bytes are looked at: up to the magic of a tar header.
 pub const HEAD: usize = 512;
 
-/// The two containers of `torch.save`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Container {
-    /// A zip archive: PyTorch 1.6 and later.
+/// How much of a text a message shows, in characters.
+const SHOWN: usize = 100;
+
+/// What a file is that is given for weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Content {
+    /// A zip archive: `torch.save` of PyTorch 1.6 and later, TorchScript, PT2.
     Zip,
-    /// Pickles followed by raw storages: before PyTorch 1.6.
-    Legacy,
+    /// A pickle, before PyTorch 1.6 followed by raw storages.
+    Pickle,
+    /// A safetensors file.
+    Safetensors,
+    /// JSON: an index of files, or what a server says instead of a file. Its beginning.
+    Json(String),
+    /// Nothing at all.
+    Empty,
+    /// Something else, in words that say what to do.
+    Foreign(String),
+    /// None of these.
+    Unknown,
 }
 
 /// What else is given by mistake: how it begins and what it is.
@@ -26,32 +42,115 @@ const FOREIGN: [(&[u8], &str); 9] = [
     (b"GGUF", "a GGUF file, not one of PyTorch"),
 ];
 
+impl Content {
+    /// Looks at the beginning of the regular file `path`.
+    ///
+    /// # Errors
+    /// It is no regular file, or cannot be read.
+    pub fn of(path: &Path) -> crate::Result<Self> {
+        let look = || {
+            let file = Reader::open(path)?;
+            let length = file.length;
+            let mut head = Vec::new();
+            file.take(HEAD as u64).read_to_end(&mut head)?;
+            Ok(Self::begins(&head, length))
+        };
+        look().map_err(|fault: Fault| fault.at(path))
+    }
+
+    /// What a file of `length` bytes is that begins with `head`, at least [`HEAD`] of them or all.
+    #[must_use]
+    pub fn begins(head: &[u8], length: u64) -> Self {
+        if head.is_empty() {
+            return Self::Empty;
+        }
+        if head.starts_with(b"PK\x03\x04") {
+            return Self::Zip;
+        }
+        if head.get(257..262) == Some(b"ustar") {
+            return Self::Foreign(
+                "a tar archive: unpack it, or, where PyTorch 0.1 wrote it, load and save it once with a current PyTorch".into(),
+            );
+        }
+        let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+        if let Some((_, what)) = FOREIGN.iter().find(|(start, _)| text.starts_with(start)) {
+            return Self::Foreign((*what).into());
+        }
+        if is_safetensors(head, length) {
+            return Self::Safetensors;
+        }
+        // PROTO with a protocol of Python 3; what follows is judged by the reader.
+        if head[0] == 0x80 {
+            return Self::Pickle;
+        }
+        match shown(text) {
+            Some(words) if text.starts_with(b"{") || text.starts_with(b"[") => Self::Json(words),
+            Some(words) => Self::Foreign(format!("plain text, not weights (`{words}`)")),
+            None => Self::Unknown,
+        }
+    }
+
+    /// What it is that is not one of the formats of weights; `None` for those, and for what is not known.
+    #[must_use]
+    pub fn foreign(&self) -> Option<String> {
+        match self {
+            Self::Json(text) => Some(format!("JSON, not weights (`{text}`); a server may have answered with an error")),
+            Self::Empty => Some("empty; was the download or the copy cut short?".into()),
+            Self::Foreign(what) => Some(what.clone()),
+            Self::Zip | Self::Pickle | Self::Safetensors | Self::Unknown => None,
+        }
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Zip => "a zip archive, as torch.save writes one",
+            Self::Pickle => "a pickle, as older torch.save writes one",
+            Self::Safetensors => "a safetensors file",
+            Self::Unknown => "of no format that is known here",
+            Self::Json(_) | Self::Empty | Self::Foreign(_) => return f.write_str(&self.foreign().unwrap_or_default()),
+        })
+    }
+}
+
+/// The beginning of a text in one line; `None` where it is none.
+fn shown(head: &[u8]) -> Option<String> {
+    let valid = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        // The last character may be cut.
+        Err(e) if e.error_len().is_none() => std::str::from_utf8(&head[..e.valid_up_to()]).ok()?,
+        Err(_) => return None,
+    };
+    // A few bytes of anything may be letters.
+    if valid.len() < 4 || valid.chars().any(|c| c.is_control() && !c.is_whitespace()) {
+        return None;
+    }
+    let line = valid.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut: String = line.chars().take(SHOWN).collect();
+    Some(if cut.len() < line.len() { cut + ".." } else { cut })
+}
+
+/// The two containers of `torch.save`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// A zip archive: PyTorch 1.6 and later.
+    Zip,
+    /// Pickles followed by raw storages: before PyTorch 1.6.
+    Legacy,
+}
+
 /// The container that a file of `length` bytes beginning with `head` is, or what else it is.
 pub fn sniff(head: &[u8], length: u64) -> Result<Container, Fault> {
-    let foreign = |what: &str| Err(Fault::Foreign(what.into()));
-    if head.is_empty() {
-        return Err(Fault::Short("it is empty".into()));
+    match Content::begins(head, length) {
+        Content::Zip => Ok(Container::Zip),
+        Content::Pickle => Ok(Container::Legacy),
+        Content::Empty => Err(Fault::Short("it is empty".into())),
+        Content::Safetensors => Err(Fault::Foreign("a safetensors file, not one of torch.save".into())),
+        _ if b"PK\x03\x04".starts_with(head) => Err(Fault::Short(format!("it has {length} bytes"))),
+        Content::Unknown => Err(Fault::Foreign("neither a zip archive nor a pickle, the two containers that torch.save writes".into())),
+        other => Err(Fault::Foreign(other.to_string())),
     }
-    if head.starts_with(b"PK\x03\x04") {
-        return Ok(Container::Zip);
-    }
-    if head.get(257..262) == Some(b"ustar") {
-        return foreign("a tar archive: unpack it, or, where PyTorch 0.1 wrote it, load and save it once with a current PyTorch");
-    }
-    if let Some((_, what)) = FOREIGN.iter().find(|(start, _)| head.trim_ascii_start().starts_with(start)) {
-        return foreign(what);
-    }
-    if is_safetensors(head, length) {
-        return foreign("a safetensors file, not one of torch.save; name it *.safetensors");
-    }
-    // PROTO with a protocol of Python 3; what follows is judged by the reader.
-    if head[0] == 0x80 {
-        return Ok(Container::Legacy);
-    }
-    if b"PK\x03\x04".starts_with(head) {
-        return Err(Fault::Short(format!("it has {length} bytes")));
-    }
-    foreign("neither a zip archive nor a pickle, the two containers that torch.save writes")
 }
 
 /// A 64-bit length of a JSON header, then the header.

@@ -111,7 +111,7 @@ impl Images {
 /// that starts from scratch, else the model's. Of images that are all of one size nothing is cropped away unless somebody says so.
 ///
 /// # Errors
-/// The input that comes out is not valid ([`InputSpec::check`]).
+/// The input that comes out is not valid ([`InputSpec::check`]); the model's tag is not that of the weights.
 pub fn settle(table: &mut NetworkTable, def: &ModelDef, weights: Option<&Weights>, images: Images) -> Result<InputSpec> {
     let mut default = def.input;
     if images.whole().is_some() {
@@ -122,6 +122,7 @@ pub fn settle(table: &mut NetworkTable, def: &ModelDef, weights: Option<&Weights
         (default.mean, default.std) = images.statistics.unwrap_or((default.mean, default.std));
     }
     if let Some(weights) = weights {
+        weights.check_tag(&table.model)?;
         // What the weights say of their network, but for the options that are given.
         let mut options = weights.options(def)?;
         options.extend(std::mem::take(&mut table.options));

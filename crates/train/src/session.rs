@@ -86,7 +86,9 @@ impl Session {
         let mut teacher_weights = plan.recipe.teacher.as_ref().map(weights).transpose()?.flatten();
         let mut student_weights = weights(&plan.recipe.student)?;
         let outline = match (plan.teacher, &teacher_weights, &plan.recipe.teacher) {
-            (Some(def), Some(weights), Some(table)) => Some(shape(table, def, Some(weights), &plan, teacher_classes(weights, def)?)?),
+            (Some(def), Some(weights), Some(table)) => {
+                Some(shape(table, def, Some(weights), &plan, teacher_classes(weights, def, table)?)?)
+            }
             _ => package.as_ref().map(|net| net.taps().clone()),
         };
         let sized = !heterodyne_data::find(&plan.recipe.data.name)?.side_in_files;
@@ -110,16 +112,16 @@ impl Session {
         let resized = |side: &u32| data.img.is_some_and(|img| img != i64::from(*side));
         let images =
             Images { side: splits.side, resized: splits.side.as_ref().is_some_and(resized), statistics: Some((splits.mean, splits.std)) };
-        if let (Some(def), Some(weights)) = (plan.teacher, &mut teacher_weights) {
-            notes.extend(weights.order_classes(def, names, &about)?);
+        if let (Some(def), Some(weights), Some(table)) = (plan.teacher, &mut teacher_weights, &plan.recipe.teacher) {
+            notes.extend(weights.order_classes(def, &table.options, names, &about)?);
         }
         if let Some(weights) = student_weights.as_mut().filter(|_| !plan.recipe.student.adapt_head) {
-            notes.extend(weights.order_classes(plan.student, names, &about)?);
+            notes.extend(weights.order_classes(plan.student, &plan.recipe.student.options, names, &about)?);
         }
         let teacher = match (plan.teacher, &teacher_weights, plan.recipe.teacher.as_mut()) {
             (Some(def), Some(weights), Some(table)) => {
                 let input = present::settle(table, def, Some(weights), images)?;
-                let classes = teacher_classes(weights, def)?;
+                let classes = teacher_classes(weights, def, table)?;
                 let net = Net::build(def, table, input, classes, Some(weights), plan.recipe.train.precision, device, seed)?;
                 net.store.freeze();
                 Some(net)
@@ -286,8 +288,8 @@ pub fn model(
 ) -> Result<Model> {
     let (img, options) = (Some(input.img), &table.options);
     let Some(w) = weights else { return Ok(Model::build(def, classes, img, options, device, seed)?) };
-    w.classes(def)?;
-    let checkpoint = Checkpoint { tensors: &w.tensors, from: &w.name, adapt_head: table.adapt_head };
+    w.classes(def, options)?;
+    let checkpoint = Checkpoint { tensors: &w.tensors, from: &w.name, adapt_head: table.adapt_head, selection: &w.selection };
     let model = Model::with_weights(def, classes, img, options, device, seed, &checkpoint)?;
     match sound::flaw(&model.store.tensors())? {
         None => Ok(model),
@@ -299,13 +301,13 @@ pub fn model(
 
 /// The weights that a table names.
 fn weights(table: &NetworkTable) -> Result<Option<Weights>> {
-    table.weights.as_deref().map(|path| Weights::read(Source { path, section: table.section.as_deref() })).transpose()
+    Source::of(table).map(Weights::read).transpose()
 }
 
 /// The number of a teacher's classes.
-fn teacher_classes(weights: &Weights, def: &ModelDef) -> Result<i64> {
+fn teacher_classes(weights: &Weights, def: &'static ModelDef, table: &NetworkTable) -> Result<i64> {
     let unknown = || Error::Plan(format!("{}: the weights have no classifier, so the teacher's classes are unknown", weights.name));
-    weights.classes(def)?.ok_or_else(unknown)
+    weights.classes(def, &table.options)?.ok_or_else(unknown)
 }
 
 /// The number format that `precision` asks for on `device`: never `Auto`.

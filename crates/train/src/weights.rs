@@ -1,21 +1,46 @@
-//! Weights, wherever they come from: a file of heterodyne's, timm's or PyTorch's, a folder that timm reads, or the Hugging Face Hub.
-use std::{collections::HashMap, io::Read, path::Path};
+//! Weights, wherever they come from: a file of heterodyne's, timm's or PyTorch's, shards, a folder of timm's or transformers', or the Hugging
+//! Face Hub.
+use std::path::Path;
 
-use heterodyne_models::ModelDef;
-use heterodyne_nn::{Tensors, file};
-use heterodyne_pickle::Dtype;
-use tch::{Kind, Tensor};
+use heterodyne_models::{ModelDef, Selection};
+use heterodyne_nn::Tensors;
+use heterodyne_run::recipe::schema::NetworkTable;
+use tch::Tensor;
 
-use crate::{Error, Result, card::Card, classes, present::Stated};
+use crate::{
+    Error, Result,
+    card::Card,
+    classes,
+    config::Config,
+    present::Stated,
+    stored::{self, Stored},
+};
 
 /// Where weights are.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// A safetensors file, what `torch.save` has written, a folder with `config.json` and weights as timm has them, or `hf-hub:` and
-    /// the name of a repository.
+    /// A safetensors file, what `torch.save` has written, an index of shards, a folder with weights and `config.json` of timm's or
+    /// transformers', or `hf-hub:` and the name of a repository.
     pub path: &'a Path,
     /// The dictionary of tensors in a PyTorch file, where it has several and another one than timm would take is wanted.
     pub section: Option<&'a str>,
+    /// Only the tensors whose names begin with this; chosen by the names if not given.
+    pub prefix: Option<&'a str>,
+    /// Tensors that are left out: names, beginnings of names, or patterns.
+    pub ignore: &'a [String],
+}
+
+impl<'a> Source<'a> {
+    /// The weights that a recipe's table names.
+    #[must_use]
+    pub fn of(table: &'a NetworkTable) -> Option<Self> {
+        let NetworkTable { weights, section, prefix, ignore, .. } = table;
+        weights.as_deref().map(|path| Self { path, section: section.as_deref(), prefix: prefix.as_deref(), ignore })
+    }
+
+    fn selection(&self) -> Selection {
+        Selection { prefix: self.prefix.map(str::to_owned), ignore: self.ignore.to_vec() }
+    }
 }
 
 /// A weights file, read once.
@@ -23,72 +48,38 @@ pub struct Weights {
     /// What messages call it.
     pub name: String,
     pub(crate) tensors: Tensors,
+    /// Which of them are meant.
+    pub(crate) selection: Selection,
     card: Option<Card>,
     config: Option<Config>,
-}
-
-/// What timm's `config.json` says of its weights.
-#[derive(Clone, Debug, PartialEq)]
-struct Config {
-    /// The file, for messages.
-    path: String,
-    architecture: String,
-    /// The arguments with which timm builds the network.
-    args: serde_json::Map<String, serde_json::Value>,
-    input: Stated,
-    class_names: Vec<String>,
+    /// timm's tag of the weights, where their description or their name on the Hub has it.
+    tag: Option<String>,
 }
 
 impl Weights {
     /// Reads the weights; those of the Hub are downloaded unless they are on this machine.
+    ///
+    /// # Errors
+    /// They are not there, are something else, are damaged, or what describes them cannot be honoured.
     pub fn read(source: Source) -> Result<Self> {
-        let Source { path, section } = source;
+        let Source { path, section, .. } = source;
         let shown = path.display().to_string();
-        if heterodyne_hub::is_name(&shown) {
-            let name = shown.parse().map_err(|e: heterodyne_hub::Error| Error::Plan(e.to_string()))?;
+        let (name, file, config, tag) = if heterodyne_hub::is_name(&shown) {
+            let name: heterodyne_hub::Name = shown.parse().map_err(|e: heterodyne_hub::Error| Error::Plan(e.to_string()))?;
             let files = heterodyne_hub::fetch(&name, |_| {}).map_err(|e| Error::Plan(e.to_string()))?;
-            let config = files.config.as_deref().map(Config::read).transpose()?;
-            return Ok(Self { name: shown, config, ..Self::file(&files.weights, section)? });
-        }
-        if path.is_dir() {
+            let config = files.config.as_deref().map(|config| Config::read(config, files.processor.as_deref())).transpose()?;
+            let tag = name.repo.split_once('.').map(|(_, tag)| tag.to_owned()).filter(|_| name.repo.starts_with("timm/"));
+            (Some(shown), files.weights, config, tag)
+        } else if path.is_dir() {
             // What heterodyne has exported describes itself.
-            let config = Some(path.join("config.json")).filter(|config| config.exists()).map(|config| Config::read(&config)).transpose()?;
-            let weights = ["model.safetensors", "pytorch_model.bin"].map(|name| path.join(name)).into_iter().find(|file| file.exists());
-            let weights =
-                weights.ok_or_else(|| Error::Plan(format!("{shown}: the folder holds neither model.safetensors nor pytorch_model.bin")))?;
-            return Ok(Self { config, ..Self::file(&weights, section)? });
-        }
-        Self::file(path, section)
-    }
-
-    fn file(path: &Path, section: Option<&str>) -> Result<Self> {
-        if is_pytorch(path) {
-            return Self::pytorch(path, section);
-        }
-        if let Some(section) = section {
-            return Err(Error::Plan(format!("{}: a safetensors file has no sections; remove `section` (\"{section}\")", path.display())));
-        }
-        let (tensors, metadata) = file::read(path)?;
-        let card = Card::of(&metadata).map_err(|e| Error::Plan(format!("{}: {e}", path.display())))?;
-        Ok(Self { name: path.display().to_string(), tensors, card, config: None })
-    }
-
-    fn pytorch(path: &Path, section: Option<&str>) -> Result<Self> {
-        let damaged = |e: heterodyne_pickle::Error| {
-            let text = e.to_string();
-            let program = text.contains("TorchScript archive") || text.contains("PT2 package");
-            Error::Plan(if program { text + "; as a teacher it is a `package`" } else { text })
+            let file = stored::in_folder(path)?;
+            (None, file, Config::in_folder(path)?, None)
+        } else {
+            (None, path.to_owned(), None, None)
         };
-        let file = heterodyne_pickle::read(path).map_err(damaged)?;
-        let section = file.section(section).map_err(damaged)?;
-        let mut tensors = Tensors::new();
-        for (name, stored) in section.tensors {
-            let shape: Vec<i64> = stored.shape.iter().map(|&n| n as i64).collect();
-            let tensor = Tensor::f_from_data_size(&stored.bytes(), &shape, kind(stored.dtype)).map_err(heterodyne_nn::Error::from)?;
-            tensors.insert(name, tensor);
-        }
-        let place = if section.place.is_empty() { String::new() } else { format!(" [{}]", section.place) };
-        Ok(Self { name: format!("{}{place}", path.display()), tensors, card: None, config: None })
+        let Stored { name: own, tensors, card } = stored::read(&file, section)?;
+        let tag = config.as_ref().and_then(|config| config.tag.clone()).or(tag);
+        Ok(Self { name: name.unwrap_or(own), tensors, selection: source.selection(), card, config, tag })
     }
 
     /// What the file says of itself, where heterodyne has written it.
@@ -100,7 +91,7 @@ impl Weights {
     /// The model that the file or timm's description names.
     #[must_use]
     pub fn model(&self) -> Option<&str> {
-        self.card.as_ref().map(|c| c.model.as_str()).or(self.config.as_ref().map(|c| c.architecture.as_str()))
+        self.card.as_ref().map(|c| c.model.as_str()).or_else(|| self.config.as_ref().map(Config::model))
     }
 
     /// What the file and timm's description say of the input.
@@ -117,10 +108,22 @@ impl Weights {
     pub fn options(&self, def: &ModelDef) -> Result<toml::Table> {
         match (&self.card, &self.config) {
             (Some(card), _) => Ok(card.options.clone()),
-            (None, Some(config)) => {
-                heterodyne_models::described::options(def, &config.args).map_err(|e| Error::Plan(format!("{}: {e}", config.path)))
-            }
+            (None, Some(config)) => config.options(def),
             (None, None) => Ok(toml::Table::new()),
+        }
+    }
+
+    /// Refuses a `model` whose tag, as in `resnet18.a1_in1k`, is not that of these weights.
+    ///
+    /// # Errors
+    /// They are known to be others.
+    pub fn check_tag(&self, model: &str) -> Result<()> {
+        match (model.split_once('.'), &self.tag) {
+            (Some((network, wanted)), Some(own)) if wanted != own => Err(Error::Plan(format!(
+                "{} has the weights `{own}`, and `{model}` asks for `{wanted}`: name the model `{network}.{own}`, `{network}`, or other weights",
+                self.name
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -132,11 +135,11 @@ impl Weights {
     }
 
     /// Brings the classifier's rows into the order of the data's classes, and leaves out those of classes that the data does not have, where
-    /// both sides name theirs; says so. `images` says whose `names` they are.
+    /// both sides name theirs; says so. `images` says whose `names` they are, `given` are the model's options besides those of the weights.
     ///
     /// # Errors
     /// The names do not match, or the file's classifier is not of as many classes as it names.
-    pub fn order_classes(&mut self, def: &ModelDef, names: &[String], images: &str) -> Result<Option<String>> {
+    pub fn order_classes(&mut self, def: &'static ModelDef, given: &toml::Table, names: &[String], images: &str) -> Result<Option<String>> {
         let own = self.class_names();
         if own.is_empty() || names.is_empty() {
             return Ok(None);
@@ -145,9 +148,9 @@ impl Weights {
         let count = own.len() as i64;
         let index = Tensor::from_slice(&rows);
         let mut ordered = 0;
-        for (name, tensor) in &mut self.tensors {
-            let is_head = name.strip_prefix(def.head).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("_dist."));
-            if is_head && tensor.size().first() == Some(&count) {
+        for (name, _) in self.classifier(def, given)? {
+            let Some(tensor) = self.tensors.get_mut(&name) else { continue };
+            if tensor.size().first() == Some(&count) {
                 *tensor = tensor.f_index_select(0, &index).map_err(heterodyne_nn::Error::from)?;
                 ordered += 1;
             }
@@ -161,6 +164,9 @@ impl Weights {
         if let Some(card) = &mut self.card {
             (card.classes, card.class_names) = (rows.len() as i64, names.to_vec());
         }
+        if let Some(config) = &mut self.config {
+            config.reorder(names);
+        }
         Ok(Some(if rows.len() as i64 == count {
             format!("{}: the {count} classes are matched by name, in the order of {images}", self.name)
         } else {
@@ -168,91 +174,38 @@ impl Weights {
         }))
     }
 
-    /// The number of classes of its classifier, `None` without one.
-    pub fn classes(&self, def: &ModelDef) -> Result<Option<i64>> {
+    /// The number of classes of its classifier, `None` without one. `given` are the model's options besides those of the weights.
+    ///
+    /// # Errors
+    /// They are weights of another model, or their description is of another classifier.
+    pub fn classes(&self, def: &'static ModelDef, given: &toml::Table) -> Result<Option<i64>> {
         if let Some(card) = &self.card {
             if card.model != def.name {
                 return Err(Error::Plan(format!("{} holds weights of {}, not of {}", self.name, card.model, def.name)));
             }
             return Ok(Some(card.classes));
         }
-        Ok(heterodyne_models::classes(def, &self.tensors)?)
-    }
-}
-
-/// Whether the file begins as `torch.save` begins one: a zip archive, or a pickle of protocol 2 and later.
-fn is_pytorch(path: &Path) -> bool {
-    let mut head = [0; 4];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
-    let pickle = path.extension().is_some_and(|e| ["pt", "pth", "bin", "ckpt", "tar"].iter().any(|known| e == *known));
-    pickle || (read.is_ok() && (head.starts_with(b"PK\x03\x04") || head[0] == 0x80 && (2..=5).contains(&head[1])))
-}
-
-fn kind(dtype: Dtype) -> Kind {
-    match dtype {
-        Dtype::F32 => Kind::Float,
-        Dtype::F64 => Kind::Double,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        Dtype::I64 => Kind::Int64,
-        Dtype::I32 => Kind::Int,
-        Dtype::I16 => Kind::Int16,
-        Dtype::I8 => Kind::Int8,
-        Dtype::U8 => Kind::Uint8,
-        Dtype::Bool => Kind::Bool,
-    }
-}
-
-impl Config {
-    /// Reads `config.json` as `timm.models.push_to_hf_hub` writes it; in older files the description of the input is not in
-    /// `pretrained_cfg` but beside the architecture.
-    fn read(path: &Path) -> Result<Self> {
-        let wrong = |what: String| Error::Plan(format!("{}: {what}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
-        let json: HashMap<String, serde_json::Value> = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-        let architecture = json.get("architecture").and_then(|a| a.as_str());
-        let architecture = architecture.ok_or_else(|| wrong("there is no `architecture` in it: is it timm's?".to_owned()))?.to_owned();
-        let of = |key: &str| json.get("pretrained_cfg").and_then(|cfg| cfg.get(key)).or_else(|| json.get(key)).filter(|v| !v.is_null());
-        let mut args = match json.get("model_args").filter(|args| !args.is_null()) {
-            None => serde_json::Map::new(),
-            Some(serde_json::Value::Object(args)) => args.clone(),
-            Some(other) => return Err(wrong(format!("`model_args` is {other}, not a table of arguments"))),
-        };
-        if let Some(pool) = of("global_pool") {
-            args.entry("global_pool").or_insert_with(|| pool.clone());
+        let weight = format!("{}.weight", def.head);
+        let Some((name, _)) = self.classifier(def, given)?.into_iter().find(|(_, timm)| *timm == weight) else { return Ok(None) };
+        let shape = self.tensors[&name].size();
+        if let (Some(config), Some(classes)) = (&self.config, shape.first()) {
+            config.check_classifier(&self.name, *classes, shape.get(1).copied())?;
         }
-        let built_for = args.get("img_size").and_then(|v| v.as_i64().or_else(|| v.get(0)?.as_i64()));
-        let side = read::<[i64; 3]>(of("input_size"), "input_size").and_then(square).map_err(&wrong)?;
-        let input = Stated {
-            img: built_for.or(side),
-            mean: read(of("mean"), "mean").map_err(&wrong)?,
-            std: read(of("std"), "std").map_err(&wrong)?,
-            crop_pct: read(of("crop_pct"), "crop_pct").map_err(&wrong)?,
-            crop_mode: read(of("crop_mode"), "crop_mode").map_err(&wrong)?,
-            interpolation: read(of("interpolation"), "interpolation").map_err(&wrong)?,
-        };
-        let class_names = read(of("label_names"), "label_names").map_err(&wrong)?.unwrap_or_default();
-        Ok(Self { path: path.display().to_string(), architecture, args, input, class_names })
+        Ok(shape.first().copied())
     }
-}
 
-/// A value of the description, where it has one.
-fn read<T: serde::de::DeserializeOwned>(value: Option<&serde_json::Value>, key: &str) -> Result<Option<T>, String> {
-    value.map(|v| serde_json::from_value(v.clone()).map_err(|e| format!("`{key}` is {v}: {e}"))).transpose()
-}
-
-/// The side of a square input of three channels.
-fn square(size: Option<[i64; 3]>) -> Result<Option<i64>, String> {
-    match size {
-        None => Ok(None),
-        Some([3, h, w]) if h == w => Ok(Some(h)),
-        Some(other) => Err(format!("`input_size` is {other:?}: inputs are square and have three channels, [3, 224, 224] for instance")),
+    /// The tensors of the classifier: the name of each in the file, and in timm.
+    fn classifier(&self, def: &'static ModelDef, given: &toml::Table) -> Result<Vec<(String, String)>> {
+        let mut options = self.options(def)?;
+        options.extend(given.clone());
+        let found = heterodyne_models::classifier(def, &options, &self.tensors, &self.selection);
+        found.map_err(|e| Error::Plan(format!("{}: {e}", self.name)))
     }
 }
 
 /// As a recipe has it: a path.
 impl<'a> From<&'a Path> for Source<'a> {
     fn from(path: &'a Path) -> Self {
-        Self { path, section: None }
+        Self { path, section: None, prefix: None, ignore: &[] }
     }
 }

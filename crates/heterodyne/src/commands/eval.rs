@@ -15,10 +15,9 @@ use heterodyne_train::{
     net::Net,
     present::{self, Images},
     session::device,
-    weights::Source,
 };
 
-use super::{Outcome, present::PresentArgs, source::DataArgs};
+use super::{Outcome, present::PresentArgs, select::SelectArgs, source::DataArgs};
 use crate::{
     print::{say, tell},
     ui,
@@ -43,9 +42,8 @@ pub struct Args {
     /// Weights: last, best or ema of the run folder; a safetensors or PyTorch file, a folder with timm's config.json, hf-hub:OWNER/NAME
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// The dictionary of tensors in a PyTorch file that holds several
-    #[arg(long)]
-    section: Option<String>,
+    #[command(flatten)]
+    select: SelectArgs,
     /// Model; weights written by heterodyne name it themselves
     #[arg(long)]
     model: Option<String>,
@@ -85,7 +83,7 @@ pub(super) fn device_choice(text: &str) -> Result<DeviceChoice, String> {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
     let subject = Subject::of(args)?;
-    let mut weights = ui::read_weights(Source { path: &subject.weights, section: args.section.as_deref() })?;
+    let mut weights = ui::read_weights(args.select.of(&subject.weights))?;
     let mut table = subject.network;
     if table.model.is_empty() {
         let model = weights.model();
@@ -105,10 +103,11 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if !args.json {
         splits.notices.iter().for_each(|notice| tell!("note: {notice}"));
     }
-    if let Some(note) = weights.order_classes(def, dataset.classes(), &dataset.describe())? {
+    if let Some(note) = weights.order_classes(def, &table.options, dataset.classes(), &dataset.describe())? {
         tell!("note: {note}");
     }
-    let classes = weights.classes(def)?.with_context(|| format!("{} has no classifier `{}`", subject.weights.display(), def.head))?;
+    let classes =
+        weights.classes(def, &table.options)?.with_context(|| format!("{} has no classifier `{}`", subject.weights.display(), def.head))?;
     if dataset.classes().len() as i64 != classes {
         bail!(
             "{} knows {classes} classes and the data ({}) has {}",

@@ -15,11 +15,10 @@ use heterodyne_train::{
     card::Card,
     present::{self, Images},
     session,
-    weights::Source,
 };
 use tch::Device;
 
-use super::{Outcome, present::PresentArgs};
+use super::{Outcome, present::PresentArgs, select::SelectArgs};
 use crate::{print::say, ui};
 
 /// Programs beside the weights.
@@ -39,9 +38,8 @@ pub struct Args {
     /// Folder to write; it must not exist or be empty
     #[arg(long)]
     out: PathBuf,
-    /// The dictionary of tensors in a PyTorch file that holds several
-    #[arg(long)]
-    section: Option<String>,
+    #[command(flatten)]
+    select: SelectArgs,
     /// Of a run folder: last, best or ema
     #[arg(long, default_value = "last", value_parser = ["last", "best", "ema"])]
     weights: String,
@@ -63,7 +61,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let exported = [heterodyne_export::CONFIG, heterodyne_export::WEIGHTS].iter().any(|name| args.source.join(name).exists());
+    let exported = [heterodyne_export::CONFIG].iter().chain(&heterodyne_hub::WEIGHTS).any(|name| args.source.join(name).exists());
     let (file, data) = if args.source.is_dir() && !exported {
         let folder = RunFolder::open(&args.source)?;
         let recipe: Recipe = serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
@@ -71,12 +69,13 @@ pub fn run(args: &Args) -> Result<Outcome> {
     } else {
         (args.source.clone(), None)
     };
-    let weights = ui::read_weights(Source { path: &file, section: args.section.as_deref() })?;
+    let weights = ui::read_weights(args.select.of(&file))?;
     let name = args.model.clone().or_else(|| weights.model().map(str::to_owned));
-    let def = heterodyne_models::find(&name.with_context(|| format!("{} does not say which model it is: add --model", file.display()))?)?;
-    let mut table = NetworkTable { options: recipe::options(&args.options)?, ..NetworkTable::of(def.name) };
+    let name = name.with_context(|| format!("{} does not say which model it is: add --model", file.display()))?;
+    let def = heterodyne_models::find(&name)?;
+    let mut table = NetworkTable { options: recipe::options(&args.options)?, ..NetworkTable::of(&name) };
     args.present.lay_over(&mut table);
-    let classes = weights.classes(def)?.with_context(|| format!("{} has no classifier `{}`", file.display(), def.head))?;
+    let classes = weights.classes(def, &table.options)?.with_context(|| format!("{} has no classifier `{}`", file.display(), def.head))?;
     let side = data.and_then(|name| heterodyne_data::find(&name).ok().and_then(|d| d.side));
     let input = present::settle(&mut table, def, Some(&weights), Images { side, ..Images::default() })?;
     let model = session::model(def, &table, input, classes, Some(&weights), Device::Cpu, 0)?;

@@ -17,7 +17,6 @@ use heterodyne_train::{
     net::Net,
     present::{self, Images as Shown},
     session::device,
-    weights::Source,
 };
 use tch::{Kind, Tensor};
 
@@ -25,6 +24,7 @@ use super::{
     Outcome,
     eval::{device_choice, precision},
     present::PresentArgs,
+    select::SelectArgs,
 };
 use crate::{
     print::{say, tell},
@@ -39,9 +39,8 @@ pub struct Args {
     /// Weights: a safetensors or PyTorch file, a folder with timm's config.json, or hf-hub:OWNER/NAME
     #[arg(long)]
     weights: PathBuf,
-    /// The dictionary of tensors in a PyTorch file that holds several
-    #[arg(long)]
-    section: Option<String>,
+    #[command(flatten)]
+    select: SelectArgs,
     /// Images: files, folders, or one safetensors file with a normalised tensor `x` (B,3,H,W)
     #[arg(long, required = true, num_args = 1..)]
     input: Vec<PathBuf>,
@@ -76,7 +75,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
     let def = heterodyne_models::find(&args.model)?;
-    let weights = ui::read_weights(Source { path: &args.weights, section: args.section.as_deref() })?;
+    let weights = ui::read_weights(args.select.of(&args.weights))?;
     let images = Images::open(&args.input, Decode { exif: !args.no_exif, max_pixels: args.max_pixels })?;
     if let Images::Files(files) = &images
         && !files.left_out().is_empty()
@@ -85,11 +84,11 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     let img = images.side(args.present.img())?;
     let options = recipe::options(&args.options)?;
-    let mut table = NetworkTable { options, ..NetworkTable::of(def.name) };
+    let mut table = NetworkTable { options, ..NetworkTable::of(&args.model) };
     args.present.lay_over(&mut table);
     table.img = img;
     let input = present::settle(&mut table, def, Some(&weights), Shown::default())?;
-    let own = weights.classes(def)?;
+    let own = weights.classes(def, &table.options)?;
     let classes = args.num_classes.or(own);
     let classes = classes.with_context(|| format!("{} has no classifier `{}`: give --num-classes", args.weights.display(), def.head))?;
     let net = Net::build(def, &table, input, classes, Some(&weights), args.precision, device(args.device)?, 0)?;

@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod list;
 pub mod present;
 pub mod report;
+pub mod select;
 pub mod source;
 
 /// How a command ended, when not with an error.

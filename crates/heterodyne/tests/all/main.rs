@@ -14,5 +14,6 @@ mod presented;
 mod real;
 mod recipes;
 mod support;
+mod transformers;
 mod use_cases;
 mod weights;

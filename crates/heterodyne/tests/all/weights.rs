@@ -132,3 +132,171 @@ fn a_folder_of_timm_says_how_images_are_to_be_presented() {
     fs::write(place.path("vit/config.json"), "{}").unwrap();
     place.bad("eval --weights vit --data digits", &["architecture"]);
 }
+
+/// The golden network's tensors.
+fn tensors() -> heterodyne::nn::Tensors {
+    let file = heterodyne::pickle::read(&golden("checkpoint.zip.pth")).unwrap();
+    let section = file.section(None).unwrap();
+    let tensor = |stored: &heterodyne::pickle::Stored| {
+        let shape: Vec<i64> = stored.shape.iter().map(|&n| n as i64).collect();
+        tch::Tensor::from_data_size(&stored.bytes(), &shape, tch::Kind::Float)
+    };
+    section.tensors.iter().map(|(name, stored)| (name.clone(), tensor(stored))).collect()
+}
+
+/// Cuts the golden network into `names` and writes their index, as Hugging Face's libraries do.
+fn cut(folder: &Path, index: &str, names: [&str; 3]) {
+    fs::create_dir_all(folder).unwrap();
+    let tensors = tensors();
+    let mut map = serde_json::Map::new();
+    for (i, name) in names.iter().enumerate() {
+        let part: Vec<_> = tensors.iter().enumerate().filter(|(j, _)| j % 3 == i).map(|(_, (n, t))| (n.as_str(), t)).collect();
+        map.extend(part.iter().map(|(n, _)| ((*n).to_owned(), (*name).into())));
+        file::write(&folder.join(name), part, Default::default()).unwrap();
+    }
+    fs::write(folder.join(index), serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string()).unwrap();
+}
+
+const SHARDS: [&str; 3] = ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"];
+const INDEX: &str = "model.safetensors.index.json";
+
+#[test]
+fn shards_are_put_together() {
+    let place = Place::new();
+    cut(&place.path("cut"), INDEX, SHARDS);
+    for weights in ["cut", "cut/model.safetensors.index.json"] {
+        let output = features(&place, weights).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(difference(&place, "state_dict_ema") < 1e-5);
+    }
+    // PyTorch's, whatever is in them.
+    let bins = ["pytorch_model-00001-of-00003.bin", "pytorch_model-00002-of-00003.bin", "pytorch_model-00003-of-00003.bin"];
+    cut(&place.path("bin"), "pytorch_model.bin.index.json", bins);
+    fs::copy(golden("checkpoint.zip.pth"), place.path("bin").join("whole.bin")).unwrap();
+    let whole: serde_json::Map<_, _> = tensors().keys().map(|name| (name.clone(), "whole.bin".into())).collect();
+    for map in [None, Some(whole)] {
+        if let Some(map) = map {
+            fs::write(place.path("bin/pytorch_model.bin.index.json"), serde_json::json!({"weight_map": map}).to_string()).unwrap();
+        }
+        let output = features(&place, "bin").output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(difference(&place, "state_dict_ema") < 1e-5);
+    }
+}
+
+#[test]
+fn shards_that_are_missing_or_are_something_else_are_named() {
+    let place = Place::new();
+    let fresh = || {
+        let _ = fs::remove_dir_all(place.path("cut"));
+        cut(&place.path("cut"), INDEX, SHARDS);
+    };
+    let bad = |weights: &str, parts: &[&str]| refused(&features(&place, weights).output().unwrap(), weights, parts);
+    fresh();
+    bad(&format!("cut/{}", SHARDS[1]), &["one of 3 shards", "index"]);
+    fs::remove_file(place.path("cut").join(SHARDS[1])).unwrap();
+    bad("cut", &[INDEX, "of its 3 shards", SHARDS[1], "is not beside it"]);
+    fs::remove_file(place.path("cut").join(SHARDS[2])).unwrap();
+    bad("cut", &[SHARDS[1], SHARDS[2], "are not beside it"]);
+    for (bytes, what) in [
+        (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"[..], "Git LFS pointer"),
+        (b"<!doctype html><html>", "a web page"),
+        (b"", "is empty"),
+        (b"{\"error\": \"Access denied\"}", "Access denied"),
+        (b"Entry not found", "Entry not found"),
+        (b"\x10\0\0\0\0\0\0\0{\"a\": 1}", "not a whole safetensors file"),
+    ] {
+        fresh();
+        fs::write(place.path("cut").join(SHARDS[1]), bytes).unwrap();
+        bad("cut", &[SHARDS[1], what]);
+    }
+    fresh();
+    let index = place.path("cut").join(INDEX);
+    let text = fs::read_to_string(&index).unwrap();
+    for (text, parts) in [
+        (text.replace("cls_token", "klass_token"), &["lacks the tensor `klass_token`"][..]),
+        (text.replace(SHARDS[2], "../x.safetensors"), &["`../x.safetensors` is not the name of a file beside it"]),
+        (text.replace(SHARDS[2], "/etc/passwd"), &["/etc/passwd"]),
+        (text.replace(SHARDS[2], SHARDS[1]), &["lacks the tensor"]),
+        ("{\"weight_map\": [1]}".to_owned(), &["`weight_map` is not a table"]),
+        ("{\"metadata\": {}}".to_owned(), &["JSON, not weights"]),
+        ("{\"weight_map\": {".to_owned(), &["JSON, not weights"]),
+        // Nothing to load.
+        ("{\"weight_map\": {}}".to_owned(), &["has no classifier"]),
+        ("<html>".to_owned(), &["a web page"]),
+    ] {
+        fs::write(&index, text).unwrap();
+        bad("cut", parts);
+    }
+    fresh();
+    fs::copy(place.path("cut").join(SHARDS[0]), place.path("cut").join(SHARDS[1])).unwrap();
+    bad("cut", &[SHARDS[1], "lacks the tensor"]);
+    refused(&features(&place, "cut").args(["--section", "model"]).output().unwrap(), "section", &["have no sections"]);
+}
+
+#[test]
+fn what_is_no_weights_is_named_whatever_it_is_called() {
+    let place = Place::new();
+    for name in ["w.safetensors", "w.pth", "w.bin", "w", "w.json", "w.ckpt"] {
+        for (bytes, what) in [
+            (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"[..], "Git LFS pointer"),
+            (b"<!DOCTYPE html><html>", "a web page"),
+            (b"\xef\xbb\xbf<html>", "a web page"),
+            (b"", "empty"),
+            (b"{\"error\": \"Repository not found\"}", "Repository not found"),
+            (b"Invalid username or password.", "Invalid username or password."),
+            (b"\x1f\x8b\x08\0\0\0", "gzip"),
+        ] {
+            fs::write(place.path(name), bytes).unwrap();
+            refused(&features(&place, name).output().unwrap(), name, &[name, what]);
+            place.bad(&format!("distill taught.toml --set teacher.weights={name}"), &[what]);
+            place.bad(&format!("distill taught.toml --set teacher.model= --set teacher.weights= --set teacher.package={name}"), &[what]);
+        }
+    }
+    // And weights are read whatever they are called.
+    fs::copy(golden("checkpoint.zip.pth"), place.path("x.safetensors")).unwrap();
+    let names = ["w.safetensors", "w.pth", "w"];
+    for name in names {
+        fs::copy(golden("checkpoint.legacy.pth"), place.path(name)).unwrap();
+        let output = features(&place, name).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let all = tensors();
+        file::write(&place.path(name), all.iter().map(|(n, t)| (n.as_str(), t)), Default::default()).unwrap();
+        let output = features(&place, name).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(difference(&place, "state_dict_ema") < 1e-5);
+    }
+}
+
+/// A student and a teacher in one file, a loss beside them, as self-supervised training leaves them.
+#[test]
+fn prefix_and_ignore_choose_among_networks() {
+    let place = Place::new();
+    let tensors = tensors();
+    let zeros: Vec<_> = tensors.iter().map(|(name, t)| (format!("student.{name}"), t.zeros_like())).collect();
+    let named: Vec<_> = tensors.iter().map(|(name, t)| (format!("teacher.{name}"), t.shallow_clone())).collect();
+    let all = || zeros.iter().chain(&named).map(|(name, t)| (name.as_str(), t)).chain([("loss.center", &tensors["cls_token"])]);
+    file::write(&place.path("both.safetensors"), all(), Default::default()).unwrap();
+    let run = |flags: &[&str]| features(&place, "both.safetensors").args(flags).output().unwrap();
+    refused(&run(&[]), "both", &["both.safetensors", "`student.`", "`teacher.`", "`prefix`"]);
+    for flags in [&["--prefix", "teacher"][..], &["--ignore", "student"], &["--ignore", "student,loss.*"]] {
+        let output = run(flags);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(difference(&place, "state_dict_ema") < 1e-5);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("left out,") && text.contains("`student.`"), "{text}");
+    }
+    refused(&run(&["--prefix", "teachers"]), "prefix", &["\"teachers\"", "`teacher` ("]);
+    // In recipes too.
+    let run = |sets: &str| {
+        let options = "--set teacher.options.dim=8 --set teacher.options.heads=2";
+        place.run(&format!("distill taught.toml --out r --set train.epochs=1 --set teacher.weights=both.safetensors {options} {sets}"))
+    };
+    refused(&run(""), "recipe", &["`student.`", "`teacher.`"]);
+    let output = run("--set teacher.prefix=teacher");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("outside of `teacher.`: `student.` ("));
+    let refusal = place.run("train small.toml --set student.prefix=teacher");
+    refused(&refusal, "no weights", &["`student.prefix`", "there is no `student.weights`"]);
+    refused(&run("--set teacher.ignor=[]"), "key", &["did you mean `ignore`"]);
+}

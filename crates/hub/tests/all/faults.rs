@@ -162,7 +162,7 @@ fn statuses() {
 fn no_weights() {
     let world = World::new(&[small("config.json"), large("model.onnx")]);
     let error = world.tiny().unwrap_err().to_string();
-    assert!(error.contains("model.safetensors, then pytorch_model.bin"), "{error}");
+    assert!(error.contains("model.safetensors, then model.safetensors.index.json, then pytorch_model.bin"), "{error}");
 }
 
 #[test]

@@ -81,6 +81,55 @@ fn the_older_format_where_the_newer_is_absent() {
     assert_eq!(fs::read(files.weights).unwrap(), weights());
 }
 
+const INDEX: &str = "model.safetensors.index.json";
+const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+
+fn index(shards: [&str; 2]) -> Served {
+    let text = format!("{{\"metadata\": {{}}, \"weight_map\": {{\"a\": \"{}\", \"b\": \"{}\", \"c\": \"{0}\"}}}}", shards[0], shards[1]);
+    Served { bytes: text.into_bytes(), ..small(INDEX) }
+}
+
+#[test]
+fn the_shards_of_an_index_come_with_it() {
+    let world = World::new(&[small("config.json"), small("preprocessor_config.json"), index(SHARDS), large(SHARDS[0]), large(SHARDS[1])]);
+    let files = world.tiny().unwrap();
+    assert_eq!(files.weights.file_name(), Some(INDEX.as_ref()));
+    assert!(files.processor.as_ref().unwrap().is_file());
+    for shard in SHARDS {
+        assert_eq!(fs::read(files.weights.with_file_name(shard)).unwrap(), weights());
+    }
+    let offline = || fetch_with(&world.offline(), &"hf-hub:timm/tiny".parse().unwrap(), |_| {});
+    assert_eq!(offline().unwrap(), files);
+    fs::remove_file(files.weights.with_file_name(SHARDS[1])).unwrap();
+    assert!(offline().unwrap_err().to_string().contains(SHARDS[1]));
+    // The server is asked again for what is missing.
+    assert_eq!(world.tiny().unwrap(), files);
+    offline().unwrap();
+}
+
+#[test]
+fn an_index_that_lists_what_is_not_there_or_lies_elsewhere_is_refused() {
+    let refused = |files: &[Served]| World::new(files).tiny().unwrap_err().to_string();
+    let text = refused(&[index(SHARDS), large(SHARDS[0])]);
+    assert!(text.contains(SHARDS[1]) && text.contains(INDEX), "{text}");
+    let text = refused(&[index([SHARDS[0], "../../refs/main"]), large(SHARDS[0])]);
+    assert!(text.contains("`../../refs/main`"), "{text}");
+    let text = refused(&[small(INDEX)]);
+    assert!(text.contains("is not an index of shards"), "{text}");
+}
+
+/// transformers' own description of a model, of which a full commit is complete with what it says of images alone.
+#[test]
+fn what_is_said_of_images_is_asked_for_where_it_may_be_missing() {
+    let config = Served { bytes: br#"{"model_type": "vit"}"#.to_vec(), ..small("config.json") };
+    let world = World::new(&[config, small("preprocessor_config.json"), large("model.safetensors")]);
+    let name = format!("hf-hub:timm/tiny@{COMMIT}");
+    let files = world.fetch(&name).unwrap();
+    fs::remove_file(files.processor.as_ref().unwrap()).unwrap();
+    assert_eq!(world.fetch(&name).unwrap(), files);
+    assert!(files.processor.unwrap().is_file());
+}
+
 #[test]
 fn no_configuration_is_no_error() {
     let world = World::new(&[large("model.safetensors")]);

@@ -1,8 +1,8 @@
 //! Weights under other people's names (goldens/foreign.py).
 use std::collections::HashMap;
 
-use heterodyne_models::find;
-use heterodyne_nn::{Pass, Tensors, file, shim::NoGrad};
+use heterodyne_models::{Checkpoint, Model, Selection, classifier, find};
+use heterodyne_nn::{LoadReport, Pass, Result, Tensors, file, shim::NoGrad};
 use tch::Tensor;
 
 use crate::support::{CLASSES, Case, build, difference, fill, filled, goldens, images};
@@ -62,7 +62,9 @@ fn networks_with_foreign_names_give_what_their_own_code_gives() {
         let model = build(&foreign.case.model, foreign.case.img, &toml::Table::new());
         let tensors = foreign.tensors();
         let def = find(&foreign.case.model).unwrap();
-        assert_eq!(heterodyne_models::classes(def, &tensors).unwrap(), Some(CLASSES), "{}", foreign.case.key);
+        let head = classifier(def, &toml::Table::new(), &tensors, &Selection::default()).unwrap();
+        assert_eq!(head.len(), 2, "{}", foreign.case.key);
+        assert!(head.iter().all(|(name, _)| tensors[name].size()[0] == CLASSES), "{}", foreign.case.key);
         let report = model.load_strict(&tensors, &foreign.case.key, false).unwrap();
         let renamed = report.adapted.iter().any(|how| how.starts_with("names: those of"));
         assert_eq!(renamed, foreign.case.model != "resnet18", "{}: {report}", foreign.case.key);
@@ -73,29 +75,169 @@ fn networks_with_foreign_names_give_what_their_own_code_gives() {
     }
 }
 
-#[test]
-fn prefixes_of_wrappers_are_taken_away() {
-    let own = build("vit_nano", 8, &toml::Table::new());
+fn nano() -> Model {
+    build("vit_nano", 8, &toml::Table::new())
+}
+
+/// The tensors of a filled network, each name changed by `rename`.
+fn renamed(rename: impl Fn(&str) -> String) -> Tensors {
+    let own = nano();
     fill(&own.store);
-    for prefix in ["module.", "_orig_mod.", "model.module.", "backbone._orig_mod."] {
-        let mut wrapped: Tensors = own.store.tensors().into_iter().map(|(name, t)| (format!("{prefix}{name}"), t)).collect();
-        // torch.optim.swa_utils.AveragedModel counts beside them.
-        wrapped.insert("n_averaged".to_owned(), Tensor::from(3i64));
-        let model = build("vit_nano", 8, &toml::Table::new());
-        let report = model.load_strict(&wrapped, "wrapped", false).unwrap();
-        assert_eq!(report.adapted, [format!("names: `{prefix}` taken away from the front")]);
-        for (name, t) in model.store.tensors() {
-            assert_eq!(t, own.store.tensors()[&name], "{name}");
-        }
+    own.store.tensors().into_iter().map(|(name, t)| (rename(&name), t)).collect()
+}
+
+fn one() -> Tensor {
+    Tensor::from_slice(&[1f32, 2.0])
+}
+
+fn load(tensors: &Tensors, prefix: Option<&str>, ignore: &[&str]) -> (Model, Result<LoadReport>) {
+    let selection = Selection { prefix: prefix.map(str::to_owned), ignore: ignore.iter().map(|name| (*name).to_owned()).collect() };
+    let model = nano();
+    let report = model.load_checkpoint(&Checkpoint { tensors, from: "the file", adapt_head: false, selection: &selection });
+    (model, report)
+}
+
+/// Loads what must fit, and checks that every value has arrived.
+fn loaded(tensors: &Tensors, prefix: Option<&str>, ignore: &[&str]) -> LoadReport {
+    let (model, report) = load(tensors, prefix, ignore);
+    let report = report.unwrap();
+    let own = renamed(str::to_owned);
+    for (name, t) in model.store.tensors() {
+        assert_eq!(t, own[&name], "{name}");
+    }
+    report
+}
+
+fn refused(tensors: &Tensors, prefix: Option<&str>, ignore: &[&str], parts: &[&str]) {
+    let text = load(tensors, prefix, ignore).1.unwrap_err().to_string();
+    for part in parts.iter().chain(&["the file"]) {
+        assert!(text.contains(part), "{part} not in: {text}");
     }
 }
 
 #[test]
+fn prefixes_of_wrappers_are_taken_away() {
+    for (prefix, notes) in [
+        ("module.", &["names: `module.` taken away from the front"][..]),
+        ("_orig_mod.", &["names: `_orig_mod.` taken out"]),
+        ("model.module.", &["names: `model.module.` taken away from the front"]),
+        ("backbone._orig_mod.", &["names: `_orig_mod.` taken out", "names: `backbone.` taken away from the front"]),
+        ("a.b.c.d.", &["names: `a.b.c.d.` taken away from the front"]),
+        // A network's own name may be a wrapper's too.
+        ("blocks.", &["names: `blocks.` taken away from the front"]),
+    ] {
+        let mut wrapped = renamed(|name| format!("{prefix}{name}"));
+        // torch.optim.swa_utils.AveragedModel counts beside them.
+        wrapped.insert("n_averaged".to_owned(), Tensor::from(3i64));
+        let report = loaded(&wrapped, None, &[]);
+        assert_eq!(report.adapted, notes, "{prefix}");
+        assert!(report.left_out.is_empty(), "{report}");
+    }
+    // A wrapper around parts of the network.
+    let inner = renamed(|name| name.replace("blocks.1.", "blocks.1._checkpoint_wrapped_module.").replace("head.", "head._orig_mod."));
+    assert_eq!(loaded(&inner, None, &[]).adapted.len(), 2);
+}
+
+#[test]
 fn a_prefix_before_some_names_only_is_left_and_reported() {
-    let own = build("vit_nano", 8, &toml::Table::new());
+    let own = nano();
     let mut tensors = own.store.tensors();
     let head = tensors.shift_remove("head.weight").unwrap();
     tensors.insert("module.head.weight".to_owned(), head);
     let report = own.load(&tensors, false).unwrap();
     assert_eq!((report.missing, report.unexpected), (vec!["head.weight".to_owned()], vec!["module.head.weight".to_owned()]));
+}
+
+#[test]
+fn what_lies_outside_of_the_prefix_is_left_out_and_told() {
+    for (prefix, others, told) in [
+        ("model.", &["criterion.weight"][..], "outside of `model.`: `criterion.` (1 tensor)"),
+        ("backbone.", &["head.mlp.0.weight", "head.last_layer.weight_g", "queue"], "outside of `backbone.`: `head.` (2 tensors), `queue`"),
+        ("model.backbone.", &["model.neck.weight", "ema_decay"], "outside of `model.backbone.`: `model.` (1 tensor), `ema_decay`"),
+    ] {
+        let mut tensors = renamed(|name| format!("{prefix}{name}"));
+        tensors.extend(others.iter().map(|name| ((*name).to_owned(), one())));
+        let report = loaded(&tensors, None, &[]);
+        assert_eq!(report.left_out, [told]);
+        assert_eq!(report.adapted, [format!("names: `{prefix}` taken away from the front")]);
+        // The classifier is looked for in the same place.
+        let head = classifier(find("vit_nano").unwrap(), &toml::Table::new(), &tensors, &Selection::default()).unwrap();
+        let expected = ["weight", "bias"].map(|leaf| (format!("{prefix}head.{leaf}"), format!("head.{leaf}")));
+        assert_eq!(head, expected);
+    }
+}
+
+#[test]
+fn two_networks_in_one_file_are_not_guessed_between() {
+    let both = |a: &str, b: &str| {
+        let mut tensors = renamed(|name| format!("{a}{name}"));
+        tensors.extend(renamed(|name| format!("{b}{name}")).into_iter().map(|(name, t)| (name, t.zeros_like())));
+        tensors
+    };
+    for (a, b) in [("teacher.", "student."), ("student.backbone.", "teacher.backbone."), ("module.encoder_q.", "module.encoder_k.")] {
+        let mut tensors = both(a, b);
+        refused(&tensors, None, &[], &["several networks", &format!("`{a}`"), &format!("`{b}`"), "`prefix`", "`ignore`"]);
+        loaded(&tensors, Some(a), &[]);
+        loaded(&tensors, Some(a.trim_end_matches('.')), &[]);
+        let report = loaded(&tensors, None, &[b]);
+        assert_eq!(report.left_out.len(), 1, "{report}");
+        // A second one that lacks its classifier is a second one still.
+        tensors.retain(|name, _| !name.starts_with(b) || !name.contains("head"));
+        refused(&tensors, None, &[], &["several networks"]);
+    }
+    // A copy beside the network itself.
+    let tensors = both("", "ema.");
+    refused(&tensors, None, &[], &["without a prefix", "`ema.`", "\"ema\""]);
+    assert_eq!(loaded(&tensors, None, &["ema"]).left_out[0].split(':').next(), Some("ignored"));
+    refused(&tensors, Some(""), &[], &["unknown to the network", "ignore = [\"ema\"]"]);
+    // Of another depth, it explains less than half.
+    let mut tensors = both("teacher.", "student.");
+    tensors.retain(|name, _| !name.starts_with("student.blocks"));
+    assert_eq!(loaded(&tensors, None, &[]).left_out, ["outside of `teacher.`: `student.` (8 tensors)"]);
+}
+
+#[test]
+fn a_prefix_or_a_name_that_is_not_there_is_refused_with_those_that_are() {
+    let tensors = renamed(|name| format!("model.{name}"));
+    refused(&tensors, Some("teacher"), &[], &["\"teacher\"", "`model` ("]);
+    refused(&tensors, Some("mod"), &[], &["below the `prefix` \"mod\""]);
+    refused(&tensors, None, &["heads"], &["no tensor is called `heads`", "nearest"]);
+    let flat = renamed(|name| name.replace('.', "_"));
+    refused(&flat, Some("x"), &[], &["no name in it has a prefix"]);
+    let mut twice = renamed(str::to_owned);
+    twice.insert("vit.embeddings.cls_token".to_owned(), one());
+    twice.insert("vit.embeddings.position_embeddings".to_owned(), one());
+    refused(&twice, None, &[], &["unknown to the network"]);
+}
+
+#[test]
+fn what_is_ignored_is_left_out_and_told_and_proposed_where_it_is_not() {
+    let mut mae = renamed(str::to_owned);
+    let extra = ["decoder_embed.weight", "decoder_blocks.0.norm1.weight", "decoder_pred.bias", "mask_token"];
+    mae.extend(extra.iter().map(|name| ((*name).to_owned(), one())));
+    refused(&mae, None, &[], &["ignore = [\"decoder_*\", \"mask_token\"]"]);
+    let report = loaded(&mae, None, &["decoder_*", "mask_token"]);
+    assert_eq!(
+        report.left_out,
+        ["ignored: `decoder_embed.` (1 tensor), `decoder_blocks.` (1 tensor), `decoder_pred.` (1 tensor), `mask_token`"]
+    );
+    // The names of the file, and those without what was taken away, are both understood.
+    let wrapped: Tensors = mae.into_iter().map(|(name, t)| (format!("module.{name}"), t)).collect();
+    loaded(&wrapped, None, &["decoder_*", "mask_token"]);
+    loaded(&wrapped, None, &["module.decoder_*", "module.mask_token"]);
+    loaded(&wrapped, Some("module"), &["decoder_*", "mask_token"]);
+    // What the network needs is missing then.
+    refused(&wrapped, None, &["decoder_*", "mask_token", "norm.*"], &["2 missing", "norm.weight"]);
+}
+
+/// MAE's fine-tuned networks average their patches.
+#[test]
+fn a_norm_behind_the_pooling_is_recognised() {
+    let average = "pool = \"avg\"".parse().unwrap();
+    let own = build("vit_nano", 8, &average);
+    let text = nano().load_strict(&own.store.tensors(), "the file", false).unwrap_err().to_string();
+    assert!(text.contains("`pool = \"avg\"`"), "{text}");
+    assert!(own.load_strict(&own.store.tensors(), "the file", false).unwrap().is_clean());
+    let text = own.load_strict(&nano().store.tensors(), "the file", false).unwrap_err().to_string();
+    assert!(text.contains("`fc_norm = false`"), "{text}");
 }

@@ -87,9 +87,14 @@ fn other_files_are_named_for_what_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("teacher.pt");
     for (bytes, reason) in [
-        (b"".to_vec(), "neither TorchScript nor a PT2 package"),
-        (b"<html>not found</html>".to_vec(), "neither TorchScript nor a PT2 package"),
-        (std::fs::read(golden("expected.safetensors")).unwrap(), "neither TorchScript nor a PT2 package"),
+        (b"".to_vec(), "is empty"),
+        (b"<html>not found</html>".to_vec(), "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n".to_vec(), "a Git LFS pointer"),
+        (b"{\"error\": \"gone\"}".to_vec(), "JSON, not weights (`{\"error\": \"gone\"}`)"),
+        (b"Entry not found".to_vec(), "plain text"),
+        (b"\x01\x02\x03\x04\x05\x06".to_vec(), "neither TorchScript nor a PT2 package"),
+        (b"\x80\x02N.".to_vec(), "holds weights and no program"),
+        (std::fs::read(golden("expected.safetensors")).unwrap(), "a safetensors file, which holds weights and no program"),
         (zipped(&["model/data.pkl", "model/version"]), "holds weights and no program"),
         (zipped(&["m/archive_format", "m/models/model.json"]), "is not compiled"),
         (zipped(&["readme.txt"]), "neither TorchScript nor a PT2 package"),

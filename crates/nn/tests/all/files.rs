@@ -50,8 +50,17 @@ fn a_truncated_or_foreign_file_is_an_error_with_its_name() {
         let text = e.to_string();
         assert!(text.contains("a.safetensors") && text.contains("cut short"), "{keep}: {text}");
     }
-    std::fs::write(&path, b"PK\x03\x04 a zip archive, as torch.save writes it").unwrap();
-    assert!(file::read(&path).unwrap_err().to_string().contains("not a whole safetensors file"));
+    for (bytes, what) in [
+        (&b"PK\x03\x04 a zip archive"[..], "is a zip archive"),
+        (b"<html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        (b"{\"error\": \"not found\"}", "is JSON, not weights (`{\"error\": \"not found\"}`)"),
+        (b"", "is empty"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let text = file::read(&path).unwrap_err().to_string();
+        assert!(text.contains(what), "{text}");
+    }
     let absent = file::read(&folder.path().join("b.safetensors")).unwrap_err().to_string();
     assert!(absent.contains("b.safetensors") && absent.contains("No such file"), "{absent}");
     assert!(matches!(file::read(folder.path()).unwrap_err(), Error::File { .. }), "a folder is not a file");

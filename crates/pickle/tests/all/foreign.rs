@@ -9,7 +9,7 @@ use crate::support::Scratch;
 fn other_files_are_named() {
     let mut tar = vec![0; 1024];
     tar[257..262].copy_from_slice(b"ustar");
-    let cases: [(&[u8], &str); 13] = [
+    let cases: [(&[u8], &str); 18] = [
         (b"", "it is empty); was the download cut short?"),
         (b"P", "it has 1 bytes"),
         (b"<!DOCTYPE html><html></html>", "a web page"),
@@ -20,7 +20,12 @@ fn other_files_are_named() {
         (b"\x1f\x8b\x08\0", "gzip"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
         (b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "an empty zip archive"),
-        (b"weights", "neither a zip archive nor a pickle"),
+        (b"\xef\xbb\xbf<!DOCTYPE html>", "a web page"),
+        (b"weights", "plain text, not weights (`weights`)"),
+        (b"Entry not found", "plain text, not weights (`Entry not found`)"),
+        (b"{\"error\":\n \"Repository not found\"}", "JSON, not weights (`{\"error\": \"Repository not found\"}`); a server"),
+        (b"[1, 2]", "JSON"),
+        (b"\x01\x02\x03\x04\x05", "neither a zip archive nor a pickle"),
         (b"\x80\x02N.", "a pickle that torch.save did not write"),
         (&tar, "a tar archive"),
     ];

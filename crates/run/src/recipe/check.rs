@@ -42,6 +42,15 @@ fn all(r: &Recipe) -> Checked {
         .map_err(|p| Problem { hint: Some("name the student's `model`"), ..p })?;
     ensure(!r.student.model.is_empty(), "student.model", || "is missing".to_owned())
         .map_err(|p| Problem { hint: Some("add `model = ..` to [student]"), ..p })?;
+    let chooses = [
+        ("student.section", r.student.section.is_some()),
+        ("student.prefix", r.student.prefix.is_some()),
+        ("student.ignore", !r.student.ignore.is_empty()),
+    ];
+    for (key, given) in chooses {
+        ensure(!given || r.student.weights.is_some(), key, || "says which tensors are meant, and there is no `student.weights`".to_owned())
+            .map_err(|p| Problem { hint: Some("name the weights, or remove it"), ..p })?;
+    }
     side("student.img", r.student.img)?;
     statistics("student.mean", "student.std", &r.student)?;
     ensure(r.student.cache.is_none(), "student.cache", || "makes no sense: only a teacher says the same of an image every time".to_owned())
@@ -70,6 +79,8 @@ fn source(teacher: &NetworkTable) -> Checked {
         ("teacher.model", !teacher.model.is_empty()),
         ("teacher.weights", teacher.weights.is_some()),
         ("teacher.section", teacher.section.is_some()),
+        ("teacher.prefix", teacher.prefix.is_some()),
+        ("teacher.ignore", !teacher.ignore.is_empty()),
         ("teacher.adapt_head", teacher.adapt_head),
         ("teacher.options", !teacher.options.is_empty()),
         ("teacher.precision", teacher.precision.is_some()),

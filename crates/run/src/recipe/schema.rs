@@ -165,6 +165,12 @@ pub struct NetworkTable {
     /// The dictionary of tensors in a PyTorch file that holds several; an average of the weights if not given, else what timm takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub section: Option<String>,
+    /// Only the tensors of the weights whose names begin with this, which is taken away; chosen by the names if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Tensors of the weights that are left out knowingly: names, beginnings of names up to a dot, or patterns with `*` and `?`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<String>,
     /// Build a new classifier where the weights' number of classes differs from the data's.
     #[serde(default)]
     pub adapt_head: bool,
@@ -451,6 +457,8 @@ impl NetworkTable {
             package: None,
             weights: None,
             section: None,
+            prefix: None,
+            ignore: Vec::new(),
             adapt_head: false,
             img: None,
             mean: None,
