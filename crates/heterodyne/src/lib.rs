@@ -19,6 +19,7 @@ pub use heterodyne_export as export;
 pub use heterodyne_methods as methods;
 pub use heterodyne_models as models;
 pub use heterodyne_nn as nn;
+pub use heterodyne_pickle as pickle;
 pub use heterodyne_report as report;
 pub use heterodyne_run as run;
 pub use heterodyne_shim as shim;

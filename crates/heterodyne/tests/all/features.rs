@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 
 use heterodyne::{
-    models::{Checkpoint, Model, find},
+    models::{Checkpoint, Model, Selection, find},
     nn::{Pass, Tensors, file, shim::NoGrad},
 };
 use tch::{Device, Kind, Tensor};
@@ -34,7 +34,7 @@ fn write_images(place: &Place) {
 
 fn expected(place: &Place) -> Tensors {
     let (tensors, _) = file::read(&place.path("teacher.safetensors")).unwrap();
-    let checkpoint = Checkpoint { tensors: &tensors, from: "teacher.safetensors", adapt_head: false };
+    let checkpoint = Checkpoint { tensors: &tensors, from: "teacher.safetensors", adapt_head: false, selection: &Selection::default() };
     let model = Model::with_weights(find("vit_nano").unwrap(), 10, None, &toml::Table::new(), Device::Cpu, 0, &checkpoint).unwrap();
     let _guard = NoGrad::new();
     let out = model.net.forward(&normalised(&levels()), Pass::TEACH);

@@ -15,7 +15,7 @@ fn deit(weights: &Path, img: i64, classes: i64) -> Net {
     let mut table = NetworkTable::of(def.name);
     table.img = Some(img);
     let weights = Weights::read(weights.into()).unwrap();
-    assert_eq!(weights.classes(def).unwrap(), Some(classes));
+    assert_eq!(weights.classes(def, &toml::Table::new()).unwrap(), Some(classes));
     let input = present::settle(&mut table, def, Some(&weights), present::Images::default()).unwrap();
     Net::build(def, &table, input, classes, Some(&weights), Precision::Fp32, Device::Cpu, 0).unwrap()
 }
