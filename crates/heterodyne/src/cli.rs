@@ -1,7 +1,8 @@
 //! The command line, for this project's binary and for one with methods of one's own (`examples/own_method.rs`).
-use std::process::ExitCode;
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use heterodyne_run::recipe;
 
 use crate::{
     commands::{self, Outcome},
@@ -53,7 +54,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     heterodyne_shim::keep_freed_memory();
-    let command = Cli::parse().command;
+    let command = Cli::parse_from(std::env::args_os().map(at_home)).command;
     // What these leave behind are files; the output of the others is what they were asked for.
     let writes_files = matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_));
     let result = heterodyne_shim::cpu::check().map_err(Into::into).and_then(|()| run(command));
@@ -75,6 +76,21 @@ pub fn main() -> ExitCode {
             }
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A word of the command line, a `~` at its start or behind `--option=` replaced; the shell does the first alone.
+fn at_home(word: OsString) -> OsString {
+    let Some(text) = word.to_str() else { return word };
+    let home = |path: &str| recipe::home::expand(Path::new(path)).into_os_string();
+    match text.split_once('=') {
+        Some((option, path)) if option.starts_with("--") && path.starts_with('~') => {
+            let mut word = OsString::from(format!("{option}="));
+            word.push(home(path));
+            word
+        }
+        _ if text.starts_with('~') => home(text),
+        _ => word,
     }
 }
 

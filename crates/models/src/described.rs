@@ -97,6 +97,7 @@ const RESNET: &[(&str, Rule)] = &[
     ("avg_down", Only(&["false"])),
     ("aa_layer", Only(&["null"])),
     ("block_args", Only(&["null"])),
+    ("norm_layer", Only(&["\"batchnorm2d\"", "\"batchnorm\""])),
 ];
 const CONVNEXT: &[(&str, Rule)] = &[
     COLOUR,
@@ -129,8 +130,26 @@ const SWIN: &[(&str, Rule)] = &[
     ("mlp_ratio", Only(&["4", "4.0"])),
     ("qkv_bias", Only(&["true"])),
 ];
-const MIXER: &[(&str, Rule)] =
-    &[COLOUR, MEAN, ("patch_size", Is("patch")), ("embed_dim", Is("dim")), ("num_blocks", Is("depth")), ("stem_norm", Only(&["false"]))];
+const MIXER: &[(&str, Rule)] = &[
+    COLOUR,
+    MEAN,
+    GELU,
+    ("patch_size", Is("patch")),
+    ("embed_dim", Is("dim")),
+    ("num_blocks", Is("depth")),
+    ("stem_norm", Only(&["false"])),
+    ("mlp_ratio", Only(&["[0.5,4.0]", "[0.5,4]"])),
+];
+const RESMLP: &[(&str, Rule)] = &[
+    COLOUR,
+    MEAN,
+    GELU,
+    ("patch_size", Is("patch")),
+    ("embed_dim", Is("dim")),
+    ("num_blocks", Is("depth")),
+    ("stem_norm", Only(&["false"])),
+    ("mlp_ratio", Only(&["4", "4.0"])),
+];
 
 fn rules(family: &str) -> &'static [(&'static str, Rule)] {
     match family {
@@ -139,7 +158,8 @@ fn rules(family: &str) -> &'static [(&'static str, Rule)] {
         "resnet" => RESNET,
         "convnext" => CONVNEXT,
         "swin" => SWIN,
-        "mixer" | "resmlp" => MIXER,
+        "mixer" => MIXER,
+        "resmlp" => RESMLP,
         _ => &[],
     }
 }

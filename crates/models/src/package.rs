@@ -60,7 +60,8 @@ pub struct Package {
 }
 
 /// Loads `path` for `device`. `img` is the side of its input in pixels, needed where the file does not say it. What it offers is
-/// found by running it on two and on three black images; a program that another number of images than its own breaks is refused.
+/// found by running it on one, two and three images of noise; a program that another number of images than its own breaks is refused, and so
+/// are one that gives probabilities and one that is in training mode.
 ///
 /// The file is a program, and runs with the rights of this process: load files of people whom you trust.
 pub fn open(path: &Path, device: Device, img: Option<i64>) -> Result<Package> {
@@ -83,18 +84,76 @@ pub fn open(path: &Path, device: Device, img: Option<i64>) -> Result<Package> {
         return Err(Error::file(path, format!("images of {img} px: from 1 to {} are taken", crate::MAX_IMG)));
     }
     let names = about.as_ref().map_or_else(Vec::new, |a| a.outputs.clone());
-    let mut probe = |images: i64| {
-        let x = Tensor::f_zeros([images, 3, img, img], (Kind::Float, device))?;
-        let outputs = program.run(&x).map_err(|e| Error::file(path, format!("fails on {images} images of {img} px: {e}")))?;
+    let mut probe = |x: &Tensor| {
+        let images = x.size()[0];
+        let outputs = program.run(x).map_err(|e| Error::file(path, format!("fails on {images} images of {img} px: {e}")))?;
         let outputs = named(outputs, &names).map_err(|why| Error::file(path, why))?;
-        taps(&outputs, images, about.as_ref()).map_err(|why| Error::file(path, why))
+        let taps = taps(&outputs, images, about.as_ref()).map_err(|why| Error::file(path, why))?;
+        Ok::<_, Error>((taps, outputs["logits"].to_kind(Kind::Float)))
     };
-    let (taps, again) = (probe(2)?, probe(3)?);
-    if taps != again {
-        return Err(Error::file(path, "gives other shapes for three images than for two"));
+    let x = noise(img, device)?;
+    let (taps, logits) = probe(&x)?;
+    for images in 1..=2 {
+        if probe(&x.narrow(0, 0, images))?.0 != taps {
+            return Err(Error::file(path, format!("gives other shapes for {images} images than for {TRIED}")));
+        }
     }
+    let (_, again) = probe(&x)?;
+    let (_, alone) = probe(&x.narrow(0, 0, 1))?;
+    teaches(&logits, &again, &alone).map_err(|why| Error::file(path, why))?;
     let net = Packaged { program: RefCell::new(program), names, about: about.clone(), taps };
     Ok(Package { net: Box::new(net), about, img })
+}
+
+/// Images that a package is tried on.
+const TRIED: i64 = 3;
+/// The most by which logits of one image may differ, as a share of the largest: bfloat16 in other batches rounds by some thousandths, dropout and
+/// the statistics of a batch change far more.
+const SHARE: f64 = 0.05;
+/// The most by which a row of probabilities in bfloat16 misses 1.
+const ROUNDED: f64 = 0.02;
+
+/// Images of normal noise, always the same, float32 (3,3,H,H).
+fn noise(img: i64, device: Device) -> Result<Tensor> {
+    let pixels = TRIED * 3 * img * img;
+    // Of a counter, so that no generator's state changes: Box and Muller's transform of two low-discrepancy sequences.
+    let n = Tensor::f_arange(pixels, (Kind::Double, Device::Cpu))? + 1.0;
+    let fraction = |step: f64| (&n * step).f_frac();
+    let (u, v) = (fraction(0.754_877_666_246_692_7)?.clamp(1e-6, 1.0), fraction(0.569_840_290_998_053_2)?);
+    let normal = (u.f_log()? * -2.0).f_sqrt()? * (v * std::f64::consts::TAU).f_cos()?;
+    Ok(normal.f_view([TRIED, 3, img, img])?.f_to_kind(Kind::Float)?.f_to(device)?)
+}
+
+/// Refuses logits that are none, and a network that is not in evaluation: `again` are the logits of the same batch once more, `alone` those of its first
+/// image without the others.
+fn teaches(logits: &Tensor, again: &Tensor, alone: &Tensor) -> Result<(), String> {
+    let finite = |t: &Tensor| bool::try_from(t.isfinite().all()).unwrap_or(false);
+    if !(finite(logits) && finite(again) && finite(alone)) {
+        // What is wrong with it is said where the teacher is looked at, on images.
+        return Ok(());
+    }
+    let number = |t: Tensor| t.double_value(&[]);
+    let sums = logits.sum_dim_intlist(-1, false, Kind::Float);
+    if logits.size()[1] > 1 && number(logits.min()) >= 0.0 && number((sums - 1.0).abs().max()) < ROUNDED {
+        return Err("gives probabilities: the rows of `logits` add up to 1. Methods need the numbers before the softmax: package the network without it".to_owned());
+    }
+    let scale = number(logits.abs().max()).max(f64::MIN_POSITIVE);
+    let apart = |a: &Tensor, b: &Tensor| number((a - b).abs().max()) / scale;
+    let (repeated, company) = (apart(logits, again), apart(&logits.narrow(0, 0, 1), alone));
+    if repeated > SHARE {
+        return Err(format!(
+            "says something else of the same images when it is asked twice ({:.0} % of the largest logit): it was packaged in training mode, with dropout on; call `.eval()` before",
+            100.0 * repeated
+        ));
+    }
+    if company > SHARE {
+        return Err(format!(
+            "says something else of an image alone than of the same image in a batch ({:.0} % of the largest logit): it was packaged in training mode, with the statistics of a \
+             batch; call `.eval()` before",
+            100.0 * company
+        ));
+    }
+    Ok(())
 }
 
 /// What a file is.
@@ -217,7 +276,7 @@ struct Packaged {
 }
 
 impl Packaged {
-    /// What it gives, which must be what it gave for black images: a program may decide by what it sees.
+    /// What it gives, which must be what it gave when it was tried: a program may decide by what it sees.
     fn run(&self, x_bchw: &Tensor) -> Result<Outputs, String> {
         // A program may read memory in the order of the sizes; compiled code does.
         let x = x_bchw.f_contiguous().map_err(|e| e.to_string())?;

@@ -43,5 +43,7 @@ pub fn set(data: Data, sets: &[String]) -> Result<Data> {
         };
         table.insert(key.to_owned(), value);
     }
-    Data::deserialize(table).with_context(|| format!("--set {}", sets.join(" --set ")))
+    let mut data = Data::deserialize(table).with_context(|| format!("--set {}", sets.join(" --set ")))?;
+    recipe::home::expand_data(&mut data);
+    Ok(data)
 }

@@ -1,6 +1,8 @@
+use std::fs;
+
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::{Place, stderr};
 
 #[test]
 fn train_distil_evaluate_and_report() {
@@ -97,4 +99,24 @@ fn the_parts_of_a_step_are_measured() {
     assert!(parts.iter().all(|part| number(&json["split_ms"][part]) >= 0.0));
     assert!(place.good("bench small.toml --steps 2").contains("img/s"));
     place.bad("bench small.toml --steps 0", &["--steps 0"]);
+}
+
+#[test]
+fn a_tilde_is_the_home_folder() {
+    let place = Place::new();
+    fs::create_dir(place.path("home")).unwrap();
+    fs::rename(place.path("teacher.safetensors"), place.path("home/teacher.safetensors")).unwrap();
+    let at_home = |words: &str| place.command(words).env("HOME", place.path("home")).output().unwrap();
+    let good = |words: &str| {
+        let output = at_home(words);
+        assert!(output.status.success(), "{words}: {}", stderr(&output));
+    };
+    good("distill taught.toml --set teacher.weights=~/teacher.safetensors --set teacher.cache={views=1,path=\"~/cache\"} --out=~/run");
+    assert!(place.path("home/run/summary.json").is_file() && place.path("home/cache").is_dir());
+    good("eval ~/run");
+    good("eval --weights=~/run/weights/last.safetensors --data digits");
+    let output = at_home("data folder ~/photos");
+    assert!(stderr(&output).contains("home/photos: does not exist"), "{}", stderr(&output));
+    let output = at_home("eval ~/run --data folder --path . --set data.labels=~/x.csv");
+    assert!(stderr(&output).contains("home/x.csv"), "{}", stderr(&output));
 }

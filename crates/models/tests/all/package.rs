@@ -63,6 +63,9 @@ fn what_cannot_teach_is_refused_with_the_reason() {
         ("teacher_fixed.pt", "fails on 3 images of 32 px"),
         ("teacher_odd.pt", "a tensor (the logits) or Dict[str, Tensor] is needed"),
         ("teacher_nan.pt", "this teacher always fails"),
+        ("teacher_softmax.pt", "gives probabilities"),
+        ("teacher_dropout.pt", "when it is asked twice"),
+        ("teacher_training.pt", "of an image alone"),
     ] {
         let text = refusal(&golden(name), Some(32));
         assert!(text.contains(reason), "{name}: {text}");
@@ -77,7 +80,8 @@ fn what_cannot_teach_is_refused_with_the_reason() {
 #[test]
 fn a_program_that_changes_its_mind_is_an_error() {
     let package = open(&golden("teacher_moody.pt"), Device::Cpu, Some(32)).unwrap();
-    let run = || Ok(package.net.forward(&expected("x"), Pass::TEACH));
+    let many = Tensor::cat(&[expected("x"), expected("x")], 0);
+    let run = || Ok(package.net.forward(&many, Pass::TEACH));
     let text = catch(|| "the teacher".to_owned(), run).unwrap_err().to_string();
     assert!(text.contains("classes: 1 }") && text.contains("classes: 10 }"), "{text}");
 }

@@ -8,7 +8,7 @@ use std::{
 use toml::Value;
 
 use super::{
-    RecipeError, check,
+    RecipeError, check, home,
     schema::Recipe,
     tree::{self, Item, Node, Origin, Table},
     wording::{self, KeyPath},
@@ -97,6 +97,7 @@ impl Layered {
             let path = KeyPath::from(e.path());
             self.word(path, e.into_inner().message())
         })?;
+        home::expand_all(&mut recipe);
         if recipe.name.is_empty() && self.names_run {
             recipe.name = Path::new(&*self.name).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         }

@@ -1,6 +1,7 @@
 //! Recipes: TOML layers with origins ([`Layered`]), then typed tables ([`Recipe`]).
 mod check;
 mod error;
+pub mod home;
 mod layer;
 pub mod schema;
 mod tree;

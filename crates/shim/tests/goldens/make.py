@@ -8,7 +8,10 @@ needs torch and safetensors, and writes beside itself, all for images float32 (B
     teacher_fixed.pt      logits only, and only for B = 2
     teacher_odd.pt        a tuple of two tensors, which no teacher may return
     teacher_nan.pt        raises an exception with a message
-    teacher_moody.pt      gives other shapes for images that are not black
+    teacher_moody.pt      gives other shapes for more than three images
+    teacher_softmax.pt    the probabilities of teacher_logits.pt
+    teacher_dropout.pt    the same network with dropout before its classifier, scripted in training mode
+    teacher_training.pt   the same network with batch norm, traced in training mode
     expected.safetensors  `x` (3,3,32,32); `dict/NAME` and `logits/logits` for all of `x`, `fixed/logits` for its first two images
 """
 import io
@@ -95,12 +98,32 @@ def settle(module):
 
 
 class Moody(nn.Module):
-    """Ten classes for black images, one for others: what a trial with black images does not show."""
+    """Ten classes for up to three images, one for more: what a trial with three images does not show."""
 
     def forward(self, x):
-        if bool((x == 0).all()):
-            return torch.zeros(x.shape[0], 10)
-        return torch.zeros(x.shape[0], 1)
+        if x.shape[0] <= 3:
+            return torch.ones(x.shape[0], 10)
+        return torch.ones(x.shape[0], 1)
+
+
+class Probabilities(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x).softmax(-1)
+
+
+class Small(nn.Module):
+    """A network whose training differs from its evaluation in `between`."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.conv, self.between, self.fc = nn.Conv2d(3, 8, 5, stride=4), between, nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        return self.fc(self.between(self.conv(x)).relu().mean((2, 3)))
 
 
 def save(module, name, **extra):
@@ -148,6 +171,9 @@ def main():
         save(trace(odd), "teacher_odd.pt")
         save(torch.jit.script(Raises()), "teacher_nan.pt")
         save(torch.jit.script(Moody()), "teacher_moody.pt")
+        save(trace(Probabilities(logits_only)), "teacher_softmax.pt")
+        save(torch.jit.script(Small(nn.Dropout(0.3)).train()), "teacher_dropout.pt")
+        save(trace(Small(nn.BatchNorm2d(8)).train()), "teacher_training.pt")
 
         # From the modules themselves, not from their files.
         expected = {"x": x, "logits/logits": logits_only(x), "fixed/logits": fixed(x[:2])}

@@ -1,0 +1,34 @@
+//! A leading `~` in paths. The shell replaces it in words of its own, not in a recipe and not behind `--path=`.
+use std::path::{Path, PathBuf};
+
+use super::schema::{ClassList, Data, NetworkTable, Recipe};
+
+/// `path` with a leading `~` replaced by the home folder (`HOME`); as it is where there is none. `~name` is nobody's.
+#[must_use]
+pub fn expand(path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::var_os("HOME").filter(|home| !home.is_empty())) {
+        (Ok(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => path.to_owned(),
+    }
+}
+
+/// [`expand`] for every path of a recipe.
+pub(super) fn expand_all(recipe: &mut Recipe) {
+    expand_data(&mut recipe.data);
+    let mut paths = Vec::new();
+    for NetworkTable { package, weights, .. } in std::iter::once(&mut recipe.student).chain(recipe.teacher.as_mut()) {
+        paths.extend([package, weights]);
+    }
+    paths.into_iter().flatten().for_each(|path| *path = expand(path));
+    if let Some(cache) = recipe.teacher.as_mut().and_then(|teacher| teacher.cache.as_mut()) {
+        cache.path = expand(&cache.path);
+    }
+}
+
+/// [`expand`] for every path of `[data]`.
+pub fn expand_data(data: &mut Data) {
+    [&mut data.path, &mut data.labels].into_iter().flatten().for_each(|path| *path = expand(path));
+    if let Some(ClassList::File(path)) = &mut data.classes {
+        *path = expand(path);
+    }
+}
