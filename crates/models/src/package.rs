@@ -113,7 +113,7 @@ const SHARE: f64 = 0.05;
 /// The most by which a row of probabilities in bfloat16 misses 1.
 const ROUNDED: f64 = 0.02;
 
-/// Images of normal noise, always the same, float32 (3,3,H,H).
+/// Images of normal noise, each of another brightness and contrast, always the same, float32 (3,3,H,H).
 fn noise(img: i64, device: Device) -> Result<Tensor> {
     let pixels = TRIED * 3 * img * img;
     // Of a counter, so that no generator's state changes: Box and Muller's transform of two low-discrepancy sequences.
@@ -121,7 +121,10 @@ fn noise(img: i64, device: Device) -> Result<Tensor> {
     let fraction = |step: f64| (&n * step).f_frac();
     let (u, v) = (fraction(0.754_877_666_246_692_7)?.clamp(1e-6, 1.0), fraction(0.569_840_290_998_053_2)?);
     let normal = (u.f_log()? * -2.0).f_sqrt()? * (v * std::f64::consts::TAU).f_cos()?;
-    Ok(normal.f_view([TRIED, 3, img, img])?.f_to_kind(Kind::Float)?.f_to(device)?)
+    let each = |values: [f64; TRIED as usize]| Tensor::f_from_slice(&values)?.f_view([TRIED, 1, 1, 1]);
+    // The first is alone once: without the others its statistics are others than theirs together.
+    let images = normal.f_view([TRIED, 3, img, img])? * each([0.3, 1.0, 2.0])? + each([-1.0, 0.0, 1.0])?;
+    Ok(images.f_to_kind(Kind::Float)?.f_to(device)?)
 }
 
 /// Refuses logits that are none, and a network that is not in evaluation: `again` are the logits of the same batch once more, `alone` those of its first

@@ -133,18 +133,28 @@ fn likeliest(family: &str, own: &HashSet<String>, names: &[Name]) -> Result<Stri
     let mut prefixes: Vec<(&str, usize)> = below.into_iter().collect();
     // Those with most names first: what has fewer than half of the best's hits is of no account and is not looked at.
     prefixes.sort_by_key(|(prefix, count)| (std::cmp::Reverse(*count), prefix.len(), *prefix));
-    let (mut found, mut most): (Vec<(&str, usize)>, usize) = (Vec::new(), 0);
+    let (mut found, mut most): (Vec<(&str, usize, HashSet<&str>)>, usize) = (Vec::new(), 0);
     for (prefix, count) in prefixes {
         if 2 * count <= most {
             break;
         }
         let rest: Vec<&str> = names.iter().filter_map(|name| name.now.strip_prefix(prefix)).collect();
-        let hits = names::conventions(family, &rest).map(|convention| hits(convention, own, &rest)).max().unwrap_or(0);
+        let best = names::conventions(family, &rest).max_by_key(|convention| hits(*convention, own, &rest)).flatten();
+        let hits = hits(best, own, &rest);
         most = most.max(hits);
-        found.push((prefix, hits));
+        let which = names.iter().filter(|name| name.now.strip_prefix(prefix).is_some_and(|rest| is_hit(best, own, rest)));
+        found.push((prefix, hits, which.map(|name| name.file).collect()));
     }
-    found.retain(|(_, hits)| *hits > 0 && 2 * hits > most);
-    found.sort_by_key(|(prefix, hits)| (std::cmp::Reverse(*hits), prefix.len()));
+    found.retain(|(_, hits, _)| *hits > 0 && 2 * hits > most);
+    found.sort_by_key(|(prefix, hits, _)| (std::cmp::Reverse(*hits), prefix.len()));
+    // Below another prefix the same tensors are no second network: a convention may name its own prefix.
+    let first = found.first().map(|(_, _, which)| which.clone()).unwrap_or_default();
+    let mut place = 0;
+    found.retain(|(_, hits, which)| {
+        place += 1;
+        place == 1 || 2 * which.intersection(&first).count() < *hits
+    });
+    let found: Vec<(&str, usize)> = found.into_iter().map(|(prefix, hits, _)| (prefix, hits)).collect();
     match found[..] {
         [] => Ok(String::new()),
         [(prefix, _)] => Ok(prefix.to_owned()),
@@ -171,6 +181,11 @@ fn hits(convention: Option<&Convention>, own: &HashSet<String>, names: &[&str]) 
     let found: HashSet<String> =
         names.iter().map(|name| names::whole(&names::renamed(convention, name)).0).filter(|name| own.contains(name)).collect();
     found.len()
+}
+
+/// Whether `name` is one of the network's own by that convention.
+fn is_hit(convention: Option<&Convention>, own: &HashSet<String>, name: &str) -> bool {
+    own.contains(&names::whole(&names::renamed(convention, name)).0)
 }
 
 /// Refuses names of which two have become one.

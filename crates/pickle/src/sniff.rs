@@ -123,7 +123,7 @@ fn shown(head: &[u8]) -> Option<String> {
         Err(_) => return None,
     };
     // A few bytes of anything may be letters.
-    if valid.len() < 4 || valid.chars().any(|c| c.is_control() && !c.is_whitespace()) {
+    if (valid.len() < 4 && !valid.starts_with(['{', '['])) || valid.chars().any(|c| c.is_control() && !c.is_whitespace()) {
         return None;
     }
     let line = valid.split_whitespace().collect::<Vec<_>>().join(" ");

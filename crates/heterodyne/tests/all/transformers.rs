@@ -58,7 +58,8 @@ fn images_are_shown_as_its_processor_shows_them() {
     for (name, model) in NETWORKS {
         place.good(&format!("features {model} --weights {name} --input picture.png --out f.safetensors --device cpu"));
         let d = off(&place, &format!("{name}/picture"));
-        assert!(d < 1e-5, "{name}: {d:.1e}");
+        // A few pixels of the resized image are one level off Pillow's, whose weights have more bits (crates/data/tests/all/transforms.rs).
+        assert!(d < 5e-4, "{name}: {d:.1e}");
     }
     // What else would be shown is something else.
     fs::remove_file(place.path("deit/preprocessor_config.json")).unwrap();
@@ -71,7 +72,7 @@ fn images_are_shown_as_its_processor_shows_them() {
 fn a_state_dict_from_memory_is_read_too() {
     let place = place();
     fs::copy(golden("vit_memory.pth"), place.path("m.pth")).unwrap();
-    let sizes = "--option dim=8 --option heads=2 --option depth=2 --option patch=4";
+    let sizes = "--option dim=8 --option heads=2 --option depth=4 --option patch=4";
     place.good(&format!(
         "features vit_tiny_patch16_224 {sizes} --option norm_eps=1e-12 --weights m.pth --input x.safetensors --out f.safetensors"
     ));

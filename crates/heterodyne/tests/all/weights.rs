@@ -298,5 +298,5 @@ fn prefix_and_ignore_choose_among_networks() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("outside of `teacher.`: `student.` ("));
     let refusal = place.run("train small.toml --set student.prefix=teacher");
     refused(&refusal, "no weights", &["`student.prefix`", "there is no `student.weights`"]);
-    refused(&run("--set teacher.ignor=[]"), "key", &["did you mean `ignore`"]);
+    refused(&run("--set teacher.ignor=[]"), "key", &["did you mean `teacher.ignore`"]);
 }

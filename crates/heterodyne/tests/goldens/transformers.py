@@ -33,7 +33,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 HERE = Path(__file__).parent / "transformers"
 IMG = 16
-SIZES = dict(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=IMG, patch_size=4)
+SIZES = dict(hidden_size=8, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32, image_size=IMG, patch_size=4)
 NAMES = ["great grey owl", "tabby, tabby cat", "pug"]
 # Processors: the one whose settings are stored, and the one on Pillow that makes the image.
 VIT = (ViTImageProcessor, ViTImageProcessorPil, dict(size={"height": IMG, "width": IMG}, image_mean=[0.4, 0.5, 0.6]))

@@ -10,7 +10,7 @@ needs torch and safetensors, and writes beside itself, all for images float32 (B
     teacher_nan.pt        raises an exception with a message
     teacher_moody.pt      gives other shapes for more than three images
     teacher_softmax.pt    the probabilities of teacher_logits.pt
-    teacher_dropout.pt    the same network with dropout before its classifier, scripted in training mode
+    teacher_dropout.pt    the same network with dropout before its classifier, traced in training mode
     teacher_training.pt   the same network with batch norm, traced in training mode
     expected.safetensors  `x` (3,3,32,32); `dict/NAME` and `logits/logits` for all of `x`, `fixed/logits` for its first two images
 """
@@ -172,7 +172,7 @@ def main():
         save(torch.jit.script(Raises()), "teacher_nan.pt")
         save(torch.jit.script(Moody()), "teacher_moody.pt")
         save(trace(Probabilities(logits_only)), "teacher_softmax.pt")
-        save(torch.jit.script(Small(nn.Dropout(0.3)).train()), "teacher_dropout.pt")
+        save(trace(Small(nn.Dropout(0.3)).train()), "teacher_dropout.pt")
         save(trace(Small(nn.BatchNorm2d(8)).train()), "teacher_training.pt")
 
         # From the modules themselves, not from their files.
