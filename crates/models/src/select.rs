@@ -133,7 +133,8 @@ fn likeliest(family: &str, own: &HashSet<String>, names: &[Name]) -> Result<Stri
     let mut prefixes: Vec<(&str, usize)> = below.into_iter().collect();
     // Those with most names first: what has fewer than half of the best's hits is of no account and is not looked at.
     prefixes.sort_by_key(|(prefix, count)| (std::cmp::Reverse(*count), prefix.len(), *prefix));
-    let (mut found, mut most): (Vec<(&str, usize, HashSet<&str>)>, usize) = (Vec::new(), 0);
+    let mut found: Vec<(&str, usize, HashSet<&str>)> = Vec::new();
+    let mut most = 0;
     for (prefix, count) in prefixes {
         if 2 * count <= most {
             break;
