@@ -131,7 +131,7 @@ def everything(place):
     """Every key there is, once."""
     found = dict.fromkeys(walk(place))
     for method in names(place, "methods"):
-        found.update(dict.fromkeys(walk(place, f"methods.{method}", f"methods.{method} = {{}}\n" if method != "kd" else "")))
+        found.update(dict.fromkeys(walk(place, f"methods.{method}")))
     seen = set()
     for model in names(place, "models"):
         # Where both have the same options, one of them will do.
@@ -158,7 +158,7 @@ def verdict(code, told, stderr):
         return "ran"
     if code == 130 and told:
         return "ran until told to stop"
-    return "refused" if code in (1, 2) and stderr.startswith(("error: ", "note: ", "warning: ")) or "\nerror: " in stderr else f"BAD no word ({code})"
+    return "refused" if code in (1, 2) and re.search("^error: .", stderr, re.M) else f"BAD no word ({code})"
 
 
 def main():

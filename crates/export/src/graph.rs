@@ -67,7 +67,7 @@ impl Graph {
     pub fn save(self, path: &Path, about: &str) -> Result<()> {
         let counts: Vec<_> = self.counts.into_iter().collect();
         let bytes = self.recording.torchscript(&counts, about)?;
-        std::fs::write(path, bytes).map_err(|e| Error::file(path, e))
+        std::fs::write(path, bytes).map_err(|e| Error::file(path, format!("cannot be written ({e})")))
     }
 }
 

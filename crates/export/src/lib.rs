@@ -84,9 +84,14 @@ pub fn export(subject: &Subject, programs: Programs, folder: &Path) -> Result<Ex
         return Err(Error::file(folder, "is there already and not an empty folder; give another --out, or remove it"));
     }
     let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(|e| Error::file(parent, e))?;
-    let beside = tempfile::Builder::new().prefix(".export-").tempdir_in(parent).map_err(|e| Error::file(parent, e))?;
-    let made = write(subject, programs, beside.path())?;
+    let cannot = |e: std::io::Error| Error::file(folder, format!("cannot be made ({e})"));
+    std::fs::create_dir_all(parent).map_err(cannot)?;
+    let beside = tempfile::Builder::new().prefix(".export-").tempdir_in(parent).map_err(cannot)?;
+    let made = write(subject, programs, beside.path()).map_err(|e| match e {
+        // The folder that it will never be is gone when this is read.
+        Error::File { path, message } => Error::file(path.strip_prefix(beside.path()).map_or(path.clone(), |name| folder.join(name)), message),
+        e => e,
+    })?;
     // Of an empty folder; a rename replaces it.
     std::fs::rename(beside.path(), folder).map_err(|e| Error::file(folder, format!("cannot be put in place ({e})")))?;
     let _moved = beside.keep();
@@ -132,7 +137,7 @@ fn write(subject: &Subject, programs: Programs, folder: &Path) -> Result<Export>
     let timm = timm::config(subject)?;
     if let Some((_, config)) = &timm {
         let path = folder.join(CONFIG);
-        std::fs::write(&path, config).map_err(|e| Error::file(&path, e))?;
+        std::fs::write(&path, config).map_err(|e| Error::file(&path, format!("cannot be written ({e})")))?;
         note(CONFIG, path, None)?;
     }
     if programs.onnx || programs.torchscript {

@@ -7,6 +7,7 @@ use heterodyne_run::recipe;
 use crate::{
     commands::{self, Outcome},
     print::{self, tell},
+    ui,
 };
 
 /// Knowledge distillation between vision networks of different families.
@@ -54,6 +55,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     heterodyne_shim::keep_freed_memory();
+    ui::survive_size_limits();
     let command = Cli::parse_from(std::env::args_os().map(at_home)).command;
     // What these leave behind are files; the output of the others is what they were asked for.
     let writes_files = matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_));

@@ -51,6 +51,12 @@ pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
+/// Makes a write beyond the largest size that a file may have (`ulimit -f`) an error like any other; by default it ends the process.
+pub fn survive_size_limits() {
+    #[cfg(unix)]
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+}
+
 /// Whether the process was started with `signal` ignored, as `nohup` does. Where the system does not say, it was not.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

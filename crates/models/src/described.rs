@@ -13,11 +13,13 @@ enum Rule {
     Doubling(&'static str),
     /// The network here has these values only, in JSON.
     Only(&'static [&'static str]),
+    /// The numbers of blocks that the network here has.
+    Depths,
 }
-use Rule::{Doubling, Only, Option as Is};
+use Rule::{Depths, Doubling, Only, Option as Is};
 
 /// Arguments that change nothing of an evaluation, ends of names among them, or that are settled elsewhere (classes, size).
-const HARMLESS: [&str; 18] = [
+const HARMLESS: [&str; 19] = [
     "drop_rate",
     "drop_path_rate",
     "drop_block_rate",
@@ -36,13 +38,15 @@ const HARMLESS: [&str; 18] = [
     "dynamic_img_size",
     "strict_img_size",
     "device",
+    "dtype",
 ];
 const DROPS: &str = "_drop_rate";
 
 const COLOUR: (&str, Rule) = ("in_chans", Only(&["3"]));
 const MEAN: (&str, Rule) = ("global_pool", Only(&["\"avg\""]));
 const STRIDE: (&str, Rule) = ("output_stride", Only(&["32"]));
-const GELU: (&str, Rule) = ("act_layer", Only(&["null", "\"gelu\""]));
+const BATCH_NORM: (&str, Rule) = ("norm_layer", Only(&["\"batchnorm\"", "\"batchnorm2d\""]));
+const GELU: (&str, Rule) = ("act_layer", Only(&["\"gelu\""]));
 
 const VIT: &[(&str, Rule)] = &[
     COLOUR,
@@ -53,13 +57,12 @@ const VIT: &[(&str, Rule)] = &[
     ("num_heads", Is("heads")),
     ("global_pool", Is("pool")),
     ("fc_norm", Is("fc_norm")),
-    ("mlp_ratio", Only(&["4", "4.0"])),
+    ("mlp_ratio", Only(&["4"])),
     ("qkv_bias", Only(&["true"])),
     ("qk_norm", Only(&["false"])),
     ("scale_attn_norm", Only(&["false"])),
     ("scale_mlp_norm", Only(&["false"])),
     ("proj_bias", Only(&["true"])),
-    ("init_values", Only(&["null"])),
     ("class_token", Only(&["true"])),
     ("pos_embed", Only(&["\"learn\""])),
     ("no_embed_class", Only(&["false"])),
@@ -68,7 +71,7 @@ const VIT: &[(&str, Rule)] = &[
     ("final_norm", Only(&["true"])),
     ("pool_include_prefix", Only(&["false"])),
     ("dynamic_img_pad", Only(&["false"])),
-    ("norm_layer", Only(&["null"])),
+    ("norm_layer", Only(&["\"layernorm\""])),
 ];
 const EFFICIENTNET: &[(&str, Rule)] = &[
     COLOUR,
@@ -79,8 +82,7 @@ const EFFICIENTNET: &[(&str, Rule)] = &[
     ("stem_size", Only(&["32"])),
     ("stem_kernel_size", Only(&["3"])),
     ("fix_stem", Only(&["false"])),
-    ("aa_layer", Only(&["null"])),
-    ("norm_layer", Only(&["null"])),
+    BATCH_NORM,
 ];
 const RESNET: &[(&str, Rule)] = &[
     COLOUR,
@@ -95,9 +97,9 @@ const RESNET: &[(&str, Rule)] = &[
     ("block_reduce_first", Only(&["1"])),
     ("down_kernel_size", Only(&["1"])),
     ("avg_down", Only(&["false"])),
-    ("aa_layer", Only(&["null"])),
-    ("block_args", Only(&["null"])),
-    ("norm_layer", Only(&["\"batchnorm2d\"", "\"batchnorm\""])),
+    ("layers", Depths),
+    ("channels", Only(&["[64,128,256,512]"])),
+    BATCH_NORM,
 ];
 const CONVNEXT: &[(&str, Rule)] = &[
     COLOUR,
@@ -111,11 +113,10 @@ const CONVNEXT: &[(&str, Rule)] = &[
     ("kernel_sizes", Only(&["7", "[7,7,7,7]"])),
     ("stem_type", Only(&["\"patch\""])),
     ("head_norm_first", Only(&["false"])),
-    ("head_hidden_size", Only(&["null"])),
     ("conv_mlp", Only(&["false"])),
     ("conv_bias", Only(&["true"])),
     ("use_grn", Only(&["false"])),
-    ("norm_layer", Only(&["null", "\"layernorm\""])),
+    ("norm_layer", Only(&["\"layernorm\"", "\"layernorm2d\""])),
 ];
 const SWIN: &[(&str, Rule)] = &[
     COLOUR,
@@ -125,9 +126,8 @@ const SWIN: &[(&str, Rule)] = &[
     ("depths", Is("depths")),
     ("num_heads", Doubling("heads")),
     ("window_size", Is("window")),
-    ("head_dim", Only(&["null"])),
     ("always_partition", Only(&["false"])),
-    ("mlp_ratio", Only(&["4", "4.0"])),
+    ("mlp_ratio", Only(&["4"])),
     ("qkv_bias", Only(&["true"])),
 ];
 const MIXER: &[(&str, Rule)] = &[
@@ -138,7 +138,7 @@ const MIXER: &[(&str, Rule)] = &[
     ("embed_dim", Is("dim")),
     ("num_blocks", Is("depth")),
     ("stem_norm", Only(&["false"])),
-    ("mlp_ratio", Only(&["[0.5,4.0]", "[0.5,4]"])),
+    ("mlp_ratio", Only(&["[0.5,4]"])),
 ];
 const RESMLP: &[(&str, Rule)] = &[
     COLOUR,
@@ -148,7 +148,7 @@ const RESMLP: &[(&str, Rule)] = &[
     ("embed_dim", Is("dim")),
     ("num_blocks", Is("depth")),
     ("stem_norm", Only(&["false"])),
-    ("mlp_ratio", Only(&["4", "4.0"])),
+    ("mlp_ratio", Only(&["4"])),
 ];
 
 fn rules(family: &str) -> &'static [(&'static str, Rule)] {
@@ -169,7 +169,8 @@ fn rules(family: &str) -> &'static [(&'static str, Rule)] {
 pub fn options(def: &ModelDef, args: &Map<String, Value>) -> Result<toml::Table> {
     let mut options = toml::Table::new();
     for (name, value) in args {
-        if HARMLESS.contains(&name.as_str()) || name.ends_with(DROPS) {
+        // timm, too, drops what is null before a constructor sees it.
+        if HARMLESS.contains(&name.as_str()) || name.ends_with(DROPS) || value.is_null() {
             continue;
         }
         let refuse = |why: String| Error::invalid(format!("`{name}` = {value}: {why}"));
@@ -183,18 +184,16 @@ pub fn options(def: &ModelDef, args: &Map<String, Value>) -> Result<toml::Table>
                     def.name
                 )));
             }
-            Some(Only(values)) => {
-                if !values.contains(&value.to_string().as_str()) {
-                    let can = values.join(" or ");
-                    return Err(refuse(format!(
-                        "{} has {can} only, so its numbers would be others than timm's; package the network instead \
-                         (tools/package_teacher.py)",
-                        def.name
-                    )));
-                }
+            Some(Only(values)) if values.iter().any(|known| equal(value, known)) => {}
+            Some(Depths) if equal(value, &depths(def)) => {}
+            Some(rule @ (Only(_) | Depths)) => {
+                let can = if let Only(values) = rule { values.join(" or ") } else { depths(def) };
+                return Err(refuse(format!(
+                    "{} has {can} only, so its numbers would be others than timm's; package the network instead \
+                     (tools/package_teacher.py)",
+                    def.name
+                )));
             }
-            // The argument's default.
-            Some(_) if value.is_null() => {}
             Some(Is(option)) => {
                 let value = square(option, value).ok_or_else(|| refuse(format!("the option `{option}` cannot be that")))?;
                 options.insert((*option).to_owned(), value);
@@ -208,6 +207,22 @@ pub fn options(def: &ModelDef, args: &Map<String, Value>) -> Result<toml::Table>
     }
     (def.check_options)(&options).map_err(|e| Error::invalid(format!("as options of {}: {e}", def.name)))?;
     Ok(options)
+}
+
+fn depths(def: &ModelDef) -> String {
+    format!("{:?}", crate::resnet::depths(def.name))
+}
+
+/// Whether a value is the `known` one, in JSON: 4 is 4.0.
+fn equal(value: &Value, known: &str) -> bool {
+    fn same(a: &Value, b: &Value) -> bool {
+        match (a, b) {
+            (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+            (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+            _ => a == b,
+        }
+    }
+    serde_json::from_str(known).is_ok_and(|known| same(value, &known))
 }
 
 /// Whether the argument names the activation that an EfficientNet or a MobileNet has.

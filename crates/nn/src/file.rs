@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use heterodyne_checksum as checksum;
+use heterodyne_files::{
+    atomic::{self, Unfinished},
+    checksum,
+};
 use heterodyne_pickle::{Content, HEAD};
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
@@ -80,9 +83,8 @@ pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Te
     let (places, blobs): (Vec<_>, Vec<_>) = parts.into_iter().map(|(_, place, bytes)| (place, bytes)).unzip();
     let mut head = head(&places, &metadata).ok_or_else(|| Error::file(path, "its tensors are too large for a file"))?;
     checksum::seal(&mut head, blobs.iter().map(Vec::as_slice));
-    let old = if path.exists() { "; what was there before is unchanged" } else { "" };
     let parts = std::iter::once(&head).chain(&blobs).map(Vec::as_slice);
-    replace(path, parts).map_err(|e| Error::file(path, format!("cannot be written ({e}){old}")))
+    atomic::replace(path, parts).map_err(|e| unwritten(path, &e))
 }
 
 /// A tensor on its way into a file.
@@ -116,7 +118,7 @@ fn head(tensors: &[Place], metadata: &HashMap<String, String>) -> Option<Vec<u8>
 #[derive(Debug)]
 pub struct RowWriter {
     path: PathBuf,
-    file: tempfile::NamedTempFile,
+    file: Unfinished,
     /// What stands before the tensors.
     head: Vec<u8>,
     /// Of each tensor: where it starts, its number of rows, and the values of one row.
@@ -140,8 +142,8 @@ impl RowWriter {
             places.insert((*name).to_owned(), (start, shape[0], shape[1..].iter().product()));
             start += bytes;
         }
-        let mut file = beside(path).map_err(|e| Error::file(path, e))?;
-        file.write_all(&head).map_err(|e| Error::file(path, format!("cannot be written ({e})")))?;
+        let mut file = Unfinished::create(path).map_err(|e| unwritten(path, &e))?;
+        file.file().write_all(&head).map_err(|e| unwritten(path, &e))?;
         Ok(Self { path: path.to_owned(), file, head, places })
     }
 
@@ -157,39 +159,17 @@ impl RowWriter {
         let mut bytes = vec![0u8; t.numel() * 4];
         t.f_copy_data_u8(&mut bytes, t.numel())?;
         let at = start + (first * row) as u64 * 4;
-        self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.write_all(&bytes)).map_err(|e| self.failed(e))
+        let file = self.file.file();
+        file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(&bytes)).map_err(|e| unwritten(&self.path, &e))
     }
 
     /// Puts the file in its place; every row must have been written.
     pub fn finish(self) -> Result<()> {
         let Self { path, mut file, head, .. } = self;
-        checksum::seal_file(file.as_file_mut(), head).map_err(|e| Error::file(&path, format!("cannot be written ({e})")))?;
-        file.as_file().sync_all().and_then(|()| file.persist(&path).map(drop).map_err(|e| e.error)).map_err(|e| Error::file(path, e))
-    }
-
-    fn failed(&self, e: std::io::Error) -> Error {
-        Error::file(&self.path, format!("cannot be written ({e})"))
+        checksum::seal_file(file.file(), head).and_then(|()| file.finish()).map_err(|e| unwritten(&path, &e))
     }
 }
 
-/// Writes beside the target, flushes to disk, then renames over it.
-fn replace<'a>(path: &Path, parts: impl Iterator<Item = &'a [u8]>) -> std::io::Result<()> {
-    let mut file = beside(path)?;
-    for part in parts {
-        file.write_all(part)?;
-    }
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
-}
-
-/// A temporary file in the folder of `path`.
-fn beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".new-");
-    // A temporary file is private by default; this one becomes an ordinary file (the umask still applies).
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+fn unwritten(path: &Path, e: &std::io::Error) -> Error {
+    Error::file(path, atomic::failure(path, e))
 }

@@ -7,7 +7,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Error, Metric, Result, own};
+use heterodyne_files::own;
+
+use crate::{Error, Metric, Result};
 
 /// How the names of event files begin.
 const PREFIX: &str = "events.out.tfevents";
@@ -23,7 +25,7 @@ impl EventWriter {
     /// As [`EventWriter::create`], after the records of steps beyond `step` have been cut off the files that are there: a resumed run
     /// writes them again.
     pub fn resume(folder: &Path, step: u64) -> Result<Self> {
-        own::folder(folder)?;
+        Self::make(folder)?;
         for entry in std::fs::read_dir(folder).map_err(|e| Error::new(folder, e))? {
             let entry = entry.map_err(|e| Error::new(folder, e))?;
             let name = entry.file_name();
@@ -37,19 +39,28 @@ impl EventWriter {
 
     /// Makes a new event file in `folder` (which is made too); TensorBoard reads all files of a folder as one run, in order of their names.
     pub fn create(folder: &Path) -> Result<Self> {
-        own::folder(folder)?;
+        Self::make(folder)?;
         let since = now();
         let path = (0..1000u32)
             .map(|n| folder.join(format!("{PREFIX}.{:010}.heterodyne.{}.{n}", since as u64, std::process::id())))
             .find(|path| !path.exists())
             .ok_or_else(|| Error::new(folder, "has too many event files of this second"))?;
-        let file = own::open(&path, OpenOptions::new().append(true).create_new(true))?;
+        let file = own::open(&path, OpenOptions::new().append(true).create_new(true))
+            .map_err(|e| Error::new(&path, format!("cannot be made ({e})")))?;
         let mut writer = Self { path, file };
         let mut first = Vec::new();
         double(&mut first, 1, since);
         bytes(&mut first, 3, b"brain.Event:2");
-        writer.record(&first)?;
+        if let Err(e) = writer.record(&first) {
+            // Without its first record it is no event file.
+            let _ = std::fs::remove_file(&writer.path);
+            return Err(e);
+        }
         Ok(writer)
+    }
+
+    fn make(folder: &Path) -> Result<()> {
+        own::folder(folder).map_err(|e| Error::new(folder, format!("cannot be made ({e})")))
     }
 
     /// The file.
@@ -94,9 +105,10 @@ impl EventWriter {
 
 /// Ends an event file before its first record that is torn, damaged or of a step beyond `step`.
 fn cut(path: &Path, step: u64) -> Result<()> {
-    let mut file = own::open(path, OpenOptions::new().read(true).write(true))?;
+    let cannot = |what: &str, e: std::io::Error| Error::new(path, format!("cannot be {what} ({e})"));
+    let mut file = own::open(path, OpenOptions::new().read(true).write(true)).map_err(|e| cannot("opened", e))?;
     let mut all = Vec::new();
-    file.read_to_end(&mut all).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
+    file.read_to_end(&mut all).map_err(|e| cannot("read", e))?;
     let mut end = 0;
     while let Some((data, length)) = whole_record(&all[end..]) {
         if step_of(data).is_some_and(|found| found > step) {
@@ -105,7 +117,7 @@ fn cut(path: &Path, step: u64) -> Result<()> {
         end += length;
     }
     if end < all.len() {
-        file.set_len(end as u64).map_err(|e| Error::new(path, format!("cannot be cut ({e})")))?;
+        file.set_len(end as u64).map_err(|e| cannot("cut", e))?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@
 //! .lock                 held by the process that writes here; freed by the system when that process ends, however it ends
 //! ```
 //!
-//! The JSON files carry a checksum as their first key ([`heterodyne_checksum`]).
+//! The JSON files carry a checksum as their first key ([`heterodyne_files::checksum`]).
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
@@ -18,17 +18,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use heterodyne_checksum::{self as checksum, Text};
+use heterodyne_files::{
+    atomic::{self, UNFINISHED},
+    checksum::{self, Text},
+    own,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Error, Result, Status, Summary, own};
+use crate::{Error, Result, Status, Summary};
 
 const LOCK: &str = ".lock";
 const PLAN: &str = "plan.json";
-/// How files begin that are not whole yet; those of killed processes are removed by the next one that writes the folder.
-const UNFINISHED: &str = ".new-";
-/// Where such files may lie.
+/// Where unfinished files may lie.
 const ROOMS: [&str; 2] = ["checkpoint", "weights"];
 
 /// The folder of one run.
@@ -91,7 +93,8 @@ impl RunFolder {
 
     fn make_rooms(&self) -> Result<()> {
         for room in ROOMS {
-            own::folder(&self.path.join(room))?;
+            let room = self.path.join(room);
+            own::folder(&room).map_err(|e| Error::new(&room, format!("cannot be made ({e})")))?;
         }
         self.sweep();
         Ok(())
@@ -230,7 +233,7 @@ impl Drop for Lock {
 fn lock(folder: &Path) -> Result<Option<Lock>> {
     let path = folder.join(LOCK);
     let fail = |e: io::Error| Error::new(&path, format!("the lock cannot be taken ({e})"));
-    let mut file = own::open(&path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
+    let mut file = own::open(&path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(fail)?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(fail)?;
@@ -265,23 +268,7 @@ pub fn write_json_atomic<T: Serialize + ?Sized>(path: &Path, value: &T) -> Resul
 
 /// Replaces a file by `bytes`; the old file stays until the new one is complete on disk.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> io::Result<()> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(UNFINISHED);
-        // A temporary file is private by default; this one becomes an ordinary file (the umask still applies).
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        // The new name, too, is to survive a power cut. Not every system can flush a folder, and the file itself is whole.
-        let _ = File::open(folder).and_then(|f| f.sync_all());
-        Ok(())
-    };
-    let old = if path.exists() { "; what was there before is unchanged" } else { "" };
-    write().map_err(|e| Error::new(path, format!("cannot be written ({e}){old}")))
+    atomic::replace(path, [bytes]).map_err(|e| Error::new(path, atomic::failure(path, &e)))
 }
 
 /// Reads a JSON file as a `T`, which does not see its checksum. A file that has one must agree with it; one that has none, because it is

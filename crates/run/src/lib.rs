@@ -10,7 +10,6 @@ pub mod events;
 pub mod features;
 pub mod folder;
 pub mod metrics;
-mod own;
 pub mod recipe;
 pub mod summary;
 

@@ -5,10 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use heterodyne_files::own;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, folder, own};
+use crate::{Error, Result, folder};
 
 /// One line of the metrics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -150,7 +151,7 @@ impl Writer {
     }
 
     fn append(path: &Path, kept: &[u8]) -> Result<Self> {
-        let file = own::open(path, OpenOptions::new().append(true).create(true))?;
+        let file = own::open(path, OpenOptions::new().append(true).create(true)).map_err(|e| Error::new(path, format!("cannot be opened ({e})")))?;
         let mut sum = crc32fast::Hasher::new();
         sum.update(kept);
         Ok(Self { path: path.to_owned(), file, length: kept.len() as u64, sum })
@@ -183,8 +184,8 @@ impl Writer {
 /// The file's bytes, where it is an ordinary file.
 fn read_own(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    own::open(path, OpenOptions::new().read(true))?
-        .read_to_end(&mut bytes)
+    own::open(path, OpenOptions::new().read(true))
+        .and_then(|mut file| file.read_to_end(&mut bytes))
         .map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
     Ok(bytes)
 }

@@ -1,5 +1,5 @@
 //! What can end a run.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use heterodyne_run::RecipeError;
 
@@ -73,6 +73,16 @@ pub enum Error {
         /// What is different.
         changes: Vec<String>,
     },
+    /// A file of the run folder that could not be written.
+    #[error("{cause}\n  hint: what was saved before is whole; once this can be written, `heterodyne {command} --resume {}` goes on", folder.display())]
+    Unwritten {
+        /// The file and the reason.
+        cause: Box<Error>,
+        /// The command of the run.
+        command: &'static str,
+        /// The run folder.
+        folder: PathBuf,
+    },
     /// A checkpoint that does not belong to this run.
     #[error("the checkpoint does not fit this run: {0}")]
     State(String),
@@ -102,6 +112,16 @@ impl Error {
     #[must_use]
     pub fn is_stop(&self) -> bool {
         matches!(self, Self::Nn(heterodyne_nn::Error::Stopped))
+    }
+
+    /// Says of a file in `folder`, which a run was writing, how the run goes on; of anything else nothing more.
+    pub(crate) fn while_writing(self, command: crate::Command, folder: &Path) -> Self {
+        match &self {
+            Self::Run(heterodyne_run::Error { path, .. }) | Self::Nn(heterodyne_nn::Error::File { path, .. }) if path.starts_with(folder) => {
+                Self::Unwritten { cause: Box::new(self), command: command.name(), folder: folder.to_owned() }
+            }
+            _ => self,
+        }
     }
 }
 

@@ -89,16 +89,18 @@ pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, obs
     };
     notes.iter().for_each(|note| observer.on(&Event::Note(note)));
     let metrics = metrics(s, folder, resume, &position)?;
-    let events = if resume { EventWriter::resume(&folder.events(), position.step)? } else { EventWriter::create(&folder.events())? };
+    let unwritten = |e: Error| e.while_writing(s.plan.command, folder.path());
+    let events = if resume { EventWriter::resume(&folder.events(), position.step) } else { EventWriter::create(&folder.events()) };
+    let events = events.map_err(|e| unwritten(e.into()))?;
     folder.reopen()?;
     let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default(), told: false };
-    let outcome = guarded("training", || run.run(&mut position, stop));
+    let outcome = guarded("training", || run.run(&mut position, stop)).map_err(unwritten);
     // Where they cannot be brought to the disk, nobody can say how far they reach.
     let extent = run.metrics.extent().ok();
     let summary = Summary { metrics: extent, ..summarise(s, &position, &outcome) };
     let written = folder.write_summary(&summary);
     outcome?;
-    written?;
+    written.map_err(|e| unwritten(e.into()))?;
     Ok(summary)
 }
 

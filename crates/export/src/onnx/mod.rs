@@ -25,5 +25,5 @@ pub fn write(graph: &Graph, path: &Path, about: &str) -> Result<()> {
         opset_import: vec![proto::OperatorSet { domain: String::new(), version: proto::OPSET }],
         metadata_props: vec![proto::Entry { key: "heterodyne".to_owned(), value: about.to_owned() }],
     };
-    std::fs::write(path, model.encode_to_vec()).map_err(|e| Error::file(path, e))
+    std::fs::write(path, model.encode_to_vec()).map_err(|e| Error::file(path, format!("cannot be written ({e})")))
 }

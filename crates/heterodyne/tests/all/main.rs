@@ -1,8 +1,11 @@
 //! The built command, as a user runs it: good input, bad input, Ctrl-C, a full disk; and the real images and weights where they are.
 mod bad_input;
 mod compare;
+mod curves;
 mod datasets;
 mod described;
+#[cfg(unix)]
+mod disk;
 mod export;
 mod features;
 mod inspect;

@@ -1,5 +1,7 @@
 //! What a user may ask of a model, and what is said when it cannot be.
-use heterodyne_models::{Model, all, find};
+use std::collections::HashMap;
+
+use heterodyne_models::{Model, all, described, find};
 use tch::Device;
 
 use crate::support::table;
@@ -85,4 +87,35 @@ fn documented_defaults_are_the_ones_in_force() {
         (def.check_options)(&table(&text)).unwrap();
         assert_eq!(shapes(&text), shapes(""), "{}", def.name);
     }
+}
+
+/// stated.json is what timm itself does with them (tests/goldens/stated.py).
+#[test]
+fn arguments_that_change_nothing_in_timm_are_taken_and_others_refused() {
+    let cases: Vec<serde_json::Value> = serde_json::from_str(include_str!("../goldens/stated.json")).unwrap();
+    let (mut taken, mut refused, mut own) = (0, 0, HashMap::new());
+    for case in cases {
+        let def = find(case["model"].as_str().unwrap()).unwrap();
+        let argument = case["argument"].as_str().unwrap();
+        let options = described::options(def, &[(argument.to_owned(), case["value"].clone())].into_iter().collect());
+        match (options, case["same"].as_bool().unwrap()) {
+            (Ok(options), true) => {
+                let shapes = |options| {
+                    let model = Model::build(def, 10, None, options, Device::Cpu, 0).unwrap();
+                    model.store.tensors().into_iter().map(|(name, t)| (name, t.size())).collect::<Vec<_>>()
+                };
+                let own = own.entry(def.name).or_insert_with(|| shapes(&toml::Table::new()));
+                assert!(options.is_empty() || shapes(&options) == *own, "{case}");
+                taken += 1;
+            }
+            (Err(e), false) => {
+                assert!(e.to_string().starts_with(&format!("`{argument}` = ")), "{case}: {e}");
+                refused += 1;
+            }
+            (Ok(options), false) => panic!("{case}: taken as {options}"),
+            (Err(e), true) => panic!("{case}: {e}"),
+        }
+    }
+    println!("{taken} taken, {refused} refused");
+    assert!(taken > 120 && refused > 20);
 }

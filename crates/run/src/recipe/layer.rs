@@ -212,7 +212,7 @@ fn read_layer(path: &Path, text: &str, chain: &mut Vec<PathBuf>) -> Result<Table
     let mut merged = Table::new();
     if let Some(Node { item, origin }) = own.shift_remove("base") {
         for base in base_names(&item).map_err(|message| RecipeError::new(&origin, message))? {
-            let file = tidy(&path.parent().unwrap_or(Path::new("")).join(base));
+            let file = tidy(&path.parent().unwrap_or(Path::new("")).join(home::expand(Path::new(base))));
             let wrong = |message: String| RecipeError::new(&origin, message);
             let text = read_text(&file).map_err(|e| {
                 let error = wrong(format!("base {} {e}", file.display()));

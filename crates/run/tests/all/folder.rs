@@ -286,20 +286,20 @@ fn links_in_the_place_of_files_are_refused_by_name() {
     fs::write(&victim, "ten years").unwrap();
     fs::remove_file(path.join(".lock")).unwrap();
     symlink(&victim, path.join(".lock")).unwrap();
-    assert_eq!(message(RunFolder::resume(&path), &dir), "a/.lock: is a link; a run writes ordinary files of its own folder only");
+    assert_eq!(message(RunFolder::resume(&path), &dir), "a/.lock: the lock cannot be taken (it is a link, and only ordinary files and folders are written)");
     fs::remove_file(path.join(".lock")).unwrap();
     let folder = RunFolder::resume(&path).unwrap();
     symlink(&victim, folder.metrics()).unwrap();
-    assert!(message(metrics::Writer::open(&folder.metrics(), Some(0)), &dir).starts_with("a/metrics.jsonl: is a link"));
+    assert!(message(metrics::Writer::open(&folder.metrics(), Some(0)), &dir).starts_with("a/metrics.jsonl: cannot be read (it is a link"));
     fs::create_dir(folder.events()).unwrap();
     let events = folder.events().join("events.out.tfevents.1.heterodyne.1.0");
     symlink(&victim, &events).unwrap();
     let e = heterodyne_run::events::EventWriter::resume(&folder.events(), 0).unwrap_err().to_string();
-    assert!(e.contains("events.out.tfevents.1.heterodyne.1.0: is a link"), "{e}");
+    assert!(e.contains("events.out.tfevents.1.heterodyne.1.0: cannot be opened (it is a link"), "{e}");
     drop(folder);
     fs::remove_dir(path.join("weights")).unwrap();
     symlink(dir.path(), path.join("weights")).unwrap();
-    assert!(message(RunFolder::resume(&path), &dir).starts_with("a/weights: is a link"));
+    assert!(message(RunFolder::resume(&path), &dir).starts_with("a/weights: cannot be made (it is a link"));
     assert_eq!(fs::read_to_string(&victim).unwrap(), "ten years");
 }
 

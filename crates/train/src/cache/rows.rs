@@ -2,12 +2,13 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
 use heterodyne_data::Kept;
+use heterodyne_files::own;
 use heterodyne_nn::{Error, Result};
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use tch::{Device, Kind, Tensor};
@@ -32,7 +33,7 @@ impl Rows {
         let at = |path: &Path, e: io::Error| Error::invalid(format!("{}: the teacher's cache cannot be opened ({e})", path.display()));
         fs::create_dir_all(folder).map_err(|e| at(folder, e))?;
         let about_path = folder.join("about.json");
-        let mut file = open_own(&about_path, OpenOptions::new().write(true).create(true)).map_err(|e| at(&about_path, e))?;
+        let mut file = own::open(&about_path, OpenOptions::new().write(true).create(true)).map_err(|e| at(&about_path, e))?;
         file.set_len(0).and_then(|()| file.write_all(about.as_bytes())).map_err(|e| at(&about_path, e))?;
         let (data_path, sums_path) = (folder.join("rows.bin"), folder.join("sums.bin"));
         let data = reserve(&data_path, (rows as u64).saturating_mul(row_bytes as u64))?;
@@ -124,17 +125,10 @@ fn sum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes).max(1)
 }
 
-/// Opens a file of the cache's own: a link or a pipe in its place is refused, not followed.
-fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = options.custom_flags(flags.bits() as i32).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no ordinary file")) }
-}
-
 /// A file of at least `bytes` bytes, for reading and writing.
 fn reserve(path: &Path, bytes: u64) -> Result<File> {
     let failed = |e: io::Error| Error::invalid(format!("{}: the teacher's cache cannot be made ({e})", path.display()));
-    let file = open_own(path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(failed)?;
+    let file = own::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(failed)?;
     let before = file.metadata().map_err(failed)?.len();
     if before >= bytes {
         return Ok(file);

@@ -1,4 +1,5 @@
 //! The trainer on the embedded digits: its parts against written-out formulas, whole runs against each other.
+mod absurd;
 mod cache;
 mod parts;
 mod plan;

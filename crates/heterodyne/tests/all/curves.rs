@@ -1,0 +1,65 @@
+//! Twenty steps of every method: the losses and gradient norms of tests/goldens/curves.json, to the last digit on a processor whose values are in it
+//! and closely on any other. A change that means to leave the numbers alone leaves these alone.
+//!
+//! `HETERODYNE_RECORD=1` adds the values of this processor to the file.
+use std::{collections::BTreeMap, fs};
+
+use heterodyne::methods;
+use serde_json::Value;
+
+use crate::support::Place;
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/curves.json");
+const STEPS: usize = 20;
+/// Float32 sums in another order, over twenty steps.
+const CLOSE: f64 = 2e-3;
+
+/// By processor, by method: loss and gradient norm of each step.
+type Curves = BTreeMap<String, BTreeMap<String, Vec<[f64; 2]>>>;
+
+/// What decides which code the libraries take; `None` where the system does not say.
+fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let value = |key: &str| {
+        let line = text.lines().find(|line| line.split(':').next().is_some_and(|name| name.trim() == key))?;
+        Some(line.split(':').nth(1)?.trim().to_owned())
+    };
+    Some(format!("{} family {} model {}", value("vendor_id")?, value("cpu family")?, value("model")?))
+}
+
+fn curve(place: &Place, method: &str) -> Vec<[f64; 2]> {
+    let run = format!("runs/{method}");
+    place.good(&format!("distill taught.toml --set methods= --set methods.{method}={{}} --set train.epochs=5 --set train.log_every=1 --out {run}"));
+    let metrics = place.read(&format!("{run}/metrics.jsonl"));
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let number = |line: &Value, key: &str| line[key].as_f64().unwrap();
+    lines.filter(|line| line["kind"] == "train").map(|line| [number(&line, "loss"), number(&line, "grad_norm")]).collect()
+}
+
+#[test]
+fn every_method_learns_as_it_did() {
+    let place = Place::new();
+    let curves: BTreeMap<_, _> = methods::all().iter().map(|m| (m.name.to_owned(), curve(&place, m.name))).collect();
+    assert!(curves.values().all(|curve| curve.len() == STEPS));
+    let mut golden: Curves = fs::read_to_string(GOLDEN).map_or_else(|_| Curves::new(), |text| serde_json::from_str(&text).unwrap());
+    let processor = processor();
+    if std::env::var_os("HETERODYNE_RECORD").is_some() {
+        golden.insert(processor.unwrap(), curves);
+        fs::write(GOLDEN, serde_json::to_string_pretty(&golden).unwrap() + "\n").unwrap();
+        return;
+    }
+    let exact = processor.as_ref().and_then(|processor| golden.get(processor));
+    if let Some(exact) = exact {
+        for (method, curve) in &curves {
+            assert_eq!(Some(curve), exact.get(method), "{method}");
+        }
+        return;
+    }
+    println!("no curves of this processor ({}); held closely to those of another", processor.unwrap_or_default());
+    let (_, other) = golden.first_key_value().unwrap();
+    for (method, curve) in &curves {
+        for (step, (found, known)) in curve.iter().flatten().zip(other[method].iter().flatten()).enumerate() {
+            assert!((found - known).abs() <= CLOSE * known.abs(), "{method}, step {}: {found} and {known}", step / 2 + 1);
+        }
+    }
+}
