@@ -89,7 +89,9 @@ pub fn export(subject: &Subject, programs: Programs, folder: &Path) -> Result<Ex
     let beside = tempfile::Builder::new().prefix(".export-").tempdir_in(parent).map_err(cannot)?;
     let made = write(subject, programs, beside.path()).map_err(|e| match e {
         // The folder that it will never be is gone when this is read.
-        Error::File { path, message } => Error::file(path.strip_prefix(beside.path()).map_or(path.clone(), |name| folder.join(name)), message),
+        Error::File { path, message } => {
+            Error::file(path.strip_prefix(beside.path()).map_or(path.clone(), |name| folder.join(name)), message)
+        }
         e => e,
     })?;
     // Of an empty folder; a rename replaces it.

@@ -18,7 +18,7 @@ use tch::{Kind, Reduction, Tensor};
 use crate::{
     Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
-        keys::{self, at_least_one, positive},
+        keys::{self, count, positive},
         mode::{exact, part_input},
         pair::{check_batch, embedding, embedding_signal, embeddings, observe_embedding, signal},
         vectors::unit,
@@ -68,7 +68,7 @@ impl Default for Cc {
 
 fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Cc = parse(table)?;
-    at_least_one("dim", settings.dim)?;
+    count("dim", settings.dim)?;
     positive("gamma", settings.gamma)?;
     keys::between("order", settings.order as f64, 1.0, 20.0)?;
     Ok(Box::new(settings))

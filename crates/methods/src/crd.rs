@@ -25,7 +25,7 @@ use crate::{
     Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         bank::{Bank, Others},
-        keys::{self, at_least_one, between, positive},
+        keys::{self, count, between, positive},
         mode::{exact, part_input, training},
         pair::{check_batch, embedding, embedding_signal, embeddings, observe_embedding, signal},
         vectors::unit,
@@ -93,8 +93,8 @@ impl Default for Crd {
 
 fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Crd = parse(table)?;
-    at_least_one("dim", settings.dim)?;
-    at_least_one("num_negatives", settings.num_negatives)?;
+    count("dim", settings.dim)?;
+    count("num_negatives", settings.num_negatives)?;
     positive("tau", settings.tau)?;
     between("momentum", settings.momentum, 0.0, 1.0)?;
     Ok(Box::new(settings))

@@ -25,7 +25,7 @@ use tch::{Kind, Reduction, Tensor};
 use crate::{
     Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
-        keys::{self, at_least_one},
+        keys::{self, count},
         levels::Levels,
         mode::{exact, part_input, training},
         pair::{check_norm, embedding, embedding_signal, embeddings, observe_embedding, signal, stage, stage_pairs},
@@ -68,7 +68,7 @@ impl Default for Review {
 
 fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Review = parse(table)?;
-    at_least_one("max_width", settings.max_width)?;
+    count("max_width", settings.max_width)?;
     Ok(Box::new(settings))
 }
 

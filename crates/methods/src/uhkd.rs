@@ -33,7 +33,7 @@ use crate::{
     Context, Key, Method, MethodDef, Settings, Signal,
     parts::{
         divergence::{self, mean},
-        keys::{self, at_least_one, between, positive},
+        keys::{self, count, between, positive},
         levels::Levels,
         lowpass::AveragePool,
         mode::{exact, part_input, training},
@@ -175,7 +175,7 @@ fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
     let settings: Uhkd = parse(table)?;
     keys::weights(&[("alpha", settings.alpha), ("beta", settings.beta)])?;
     positive("temperature", settings.temperature)?;
-    at_least_one("k", settings.k)?;
+    count("k", settings.k)?;
     between("sigma", settings.sigma, MIN_SIGMA, MAX_SIGMA)?;
     Ok(Box::new(settings))
 }

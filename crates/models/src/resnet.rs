@@ -21,7 +21,9 @@ pub(crate) static MODELS: &[ModelDef] = &[
     row("resnet18", "ResNet-18: basic blocks 2-2-2-2", |scope, request| build(scope, request, Kind::Basic, depths("resnet18"))),
     row("resnet34", "ResNet-34: basic blocks 3-4-6-3", |scope, request| build(scope, request, Kind::Basic, depths("resnet34"))),
     row("resnet50", "ResNet-50: bottleneck blocks 3-4-6-3", |scope, request| build(scope, request, Kind::Bottleneck, depths("resnet50"))),
-    row("resnet101", "ResNet-101: bottleneck blocks 3-4-23-3", |scope, request| build(scope, request, Kind::Bottleneck, depths("resnet101"))),
+    row("resnet101", "ResNet-101: bottleneck blocks 3-4-23-3", |scope, request| {
+        build(scope, request, Kind::Bottleneck, depths("resnet101"))
+    }),
 ];
 
 /// Blocks of each stage.

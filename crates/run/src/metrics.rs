@@ -151,7 +151,8 @@ impl Writer {
     }
 
     fn append(path: &Path, kept: &[u8]) -> Result<Self> {
-        let file = own::open(path, OpenOptions::new().append(true).create(true)).map_err(|e| Error::new(path, format!("cannot be opened ({e})")))?;
+        let file = own::open(path, OpenOptions::new().append(true).create(true))
+            .map_err(|e| Error::new(path, format!("cannot be opened ({e})")))?;
         let mut sum = crc32fast::Hasher::new();
         sum.update(kept);
         Ok(Self { path: path.to_owned(), file, length: kept.len() as u64, sum })

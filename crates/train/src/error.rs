@@ -117,7 +117,9 @@ impl Error {
     /// Says of a file in `folder`, which a run was writing, how the run goes on; of anything else nothing more.
     pub(crate) fn while_writing(self, command: crate::Command, folder: &Path) -> Self {
         match &self {
-            Self::Run(heterodyne_run::Error { path, .. }) | Self::Nn(heterodyne_nn::Error::File { path, .. }) if path.starts_with(folder) => {
+            Self::Run(heterodyne_run::Error { path, .. }) | Self::Nn(heterodyne_nn::Error::File { path, .. })
+                if path.starts_with(folder) =>
+            {
                 Self::Unwritten { cause: Box::new(self), command: command.name(), folder: folder.to_owned() }
             }
             _ => self,

@@ -29,7 +29,9 @@ fn processor() -> Option<String> {
 
 fn curve(place: &Place, method: &str) -> Vec<[f64; 2]> {
     let run = format!("runs/{method}");
-    place.good(&format!("distill taught.toml --set methods= --set methods.{method}={{}} --set train.epochs=5 --set train.log_every=1 --out {run}"));
+    place.good(&format!(
+        "distill taught.toml --set methods= --set methods.{method}={{}} --set train.epochs=5 --set train.log_every=1 --out {run}"
+    ));
     let metrics = place.read(&format!("{run}/metrics.jsonl"));
     let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let number = |line: &Value, key: &str| line[key].as_f64().unwrap();

@@ -82,7 +82,9 @@ fn a_full_disk_leaves_no_half_of_an_output() {
     let old = place.read("old.html");
     fs::create_dir(place.path("pictures")).unwrap();
     for i in 0..40 {
-        image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([(x * 20) as u8, (y * 20) as u8, i])).save(place.path(&format!("pictures/{i}.png"))).unwrap();
+        image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([(x * 20) as u8, (y * 20) as u8, i]))
+            .save(place.path(&format!("pictures/{i}.png")))
+            .unwrap();
     }
     for words in [
         "report runs/a --out old.html",

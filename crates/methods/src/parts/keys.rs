@@ -6,6 +6,9 @@ use serde::Serialize;
 
 type Checked = Result<(), KeyError>;
 
+/// Where a count ends: no network is as wide, and beyond it memory and time end first.
+const MOST: i64 = 1 << 20;
+
 /// A finite number above 0.
 pub fn positive(key: &str, value: f64) -> Checked {
     demand(key, value.is_finite() && value > 0.0, value, "a number above 0")
@@ -21,9 +24,9 @@ pub fn between(key: &str, value: f64, low: f64, high: f64) -> Checked {
     demand(key, (low..=high).contains(&value), value, &format!("a number from {low} to {high}"))
 }
 
-/// A count of at least 1.
-pub fn at_least_one(key: &str, value: i64) -> Checked {
-    demand(key, value >= 1, value, "a whole number of at least 1")
+/// A count of at least 1, within reason.
+pub fn count(key: &str, value: i64) -> Checked {
+    demand(key, (1..=MOST).contains(&value), value, &format!("a whole number from 1 to {MOST}"))
 }
 
 /// Whole numbers of at least 1, none twice.

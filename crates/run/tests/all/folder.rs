@@ -286,7 +286,10 @@ fn links_in_the_place_of_files_are_refused_by_name() {
     fs::write(&victim, "ten years").unwrap();
     fs::remove_file(path.join(".lock")).unwrap();
     symlink(&victim, path.join(".lock")).unwrap();
-    assert_eq!(message(RunFolder::resume(&path), &dir), "a/.lock: the lock cannot be taken (it is a link, and only ordinary files and folders are written)");
+    assert_eq!(
+        message(RunFolder::resume(&path), &dir),
+        "a/.lock: the lock cannot be taken (it is a link, and only ordinary files and folders are written)"
+    );
     fs::remove_file(path.join(".lock")).unwrap();
     let folder = RunFolder::resume(&path).unwrap();
     symlink(&victim, folder.metrics()).unwrap();
