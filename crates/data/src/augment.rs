@@ -1,8 +1,6 @@
 //! The recipe table `[data.augment]` and what it does to an image.
-use heterodyne_nn::{
-    Error, Result,
-    config::{self, KeyError},
-};
+use heterodyne_nn::{Error, Result};
+use heterodyne_settings::{KeyError, parse};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
@@ -117,7 +115,7 @@ impl Augment {
     /// # Errors
     /// A key is unknown, or a value has the wrong type or lies out of range.
     pub fn parse(table: &toml::Table) -> Result<Self, KeyError> {
-        let parsed: Self = config::parse(table)?;
+        let parsed: Self = parse(table)?;
         parsed.check()?;
         Ok(parsed)
     }

@@ -1,8 +1,6 @@
 //! Mixup (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899) of whole batches, on the device that holds them.
-use heterodyne_nn::{
-    Error, Labels, Result,
-    config::{self, KeyError},
-};
+use heterodyne_nn::{Error, Labels, Result};
+use heterodyne_settings::{KeyError, parse};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -54,7 +52,7 @@ impl Mix {
     /// # Errors
     /// A key is unknown, or a value has the wrong type or lies out of range.
     pub fn parse(table: &toml::Table) -> Result<Self, KeyError> {
-        let parsed: Self = config::parse(table)?;
+        let parsed: Self = parse(table)?;
         for (key, alpha) in [("mixup", parsed.mixup), ("cutmix", parsed.cutmix)] {
             if !(alpha >= 0.0 && alpha.is_finite()) {
                 return Err(KeyError::new(key, format!("{alpha} is no alpha; give 0 (off) or a positive number")));

@@ -1,5 +1,5 @@
 //! RandAugment (Cubuk et al. 2019, arXiv 1909.13719) with timm's operations of increasing severity (`rand-m9-mstd0.5-inc1`).
-use heterodyne_nn::config::KeyError;
+use heterodyne_settings::KeyError;
 use serde::{Deserialize, Serialize};
 
 use crate::{

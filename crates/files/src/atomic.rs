@@ -60,9 +60,9 @@ pub fn replace<'a>(path: &Path, parts: impl IntoIterator<Item = &'a [u8]>) -> Re
     new.finish()
 }
 
-/// What a message says of a write that failed: the reason, and that an earlier file of this name is as it was.
+/// What a message says of a write that failed: the reason, and that what had this name before is as it was.
 #[must_use]
 pub fn failure(path: &Path, reason: &Error) -> String {
-    let old = if path.is_file() { "; what was there before is unchanged" } else { "" };
+    let old = if path.exists() { "; what was there before is unchanged" } else { "" };
     format!("cannot be written ({reason}){old}")
 }

@@ -22,6 +22,7 @@ pub use heterodyne_nn as nn;
 pub use heterodyne_pickle as pickle;
 pub use heterodyne_report as report;
 pub use heterodyne_run as run;
+pub use heterodyne_settings as settings;
 pub use heterodyne_shim as shim;
 pub use heterodyne_train as train;
 

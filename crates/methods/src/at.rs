@@ -5,57 +5,33 @@
 //! Q(X)  = vec( sum_c x_c^2 ),   q = Q / |Q|                (B,N)
 //! L_at  = sum over levels of  mean( (q_s - q_t)^2 )        the form in which RepDistiller compares it, with weight 1000
 //! ```
-use heterodyne_nn::{
-    Output, Result, Scope, TapSpec, Terms,
-    config::{KeyError, parse},
-};
-use serde::{Deserialize, Serialize};
+use heterodyne_nn::{Output, Result, Scope, TapSpec, Terms};
+use heterodyne_settings::settings;
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings, Signal,
+    About, Context, Method, MethodSettings, Signal,
     parts::{
-        keys,
         levels::Levels,
         mode::exact,
         pair::{StagePair, averaged, signal, stage, stage_pairs},
     },
 };
 
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "at",
-    title: "Attention transfer",
-    source: "Zagoruyko and Komodakis 2017 (arXiv 1612.03928)",
-    keys: &[Key {
-        name: "levels",
-        default: "[1, 2, 3, 4]",
-        doc: "Stages whose attention is compared, summed; \"layers\" are all but a stem. Third-party default.",
-    }],
-    configure,
-};
-
 /// Added to the square of a norm.
 const EPS: f64 = 1e-12;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct At {
-    levels: Levels,
-}
-
-impl Default for At {
-    fn default() -> Self {
-        Self { levels: Levels::every() }
+settings! {
+    /// Attention transfer.
+    pub struct At {
+        /// Stages whose attention is compared, summed; "layers" are all but a stem.
+        levels: Levels = Levels::every(), ThirdParty;
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: At = parse(table)?;
-    Ok(Box::new(settings))
-}
+impl MethodSettings for At {
+    const ABOUT: About = About { name: "at", title: "Attention transfer", source: "Zagoruyko and Komodakis 2017 (arXiv 1612.03928)" };
 
-impl Settings for At {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, _batch: usize) -> Result<()> {
         stage_pairs("at", &self.levels, student, teacher).map(drop)
     }
@@ -63,10 +39,6 @@ impl Settings for At {
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         let levels = stage_pairs("at", &self.levels, student, teacher)?.into_iter().map(Level::of).collect();
         Ok(Box::new(Built { levels, kind: scope.kind() }))
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
     }
 }
 

@@ -7,42 +7,12 @@
 //! neighbours:  L_cc   = mean over i of sum_d  d_i d_{i+1}                             d_i = |e_s - e_t| of image i
 //! ```
 //! The kernel is the paper's; `neighbours` is what RepDistiller computes and what the weight 0.02 belongs to.
-use heterodyne_nn::{
-    Output, Result, Scope, TapSpec, Terms,
-    config::{KeyError, parse},
-    layers::Linear,
-};
+use heterodyne_nn::{Result, Scope, Terms, layers::Linear};
+use heterodyne_settings::settings;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
-use crate::{
-    Context, Key, Method, MethodDef, Settings, Signal,
-    parts::{
-        keys::{self, count, positive},
-        mode::{exact, part_input},
-        pair::{check_batch, embedding, embedding_signal, embeddings, observe_embedding, signal},
-        vectors::unit,
-    },
-};
-
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "cc",
-    title: "Correlation congruence",
-    source: "Peng et al. 2019 (arXiv 1904.01802)",
-    keys: &[
-        Key { name: "dim", default: "128", doc: "Width of both embeddings, D; third-party default." },
-        Key {
-            name: "form",
-            default: "\"kernel\"",
-            doc: "\"kernel\" compares the Gaussian correlations of all pairs of a batch (published), \"neighbours\" multiplies the differences of \
-                  consecutive images (third-party, RepDistiller).",
-        },
-        Key { name: "gamma", default: "0.4", doc: "Width of the Gaussian, g; third-party default." },
-        Key { name: "order", default: "2", doc: "Order of the Taylor series, P; third-party default." },
-    ],
-    configure,
-};
+use crate::{About, EmbeddingLoss, Ranks, parts::vectors::unit};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,58 +21,26 @@ enum Form {
     Neighbours,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Cc {
-    dim: i64,
-    form: Form,
-    gamma: f64,
-    order: i64,
-}
-
-impl Default for Cc {
-    fn default() -> Self {
-        Self { dim: 128, form: Form::Kernel, gamma: 0.4, order: 2 }
+settings! {
+    /// Correlation congruence.
+    pub struct Cc {
+        /// Width of both embeddings, D.
+        dim: i64 = 128, ThirdParty, count;
+        /// "kernel" compares the Gaussian correlations of all pairs of a batch (the paper), "neighbours" multiplies the
+        /// differences of consecutive images (RepDistiller).
+        form: Form = Form::Kernel, Published;
+        /// Width of the Gaussian, g.
+        gamma: f64 = 0.4, ThirdParty, positive;
+        /// Order of the Taylor series, P.
+        order: i64 = 2, ThirdParty, count_to(20);
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Cc = parse(table)?;
-    count("dim", settings.dim)?;
-    positive("gamma", settings.gamma)?;
-    keys::between("order", settings.order as f64, 1.0, 20.0)?;
-    Ok(Box::new(settings))
-}
-
-impl Settings for Cc {
-    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        embeddings("cc", student, teacher)?;
-        check_batch("cc", batch)
-    }
-
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        let (d_s, d_t) = embeddings("cc", student, teacher)?;
-        Ok(Box::new(Built {
-            settings: *self,
-            student: Linear::new(&scope.sub("student"), d_s, self.dim)?,
-            teacher: Linear::new(&scope.sub("teacher"), d_t, self.dim)?,
-            width: d_t,
-            kind: scope.kind(),
-        }))
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
-    }
-}
-
-struct Built {
-    settings: Cc,
+/// The linear map of each side.
+#[derive(Debug)]
+pub struct Maps {
     student: Linear,
     teacher: Linear,
-    /// Of the teacher's embedding.
-    width: i64,
-    kind: Kind,
 }
 
 /// K(i,j) of all pairs (B,B).
@@ -114,31 +52,36 @@ fn correlations(e_bd: &Tensor, gamma: f64, order: i64) -> Tensor {
     (1..=order).rev().fold(x_bb.ones_like(), |sum, p| 1.0 + &x_bb / p as f64 * sum) * (-2.0 * gamma).exp()
 }
 
-impl Method for Built {
-    fn signals(&self) -> Vec<Signal> {
-        vec![embedding_signal(self.width)]
+impl EmbeddingLoss for Cc {
+    const ABOUT: About = About { name: "cc", title: "Correlation congruence", source: "Peng et al. 2019 (arXiv 1904.01802)" };
+
+    type Parts = Maps;
+
+    fn parts(&self, scope: &Scope, d_s: i64, d_t: i64) -> Result<Maps> {
+        Ok(Maps {
+            student: Linear::new(&scope.sub("student"), d_s, self.dim)?,
+            teacher: Linear::new(&scope.sub("teacher"), d_t, self.dim)?,
+        })
     }
 
-    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
-        Ok(vec![observe_embedding(teacher, self.kind)?])
+    fn student(maps: &Maps, f_s: &Tensor) -> Tensor {
+        maps.student.forward(f_s)
     }
 
-    fn loss(&self, step: &Context) -> Result<Terms> {
-        let Cc { form, gamma, order, .. } = self.settings;
-        let e_s = self.student.forward(&part_input(embedding(step.student, "student")?, self.kind)?);
-        let e_t = self.teacher.forward(&part_input(&signal(step.teacher, 0, self.kind)?, self.kind)?);
-        let _exact = exact(e_s.device())?;
-        let (e_s, e_t) = (e_s.to_kind(self.kind), e_t.to_kind(self.kind));
-        let value = match form {
-            Form::Kernel => correlations(&e_s, gamma, order).mse_loss(&correlations(&e_t, gamma, order), Reduction::Mean),
+    fn teacher(maps: &Maps, f_t: &Tensor) -> Tensor {
+        maps.teacher.forward(f_t)
+    }
+
+    fn loss(&self, e_s: &Tensor, e_t: &Tensor, _: &dyn Ranks) -> Result<Terms> {
+        let kernel = |e: &Tensor| correlations(e, self.gamma, self.order);
+        let value = match self.form {
+            Form::Kernel => kernel(e_s).mse_loss(&kernel(e_t), Reduction::Mean),
             Form::Neighbours => {
                 let d_bd = (e_s - e_t).abs();
                 let rest = d_bd.size()[0] - 1;
                 (d_bd.narrow(0, 0, rest) * d_bd.narrow(0, 1, rest)).sum(None::<Kind>) / rest as f64
             }
         };
-        let mut terms = Terms::default();
-        terms.push("cc", 1.0, value);
-        Ok(terms)
+        Ok(Terms::one("cc", value))
     }
 }

@@ -14,18 +14,17 @@ use std::cell::Cell;
 
 use heterodyne_nn::{
     Error, Output, Result, Scope, TapSpec, Terms,
-    config::{KeyError, parse},
     layers::Linear,
     shim::{NoGrad, Rng},
 };
+use heterodyne_settings::settings;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings, Signal,
+    About, Context, Method, MethodSettings, Signal,
     parts::{
         bank::{Bank, Others},
-        keys::{self, count, between, positive},
         mode::{exact, part_input, training},
         pair::{check_batch, embedding, embedding_signal, embeddings, observe_embedding, signal},
         vectors::unit,
@@ -34,31 +33,6 @@ use crate::{
 
 /// Stands for a logarithm that has not been estimated yet; exact in float32.
 const UNKNOWN: f64 = -65536.0;
-
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "crd",
-    title: "Contrastive representation distillation",
-    source: "Tian et al. 2020 (arXiv 1910.10699)",
-    keys: &[
-        Key { name: "dim", default: "128", doc: "Width of both embeddings, D; third-party default." },
-        Key { name: "tau", default: "0.07", doc: "Temperature of the similarities; third-party default." },
-        Key {
-            name: "contrast",
-            default: "\"bank\"",
-            doc: "What an image is contrasted with: \"bank\", a memory of all training images (published), or \"batch\", the images of its batch, \
-                  which needs no memory (ours).",
-        },
-        Key { name: "num_negatives", default: "16384", doc: "Images of other classes that the bank is asked for, K; published." },
-        Key { name: "momentum", default: "0.5", doc: "Share of the old row when the bank is refreshed; third-party default." },
-        Key {
-            name: "draw",
-            default: "\"shared\"",
-            doc: "\"shared\" draws the negatives once for a batch, \"own\" for each image (third-party); the default is ours, for its speed.",
-        },
-    ],
-    configure,
-};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -74,33 +48,30 @@ enum Draw {
     Own,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Crd {
-    dim: i64,
-    tau: f64,
-    contrast: Contrast,
-    num_negatives: i64,
-    momentum: f64,
-    draw: Draw,
-}
-
-impl Default for Crd {
-    fn default() -> Self {
-        Self { dim: 128, tau: 0.07, contrast: Contrast::Bank, num_negatives: 16384, momentum: 0.5, draw: Draw::Shared }
+settings! {
+    /// Contrastive representation distillation.
+    pub struct Crd {
+        /// Width of both embeddings, D.
+        dim: i64 = 128, ThirdParty, count;
+        /// Temperature of the similarities.
+        tau: f64 = 0.07, ThirdParty, positive;
+        /// What an image is contrasted with: "bank", a memory of all training images (the paper), or "batch", the
+        /// images of its batch, which needs no memory (ours).
+        contrast: Contrast = Contrast::Bank, Published;
+        /// Images of other classes that the bank is asked for, K.
+        num_negatives: i64 = 16384, Published, count;
+        /// Share of the old row when the bank is refreshed.
+        momentum: f64 = 0.5, ThirdParty, between(0.0, 1.0);
+        /// "shared" draws the negatives once for a batch, which is faster; "own" draws them for each image, as the
+        /// authors do.
+        draw: Draw = Draw::Shared, Ours;
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Crd = parse(table)?;
-    count("dim", settings.dim)?;
-    count("num_negatives", settings.num_negatives)?;
-    positive("tau", settings.tau)?;
-    between("momentum", settings.momentum, 0.0, 1.0)?;
-    Ok(Box::new(settings))
-}
+impl MethodSettings for Crd {
+    const ABOUT: About =
+        About { name: "crd", title: "Contrastive representation distillation", source: "Tian et al. 2020 (arXiv 1910.10699)" };
 
-impl Settings for Crd {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         embeddings("crd", student, teacher)?;
         if self.contrast == Contrast::Batch { check_batch("crd", batch) } else { Ok(()) }
@@ -120,7 +91,7 @@ impl Settings for Crd {
             })
         };
         Ok(Box::new(Built {
-            settings: *self,
+            settings: self.clone(),
             student: side("student", d_s)?,
             teacher: side("teacher", d_t)?,
             others: Others::new("crd", sample_classes, scope.device())?,
@@ -128,10 +99,6 @@ impl Settings for Crd {
             seed: scope.seed(),
             kind: scope.kind(),
         }))
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
     }
 }
 
@@ -215,7 +182,8 @@ impl Built {
 
         let (b, n, k) = (v_bd.size()[0] as f64, self.others.num_images() as f64, num_negatives as f64);
         let log_z = memory.log_z(training(), || {
-            let counted = negatives.weight_bk.as_ref().map_or_else(|| negative_bk.shallow_clone(), |weight_bk| &negative_bk + weight_bk.log());
+            let counted =
+                negatives.weight_bk.as_ref().map_or_else(|| negative_bk.shallow_clone(), |weight_bk| &negative_bk + weight_bk.log());
             let all = Tensor::cat(&[&positive_b, &counted.flatten(0, -1)], 0);
             all.logsumexp([0i64].as_slice(), true) + (n / (b * (k + 1.0))).ln()
         });

@@ -6,89 +6,46 @@
 //! intra = tau^2 mean over classes c of  1 - corr( P_s[:,c], P_t[:,c] )
 //! L_dist = beta inter + gamma intra                      corr: Pearson's
 //! ```
-use heterodyne_nn::{
-    Error, Result, Scope, TapSpec, Terms,
-    config::{KeyError, parse},
-};
-use serde::{Deserialize, Serialize};
+use heterodyne_nn::{Error, Labels, Result, Terms};
+use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
 
-use crate::{
-    Context, Key, Method, MethodDef, Settings,
-    parts::{
-        keys::{self, positive},
-        mode::{exact, float},
-        pair::check_classes,
-    },
-};
-
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "dist",
-    title: "Distillation from a stronger teacher",
-    source: "Huang et al. 2022 (arXiv 2205.10536)",
-    keys: &[
-        Key { name: "beta", default: "1.0", doc: "Weight of the relation between classes. Third-party default." },
-        Key { name: "gamma", default: "1.0", doc: "Weight of the relation between images. Third-party default." },
-        Key { name: "temperature", default: "1.0", doc: "Softens both distributions, tau. Third-party default." },
-    ],
-    configure,
-};
+use crate::{About, LogitLoss};
 
 /// Added to the product of two norms, so that a constant row or column has correlation 0.
 const EPS: f64 = 1e-12;
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Dist {
-    beta: f64,
-    gamma: f64,
-    temperature: f64,
-}
-
-impl Default for Dist {
-    fn default() -> Self {
-        Self { beta: 1.0, gamma: 1.0, temperature: 1.0 }
+settings! {
+    /// Distillation from a stronger teacher.
+    pub struct Dist {
+        /// Weight of the relation between classes.
+        beta: f64 = 1.0, ThirdParty;
+        /// Weight of the relation between images.
+        gamma: f64 = 1.0, ThirdParty;
+        /// Softens both distributions, tau.
+        temperature: f64 = 1.0, ThirdParty, positive;
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Dist = parse(table)?;
-    keys::weights(&[("beta", settings.beta), ("gamma", settings.gamma)])?;
-    positive("temperature", settings.temperature)?;
-    Ok(Box::new(settings))
-}
+impl LogitLoss for Dist {
+    const ABOUT: About =
+        About { name: "dist", title: "Distillation from a stronger teacher", source: "Huang et al. 2022 (arXiv 2205.10536)" };
 
-impl Settings for Dist {
-    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        check_classes("dist", student, teacher)?;
-        if self.gamma > 0.0 && batch < 2 {
-            return Err(Error::invalid(format!(
-                "dist correlates the images of a batch, and the batch has {batch}: use a batch of at least 2, or gamma = 0"
-            )));
+    fn demands(&self) -> Checked {
+        range::weights(&[("beta", self.beta), ("gamma", self.gamma)])
+    }
+
+    fn check(&self, _classes: i64, batch: usize) -> Result<()> {
+        if self.gamma == 0.0 || batch >= 2 {
+            return Ok(());
         }
-        Ok(())
+        Err(Error::invalid(format!(
+            "dist correlates the images of a batch, and the batch has {batch}: use a batch of at least 2, or gamma = 0"
+        )))
     }
 
-    fn build(&self, _scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        check_classes("dist", student, teacher)?;
-        Ok(Box::new(*self))
-    }
-
-    fn compares_logits(&self) -> bool {
-        true
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
-    }
-}
-
-impl Method for Dist {
-    fn loss(&self, step: &Context) -> Result<Terms> {
-        let (z_s, z_t) = (step.student.logits.shallow_clone(), step.teacher.logits.detach());
-        let _exact = exact(z_s.device())?;
-        let [p_s, p_t] = [z_s, z_t].map(|z| (float(&z) / self.temperature).softmax(-1, None::<Kind>));
+    fn loss(&self, z_s: &Tensor, z_t: &Tensor, _: &Labels) -> Terms {
+        let [p_s, p_t] = [z_s, z_t].map(|z| (z / self.temperature).softmax(-1, None::<Kind>));
         let scale = self.temperature.powi(2);
         let mut terms = Terms::default();
         if self.beta > 0.0 {
@@ -97,7 +54,7 @@ impl Method for Dist {
         if self.gamma > 0.0 {
             terms.push("intra", self.gamma, distance(&p_s, &p_t, 0) * scale);
         }
-        Ok(terms)
+        terms
     }
 }
 

@@ -7,98 +7,54 @@
 //! L_dkd = alpha tckd + beta nckd       KL: sum over classes / B
 //! ```
 //! Of a mixed label, y is the class with the largest share; this is ours.
-use heterodyne_nn::{
-    Error, Result, Scope, TapSpec, Terms,
-    config::{KeyError, parse},
-};
-use serde::{Deserialize, Serialize};
+use heterodyne_nn::{Error, Labels, Result, Terms};
+use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
 
-use crate::{
-    Context, Key, Method, MethodDef, Settings,
-    parts::{
-        divergence::kd,
-        keys::{self, positive},
-        mode::{exact, float},
-        pair::check_classes,
-    },
-};
+use crate::{About, LogitLoss, parts::divergence::kd};
 
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "dkd",
-    title: "Decoupled knowledge distillation",
-    source: "Zhao et al. 2022 (arXiv 2203.08679)",
-    keys: &[
-        Key { name: "alpha", default: "1.0", doc: "Weight of the target class's part; published." },
-        Key { name: "beta", default: "2.0", doc: "Weight of the other classes' part. Third-party default: 2 in the heterogeneous protocol; the 32 px CIFAR protocol takes 8." },
-        Key { name: "temperature", default: "1.0", doc: "Softens both distributions, T. Third-party default: 1 in the heterogeneous protocol; the 32 px CIFAR protocol takes 4." },
-    ],
-    configure,
-};
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Dkd {
-    alpha: f64,
-    beta: f64,
-    temperature: f64,
-}
-
-impl Default for Dkd {
-    fn default() -> Self {
-        Self { alpha: 1.0, beta: 2.0, temperature: 1.0 }
+settings! {
+    /// Decoupled knowledge distillation.
+    pub struct Dkd {
+        /// Weight of the target class's part.
+        alpha: f64 = 1.0, Published;
+        /// Weight of the other classes' part: 2 in the heterogeneous protocol, 8 in the 32 px CIFAR protocol.
+        beta: f64 = 2.0, ThirdParty;
+        /// Softens both distributions, T: 1 in the heterogeneous protocol, 4 in the 32 px CIFAR protocol.
+        temperature: f64 = 1.0, ThirdParty, positive;
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Dkd = parse(table)?;
-    keys::weights(&[("alpha", settings.alpha), ("beta", settings.beta)])?;
-    positive("temperature", settings.temperature)?;
-    Ok(Box::new(settings))
-}
+impl LogitLoss for Dkd {
+    const ABOUT: About = About { name: "dkd", title: "Decoupled knowledge distillation", source: "Zhao et al. 2022 (arXiv 2203.08679)" };
 
-impl Settings for Dkd {
-    fn check(&self, student: &TapSpec, teacher: &TapSpec, _batch: usize) -> Result<()> {
-        check_classes("dkd", student, teacher)?;
-        if student.classes < 3 {
-            return Err(Error::invalid(
-                "dkd compares the classes other than the target among themselves, and of 2 classes only one is left: take kd, which is the \
-                 same there",
-            ));
+    fn demands(&self) -> Checked {
+        range::weights(&[("alpha", self.alpha), ("beta", self.beta)])
+    }
+
+    fn check(&self, classes: i64, _batch: usize) -> Result<()> {
+        if classes >= 3 {
+            return Ok(());
         }
-        Ok(())
+        Err(Error::invalid(
+            "dkd compares the classes other than the target among themselves, and of 2 classes only one is left: take kd, \
+             which is the same there",
+        ))
     }
 
-    fn build(&self, _scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        self.check(student, teacher, 1)?;
-        Ok(Box::new(*self))
-    }
-
-    fn compares_logits(&self) -> bool {
-        true
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
-    }
-}
-
-impl Method for Dkd {
-    fn loss(&self, step: &Context) -> Result<Terms> {
-        let (z_s, z_t) = (step.student.logits.shallow_clone(), step.teacher.logits.detach());
-        let _exact = exact(z_s.device())?;
-        let y_b1 = step.labels.index().unsqueeze(1);
-        let [s, t] = [z_s, z_t].map(|z| Decoupled::of(&(float(&z) / self.temperature), &y_b1));
+    fn loss(&self, z_s: &Tensor, z_t: &Tensor, labels: &Labels) -> Terms {
+        let y_b1 = labels.index().unsqueeze(1);
+        let [s, t] = [z_s, z_t].map(|z| Decoupled::of(&(z / self.temperature), &y_b1));
+        let scale = self.temperature.powi(2);
         let mut terms = Terms::default();
         // Two classes' logarithms are logits of their distribution.
         if self.alpha > 0.0 {
-            terms.push("tckd", self.alpha, kd(&t.log_b_b2, &s.log_b_b2, 1.0) * self.temperature.powi(2));
+            terms.push("tckd", self.alpha, kd(&t.log_b_b2, &s.log_b_b2, 1.0) * scale);
         }
         if self.beta > 0.0 {
-            terms.push("nckd", self.beta, kd(&t.others, &s.others, 1.0) * self.temperature.powi(2));
+            terms.push("nckd", self.beta, kd(&t.others, &s.others, 1.0) * scale);
         }
-        Ok(terms)
+        terms
     }
 }
 

@@ -14,44 +14,21 @@
 //! know no way, and this is refused.
 use heterodyne_nn::{
     Error, Init, Output, Result, Scope, StageSpec, TapSpec, Terms,
-    config::{KeyError, parse},
     layers::{BatchNorm2d, Post},
 };
+use heterodyne_settings::settings;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings, Signal,
+    About, Context, Method, MethodSettings, Signal,
     parts::{
         divergence::mean,
-        keys,
         levels::Levels,
         mode::{exact, part_input, training},
         pair::{StagePair, check_norm, shape, signal, stage, stage_pairs},
         pointwise::Pointwise,
     },
-};
-
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "fitnet",
-    title: "FitNets: feature regression",
-    source: "Romero et al. 2015 (arXiv 1412.6550)",
-    keys: &[
-        Key {
-            name: "levels",
-            default: "[1, 2, 3, 4]",
-            doc: "Stages whose features are regressed, \"layer2\" for the second behind a stem; third-party default (the paper regresses one), \
-                  and their losses are averaged, which is ours.",
-        },
-        Key {
-            name: "regressor",
-            default: "\"linear\"",
-            doc: "What brings the student's features to the teacher's: \"linear\" (1x1 convolution and resampling, any pair) or \"conv_bn_relu\" (that \
-                  of the 32 px protocol's public codes); the default is that of the heterogeneous protocol, third-party.",
-        },
-    ],
-    configure,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,24 +38,21 @@ enum RegressorKind {
     ConvBnRelu,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct FitNet {
-    levels: Levels,
-    regressor: RegressorKind,
-}
-
-impl Default for FitNet {
-    fn default() -> Self {
-        Self { levels: Levels::every(), regressor: RegressorKind::Linear }
+settings! {
+    /// FitNets: feature regression.
+    pub struct FitNet {
+        /// Stages whose features are regressed, "layer2" for the second behind a stem. The paper regresses one; that
+        /// the losses of several are averaged is ours.
+        levels: Levels = Levels::every(), ThirdParty;
+        /// What brings the student's features to the teacher's: "linear" (1x1 convolution and resampling, any pair) or
+        /// "conv_bn_relu" (that of the 32 px protocol's public codes).
+        regressor: RegressorKind = RegressorKind::Linear, ThirdParty;
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    Ok(Box::new(parse::<FitNet>(table)?))
-}
+impl MethodSettings for FitNet {
+    const ABOUT: About = About { name: "fitnet", title: "FitNets: feature regression", source: "Romero et al. 2015 (arXiv 1412.6550)" };
 
-impl Settings for FitNet {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         for pair in stage_pairs("fitnet", &self.levels, student, teacher)? {
             if self.regressor == RegressorKind::ConvBnRelu {
@@ -93,10 +67,6 @@ impl Settings for FitNet {
         let hint = |pair: StagePair| Hint::new(&scope.sub(pair.scope()), pair, self.regressor);
         let hints = stage_pairs("fitnet", &self.levels, student, teacher)?.into_iter().map(hint).collect::<Result<_>>()?;
         Ok(Box::new(Built { hints, kind: scope.kind() }))
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
     }
 }
 

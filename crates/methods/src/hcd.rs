@@ -22,20 +22,16 @@
 //!
 //! Published is the idea (complementary features, shared and decomposed logits, orthogonality); the equations and defaults follow a
 //! third-party implementation; where a mixed label, token widths, the averaging over stages and the detached v are concerned, they are ours.
-use heterodyne_nn::{
-    Labels, Output, Result, Scope, StageKind, TapSpec, Terms,
-    config::{KeyError, parse},
-    layers::Linear,
-};
+use heterodyne_nn::{Labels, Output, Result, Scope, StageKind, TapSpec, Terms, layers::Linear};
+use heterodyne_settings::{Checked, range, settings};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings, Signal,
+    About, Context, Method, MethodSettings, Signal,
     parts::{
         divergence::{self, kl_sum},
         heads::Head,
-        keys::{self, between, non_negative, positive},
         levels::{Levels, NUM_LEVELS},
         mode::{exact, float},
         pair::{check_classes, check_norm, embedding, embeddings, signal, stage, stage_spec},
@@ -46,46 +42,6 @@ use crate::{
 const MAX_SUB: i64 = 1024;
 /// Inside the square root of a norm.
 const NORM_EPS: f64 = 1e-12;
-
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "hcd",
-    title: "Heterogeneous complementary distillation",
-    source: "Xu et al. 2025 (arXiv 2511.10942)",
-    keys: &[
-        Key { name: "w_kd", default: "1.0", doc: "Weight of the logit loss `kd`; third-party." },
-        Key { name: "w_gt", default: "1.0", doc: "Weight of the sub-logits' cross-entropy `gt`; third-party." },
-        Key { name: "w_hcd", default: "6.0", doc: "Weight of `hcd`, the distillation from sub-logits to the student; third-party." },
-        Key { name: "w_ol", default: "1.0", doc: "Weight of the orthogonality loss `ol`; third-party." },
-        Key { name: "temperature", default: "1.0", doc: "Temperature of `kd` and `hcd`; third-party." },
-        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "The student's stages that are used; third-party." },
-        Key {
-            name: "num_sub",
-            default: "4",
-            doc: "Sub-logits per stage, n; with one there are no pairs and `ol` is left out; third-party.",
-        },
-        Key { name: "theta", default: "0.5", doc: "Cosine between two sub-logits above which they are pushed apart; third-party." },
-        Key { name: "lambda_s", default: "1.0", doc: "Share of the complementary logits in a sub-logit; third-party." },
-        Key { name: "lambda_t", default: "1.0", doc: "Share of the teacher's logits in a sub-logit; third-party." },
-        Key {
-            name: "cfm",
-            default: "\"mlp\"",
-            doc: "The complementary feature mapper: \"mlp\" (two linear maps with a ReLU between them; third-party) or \"linear\" (one).",
-        },
-        Key {
-            name: "detach_sub",
-            default: "true",
-            doc: "Stops the gradient of `hcd` to the sub-logits, so that they only teach; ours, chosen by an ablation (third-party: false).",
-        },
-        Key {
-            name: "reduce",
-            default: "\"mean\"",
-            doc: "\"mean\" averages the stages, \"sum\" adds them up, so that four stages weigh four times as much against the cross-entropy; ours, \
-                  chosen by an ablation (third-party: \"sum\").",
-        },
-    ],
-    configure,
-};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -101,60 +57,49 @@ enum Reduce {
     Mean,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Hcd {
-    w_kd: f64,
-    w_gt: f64,
-    w_hcd: f64,
-    w_ol: f64,
-    temperature: f64,
-    levels: Levels,
-    num_sub: i64,
-    theta: f64,
-    lambda_s: f64,
-    lambda_t: f64,
-    cfm: CfmKind,
-    detach_sub: bool,
-    reduce: Reduce,
-}
-
-impl Default for Hcd {
-    fn default() -> Self {
-        Self {
-            w_kd: 1.0,
-            w_gt: 1.0,
-            w_hcd: 6.0,
-            w_ol: 1.0,
-            temperature: 1.0,
-            levels: Levels::every(),
-            num_sub: 4,
-            theta: 0.5,
-            lambda_s: 1.0,
-            lambda_t: 1.0,
-            cfm: CfmKind::Mlp,
-            detach_sub: true,
-            reduce: Reduce::Mean,
-        }
+settings! {
+    /// Heterogeneous complementary distillation.
+    pub struct Hcd {
+        /// Weight of the logit loss `kd`.
+        w_kd: f64 = 1.0, ThirdParty;
+        /// Weight of the sub-logits' cross-entropy `gt`.
+        w_gt: f64 = 1.0, ThirdParty;
+        /// Weight of `hcd`, the distillation from sub-logits to the student.
+        w_hcd: f64 = 6.0, ThirdParty;
+        /// Weight of the orthogonality loss `ol`.
+        w_ol: f64 = 1.0, ThirdParty, non_negative;
+        /// Temperature of `kd` and `hcd`.
+        temperature: f64 = 1.0, ThirdParty, positive;
+        /// The student's stages that are used.
+        levels: Levels = Levels::every(), ThirdParty;
+        /// Sub-logits per stage, n; with one there are no pairs and `ol` is left out.
+        num_sub: i64 = 4, ThirdParty, count_to(MAX_SUB);
+        /// Cosine between two sub-logits above which they are pushed apart.
+        theta: f64 = 0.5, ThirdParty, between(-1.0, 1.0);
+        /// Share of the complementary logits in a sub-logit.
+        lambda_s: f64 = 1.0, ThirdParty, positive;
+        /// Share of the teacher's logits in a sub-logit.
+        lambda_t: f64 = 1.0, ThirdParty, non_negative;
+        /// The complementary feature mapper: "mlp" (two linear maps with a ReLU between them) or "linear" (one).
+        cfm: CfmKind = CfmKind::Mlp, ThirdParty;
+        /// Stops the gradient of `hcd` to the sub-logits, so that they only teach; chosen by an ablation (third-party:
+        /// false).
+        detach_sub: bool = true, Ours;
+        /// "mean" averages the stages, "sum" adds them up, so that four stages weigh four times as much against the
+        /// cross-entropy; chosen by an ablation (third-party: "sum").
+        reduce: Reduce = Reduce::Mean, Ours;
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Hcd = parse(table)?;
-    let Hcd { w_kd, w_gt, w_hcd, w_ol, num_sub, .. } = settings;
-    if !(1..=MAX_SUB).contains(&num_sub) {
-        return Err(KeyError::new("num_sub", format!("expected a whole number from 1 to {MAX_SUB}, found {num_sub}")));
-    }
-    non_negative("w_ol", w_ol)?;
-    keys::weights(&[("w_kd", w_kd), ("w_gt", w_gt), ("w_hcd", w_hcd), ("w_ol", if num_sub > 1 { w_ol } else { 0.0 })])?;
-    positive("temperature", settings.temperature)?;
-    between("theta", settings.theta, -1.0, 1.0)?;
-    positive("lambda_s", settings.lambda_s)?;
-    non_negative("lambda_t", settings.lambda_t)?;
-    Ok(Box::new(settings))
-}
+impl MethodSettings for Hcd {
+    const ABOUT: About =
+        About { name: "hcd", title: "Heterogeneous complementary distillation", source: "Xu et al. 2025 (arXiv 2511.10942)" };
 
-impl Settings for Hcd {
+    fn demands(&self) -> Checked {
+        let Hcd { w_kd, w_gt, w_hcd, w_ol, num_sub, .. } = *self;
+        range::weights(&[("w_kd", w_kd), ("w_gt", w_gt), ("w_hcd", w_hcd), ("w_ol", if num_sub > 1 { w_ol } else { 0.0 })])
+    }
+
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         check_classes("hcd", student, teacher)?;
         embeddings("hcd", student, teacher)?;
@@ -184,10 +129,6 @@ impl Settings for Hcd {
         let options = (scope.kind(), scope.device());
         let others_nn = (1.0 - Tensor::eye(n, options)) / (n * (n - 1)).max(1) as f64;
         Ok(Box::new(Built { settings: self.clone(), mappers, others_nn, teacher_width: d_t, kind: scope.kind() }))
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
     }
 }
 

@@ -16,18 +16,17 @@
 //! definitions above are ours.
 use heterodyne_nn::{
     Error, Init, Labels, Output, Result, Scope, TapSpec, Terms,
-    config::{KeyError, parse},
     layers::{BatchNorm2d, Linear},
     shim::NoGrad,
 };
+use heterodyne_settings::{Checked, range, settings};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Ranks, Settings, Signal,
+    About, Context, Method, MethodSettings, Ranks, Signal,
     parts::{
         divergence,
-        keys::{self, between, positive},
         levels::Levels,
         lowpass::{AveragePool, LowPass, square},
         mode::{exact, training},
@@ -39,54 +38,6 @@ use crate::{
 
 /// The largest factor that a learnable temperature may reach, as in CLIP (arXiv 2103.00020).
 const MAX_SCALE: f64 = 100.0;
-
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "lfcc",
-    title: "Low-frequency components-based contrastive distillation",
-    source: "Wu et al. 2024 (arXiv 2405.18524)",
-    keys: &[
-        Key { name: "alpha", default: "3.0", doc: "Weight of the logit loss `kd`; ours, chosen by an ablation." },
-        Key {
-            name: "beta",
-            default: "3.0",
-            doc: "Weight of the contrastive loss `con` (the loss is published, this value is ours, chosen by an ablation).",
-        },
-        Key { name: "temperature", default: "1.0", doc: "Temperature of the logit loss; ours, the heterogeneous protocol's value." },
-        Key {
-            name: "levels",
-            default: "[1, 2, 3, 4]",
-            doc: "Stages that are contrasted (intermediate features are published, which ones is ours).",
-        },
-        Key {
-            name: "scales",
-            default: "[1, 2, 4]",
-            doc: "Windows per axis, one filter each (several scales are published, which ones is ours); a scale larger than a grid is left out \
-                  at that level.",
-        },
-        Key { name: "tau", default: "0.07", doc: "Temperature of the contrastive loss, or where it starts; ours." },
-        Key {
-            name: "tau_learnable",
-            default: "true",
-            doc: "Learns one factor 1/tau for all levels and scales, at most 100; ours, chosen by an ablation.",
-        },
-        Key {
-            name: "filter",
-            default: "\"learnable\"",
-            doc: "The student's low-pass filter: \"learnable\" (softmax kernels that start uniform) or \"avgpool\" (pooling as one of two filters \
-                  is published according to a secondary source, the default is ours).",
-        },
-        Key {
-            name: "negatives",
-            default: "\"local\"",
-            doc: "What an image is contrasted with: \"local\" (its own process' part of the batch) or \"global\" (the batch of all processes that \
-                  train together, which is the same where there is one); ours.",
-        },
-        Key { name: "symmetric", default: "false", doc: "Averages both directions, student to teacher and back; ours." },
-        Key { name: "mask_same_class", default: "false", doc: "Leaves other images of the same class out of the negatives; ours." },
-    ],
-    configure,
-};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,50 +63,35 @@ impl Negatives {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Lfcc {
-    alpha: f64,
-    beta: f64,
-    temperature: f64,
-    levels: Levels,
-    scales: Vec<i64>,
-    tau: f64,
-    tau_learnable: bool,
-    filter: FilterKind,
-    negatives: Negatives,
-    symmetric: bool,
-    mask_same_class: bool,
-}
-
-impl Default for Lfcc {
-    fn default() -> Self {
-        Self {
-            alpha: 3.0,
-            beta: 3.0,
-            temperature: 1.0,
-            levels: Levels::every(),
-            scales: vec![1, 2, 4],
-            tau: 0.07,
-            tau_learnable: true,
-            filter: FilterKind::Learnable,
-            negatives: Negatives::Local,
-            symmetric: false,
-            mask_same_class: false,
-        }
+settings! {
+    /// Low-frequency components-based contrastive distillation.
+    pub struct Lfcc {
+        /// Weight of the logit loss `kd`; chosen by an ablation.
+        alpha: f64 = 3.0, Ours;
+        /// Weight of the contrastive loss `con`. The loss is published, its weight was chosen by an ablation.
+        beta: f64 = 3.0, Ours;
+        /// Temperature of the logit loss, as in the heterogeneous protocol.
+        temperature: f64 = 1.0, Ours, positive;
+        /// Stages that are contrasted. The paper contrasts intermediate features, and does not say which.
+        levels: Levels = Levels::every(), Ours;
+        /// Windows per axis, one filter each; the paper has several scales, and does not say which. A scale larger than
+        /// a grid is left out at that level.
+        scales: Vec<i64> = vec![1, 2, 4], Ours;
+        /// Temperature of the contrastive loss, or where it starts.
+        tau: f64 = 0.07, Ours, positive;
+        /// Learns one factor 1/tau for all levels and scales, at most 100; chosen by an ablation.
+        tau_learnable: bool = true, Ours;
+        /// The student's low-pass filter: "learnable" (softmax kernels that start uniform) or "avgpool" (pooling, one
+        /// of the paper's two filters according to a secondary source).
+        filter: FilterKind = FilterKind::Learnable, Ours;
+        /// What an image is contrasted with: "local" (its own process' part of the batch) or "global" (the batch of all
+        /// processes that train together, which is the same where there is one).
+        negatives: Negatives = Negatives::Local, Ours;
+        /// Averages both directions, student to teacher and back.
+        symmetric: bool = false, Ours;
+        /// Leaves other images of the same class out of the negatives.
+        mask_same_class: bool = false, Ours;
     }
-}
-
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Lfcc = parse(table)?;
-    keys::weights(&[("alpha", settings.alpha), ("beta", settings.beta)])?;
-    positive("temperature", settings.temperature)?;
-    keys::distinct("scales", &settings.scales)?;
-    positive("tau", settings.tau)?;
-    if settings.tau_learnable {
-        between("tau", settings.tau, 1.0 / MAX_SCALE, f64::MAX)?;
-    }
-    Ok(Box::new(settings))
 }
 
 impl Lfcc {
@@ -178,7 +114,23 @@ impl Lfcc {
     }
 }
 
-impl Settings for Lfcc {
+impl MethodSettings for Lfcc {
+    const ABOUT: About = About {
+        name: "lfcc",
+        title: "Low-frequency components-based contrastive distillation",
+        source: "Wu et al. 2024 (arXiv 2405.18524)",
+    };
+    const COMPARES_LOGITS: bool = true;
+
+    fn demands(&self) -> Checked {
+        range::weights(&[("alpha", self.alpha), ("beta", self.beta)])?;
+        range::distinct("scales", &self.scales)?;
+        if self.tau_learnable {
+            range::between("tau", self.tau, 1.0 / MAX_SCALE, f64::MAX)?;
+        }
+        Ok(())
+    }
+
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         check_classes("lfcc", student, teacher)?;
         check_contrast(batch as i64)?;
@@ -192,14 +144,6 @@ impl Settings for Lfcc {
         let logit_scale = || scope.param("logit_scale", &[], Init::Const(-self.tau.ln()));
         let logit_scale = self.tau_learnable.then(logit_scale).transpose()?;
         Ok(Box::new(Built { settings: self.clone(), levels, logit_scale, kind: scope.kind() }))
-    }
-
-    fn compares_logits(&self) -> bool {
-        true
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
     }
 }
 
@@ -260,9 +204,7 @@ impl Level {
             teacher: AveragePool::new(c_t, pair.teacher.grid, &square(scales), kind, device),
             student: match filter {
                 FilterKind::Learnable => Filter::Learnable(LowPass::new(&scope, c_s, pair.student.grid, scales)?),
-                FilterKind::Avgpool => {
-                    Filter::Average(AveragePool::new(c_s, pair.student.grid, &square(scales), kind, device))
-                }
+                FilterKind::Avgpool => Filter::Average(AveragePool::new(c_s, pair.student.grid, &square(scales), kind, device)),
             },
             psi: scales.iter().map(psi).collect::<Result<_>>()?,
             channels: c_t,

@@ -1,4 +1,4 @@
-//! Distillation methods, one file per paper. Each file begins with its equations; adding a method is one file and one word in
+//! Distillation methods, one file per paper. Each file begins with its equations; adding a method is one file and one line in
 //! the list below.
 //!
 //! # Precision
@@ -12,25 +12,64 @@
 //! The batch norms of learnable parts use (and update) batch statistics where a graph is recorded, and their running
 //! statistics where none is, so that a validation loss leaves no trace.
 
-use heterodyne_nn::{Error, Labels, Output, Progress, Result, Scope, TapSpec, Terms, config::KeyError};
 use std::sync::{PoisonError, RwLock};
+
+use heterodyne_nn::{Error, Labels, Output, Progress, Result, Scope, TapSpec, Terms};
+use heterodyne_settings::{Key, KeyError, unknown};
 use tch::Tensor;
 
 pub mod parts;
 pub mod ranks;
+pub mod shape;
 pub mod standardise;
 
+pub mod at;
+pub mod bkd;
+pub mod cc;
+pub mod crd;
+pub mod dist;
+pub mod dkd;
+pub mod fitnet;
+pub mod hard;
+pub mod hcd;
+pub mod kd;
+pub mod lfcc;
+pub mod nst;
+pub mod ofa;
+pub mod pkt;
+pub mod reviewkd;
+pub mod rkd;
+pub mod rsd;
+pub mod sp;
+pub mod uhkd;
+pub mod vid;
+
 pub use ranks::Ranks;
+pub use shape::{EmbeddingLoss, LogitLoss, MethodSettings};
 
-/// Declares the methods' files and the registry in one word each.
-macro_rules! methods {
-    ($($name:ident),* $(,)?) => {
-        $(pub mod $name;)*
-        static METHODS: &[&MethodDef] = &[$(&$name::METHOD),*];
-    };
-}
-
-methods!(kd, bkd, dkd, dist, hard, fitnet, vid, reviewkd, at, sp, cc, rkd, pkt, nst, crd, rsd, ofa, uhkd, lfcc, hcd);
+/// In the order of the reference pages.
+static METHODS: &[MethodDef] = &[
+    MethodDef::logits::<kd::Kd>(),
+    MethodDef::logits::<bkd::Bkd>(),
+    MethodDef::logits::<dkd::Dkd>(),
+    MethodDef::logits::<dist::Dist>(),
+    MethodDef::logits::<hard::Hard>(),
+    MethodDef::of::<fitnet::FitNet>(),
+    MethodDef::of::<vid::Vid>(),
+    MethodDef::of::<reviewkd::Review>(),
+    MethodDef::of::<at::At>(),
+    MethodDef::of::<sp::Sp>(),
+    MethodDef::embeddings::<cc::Cc>(),
+    MethodDef::embeddings::<rkd::Rkd>(),
+    MethodDef::embeddings::<pkt::Pkt>(),
+    MethodDef::of::<nst::Nst>(),
+    MethodDef::of::<crd::Crd>(),
+    MethodDef::embeddings::<rsd::Rsd>(),
+    MethodDef::of::<ofa::Ofa>(),
+    MethodDef::of::<uhkd::Uhkd>(),
+    MethodDef::of::<lfcc::Lfcc>(),
+    MethodDef::of::<hcd::Hcd>(),
+];
 
 /// Something that a method compares the student with: a fixed function of the teacher's output on one view of an image, so that
 /// it may be stored and read back instead of running the teacher again.
@@ -93,8 +132,8 @@ pub trait Method {
     fn loss(&self, step: &Context) -> Result<Terms>;
 }
 
-/// A method's settings, read and checked for themselves.
-pub trait Settings: std::fmt::Debug {
+/// A method with its settings, read and checked, for any pair.
+pub trait Configured: std::fmt::Debug {
     /// Refuses, before any data is read, a pair or a batch size that the method cannot work on; the message names both sides.
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()>;
 
@@ -104,26 +143,24 @@ pub trait Settings: std::fmt::Debug {
 
     /// Whether all that it does with the logits of both networks is to compare them, so that they may be standardised first
     /// ([`standardise`]).
-    fn compares_logits(&self) -> bool {
-        false
-    }
+    fn compares_logits(&self) -> bool;
 
     /// Every key with the value in force, as a recipe table.
     fn resolved(&self) -> toml::Table;
 }
 
-/// One key of a method's table, for help and reference pages.
-#[derive(Clone, Copy, Debug)]
-pub struct Key {
-    /// Its name in `[methods.NAME]`.
+/// What a method is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Name in recipes.
     pub name: &'static str,
-    /// The default, as TOML text.
-    pub default: &'static str,
-    /// What it does, one sentence; says whether the default is published, third-party or ours.
-    pub doc: &'static str,
+    /// Full name.
+    pub title: &'static str,
+    /// Where it is from, with the arXiv number.
+    pub source: &'static str,
 }
 
-/// One entry of the registry.
+/// One entry of the registry; [`MethodDef::of`], [`MethodDef::logits`] and [`MethodDef::embeddings`] make them.
 #[derive(Clone, Copy, Debug)]
 pub struct MethodDef {
     /// Name in recipes.
@@ -134,8 +171,10 @@ pub struct MethodDef {
     pub source: &'static str,
     /// Its keys.
     pub keys: &'static [Key],
+    /// Every key with its default.
+    pub defaults: fn() -> toml::Table,
     /// Reads its table.
-    pub configure: fn(&toml::Table) -> std::result::Result<Box<dyn Settings>, KeyError>,
+    pub configure: fn(&toml::Table) -> std::result::Result<Box<dyn Configured>, KeyError>,
 }
 
 /// Methods of a program that uses this library, after those of the library.
@@ -157,18 +196,13 @@ pub fn register(def: &'static MethodDef) -> Result<()> {
 #[must_use]
 pub fn all() -> Vec<&'static MethodDef> {
     let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
-    METHODS.iter().chain(own.iter()).copied().collect()
+    METHODS.iter().chain(own.iter().copied()).collect()
 }
 
 /// The method of that name; an unknown name is an error with the nearest one and the whole list.
 pub fn find(name: &str) -> Result<&'static MethodDef> {
-    all().into_iter().find(|method| method.name == name).ok_or_else(|| {
-        let names: Vec<_> = all().iter().map(|method| method.name).collect();
-        let nearest =
-            names.iter().map(|known| (strsim::jaro_winkler(&name.to_lowercase(), known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = nearest
-            .filter(|(similarity, _)| *similarity > 0.7)
-            .map_or_else(String::new, |(_, known)| format!(" (did you mean `{known}`?)"));
-        Error::invalid(format!("there is no method `{name}`{hint}; the methods are {}", names.join(", ")))
-    })
+    let all = all();
+    let names = || all.iter().map(|method| method.name).collect::<Vec<_>>();
+    let found = all.iter().find(|method| method.name == name);
+    found.copied().ok_or_else(|| Error::invalid(unknown("method", name, &names())))
 }

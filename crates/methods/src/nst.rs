@@ -7,57 +7,33 @@
 //! ```
 //! This is the squared distance (MMD) between the two sets of channels under the polynomial kernel; the numbers of channels need not
 //! agree. The usual weight is 50.
-use heterodyne_nn::{
-    Output, Result, Scope, TapSpec, Terms,
-    config::{KeyError, parse},
-};
-use serde::{Deserialize, Serialize};
+use heterodyne_nn::{Output, Result, Scope, TapSpec, Terms};
+use heterodyne_settings::settings;
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings, Signal,
+    About, Context, Method, MethodSettings, Signal,
     parts::{
-        keys,
         levels::Levels,
         mode::exact,
         pair::{StagePair, averaged, signal, stage, stage_pairs},
     },
 };
 
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "nst",
-    title: "Neuron selectivity transfer",
-    source: "Huang and Wang 2017 (arXiv 1707.01219)",
-    keys: &[Key {
-        name: "levels",
-        default: "[1, 2, 3, 4]",
-        doc: "Stages whose channels are compared, summed; \"layers\" are all but a stem. Third-party default.",
-    }],
-    configure,
-};
-
 /// Added to the square of a norm.
 const EPS: f64 = 1e-12;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Nst {
-    levels: Levels,
-}
-
-impl Default for Nst {
-    fn default() -> Self {
-        Self { levels: Levels::every() }
+settings! {
+    /// Neuron selectivity transfer.
+    pub struct Nst {
+        /// Stages whose channels are compared, summed; "layers" are all but a stem.
+        levels: Levels = Levels::every(), ThirdParty;
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Nst = parse(table)?;
-    Ok(Box::new(settings))
-}
+impl MethodSettings for Nst {
+    const ABOUT: About = About { name: "nst", title: "Neuron selectivity transfer", source: "Huang and Wang 2017 (arXiv 1707.01219)" };
 
-impl Settings for Nst {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, _batch: usize) -> Result<()> {
         stage_pairs("nst", &self.levels, student, teacher).map(drop)
     }
@@ -65,10 +41,6 @@ impl Settings for Nst {
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         let levels = stage_pairs("nst", &self.levels, student, teacher)?.into_iter().map(Level::of).collect();
         Ok(Box::new(Built { levels, kind: scope.kind() }))
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
     }
 }
 

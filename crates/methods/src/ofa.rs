@@ -8,66 +8,43 @@
 //! Only the logits of the teacher are read. With eps = 1 this is the cross-entropy against the teacher; eps > 1 raises the target class.
 //! Of a mixed label, m is the class with the largest share, as in the authors' code: with the shares themselves and eps > 1 the target
 //! is negative where p_t is small, and the loss has no lower bound.
-use heterodyne_nn::{
-    Labels, Result, Scope, StageKind, TapSpec, Terms,
-    config::{KeyError, parse},
-    labels::log_softmax,
-    layers::Linear,
-};
-use serde::{Deserialize, Serialize};
+use heterodyne_nn::{Labels, Result, Scope, StageKind, TapSpec, Terms, labels::log_softmax, layers::Linear};
+use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings,
+    About, Context, Method, MethodSettings,
     parts::{
         heads::Head,
-        keys::{self, positive},
         levels::{Levels, NUM_LEVELS},
         mode::{exact, float},
         pair::{check_classes, check_norm, stage, stage_spec},
     },
 };
 
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "ofa",
-    title: "One-for-all distillation",
-    source: "Hao et al. 2023 (arXiv 2310.19444)",
-    keys: &[
-        Key { name: "w_kd", default: "1.0", doc: "Weight of the loss of the final logits; third-party default." },
-        Key { name: "w_ofa", default: "1.0", doc: "Weight of the sum of the exits' losses; third-party default." },
-        Key { name: "eps", default: "1.0", doc: "Exponent of the target, at least 1; published: 1 on CIFAR-100, 1.5 on ImageNet." },
-        Key { name: "temperature", default: "1.0", doc: "Softens both distributions, T; third-party default." },
-        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages with an exit; third-party default." },
-    ],
-    configure,
-};
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Ofa {
-    w_kd: f64,
-    w_ofa: f64,
-    eps: f64,
-    temperature: f64,
-    levels: Levels,
-}
-
-impl Default for Ofa {
-    fn default() -> Self {
-        Self { w_kd: 1.0, w_ofa: 1.0, eps: 1.0, temperature: 1.0, levels: Levels::every() }
+settings! {
+    /// One-for-all distillation.
+    pub struct Ofa {
+        /// Weight of the loss of the final logits.
+        w_kd: f64 = 1.0, ThirdParty;
+        /// Weight of the sum of the exits' losses.
+        w_ofa: f64 = 1.0, ThirdParty;
+        /// Exponent of the target, at least 1: 1 on CIFAR-100, 1.5 on ImageNet.
+        eps: f64 = 1.0, Published, between(1.0, 100.0);
+        /// Softens both distributions, T.
+        temperature: f64 = 1.0, ThirdParty, positive;
+        /// Stages with an exit.
+        levels: Levels = Levels::every(), ThirdParty;
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Ofa = parse(table)?;
-    keys::weights(&[("w_kd", settings.w_kd), ("w_ofa", settings.w_ofa)])?;
-    keys::between("eps", settings.eps, 1.0, 100.0)?;
-    positive("temperature", settings.temperature)?;
-    Ok(Box::new(settings))
-}
+impl MethodSettings for Ofa {
+    const ABOUT: About = About { name: "ofa", title: "One-for-all distillation", source: "Hao et al. 2023 (arXiv 2310.19444)" };
 
-impl Settings for Ofa {
+    fn demands(&self) -> Checked {
+        range::weights(&[("w_kd", self.w_kd), ("w_ofa", self.w_ofa)])
+    }
+
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         check_classes("ofa", student, teacher)?;
         for level in self.exits(student, teacher) {
@@ -93,10 +70,6 @@ impl Settings for Ofa {
         };
         let exits = self.exits(student, teacher).into_iter().map(exit).collect::<Result<_>>()?;
         Ok(Box::new(Built { settings: self.clone(), exits, kind: scope.kind() }))
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
     }
 }
 

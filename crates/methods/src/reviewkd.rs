@@ -16,60 +16,33 @@
 //! ShuffleNets lies behind it. A tap before the ReLU would be a second one in every network, so it is not offered.
 use heterodyne_nn::{
     Init, Output, Result, Scope, TapSpec, Terms,
-    config::{KeyError, parse},
     layers::{BatchNorm2d, Conv, Conv2d},
 };
-use serde::{Deserialize, Serialize};
+use heterodyne_settings::settings;
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings, Signal,
+    About, Context, Method, MethodSettings, Signal,
     parts::{
-        keys::{self, count},
         levels::Levels,
         mode::{exact, part_input, training},
         pair::{check_norm, embedding, embedding_signal, embeddings, observe_embedding, signal, stage, stage_pairs},
     },
 };
 
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "reviewkd",
-    title: "Knowledge review",
-    source: "Chen et al. 2021 (arXiv 2104.09044)",
-    keys: &[
-        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages that are reviewed; \"layers\" are all but a stem. Third-party default." },
-        Key { name: "embedding", default: "true", doc: "Takes the pooled embeddings as the deepest level; third-party default." },
-        Key {
-            name: "max_width",
-            default: "512",
-            doc: "Largest width of the fused features, M; otherwise that of the student's deepest level. Third-party default.",
-        },
-    ],
-    configure,
-};
-
 /// Pools of the hierarchical context loss beside the whole grid.
 const POOLS: [i64; 3] = [4, 2, 1];
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Review {
-    levels: Levels,
-    embedding: bool,
-    max_width: i64,
-}
-
-impl Default for Review {
-    fn default() -> Self {
-        Self { levels: Levels::every(), embedding: true, max_width: 512 }
+settings! {
+    /// Knowledge review.
+    pub struct Review {
+        /// Stages that are reviewed; "layers" are all but a stem.
+        levels: Levels = Levels::every(), ThirdParty;
+        /// Takes the pooled embeddings as the deepest level.
+        embedding: bool = true, ThirdParty;
+        /// Largest width of the fused features, M; otherwise that of the student's deepest level.
+        max_width: i64 = 512, ThirdParty, count;
     }
-}
-
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Review = parse(table)?;
-    count("max_width", settings.max_width)?;
-    Ok(Box::new(settings))
 }
 
 /// Where a level is read.
@@ -106,7 +79,9 @@ impl Review {
     }
 }
 
-impl Settings for Review {
+impl MethodSettings for Review {
+    const ABOUT: About = About { name: "reviewkd", title: "Knowledge review", source: "Chen et al. 2021 (arXiv 2104.09044)" };
+
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         for level in self.review(student, teacher)? {
             check_norm("reviewkd", &format!("the fusion of {}", level.place.name()), batch, level.student.1)?;
@@ -121,10 +96,6 @@ impl Settings for Review {
         let fusion = |(i, level): (usize, &Level)| Fusion::new(&scope.sub(level.place.scope()), *level, width, i > 0);
         let fusions = levels.iter().enumerate().map(fusion).collect::<Result<_>>()?;
         Ok(Box::new(Built { fusions, kind: scope.kind() }))
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
     }
 }
 
@@ -212,9 +183,8 @@ impl Attention {
     /// (B,2,H,W) on the grid of `x`.
     fn forward(&self, x_bchw: &Tensor, deeper: &Tensor) -> Tensor {
         let width = x_bchw.size()[1];
-        let part = |x: &Tensor, first: i64, bias: Option<&Tensor>| {
-            x.conv2d(&self.weight.narrow(1, first, width), bias, [1, 1], [0, 0], [1, 1], 1)
-        };
+        let part =
+            |x: &Tensor, first: i64, bias: Option<&Tensor>| x.conv2d(&self.weight.narrow(1, first, width), bias, [1, 1], [0, 0], [1, 1], 1);
         let grid = (x_bchw.size()[2], x_bchw.size()[3]);
         (part(x_bchw, 0, Some(&self.bias)) + nearest(&part(deeper, width, None), grid)).sigmoid()
     }
@@ -256,11 +226,9 @@ impl Method for Built {
     }
 
     fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
-        let of = |f: &Fusion| {
-            match f.level.place {
-                Place::Stage(_) => Ok(f.level.place.read(teacher, "teacher")?.detach().to_kind(self.kind)),
-                Place::Embedding => observe_embedding(teacher, self.kind),
-            }
+        let of = |f: &Fusion| match f.level.place {
+            Place::Stage(_) => Ok(f.level.place.read(teacher, "teacher")?.detach().to_kind(self.kind)),
+            Place::Embedding => observe_embedding(teacher, self.kind),
         };
         self.fusions.iter().map(of).collect()
     }

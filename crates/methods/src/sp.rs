@@ -5,53 +5,33 @@
 //! G = A A^T, each row divided by its norm (B,B)
 //! L_sp = sum over levels of  |G_s - G_t|_F^2 / B^2
 //! ```
-use heterodyne_nn::{
-    Output, Result, Scope, TapSpec, Terms,
-    config::{KeyError, parse},
-};
-use serde::{Deserialize, Serialize};
+use heterodyne_nn::{Output, Result, Scope, TapSpec, Terms};
+use heterodyne_settings::settings;
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings, Signal,
+    About, Context, Method, MethodSettings, Signal,
     parts::{
-        keys,
         levels::Levels,
         mode::exact,
         pair::{check_batch, signal, stage, stage_pairs},
     },
 };
 
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "sp",
-    title: "Similarity-preserving distillation",
-    source: "Tung and Mori 2019 (arXiv 1907.09682)",
-    keys: &[Key { name: "levels", default: "[4]", doc: "Stages whose similarities are compared, summed; published: the last one." }],
-    configure,
-};
-
 /// Added to the square of a norm.
 const EPS: f64 = 1e-12;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Sp {
-    levels: Levels,
-}
-
-impl Default for Sp {
-    fn default() -> Self {
-        Self { levels: Levels::Stages(vec![4]) }
+settings! {
+    /// Similarity-preserving distillation.
+    pub struct Sp {
+        /// Stages whose similarities are compared, summed; the paper takes the last one.
+        levels: Levels = Levels::Stages(vec![4]), Published;
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Sp = parse(table)?;
-    Ok(Box::new(settings))
-}
+impl MethodSettings for Sp {
+    const ABOUT: About = About { name: "sp", title: "Similarity-preserving distillation", source: "Tung and Mori 2019 (arXiv 1907.09682)" };
 
-impl Settings for Sp {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         check_batch("sp", batch)?;
         stage_pairs("sp", &self.levels, student, teacher).map(drop)
@@ -61,10 +41,6 @@ impl Settings for Sp {
         let pairs = stage_pairs("sp", &self.levels, student, teacher)?;
         let levels = pairs.into_iter().map(|p| (p.level, p.teacher.channels * p.teacher.grid.0 * p.teacher.grid.1)).collect();
         Ok(Box::new(Built { levels, kind: scope.kind() }))
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
     }
 }
 

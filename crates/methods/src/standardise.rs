@@ -6,11 +6,12 @@
 //! ```
 //! The student may then have logits of another size and offset than the teacher. The cross-entropy of the run keeps the logits
 //! as they are.
-use heterodyne_nn::{FeatureMap, Output, Result, Scope, TapSpec, Terms, config::KeyError};
+use heterodyne_nn::{FeatureMap, Output, Result, Scope, TapSpec, Terms};
+use heterodyne_settings::KeyError;
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Method, Settings, Signal, Taught,
+    Configured, Context, Method, Signal, Taught,
     parts::mode::{exact, float},
 };
 
@@ -21,7 +22,7 @@ const EPS: f64 = 1e-14;
 ///
 /// # Errors
 /// The method does more with logits than comparing them, or nothing.
-pub fn standardised(name: &str, settings: Box<dyn Settings>) -> std::result::Result<Box<dyn Settings>, KeyError> {
+pub fn standardised(name: &str, settings: Box<dyn Configured>) -> std::result::Result<Box<dyn Configured>, KeyError> {
     if settings.compares_logits() {
         return Ok(Box::new(Standardised(settings)));
     }
@@ -40,15 +41,19 @@ pub fn standard(z_bc: &Tensor) -> Tensor {
 }
 
 #[derive(Debug)]
-struct Standardised(Box<dyn Settings>);
+struct Standardised(Box<dyn Configured>);
 
-impl Settings for Standardised {
+impl Configured for Standardised {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         self.0.check(student, teacher, batch)
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         Ok(Box::new(Built(self.0.build(scope, student, teacher, sample_classes)?)))
+    }
+
+    fn compares_logits(&self) -> bool {
+        false
     }
 
     fn resolved(&self) -> toml::Table {

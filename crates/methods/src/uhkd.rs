@@ -22,18 +22,17 @@
 //! Published are the two modules, the matching on several levels and the three losses; the definitions above are ours.
 use heterodyne_nn::{
     Output, Result, Scope, TapSpec, Terms,
-    config::{KeyError, parse},
     layers::{BatchNorm2d, Conv, Conv2d, Post},
     shim::NoGrad,
 };
+use heterodyne_settings::{Checked, range, settings};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings, Signal,
+    About, Context, Method, MethodSettings, Signal,
     parts::{
         divergence::{self, mean},
-        keys::{self, count, between, positive},
         levels::Levels,
         lowpass::AveragePool,
         mode::{exact, part_input, training},
@@ -47,69 +46,6 @@ use crate::{
 const MIN_SIGMA: f64 = 1e-6;
 /// A larger one weighs all frequencies alike, as `window = "none"` does.
 const MAX_SIGMA: f64 = 1e6;
-
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "uhkd",
-    title: "Unified heterogeneous knowledge distillation in the frequency domain",
-    source: "Yu et al. 2025 (arXiv 2510.24116)",
-    keys: &[
-        Key {
-            name: "alpha",
-            default: "3.0",
-            doc: "Weight of the logit loss `kd` (the loss is published, this value is ours, chosen by an ablation).",
-        },
-        Key {
-            name: "beta",
-            default: "100.0",
-            doc: "Weight of the frequency loss `freq` (the loss is published, this value is ours, chosen by an ablation).",
-        },
-        Key { name: "temperature", default: "1.0", doc: "Temperature of the logit loss; ours, the heterogeneous protocol's value." },
-        Key { name: "levels", default: "[1, 2, 3, 4]", doc: "Stages that are matched (several levels are published, which ones is ours)." },
-        Key {
-            name: "scaling",
-            default: "\"area\"",
-            doc: "Constant of the Fourier transform: \"area\" (1/HW, so that equal scenes have equal low frequencies on any grid), \"ortho\" \
-                  (1/sqrt(HW)) or \"none\" (1); it matters where the spectra are not standardised or in logarithms; ours.",
-        },
-        Key {
-            name: "k",
-            default: "7",
-            doc: "Frequencies kept per axis, the lowest with their negatives (of an even number one less); clipped to the smaller grid of the pair; ours.",
-        },
-        Key {
-            name: "representation",
-            default: "\"complex\"",
-            doc: "What is compared of a frequency: \"complex\" (real and imaginary part), \"amplitude\" or \"log_amplitude\" (log(1 + amplitude)); ours, chosen by an ablation.",
-        },
-        Key {
-            name: "window",
-            default: "\"gaussian\"",
-            doc: "Weight of each frequency: \"gaussian\", \"none\", \"ideal\" (1 up to radius sigma * k, else 0) or \"learnable\" (the Gaussian \
-                  times learnable factors whose mean is 1); ours.",
-        },
-        Key { name: "sigma", default: "0.5", doc: "Width of the Gaussian, or radius of the ideal window, in units of `k`; ours." },
-        Key {
-            name: "normalise",
-            default: "\"sample\"",
-            doc: "Standardisation of a spectrum: \"sample\" (over channels and frequencies of an image), \"channel\" (over the frequencies of a \
-                  channel) or \"none\"; ours.",
-        },
-        Key {
-            name: "fam_grid",
-            default: "\"band\"",
-            doc: "Where the projection sees the student's map: \"band\" averages it over equal blocks to the smallest grid that holds the kept \
-                  frequencies, \"full\" leaves it as it is; ours.",
-        },
-        Key {
-            name: "fam_mode",
-            default: "\"spectrum\"",
-            doc: "\"spectrum\" takes the Fourier transform of the projected student features, \"direct\" takes the projection itself as the \
-                  spectrum and wants a smaller `beta`; ours.",
-        },
-    ],
-    configure,
-};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -135,52 +71,56 @@ impl FamGrid {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Uhkd {
-    alpha: f64,
-    beta: f64,
-    temperature: f64,
-    levels: Levels,
-    scaling: Scaling,
-    k: i64,
-    representation: Representation,
-    window: WindowShape,
-    sigma: f64,
-    normalise: Normalise,
-    fam_grid: FamGrid,
-    fam_mode: FamMode,
-}
-
-impl Default for Uhkd {
-    fn default() -> Self {
-        Self {
-            alpha: 3.0,
-            beta: 100.0,
-            temperature: 1.0,
-            levels: Levels::every(),
-            scaling: Scaling::Area,
-            k: 7,
-            representation: Representation::Complex,
-            window: WindowShape::Gaussian,
-            sigma: 0.5,
-            normalise: Normalise::Sample,
-            fam_grid: FamGrid::Band,
-            fam_mode: FamMode::Spectrum,
-        }
+settings! {
+    /// Unified heterogeneous knowledge distillation in the frequency domain.
+    pub struct Uhkd {
+        /// Weight of the logit loss `kd`. The loss is published, its weight was chosen by an ablation.
+        alpha: f64 = 3.0, Ours;
+        /// Weight of the frequency loss `freq`. The loss is published, its weight was chosen by an ablation.
+        beta: f64 = 100.0, Ours;
+        /// Temperature of the logit loss, as in the heterogeneous protocol.
+        temperature: f64 = 1.0, Ours, positive;
+        /// Stages that are matched. The paper matches several, and does not say which.
+        levels: Levels = Levels::every(), Ours;
+        /// Constant of the Fourier transform: "area" (1/HW, so that equal scenes have equal low frequencies on any
+        /// grid), "ortho" (1/sqrt(HW)) or "none" (1); it matters where the spectra are not standardised or in
+        /// logarithms.
+        scaling: Scaling = Scaling::Area, Ours;
+        /// Frequencies kept per axis, the lowest with their negatives (of an even number one less); clipped to the
+        /// smaller grid of the pair.
+        k: i64 = 7, Ours, count;
+        /// What is compared of a frequency: "complex" (real and imaginary part), "amplitude" or "log_amplitude" (log(1
+        /// + amplitude)); chosen by an ablation.
+        representation: Representation = Representation::Complex, Ours;
+        /// Weight of each frequency: "gaussian", "none", "ideal" (1 up to radius sigma * k, else 0) or "learnable" (the
+        /// Gaussian times learnable factors whose mean is 1).
+        window: WindowShape = WindowShape::Gaussian, Ours;
+        /// Width of the Gaussian, or radius of the ideal window, in units of `k`.
+        sigma: f64 = 0.5, Ours, between(MIN_SIGMA, MAX_SIGMA);
+        /// Standardisation of a spectrum: "sample" (over channels and frequencies of an image), "channel" (over the
+        /// frequencies of a channel) or "none".
+        normalise: Normalise = Normalise::Sample, Ours;
+        /// Where the projection sees the student's map: "band" averages it over equal blocks to the smallest grid that
+        /// holds the kept frequencies, "full" leaves it as it is.
+        fam_grid: FamGrid = FamGrid::Band, Ours;
+        /// "spectrum" takes the Fourier transform of the projected student features, "direct" takes the projection
+        /// itself as the spectrum and wants a smaller `beta`.
+        fam_mode: FamMode = FamMode::Spectrum, Ours;
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Uhkd = parse(table)?;
-    keys::weights(&[("alpha", settings.alpha), ("beta", settings.beta)])?;
-    positive("temperature", settings.temperature)?;
-    count("k", settings.k)?;
-    between("sigma", settings.sigma, MIN_SIGMA, MAX_SIGMA)?;
-    Ok(Box::new(settings))
-}
+impl MethodSettings for Uhkd {
+    const ABOUT: About = About {
+        name: "uhkd",
+        title: "Unified heterogeneous knowledge distillation in the frequency domain",
+        source: "Yu et al. 2025 (arXiv 2510.24116)",
+    };
+    const COMPARES_LOGITS: bool = true;
 
-impl Settings for Uhkd {
+    fn demands(&self) -> Checked {
+        range::weights(&[("alpha", self.alpha), ("beta", self.beta)])
+    }
+
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         check_classes("uhkd", student, teacher)?;
         for pair in stage_pairs("uhkd", &self.levels, student, teacher)? {
@@ -195,14 +135,6 @@ impl Settings for Uhkd {
         let pairs = stage_pairs("uhkd", &self.levels, student, teacher)?;
         let levels = pairs.iter().map(|pair| Level::new(scope, pair, self)).collect::<Result<_>>()?;
         Ok(Box::new(Built { settings: self.clone(), levels, kind: scope.kind() }))
-    }
-
-    fn compares_logits(&self) -> bool {
-        true
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
     }
 }
 
@@ -256,8 +188,7 @@ impl Level {
         let band = Band::shared(settings.k, student.grid, teacher.grid);
         let (c_s, c_t) = (student.channels, teacher.channels);
         let grid = settings.fam_grid.of(student.grid, band);
-        let blocks = (grid != student.grid)
-            .then(|| Blocks { mean: AveragePool::new(c_s, student.grid, &[grid], kind, device), grid });
+        let blocks = (grid != student.grid).then(|| Blocks { mean: AveragePool::new(c_s, student.grid, &[grid], kind, device), grid });
         let phi = Phi {
             project: Conv2d::new(&scope.sub("project"), c_s, c_t, Conv::same(1))?,
             norm: BatchNorm2d::new(&scope.sub("norm"), c_t)?,
@@ -300,7 +231,9 @@ impl Level {
         };
         let (rows, cols) = band.size();
         Signal {
-            name: format!("{representation:?} spectrum of stage{level} from its edge, {rows} x {cols} bins scaled by {scaling:?}, {weighed}"),
+            name: format!(
+                "{representation:?} spectrum of stage{level} from its edge, {rows} x {cols} bins scaled by {scaling:?}, {weighed}"
+            ),
             shape: vec![representation.parts(), rows, cols, *channels],
         }
     }

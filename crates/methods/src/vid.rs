@@ -13,43 +13,19 @@
 //! re-implementation of the paper: hidden layers twice as wide, each with a batch norm before its ReLU.
 use heterodyne_nn::{
     Init, Output, Result, Scope, TapSpec, Terms,
-    config::{KeyError, parse},
     layers::{BatchNorm2d, Conv, Conv2d, Post},
 };
+use heterodyne_settings::{Checked, KeyError, settings};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Key, Method, MethodDef, Settings, Signal,
+    About, Context, Method, MethodSettings, Signal,
     parts::{
-        keys::{self, positive},
         levels::Levels,
         mode::{exact, part_input, training},
         pair::{StagePair, averaged, check_norm, signal, stage, stage_pairs},
     },
-};
-
-/// The registry's entry.
-pub static METHOD: MethodDef = MethodDef {
-    name: "vid",
-    title: "Variational information distillation",
-    source: "Ahn et al. 2019 (arXiv 1904.05835)",
-    keys: &[
-        Key {
-            name: "levels",
-            default: "[1, 2, 3, 4]",
-            doc: "Stages whose features are predicted, summed; \"layers\" are all but a stem. Third-party default.",
-        },
-        Key {
-            name: "regressor",
-            default: "\"plain\"",
-            doc: "\"plain\" is three 1x1 convolutions of the teacher's width with ReLU between them (three public codes), \"norm\" has hidden \
-                  layers of twice that width with a batch norm (a re-implementation of the paper); third-party default.",
-        },
-        Key { name: "variance", default: "5.0", doc: "Where the variances start; third-party default." },
-        Key { name: "eps", default: "1e-5", doc: "The least variance; third-party default." },
-    ],
-    configure,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,31 +35,31 @@ enum Regressor {
     Norm,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Vid {
-    levels: Levels,
-    regressor: Regressor,
-    variance: f64,
-    eps: f64,
-}
-
-impl Default for Vid {
-    fn default() -> Self {
-        Self { levels: Levels::every(), regressor: Regressor::Plain, variance: 5.0, eps: 1e-5 }
+settings! {
+    /// Variational information distillation.
+    pub struct Vid {
+        /// Stages whose features are predicted, summed; "layers" are all but a stem.
+        levels: Levels = Levels::every(), ThirdParty;
+        /// "plain" is three 1x1 convolutions of the teacher's width with ReLU between them (three public codes), "norm"
+        /// has hidden layers of twice that width with a batch norm (a re-implementation of the paper).
+        regressor: Regressor = Regressor::Plain, ThirdParty;
+        /// Where the variances start.
+        variance: f64 = 5.0, ThirdParty;
+        /// The least variance.
+        eps: f64 = 1e-5, ThirdParty, positive;
     }
 }
 
-fn configure(table: &toml::Table) -> Result<Box<dyn Settings>, KeyError> {
-    let settings: Vid = parse(table)?;
-    positive("eps", settings.eps)?;
-    if settings.variance.is_finite() && settings.variance > settings.eps {
-        return Ok(Box::new(settings));
-    }
-    Err(KeyError::new("variance", format!("{} is out of range, expected a number above `eps` = {}", settings.variance, settings.eps)))
-}
+impl MethodSettings for Vid {
+    const ABOUT: About = About { name: "vid", title: "Variational information distillation", source: "Ahn et al. 2019 (arXiv 1904.05835)" };
 
-impl Settings for Vid {
+    fn demands(&self) -> Checked {
+        if self.variance.is_finite() && self.variance > self.eps {
+            return Ok(());
+        }
+        Err(KeyError::new("variance", format!("{} is out of range, expected a number above `eps` = {}", self.variance, self.eps)))
+    }
+
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         for pair in stage_pairs("vid", &self.levels, student, teacher)? {
             if self.regressor == Regressor::Norm {
@@ -97,10 +73,6 @@ impl Settings for Vid {
         let predictor = |pair: StagePair| Predictor::new(&scope.sub(pair.scope()), pair, self);
         let predictors = stage_pairs("vid", &self.levels, student, teacher)?.into_iter().map(predictor).collect::<Result<_>>()?;
         Ok(Box::new(Built { predictors, eps: self.eps, kind: scope.kind() }))
-    }
-
-    fn resolved(&self) -> toml::Table {
-        keys::table(self)
     }
 }
 

@@ -10,9 +10,9 @@
 //! Pixels that fill no patch are left out, as in timm. With `patch = 2` timm's first stage has a downsampling too; here it has none.
 use heterodyne_nn::{
     Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
-    config::{self, KeyError},
     layers::{Conv, Conv2d, LayerNorm, Linear, Mlp},
 };
+use heterodyne_settings::{KeyError, parse};
 use serde::Deserialize;
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -72,7 +72,7 @@ struct Options {
 
 impl Sizes {
     fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
-        let o: Options = config::parse(table)?;
+        let o: Options = parse(table)?;
         let own = Self {
             patch: o.patch.unwrap_or(self.patch),
             dim: o.dim.unwrap_or(self.dim),

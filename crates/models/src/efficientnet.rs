@@ -10,9 +10,9 @@
 //! ```
 use heterodyne_nn::{
     FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
-    config::{self, KeyError},
     layers::{Conv, Conv2d, Linear, Post},
 };
+use heterodyne_settings::{KeyError, parse};
 use serde::Deserialize;
 use serde_json::json;
 use tch::Tensor;
@@ -63,7 +63,7 @@ impl Default for Options {
 
 impl Options {
     fn of(table: &toml::Table) -> Result<Self, KeyError> {
-        let own: Self = config::parse(table)?;
+        let own: Self = parse(table)?;
         check_eps("bn_eps", own.bn_eps)?;
         Ok(own)
     }

@@ -24,7 +24,8 @@ mod weights;
 mod wide_resnet;
 
 pub use heterodyne_nn::InputSpec as Input;
-use heterodyne_nn::{Error, LoadReport, Network, ParamStore, Result, Scope, TapSpec, Tensors, catch, config::KeyError};
+use heterodyne_nn::{Error, LoadReport, Network, ParamStore, Result, Scope, TapSpec, Tensors, catch};
+use heterodyne_settings::KeyError;
 pub use select::Selection;
 use tch::Device;
 

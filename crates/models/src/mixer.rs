@@ -8,9 +8,9 @@
 //! ```
 use heterodyne_nn::{
     FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
-    config::{self, KeyError},
     layers::{LayerNorm, Linear, Mlp, Post},
 };
+use heterodyne_settings::{KeyError, parse};
 use serde::Deserialize;
 use serde_json::json;
 use tch::Tensor;
@@ -64,7 +64,7 @@ struct Options {
 
 impl Sizes {
     fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
-        let o: Options = config::parse(table)?;
+        let o: Options = parse(table)?;
         let own = Self { patch: o.patch.unwrap_or(self.patch), dim: o.dim.unwrap_or(self.dim), depth: o.depth.unwrap_or(self.depth) };
         tokens::check(&[("patch", own.patch), ("dim", own.dim), ("depth", own.depth)])?;
         if own.dim < 2 {

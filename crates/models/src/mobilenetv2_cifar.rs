@@ -8,9 +8,10 @@
 //! taps    the ends of rows 2, 3, 5 and 7 of the table
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
+    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
+use heterodyne_settings::parse;
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -41,7 +42,7 @@ pub(crate) static MODELS: &[ModelDef] = &[ModelDef {
     options: &[],
     head: "classifier.0",
     build,
-    check_options: |table| config::parse::<Options>(table).map(drop),
+    check_options: |table| parse::<Options>(table).map(drop),
     timm: |_| None,
 }];
 

@@ -9,9 +9,9 @@
 //! ```
 use heterodyne_nn::{
     FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
-    config::{self, KeyError},
     layers::{Linear, Mlp},
 };
+use heterodyne_settings::{KeyError, parse};
 use serde::Deserialize;
 use serde_json::json;
 use tch::Tensor;
@@ -61,7 +61,7 @@ struct Options {
 
 impl Sizes {
     fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
-        let o: Options = config::parse(table)?;
+        let o: Options = parse(table)?;
         let own = Self { patch: o.patch.unwrap_or(self.patch), dim: o.dim.unwrap_or(self.dim), depth: o.depth.unwrap_or(self.depth) };
         tokens::check(&[("patch", own.patch), ("dim", own.dim), ("depth", own.depth)])?;
         Ok(own)

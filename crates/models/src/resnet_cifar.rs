@@ -7,9 +7,10 @@
 //! head      global mean, fc
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
+    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
+use heterodyne_settings::parse;
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -37,7 +38,7 @@ pub(crate) static MODELS: &[ModelDef] = &[
 pub(crate) const INPUT: Input = Input::whole(32, [0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]);
 
 const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
-    let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
+    let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
     ModelDef { name, family: "resnet_cifar", input: INPUT, summary, options: &[], head: "fc", build, check_options, timm: |_| None }
 }
 

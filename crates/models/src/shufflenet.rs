@@ -7,9 +7,10 @@
 //! head      (V2: conv2 1x1, bn2, ReLU,) global mean, linear
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
+    FeatureMap, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
+use heterodyne_settings::parse;
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -33,7 +34,7 @@ pub(crate) static MODELS: &[ModelDef] = &[
 ];
 
 const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
-    let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
+    let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
     ModelDef {
         name,
         family: "shufflenet",

@@ -1,8 +1,6 @@
 //! The option that conv nets for ImageNet share: what stands before their first block.
-use heterodyne_nn::{
-    Result,
-    config::{self, KeyError},
-};
+use heterodyne_nn::Result;
+use heterodyne_settings::{KeyError, parse};
 use serde::Deserialize;
 
 use crate::{Request, Timm, refused};
@@ -26,12 +24,12 @@ struct Options {
 
 /// Refuses unknown keys and values.
 pub fn check(table: &toml::Table) -> Result<(), KeyError> {
-    config::parse::<Options>(table).map(drop)
+    parse::<Options>(table).map(drop)
 }
 
 /// The stem that a request asks for.
 pub fn of(request: &Request) -> Result<Stem> {
-    Ok(config::parse::<Options>(request.options).map_err(refused)?.stem)
+    Ok(parse::<Options>(request.options).map_err(refused)?.stem)
 }
 
 /// timm has the published stem only.

@@ -12,9 +12,9 @@
 //! into one window. A grid that windows do not divide is padded, and one smaller than a window is a window by itself.
 use heterodyne_nn::{
     FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
-    config::{self, KeyError},
     layers::{LayerNorm, Linear, Mlp, Post, self_attention},
 };
+use heterodyne_settings::{KeyError, parse};
 use serde::Deserialize;
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -89,7 +89,7 @@ struct Options {
 
 impl Sizes {
     fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
-        let o: Options = config::parse(table)?;
+        let o: Options = parse(table)?;
         let own = Self {
             patch: o.patch.unwrap_or(self.patch),
             window: o.window.unwrap_or(self.window),

@@ -1,10 +1,10 @@
 //! What networks over patches share: how an image is cut, and which blocks are tapped.
 use heterodyne_nn::{
     Error, Init, Result, Scope, StageKind, StageSpec, TapSpec,
-    config::KeyError,
     layers::{Frozen, Post},
     shim::packed::PackedConv,
 };
+use heterodyne_settings::KeyError;
 use tch::Tensor;
 
 use crate::{Opt, Request};

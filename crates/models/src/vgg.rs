@@ -8,9 +8,10 @@
 //!
 //! The benchmark leaves the last pool out for images of 32 px and has it for 64 px; here it is there from 64 px on.
 use heterodyne_nn::{
-    Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
+    Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
+use heterodyne_settings::parse;
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -30,7 +31,7 @@ pub(crate) static MODELS: &[ModelDef] = &[
 ];
 
 const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
-    let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
+    let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
     ModelDef {
         name,
         family: "vgg",

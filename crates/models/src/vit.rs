@@ -11,9 +11,9 @@
 //! ```
 use heterodyne_nn::{
     Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
-    config::{self, KeyError},
     layers::{Block, BlockStyle, LayerNorm, Linear},
 };
+use heterodyne_settings::{KeyError, parse};
 use serde::Deserialize;
 use serde_json::json;
 use tch::Tensor;
@@ -141,7 +141,7 @@ enum Pool {
 
 impl Sizes {
     fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
-        let o: Options = config::parse(table)?;
+        let o: Options = parse(table)?;
         let pool = o.pool.unwrap_or(self.pool);
         let own = Self {
             pool,

@@ -7,9 +7,10 @@
 //! head      bn1, ReLU, global mean, fc
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec, config,
+    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{BatchNorm2d, Conv, Conv2d, Linear, Post},
 };
+use heterodyne_settings::parse;
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -31,7 +32,7 @@ pub(crate) static MODELS: &[ModelDef] = &[
 ];
 
 const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
-    let check_options = |table: &toml::Table| config::parse::<Options>(table).map(drop);
+    let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
     ModelDef {
         name,
         family: "wide_resnet",

@@ -2,7 +2,6 @@
 //!
 //! Shape letters in this workspace: `b` batch, `c` channels or classes, `h` height, `w` width, `n` tokens, `d` width of an embedding.
 
-pub mod config;
 pub mod error;
 pub mod feature;
 pub mod file;

@@ -22,6 +22,13 @@ impl Terms {
         self.0.push(Term { name: name.into(), weight, value });
     }
 
+    /// A loss of one term with weight 1.
+    pub fn one(name: impl Into<String>, value: Tensor) -> Self {
+        let mut terms = Self::default();
+        terms.push(name, 1.0, value);
+        terms
+    }
+
     /// Adds another loss, its names prefixed with `prefix.` and its weights multiplied by `weight`.
     pub fn extend(&mut self, prefix: &str, weight: f64, other: Self) {
         self.0.extend(other.0.into_iter().map(|t| Term {

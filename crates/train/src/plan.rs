@@ -1,18 +1,14 @@
 //! A recipe with everything in it checked that can be checked without touching weights, data or a device.
 use heterodyne_data::{Augment, Mix};
-use heterodyne_methods::{Settings, standardise::standardised};
+use heterodyne_methods::{Configured, standardise::standardised};
 use heterodyne_models::ModelDef;
-use heterodyne_nn::config::KeyError;
 use heterodyne_run::recipe::{
     Layered, RecipeError,
     schema::{NetworkTable, Recipe},
 };
+use heterodyne_settings::{KeyError, Settings};
 
-use crate::{
-    Error, Result,
-    present::Stated,
-    weight::{self, Weight},
-};
+use crate::{Error, Result, present::Stated, weight::Weight};
 
 /// What is to be done with a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +38,7 @@ pub struct Planned {
     /// Factor of all its terms, over the run.
     pub weight: Weight,
     /// Its own keys, checked.
-    pub settings: Box<dyn Settings>,
+    pub settings: Box<dyn Configured>,
 }
 
 /// A checked recipe.
@@ -111,7 +107,7 @@ impl Plan {
             let weight = Weight::take(&mut own, recipe.train.epochs).map_err(|e| explain(&path, e))?;
             let mut settings = (def.configure)(&own).map_err(|e| explain(&path, with_shared_keys(e)))?;
             *table = settings.resolved();
-            table.extend(weight.resolved());
+            table.extend(weight.table());
             if weight.logit_std {
                 settings = standardised(name, settings).map_err(|e| explain(&path, e))?;
             }
@@ -135,7 +131,7 @@ impl Plan {
 /// Where a key is unknown, the keys that all methods have are among the valid ones.
 fn with_shared_keys(mut e: KeyError) -> KeyError {
     if e.message.starts_with("unknown field") {
-        weight::KEYS.iter().for_each(|key| e.message += &format!(", `{}`", key.name));
+        Weight::KEYS.iter().for_each(|key| e.message += &format!(", `{}`", key.name));
     }
     e
 }

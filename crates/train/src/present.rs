@@ -1,7 +1,8 @@
 //! How a network is shown its images: who says it, and in which order they are asked.
 use heterodyne_models::ModelDef;
-use heterodyne_nn::{CropMode, InputSpec, Interpolation, config::KeyError};
+use heterodyne_nn::{CropMode, InputSpec, Interpolation};
 use heterodyne_run::recipe::schema::NetworkTable;
+use heterodyne_settings::KeyError;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, weights::Weights};

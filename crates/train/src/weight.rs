@@ -1,28 +1,8 @@
 //! The weight of a method over a run, a pure function of time, and the keys of a recipe that say it.
 use std::{f64::consts::PI, fmt};
 
-use heterodyne_methods::Key;
-use heterodyne_nn::config::{KeyError, parse};
+use heterodyne_settings::{KeyError, Settings, settings};
 use serde::{Deserialize, Serialize};
-
-/// The keys that every method's table has beside the method's own, and that the trainer reads.
-pub static KEYS: &[Key] = &[
-    Key { name: "weight", default: "1.0", doc: "Factor of the method's whole loss; 0 leaves the method out." },
-    Key { name: "warmup_epochs", default: "0.0", doc: "Epochs in which the weight rises from 0 in a straight line." },
-    Key {
-        name: "decay",
-        default: "\"none\"",
-        doc: "How the weight changes later: \"none\", \"linear\" or \"cosine\" from `decay_start` to `decay_end`, \"step\" at `decay_start`.",
-    },
-    Key { name: "decay_start", default: "0.0", doc: "Epoch up to which the weight stays whole; the end of the warm-up if that is later." },
-    Key { name: "decay_end", default: "(the last epoch)", doc: "Epoch at which a linear or cosine decay has ended." },
-    Key { name: "decay_to", default: "0.0", doc: "What is left of the weight then, as a share of it." },
-    Key {
-        name: "logit_std",
-        default: "false",
-        doc: "Standardises both networks' logits first (Sun et al. 2024, arXiv 2403.01427); for kd, bkd, dkd, dist, uhkd and lfcc.",
-    },
-];
 
 /// Shape of a weight after its warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,40 +19,37 @@ pub enum Decay {
     Step,
 }
 
-/// What a method's table says beside the method's own keys; times are in epochs, and the weight changes at every step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Weight {
-    weight: f64,
-    warmup_epochs: f64,
-    decay: Decay,
-    decay_start: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    decay_end: Option<f64>,
-    decay_to: f64,
-    /// Whether the method sees standardised logits.
-    pub logit_std: bool,
-}
-
-impl Default for Weight {
-    fn default() -> Self {
-        let (decay_end, decay) = (None, Decay::None);
-        Self { weight: 1.0, warmup_epochs: 0.0, decay, decay_start: 0.0, decay_end, decay_to: 0.0, logit_std: false }
+settings! {
+    /// What a method's table says beside the method's own keys; times are in epochs, and the weight changes at every step.
+    pub struct Weight {
+        /// Factor of the method's whole loss; 0 leaves the method out.
+        // Float32 overflows soon behind the bound, in the square of a gradient.
+        weight: f64 = 1.0, Ours, between(0.0, 1e9);
+        /// Epochs in which the weight rises from 0 in a straight line.
+        warmup_epochs: f64 = 0.0, Ours;
+        /// How the weight changes later: "none", "linear" or "cosine" from `decay_start` to `decay_end`, "step" at
+        /// `decay_start`.
+        decay: Decay = Decay::None, Ours;
+        /// Epoch up to which the weight stays whole; the end of the warm-up if that is later.
+        decay_start: f64 = 0.0, Ours;
+        /// Epoch at which a linear or cosine decay has ended; the last one if it is not set.
+        decay_end: Option<f64> = None, Ours;
+        /// What is left of the weight then, as a share of it.
+        decay_to: f64 = 0.0, Ours, between(0.0, 1.0);
+        /// Standardises both networks' logits first (Sun et al. 2024, arXiv 2403.01427); for kd, bkd, dkd, dist, uhkd and
+        /// lfcc.
+        pub logit_std: bool = false, Ours;
     }
 }
 
 impl Weight {
     /// Takes the keys out of a method's table, for a run of `epochs`.
     pub fn take(table: &mut toml::Table, epochs: u32) -> Result<Self, KeyError> {
-        let own = KEYS.iter().filter_map(|key| table.remove_entry(key.name)).collect();
-        let w: Self = parse(&own)?;
+        let own = Self::KEYS.iter().filter_map(|key| table.remove_entry(key.name)).collect();
+        let w = Self::read(&own)?;
         let end = f64::from(epochs);
-        demand("weight", w.weight, w.weight >= 0.0, "a number of at least 0")?;
-        // Float32 overflows soon behind it, in the square of a gradient.
-        demand("weight", w.weight, w.weight <= 1e9, "at most 1e9")?;
         demand("warmup_epochs", w.warmup_epochs, (0.0..=end).contains(&w.warmup_epochs), &format!("0 to the number of epochs, {epochs}"))?;
         demand("decay_start", w.decay_start, (0.0..=end).contains(&w.decay_start), &format!("0 to the number of epochs, {epochs}"))?;
-        demand("decay_to", w.decay_to, (0.0..=1.0).contains(&w.decay_to), "a share of the weight, 0 to 1")?;
         if let Some(decay_end) = w.decay_end {
             demand("decay_end", decay_end, decay_end > w.start(), "a number above `decay_start` and `warmup_epochs`")?;
         }
@@ -91,12 +68,6 @@ impl Weight {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.weight > 0.0
-    }
-
-    /// Its keys as a recipe table.
-    #[must_use]
-    pub fn resolved(&self) -> toml::Table {
-        toml::Table::try_from(self).expect("a plain struct of numbers and words, which TOML can hold")
     }
 
     /// The weight at `epoch` (with its fraction) of a run of `epochs`.
@@ -219,10 +190,10 @@ mod tests {
         assert_eq!(table.keys().collect::<Vec<_>>(), ["temperature"]);
         assert!(w.logit_std);
         // What is stored can be read again.
-        assert_eq!(Weight::take(&mut w.resolved(), 20).unwrap(), w);
+        assert_eq!(Weight::take(&mut w.table(), 20).unwrap(), w);
         assert!(!weight("weight = 0").is_on());
-        let names: Vec<_> = KEYS.iter().map(|key| key.name.to_owned()).collect();
-        let mut resolved = weight("decay = \"linear\"\ndecay_end = 9.0").resolved();
+        let names: Vec<_> = Weight::KEYS.iter().map(|key| key.name.to_owned()).collect();
+        let mut resolved = weight("decay = \"linear\"\ndecay_end = 9.0").table();
         assert!(names.iter().all(|name| resolved.remove(name).is_some()) && resolved.is_empty());
     }
 

@@ -7,7 +7,7 @@ use heterodyne_data::{
 
 use crate::support::says;
 
-fn parse(text: &str) -> Result<Augment, heterodyne_nn::config::KeyError> {
+fn parse(text: &str) -> Result<Augment, heterodyne_settings::KeyError> {
     Augment::parse(&text.parse().unwrap())
 }
 

@@ -1,5 +1,7 @@
 //! `heterodyne models` and `methods`: the registries, as they are.
 use anyhow::{Result, bail};
+use heterodyne_settings::{Key, Settings};
+use heterodyne_train::weight::Weight;
 
 use super::Outcome;
 use crate::print::{say, say_part};
@@ -19,7 +21,7 @@ struct Item {
     name: &'static str,
     about: String,
     /// Name, default, sentence.
-    keys: Vec<[&'static str; 3]>,
+    keys: Vec<[String; 3]>,
 }
 
 /// Lists the models.
@@ -27,7 +29,7 @@ pub fn models(filter: &Filter) -> Result<Outcome> {
     let item = |d: &heterodyne_models::ModelDef| Item {
         name: d.name,
         about: format!("{} px: {}", d.input.img, d.summary),
-        keys: d.options.iter().map(|o| [o.name, o.default, o.doc]).collect(),
+        keys: d.options.iter().map(|o| [o.name, o.default, o.doc].map(str::to_owned)).collect(),
     };
     show(filter, "Models", "Options go into `[student.options]` or `[teacher.options]`.", heterodyne_models::all().map(item).collect())
 }
@@ -37,9 +39,9 @@ pub fn methods(filter: &Filter) -> Result<Outcome> {
     let item = |d: &&heterodyne_methods::MethodDef| Item {
         name: d.name,
         about: format!("{}. {}.", d.title, d.source),
-        keys: d.keys.iter().map(|k| [k.name, k.default, k.doc]).collect(),
+        keys: rows(d.keys, &(d.defaults)(), |key| format!("{} {}", key.doc(), key.from.text())),
     };
-    let shared: Vec<_> = heterodyne_train::weight::KEYS.iter().map(|k| [k.name, k.default, k.doc]).collect();
+    let shared = rows(Weight::KEYS, &Weight::defaults(), |key| key.doc().to_owned());
     let intro = format!("Keys go into `[methods.NAME]`. Every method has these beside its own:\n{}", table(&shared));
     let outcome = show(filter, "Methods", &intro, heterodyne_methods::all().iter().map(item).collect())?;
     if filter.name.is_some() {
@@ -47,6 +49,16 @@ pub fn methods(filter: &Filter) -> Result<Outcome> {
         print_keys(&shared);
     }
     Ok(outcome)
+}
+
+/// Name, default and text of each key.
+fn rows(keys: &[Key], defaults: &toml::Table, text: impl Fn(&Key) -> String) -> Vec<[String; 3]> {
+    let default = |key: &Key| match defaults.get(key.name) {
+        None => "(not set)".to_owned(),
+        Some(toml::Value::Float(number)) => format!("{number:?}"),
+        Some(value) => value.to_string(),
+    };
+    keys.iter().map(|key| [key.name.to_owned(), default(key), text(key)]).collect()
 }
 
 fn show(filter: &Filter, title: &str, intro: &str, items: Vec<Item>) -> Result<Outcome> {
@@ -70,7 +82,7 @@ fn show(filter: &Filter, title: &str, intro: &str, items: Vec<Item>) -> Result<O
     Ok(Outcome::Done)
 }
 
-fn print_keys(keys: &[[&str; 3]]) {
+fn print_keys(keys: &[[String; 3]]) {
     keys.iter().for_each(|[name, default, doc]| say!("    {name} = {default}\n        {doc}"));
 }
 
@@ -87,7 +99,7 @@ fn markdown(title: &str, intro: &str, items: &[Item]) -> String {
 }
 
 /// A Markdown table of keys.
-fn table(keys: &[[&'static str; 3]]) -> String {
+fn table(keys: &[[String; 3]]) -> String {
     let mut out = "\n| key | default | |\n|---|---|---|\n".to_owned();
     for [key, default, doc] in keys {
         out += &format!("| `{key}` | `{default}` | {} |\n", doc.replace('|', "\\|"));

@@ -30,7 +30,7 @@ fn a_method_of_ones_own_trains_and_is_known_to_every_command() {
     good("report run");
 
     let bad = |words: &str, parts: &[&str]| refused(&example(&place, words).output().unwrap(), words, parts);
-    bad("distill taught.toml --set methods.cosine.bias=1 --out bad", &["methods.cosine", "`bias = true`"]);
+    bad("distill taught.toml --set methods.cosine.bias=1 --out bad", &["`methods.cosine.bias` is the number 1", "true or false"]);
     bad("distill taught.toml --set methods.cosin={} --out bad", &["did you mean `cosine`?"]);
     // The plain command does not know it.
     place.bad("distill taught.toml --set methods.cosine={} --out bad", &["there is no method `cosine`"]);

@@ -3,7 +3,6 @@
 pub mod bank;
 pub mod divergence;
 pub mod heads;
-pub mod keys;
 pub mod levels;
 pub mod lowpass;
 pub mod mode;

@@ -31,19 +31,12 @@ fn names_are_unique_and_an_unknown_one_is_answered_with_the_nearest() {
 fn documented_keys_are_the_fields_and_documented_defaults_the_defaults() {
     for def in all() {
         let resolved = (def.configure)(&toml::Table::new()).unwrap().resolved();
-        let documented: toml::Table = table(&def.keys.iter().map(|key| format!("{} = {}\n", key.name, key.default)).collect::<String>());
-        assert_eq!(resolved, documented, "{}", def.name);
-        assert_eq!(resolved.len(), def.keys.len());
-        assert_eq!((def.configure)(&documented).unwrap().resolved(), resolved);
+        let defaults = (def.defaults)();
+        assert_eq!(resolved, defaults, "{}", def.name);
+        assert!(def.keys.iter().map(|key| key.name).eq(defaults.keys()), "{}", def.name);
+        assert_eq!((def.configure)(&defaults).unwrap().resolved(), resolved);
         for key in def.keys {
-            assert!(
-                ["ours", "published", "hird-party"].iter().any(|word| key.doc.contains(word)),
-                "{}.{}: {}",
-                def.name,
-                key.name,
-                key.doc
-            );
-            assert!(key.doc.ends_with('.'));
+            assert!(key.doc().ends_with('.'), "{}.{}: {}", def.name, key.name, key.doc());
         }
     }
 }

@@ -1,10 +1,7 @@
-//! Range checks of recipe keys, and the way back from settings to a table.
+//! Ranges of values; what is outside is an error that names the key, the value and the range.
 use std::fmt::Display;
 
-use heterodyne_nn::config::KeyError;
-use serde::Serialize;
-
-type Checked = Result<(), KeyError>;
+use crate::{Checked, KeyError};
 
 /// Where a count ends: no network is as wide, and beyond it memory and time end first.
 const MOST: i64 = 1 << 20;
@@ -26,7 +23,12 @@ pub fn between(key: &str, value: f64, low: f64, high: f64) -> Checked {
 
 /// A count of at least 1, within reason.
 pub fn count(key: &str, value: i64) -> Checked {
-    demand(key, (1..=MOST).contains(&value), value, &format!("a whole number from 1 to {MOST}"))
+    count_to(key, value, MOST)
+}
+
+/// A count from 1 to `most`.
+pub fn count_to(key: &str, value: i64, most: i64) -> Checked {
+    demand(key, (1..=most).contains(&value), value, &format!("a whole number from 1 to {most}"))
 }
 
 /// Whole numbers of at least 1, none twice.
@@ -43,12 +45,6 @@ pub fn weights(weights: &[(&str, f64)]) -> Checked {
     }
     let names: Vec<_> = weights.iter().map(|(key, _)| format!("`{key}`")).collect();
     Err(KeyError::new("", format!("{} are all 0, so that nothing would be computed: raise one, or leave the method out", names.join(", "))))
-}
-
-/// The settings as a recipe table.
-#[must_use]
-pub fn table(settings: &impl Serialize) -> toml::Table {
-    toml::Table::try_from(settings).expect("settings are plain structs of numbers, words and lists, which TOML can hold")
 }
 
 fn demand(key: &str, holds: bool, value: impl Display, wanted: &str) -> Checked {

@@ -1,0 +1,82 @@
+use std::fmt::Debug;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Checked, KeyError, parse, table};
+
+/// Where a default is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    /// The method's paper.
+    Published,
+    /// Another group's code or paper.
+    ThirdParty,
+    /// This project.
+    Ours,
+}
+
+impl Provenance {
+    /// For help and reference pages.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Published => "Published default.",
+            Self::ThirdParty => "Third-party default.",
+            Self::Ours => "Our default.",
+        }
+    }
+}
+
+/// One key of a table, for help and reference pages. Its default is in [`Settings::defaults`].
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// Where its default is from.
+    pub from: Provenance,
+    doc: &'static str,
+}
+
+impl Key {
+    /// A key with its text.
+    #[must_use]
+    pub const fn new(name: &'static str, doc: &'static str, from: Provenance) -> Self {
+        Self { name, from, doc }
+    }
+
+    /// What it does, in sentences.
+    #[must_use]
+    pub fn doc(&self) -> &'static str {
+        self.doc.trim()
+    }
+}
+
+/// A table of settings, as [`settings!`](crate::settings!) declares it.
+pub trait Settings: Clone + Debug + Default + DeserializeOwned + Serialize + 'static {
+    /// Its keys, in the order of the reference page.
+    const KEYS: &'static [Key];
+
+    /// Whether each value is in its range.
+    fn in_range(&self) -> Checked;
+
+    /// Reads a table strictly.
+    ///
+    /// # Errors
+    /// An unknown key, a value of the wrong type or out of range.
+    fn read(table: &toml::Table) -> Result<Self, KeyError> {
+        let settings: Self = parse(table)?;
+        settings.in_range()?;
+        Ok(settings)
+    }
+
+    /// Every key with the value in force.
+    fn table(&self) -> toml::Table {
+        table(self)
+    }
+
+    /// Every key with its default; one without is missing.
+    #[must_use]
+    fn defaults() -> toml::Table {
+        Self::default().table()
+    }
+}
