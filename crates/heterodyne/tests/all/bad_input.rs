@@ -171,7 +171,7 @@ fn numbers_have_bounds_and_long_values_are_not_printed_whole() {
     for set in ["data.img=20000", "threads=100000", "threads=4294967297", "data.workers=5000", "student.img=9000", "loss.ce=1e30"] {
         place.bad(&format!("train small.toml --set {set}"), &[set.split('=').next().unwrap(), "at most"]);
     }
-    place.bad("distill taught.toml --set methods.kd.weight=1e30", &["methods.kd.weight", "at most 1e9"]);
+    place.bad("distill taught.toml --set methods.kd.weight=1e30", &["methods.kd.weight", "a number from 0 to 1000000000"]);
     let deep = vec!["a"; 50_000].join(".");
     assert!(place.bad(&format!("train small.toml --set {deep}=1"), &["a key of 50000 parts"]).len() < 3000);
     fs::write(place.path("long.toml"), format!("{}\n{}=1", crate::support::RECIPE, "x".repeat(1 << 20))).unwrap();
