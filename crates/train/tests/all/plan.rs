@@ -22,7 +22,10 @@ fn contradictions_are_refused_with_their_key() {
     refused(&["teacher.model=vit_nan", "teacher.weights=x", "methods.kd={}"], &["teacher.model", "vit_nano"]);
     refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.ukhd={}"], &["ukhd", "uhkd"]);
     refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={temperatur=2}"], &["methods.kd", "temperatur", "temperature"]);
-    refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={weight=-1}"], &["methods.kd.weight", "at least 0"]);
+    refused(
+        &["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={weight=-1}"],
+        &["methods.kd.weight", "-1 is out of range", "from 0 to"],
+    );
     refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={weight=0}", "loss.ce=0"], &["no terms"]);
     let teacher = ["teacher.model=vit_nano", "teacher.weights=x"];
     refused(
