@@ -96,26 +96,24 @@ class Runs:
             return None
 
     def command(self, method, weight, rate, seed):
+        """The run's folder, and what makes it anywhere: neither where it lies nor whether it was interrupted."""
         phase = self.study["trial" if seed is None else "final"]
         run = self.work / self.name(method, weight, rate, seed)
         command = method.get("command", "distill")
-        if (run / "checkpoint" / "state.safetensors").exists():
-            return run, [command, "--resume", str(run)]
         # What only a teacher's recipe has is left out of a recipe without one.
         sets = [s for s in self.study["common"] if command == "distill" or not s.startswith("teacher.")]
         sets += method.get("sets", []) + phase + settings(method, weight, rate)
         sets += [f"seed={self.study['trial_seed'] if seed is None else seed}"]
-        return run, [command, method["recipe"], "--out", str(run), *(part for s in sets for part in ("--set", s))]
+        return run, [command, method["recipe"], *(part for s in sets for part in ("--set", s))]
 
     def execute(self, *which):
         """Runs one and keeps its numbers; raises where it fails."""
         kept = self.kept / f"{self.name(*which)}.json"
         if kept.exists():
             return
-        run, words = self.command(*which)
+        run, fresh = self.command(*which)
         run.parent.mkdir(parents=True, exist_ok=True)
-        if run.exists() and words[1] != "--resume":
-            words = [words[0], "--resume", str(run)]
+        words = [fresh[0], "--resume", str(run)] if run.exists() else [*fresh[:2], "--out", str(run), *fresh[2:]]
         started = time.monotonic()
         process = subprocess.Popen([str(self.binary), *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         output = process.stdout.read()
@@ -126,7 +124,6 @@ class Runs:
         summary = json.loads((run / "summary.json").read_text())
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         evals = {split: [line for line in lines if line.get("split") == split] for split in ("validation", "test")}
-        _, fresh = self.command(*which) if words[1] != "--resume" else (run, words)
         kept.parent.mkdir(parents=True, exist_ok=True)
         text = {
             "command": "heterodyne " + shlex.join(fresh),

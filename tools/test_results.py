@@ -104,7 +104,14 @@ class Results(unittest.TestCase):
             self.run_all()
         self.assertIn("told to fail", str(caught.exception))
         (self.work / "fail").unlink()
-        self.run_all()
+        calls = self.run_all()
+        # What was interrupted is resumed, and what is kept says all the same how to make it anywhere.
+        self.assertTrue(any("--resume" in c for c in calls))
+        for kept in (self.study.parent / "table").rglob("*.json"):
+            command = json.loads(kept.read_text())["command"]
+            self.assertIn(" --set optim.lr=", command)
+            self.assertNotIn("--resume", command)
+            self.assertNotIn(str(self.work), command)
 
     def test_tables_that_make_no_sense_are_refused(self):
         for old, new in [("seeds = [1, 2, 3]\n", ""), ("kd.toml", "kb.toml"), ("default = 0.9\n", ""), ("0.2, 0.4]", "0.2]")]:

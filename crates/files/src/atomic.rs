@@ -53,14 +53,14 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Replaces `path` by a file of `parts`, one behind the other.
+/// Replaces `path` by a file that holds `parts`, concatenated.
 pub fn replace<'a>(path: &Path, parts: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
     let mut new = Unfinished::create(path)?;
     parts.into_iter().try_for_each(|part| new.file().write_all(part))?;
     new.finish()
 }
 
-/// What a message says of a write that failed: the reason, and that what had this name before is as it was.
+/// The message for a failed write: the reason, and that an existing file is unchanged.
 #[must_use]
 pub fn failure(path: &Path, reason: &Error) -> String {
     let old = if path.exists() { "; what was there before is unchanged" } else { "" };

@@ -91,7 +91,7 @@ fn sum(bytes: &[u8], digits: &Range<usize>) -> u32 {
     hash.finalize()
 }
 
-/// What a file of text says of itself.
+/// Whether a text file matches its checksum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Text {
     /// It has no checksum: it is older than they are, or was written by hand.

@@ -23,7 +23,7 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(refused("not an ordinary file")) }
 }
 
-/// Makes the folder `path`, or takes the one that is there if it is no link.
+/// Makes the folder `path`, or accepts an existing one that is not a link.
 pub fn folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path)?;
     if fs::symlink_metadata(path)?.is_symlink() { Err(refused("a link")) } else { Ok(()) }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use heterodyne::{
-    methods::{About, Context, Method, MethodDef, MethodSettings, Signal, parts::pair},
+    methods::{Context, Method, MethodDef, MethodSettings, Signal, parts::pair},
     nn::{Error, Init, Output, Result, Scope, TapSpec, Terms, layers::Linear},
     settings::settings,
 };
@@ -22,14 +22,15 @@ struct CosineLoss {
 }
 
 impl MethodSettings for Cosine {
-    const ABOUT: About = About { name: "cosine", title: "Directions of the embeddings: 1 - cos(W f_s, f_t)", source: "an example" };
-
+    const NAME: &str = "cosine";
+    const TITLE: &str = "Directions of the embeddings: 1 - cos(W f_s, f_t)";
+    const SOURCE: &str = "an example";
     fn check(&self, student: &TapSpec, teacher: &TapSpec, _batch: usize) -> Result<()> {
-        pair::embeddings("cosine", student, teacher).map(drop)
+        pair::embeddings(Self::NAME, student, teacher).map(drop)
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _: &[i64]) -> Result<Box<dyn Method>> {
-        let (d_s, width) = pair::embeddings("cosine", student, teacher)?;
+        let (d_s, width) = pair::embeddings(Self::NAME, student, teacher)?;
         let bias = self.bias.then_some(Init::Const(0.0));
         let project = Linear::with(&scope.sub("project"), d_s, width, Init::TorchDefault, bias)?;
         Ok(Box::new(CosineLoss { project, width }))
@@ -53,7 +54,6 @@ impl Method for CosineLoss {
 }
 
 static COSINE: MethodDef = MethodDef::of::<Cosine>();
-
 fn main() -> ExitCode {
     heterodyne::methods::register(&COSINE).map_or_else(|e: Error| panic!("{e}"), |()| heterodyne::cli::main())
 }

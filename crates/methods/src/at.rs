@@ -10,7 +10,7 @@ use heterodyne_settings::settings;
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    About, Context, Method, MethodSettings, Signal,
+    Context, Method, MethodSettings, Signal,
     parts::{
         levels::Levels,
         mode::exact,
@@ -30,14 +30,16 @@ settings! {
 }
 
 impl MethodSettings for At {
-    const ABOUT: About = About { name: "at", title: "Attention transfer", source: "Zagoruyko and Komodakis 2017 (arXiv 1612.03928)" };
+    const NAME: &str = "at";
+    const TITLE: &str = "Attention transfer";
+    const SOURCE: &str = "Zagoruyko and Komodakis 2017 (arXiv 1612.03928)";
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, _batch: usize) -> Result<()> {
-        stage_pairs("at", &self.levels, student, teacher).map(drop)
+        stage_pairs(Self::NAME, &self.levels, student, teacher).map(drop)
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        let levels = stage_pairs("at", &self.levels, student, teacher)?.into_iter().map(Level::of).collect();
+        let levels = stage_pairs(Self::NAME, &self.levels, student, teacher)?.into_iter().map(Level::of).collect();
         Ok(Box::new(Built { levels, kind: scope.kind() }))
     }
 }

@@ -9,7 +9,7 @@ use heterodyne_settings::settings;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::{About, LogitLoss};
+use crate::LogitLoss;
 
 settings! {
     /// Binary knowledge distillation.
@@ -27,8 +27,9 @@ enum Reduce {
 }
 
 impl LogitLoss for Bkd {
-    const ABOUT: About =
-        About { name: "bkd", title: "Binary knowledge distillation", source: "baseline of OFA-KD, Hao et al. 2023 (arXiv 2310.19444)" };
+    const NAME: &str = "bkd";
+    const TITLE: &str = "Binary knowledge distillation";
+    const SOURCE: &str = "baseline of OFA-KD, Hao et al. 2023 (arXiv 2310.19444)";
 
     fn loss(&self, z_s: &Tensor, z_t: &Tensor, _: &Labels) -> Terms {
         let p_t = z_t.softmax(-1, None::<Kind>);

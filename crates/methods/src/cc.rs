@@ -12,7 +12,7 @@ use heterodyne_settings::settings;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
-use crate::{About, EmbeddingLoss, Ranks, parts::vectors::unit};
+use crate::{EmbeddingLoss, Ranks, parts::vectors::unit};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,7 +53,9 @@ fn correlations(e_bd: &Tensor, gamma: f64, order: i64) -> Tensor {
 }
 
 impl EmbeddingLoss for Cc {
-    const ABOUT: About = About { name: "cc", title: "Correlation congruence", source: "Peng et al. 2019 (arXiv 1904.01802)" };
+    const NAME: &str = "cc";
+    const TITLE: &str = "Correlation congruence";
+    const SOURCE: &str = "Peng et al. 2019 (arXiv 1904.01802)";
 
     type Parts = Maps;
 

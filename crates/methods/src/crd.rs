@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    About, Context, Method, MethodSettings, Signal,
+    Context, Method, MethodSettings, Signal,
     parts::{
         bank::{Bank, Others},
         mode::{exact, part_input, training},
@@ -69,16 +69,17 @@ settings! {
 }
 
 impl MethodSettings for Crd {
-    const ABOUT: About =
-        About { name: "crd", title: "Contrastive representation distillation", source: "Tian et al. 2020 (arXiv 1910.10699)" };
+    const NAME: &str = "crd";
+    const TITLE: &str = "Contrastive representation distillation";
+    const SOURCE: &str = "Tian et al. 2020 (arXiv 1910.10699)";
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        embeddings("crd", student, teacher)?;
-        if self.contrast == Contrast::Batch { check_batch("crd", batch) } else { Ok(()) }
+        embeddings(Self::NAME, student, teacher)?;
+        if self.contrast == Contrast::Batch { check_batch(Self::NAME, batch) } else { Ok(()) }
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        let (d_s, d_t) = embeddings("crd", student, teacher)?;
+        let (d_s, d_t) = embeddings(Self::NAME, student, teacher)?;
         let side = |name: &str, width| {
             let scope = scope.sub(name);
             let memory = || {
@@ -94,7 +95,7 @@ impl MethodSettings for Crd {
             settings: self.clone(),
             student: side("student", d_s)?,
             teacher: side("teacher", d_t)?,
-            others: Others::new("crd", sample_classes, scope.device())?,
+            others: Others::new(Self::NAME, sample_classes, scope.device())?,
             width: d_t,
             seed: scope.seed(),
             kind: scope.kind(),

@@ -10,7 +10,7 @@ use heterodyne_nn::{Error, Labels, Result, Terms};
 use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
 
-use crate::{About, LogitLoss};
+use crate::LogitLoss;
 
 /// Added to the product of two norms, so that a constant row or column has correlation 0.
 const EPS: f64 = 1e-12;
@@ -28,8 +28,9 @@ settings! {
 }
 
 impl LogitLoss for Dist {
-    const ABOUT: About =
-        About { name: "dist", title: "Distillation from a stronger teacher", source: "Huang et al. 2022 (arXiv 2205.10536)" };
+    const NAME: &str = "dist";
+    const TITLE: &str = "Distillation from a stronger teacher";
+    const SOURCE: &str = "Huang et al. 2022 (arXiv 2205.10536)";
 
     fn demands(&self) -> Checked {
         range::weights(&[("beta", self.beta), ("gamma", self.gamma)])

@@ -11,7 +11,7 @@ use heterodyne_nn::{Error, Labels, Result, Terms};
 use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
 
-use crate::{About, LogitLoss, parts::divergence::kd};
+use crate::{LogitLoss, parts::divergence::kd};
 
 settings! {
     /// Decoupled knowledge distillation.
@@ -26,7 +26,9 @@ settings! {
 }
 
 impl LogitLoss for Dkd {
-    const ABOUT: About = About { name: "dkd", title: "Decoupled knowledge distillation", source: "Zhao et al. 2022 (arXiv 2203.08679)" };
+    const NAME: &str = "dkd";
+    const TITLE: &str = "Decoupled knowledge distillation";
+    const SOURCE: &str = "Zhao et al. 2022 (arXiv 2203.08679)";
 
     fn demands(&self) -> Checked {
         range::weights(&[("alpha", self.alpha), ("beta", self.beta)])

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    About, Context, Method, MethodSettings, Signal,
+    Context, Method, MethodSettings, Signal,
     parts::{
         divergence::mean,
         levels::Levels,
@@ -51,13 +51,15 @@ settings! {
 }
 
 impl MethodSettings for FitNet {
-    const ABOUT: About = About { name: "fitnet", title: "FitNets: feature regression", source: "Romero et al. 2015 (arXiv 1412.6550)" };
+    const NAME: &str = "fitnet";
+    const TITLE: &str = "FitNets: feature regression";
+    const SOURCE: &str = "Romero et al. 2015 (arXiv 1412.6550)";
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        for pair in stage_pairs("fitnet", &self.levels, student, teacher)? {
+        for pair in stage_pairs(Self::NAME, &self.levels, student, teacher)? {
             if self.regressor == RegressorKind::ConvBnRelu {
                 Fit::between(&pair)?;
-                check_norm("fitnet", &format!("the regressor of stage {}", pair.level), batch, pair.teacher.grid)?;
+                check_norm(Self::NAME, &format!("the regressor of stage {}", pair.level), batch, pair.teacher.grid)?;
             }
         }
         Ok(())
@@ -65,7 +67,7 @@ impl MethodSettings for FitNet {
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         let hint = |pair: StagePair| Hint::new(&scope.sub(pair.scope()), pair, self.regressor);
-        let hints = stage_pairs("fitnet", &self.levels, student, teacher)?.into_iter().map(hint).collect::<Result<_>>()?;
+        let hints = stage_pairs(Self::NAME, &self.levels, student, teacher)?.into_iter().map(hint).collect::<Result<_>>()?;
         Ok(Box::new(Built { hints, kind: scope.kind() }))
     }
 }

@@ -9,7 +9,7 @@ use heterodyne_nn::{Labels, Terms};
 use heterodyne_settings::settings;
 use tch::Tensor;
 
-use crate::{About, LogitLoss};
+use crate::LogitLoss;
 
 settings! {
     /// Hard-label distillation.
@@ -20,7 +20,9 @@ settings! {
 }
 
 impl LogitLoss for Hard {
-    const ABOUT: About = About { name: "hard", title: "Hard-label distillation", source: "DeiT, Touvron et al. 2021 (arXiv 2012.12877)" };
+    const NAME: &str = "hard";
+    const TITLE: &str = "Hard-label distillation";
+    const SOURCE: &str = "DeiT, Touvron et al. 2021 (arXiv 2012.12877)";
     // A decision has no scale to standardise.
     const COMPARES_LOGITS: bool = false;
 

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    About, Context, Method, MethodSettings, Signal,
+    Context, Method, MethodSettings, Signal,
     parts::{
         divergence::{self, kl_sum},
         heads::Head,
@@ -92,8 +92,9 @@ settings! {
 }
 
 impl MethodSettings for Hcd {
-    const ABOUT: About =
-        About { name: "hcd", title: "Heterogeneous complementary distillation", source: "Xu et al. 2025 (arXiv 2511.10942)" };
+    const NAME: &str = "hcd";
+    const TITLE: &str = "Heterogeneous complementary distillation";
+    const SOURCE: &str = "Xu et al. 2025 (arXiv 2511.10942)";
 
     fn demands(&self) -> Checked {
         let Hcd { w_kd, w_gt, w_hcd, w_ol, num_sub, .. } = *self;
@@ -101,24 +102,23 @@ impl MethodSettings for Hcd {
     }
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        check_classes("hcd", student, teacher)?;
-        embeddings("hcd", student, teacher)?;
+        check_classes(Self::NAME, student, teacher)?;
+        embeddings(Self::NAME, student, teacher)?;
         for level in self.levels.of(student, teacher) {
-            let spec = stage_spec("hcd", "student", level, student, teacher)?;
+            let spec = stage_spec(Self::NAME, "student", level, student, teacher)?;
             if spec.kind == StageKind::Map && level < NUM_LEVELS {
                 let halved = |n: i64| (level..NUM_LEVELS).fold(n, |n, _| (n + 1) / 2);
-                check_norm("hcd", &format!("the head of stage {level}"), batch, (halved(spec.grid.0), halved(spec.grid.1)))?;
+                check_norm(Self::NAME, &format!("the head of stage {level}"), batch, (halved(spec.grid.0), halved(spec.grid.1)))?;
             }
         }
         Ok(())
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        check_classes("hcd", student, teacher)?;
-        let (d_s, d_t) = embeddings("hcd", student, teacher)?;
+        let (d_s, d_t) = embeddings(Self::NAME, student, teacher)?;
         let outputs = self.num_sub * student.classes;
         let mapper = |level: usize| {
-            let spec = stage_spec("hcd", "student", level, student, teacher)?;
+            let spec = stage_spec(Self::NAME, "student", level, student, teacher)?;
             let scope = scope.sub(format!("level{level}"));
             let head = Head::new(&scope.sub("head"), &spec, level, d_s.max(d_t), d_s)?;
             let cfm = Cfm::new(&scope.sub("cfm"), self.cfm, head.width() + d_t, d_t, outputs)?;

@@ -8,7 +8,7 @@ use heterodyne_nn::{Labels, Terms};
 use heterodyne_settings::settings;
 use tch::Tensor;
 
-use crate::{About, LogitLoss, parts::divergence};
+use crate::{LogitLoss, parts::divergence};
 
 settings! {
     /// Knowledge distillation.
@@ -19,7 +19,9 @@ settings! {
 }
 
 impl LogitLoss for Kd {
-    const ABOUT: About = About { name: "kd", title: "Knowledge distillation", source: "Hinton, Vinyals and Dean 2015 (arXiv 1503.02531)" };
+    const NAME: &str = "kd";
+    const TITLE: &str = "Knowledge distillation";
+    const SOURCE: &str = "Hinton, Vinyals and Dean 2015 (arXiv 1503.02531)";
 
     fn loss(&self, z_s: &Tensor, z_t: &Tensor, _: &Labels) -> Terms {
         Terms::one("kd", divergence::kd(z_t, z_s, self.temperature))

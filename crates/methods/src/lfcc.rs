@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    About, Context, Method, MethodSettings, Ranks, Signal,
+    Context, Method, MethodSettings, Ranks, Signal,
     parts::{
         divergence,
         levels::Levels,
@@ -115,11 +115,9 @@ impl Lfcc {
 }
 
 impl MethodSettings for Lfcc {
-    const ABOUT: About = About {
-        name: "lfcc",
-        title: "Low-frequency components-based contrastive distillation",
-        source: "Wu et al. 2024 (arXiv 2405.18524)",
-    };
+    const NAME: &str = "lfcc";
+    const TITLE: &str = "Low-frequency components-based contrastive distillation";
+    const SOURCE: &str = "Wu et al. 2024 (arXiv 2405.18524)";
     const COMPARES_LOGITS: bool = true;
 
     fn demands(&self) -> Checked {
@@ -132,14 +130,13 @@ impl MethodSettings for Lfcc {
     }
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        check_classes("lfcc", student, teacher)?;
+        check_classes(Self::NAME, student, teacher)?;
         check_contrast(batch as i64)?;
-        stage_pairs("lfcc", &self.levels, student, teacher)?.iter().try_for_each(|pair| self.scales_of(pair).map(drop))
+        stage_pairs(Self::NAME, &self.levels, student, teacher)?.iter().try_for_each(|pair| self.scales_of(pair).map(drop))
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        check_classes("lfcc", student, teacher)?;
-        let pairs = stage_pairs("lfcc", &self.levels, student, teacher)?;
+        let pairs = stage_pairs(Self::NAME, &self.levels, student, teacher)?;
         let levels = pairs.iter().map(|pair| Level::new(scope, pair, &self.scales_of(pair)?, self.filter)).collect::<Result<_>>()?;
         let logit_scale = || scope.param("logit_scale", &[], Init::Const(-self.tau.ln()));
         let logit_scale = self.tau_learnable.then(logit_scale).transpose()?;

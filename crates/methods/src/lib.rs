@@ -149,17 +149,6 @@ pub trait Configured: std::fmt::Debug {
     fn resolved(&self) -> toml::Table;
 }
 
-/// What a method is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct About {
-    /// Name in recipes.
-    pub name: &'static str,
-    /// Full name.
-    pub title: &'static str,
-    /// Where it is from, with the arXiv number.
-    pub source: &'static str,
-}
-
 /// One entry of the registry; [`MethodDef::of`], [`MethodDef::logits`] and [`MethodDef::embeddings`] make them.
 #[derive(Clone, Copy, Debug)]
 pub struct MethodDef {

@@ -12,7 +12,7 @@ use heterodyne_settings::settings;
 use tch::{Kind, Tensor};
 
 use crate::{
-    About, Context, Method, MethodSettings, Signal,
+    Context, Method, MethodSettings, Signal,
     parts::{
         levels::Levels,
         mode::exact,
@@ -32,14 +32,16 @@ settings! {
 }
 
 impl MethodSettings for Nst {
-    const ABOUT: About = About { name: "nst", title: "Neuron selectivity transfer", source: "Huang and Wang 2017 (arXiv 1707.01219)" };
+    const NAME: &str = "nst";
+    const TITLE: &str = "Neuron selectivity transfer";
+    const SOURCE: &str = "Huang and Wang 2017 (arXiv 1707.01219)";
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, _batch: usize) -> Result<()> {
-        stage_pairs("nst", &self.levels, student, teacher).map(drop)
+        stage_pairs(Self::NAME, &self.levels, student, teacher).map(drop)
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        let levels = stage_pairs("nst", &self.levels, student, teacher)?.into_iter().map(Level::of).collect();
+        let levels = stage_pairs(Self::NAME, &self.levels, student, teacher)?.into_iter().map(Level::of).collect();
         Ok(Box::new(Built { levels, kind: scope.kind() }))
     }
 }

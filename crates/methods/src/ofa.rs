@@ -13,7 +13,7 @@ use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
 
 use crate::{
-    About, Context, Method, MethodSettings,
+    Context, Method, MethodSettings,
     parts::{
         heads::Head,
         levels::{Levels, NUM_LEVELS},
@@ -39,28 +39,29 @@ settings! {
 }
 
 impl MethodSettings for Ofa {
-    const ABOUT: About = About { name: "ofa", title: "One-for-all distillation", source: "Hao et al. 2023 (arXiv 2310.19444)" };
+    const NAME: &str = "ofa";
+    const TITLE: &str = "One-for-all distillation";
+    const SOURCE: &str = "Hao et al. 2023 (arXiv 2310.19444)";
 
     fn demands(&self) -> Checked {
         range::weights(&[("w_kd", self.w_kd), ("w_ofa", self.w_ofa)])
     }
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        check_classes("ofa", student, teacher)?;
+        check_classes(Self::NAME, student, teacher)?;
         for level in self.exits(student, teacher) {
-            let spec = stage_spec("ofa", "student", level, student, teacher)?;
+            let spec = stage_spec(Self::NAME, "student", level, student, teacher)?;
             if spec.kind == StageKind::Map && level < NUM_LEVELS {
                 let halved = |n: i64| (level..NUM_LEVELS).fold(n, |n, _| (n + 1) / 2);
-                check_norm("ofa", &format!("the exit of stage {level}"), batch, (halved(spec.grid.0), halved(spec.grid.1)))?;
+                check_norm(Self::NAME, &format!("the exit of stage {level}"), batch, (halved(spec.grid.0), halved(spec.grid.1)))?;
             }
         }
         Ok(())
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        check_classes("ofa", student, teacher)?;
         let exit = |level: usize| {
-            let spec = stage_spec("ofa", "student", level, student, teacher)?;
+            let spec = stage_spec(Self::NAME, "student", level, student, teacher)?;
             let scope = scope.sub(format!("level{level}"));
             // The widths are those of the embeddings, of the stage itself where a network shows none.
             let own = student.embedding.unwrap_or(spec.channels);

@@ -8,7 +8,7 @@ use heterodyne_nn::{Result, Scope, Terms};
 use heterodyne_settings::settings;
 use tch::{Kind, Tensor};
 
-use crate::{About, EmbeddingLoss, Ranks};
+use crate::{EmbeddingLoss, Ranks};
 
 settings! {
     /// Probabilistic knowledge transfer.
@@ -29,8 +29,9 @@ impl Pkt {
 }
 
 impl EmbeddingLoss for Pkt {
-    const ABOUT: About =
-        About { name: "pkt", title: "Probabilistic knowledge transfer", source: "Passalis and Tefas 2018 (arXiv 1803.10837)" };
+    const NAME: &str = "pkt";
+    const TITLE: &str = "Probabilistic knowledge transfer";
+    const SOURCE: &str = "Passalis and Tefas 2018 (arXiv 1803.10837)";
 
     type Parts = ();
 

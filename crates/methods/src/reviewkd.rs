@@ -22,7 +22,7 @@ use heterodyne_settings::settings;
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    About, Context, Method, MethodSettings, Signal,
+    Context, Method, MethodSettings, Signal,
     parts::{
         levels::Levels,
         mode::{exact, part_input, training},
@@ -63,11 +63,11 @@ struct Level {
 impl Review {
     /// The levels from the deepest up.
     fn review(&self, student: &TapSpec, teacher: &TapSpec) -> Result<Vec<Level>> {
-        let mut pairs = stage_pairs("reviewkd", &self.levels, student, teacher)?;
+        let mut pairs = stage_pairs(Self::NAME, &self.levels, student, teacher)?;
         pairs.sort_by_key(|pair| std::cmp::Reverse(pair.level));
         let mut levels = Vec::new();
         if self.embedding {
-            let (d_s, d_t) = embeddings("reviewkd", student, teacher)?;
+            let (d_s, d_t) = embeddings(Self::NAME, student, teacher)?;
             levels.push(Level { place: Place::Embedding, student: (d_s, (1, 1)), teacher: (d_t, (1, 1)) });
         }
         levels.extend(pairs.iter().map(|pair| Level {
@@ -80,12 +80,14 @@ impl Review {
 }
 
 impl MethodSettings for Review {
-    const ABOUT: About = About { name: "reviewkd", title: "Knowledge review", source: "Chen et al. 2021 (arXiv 2104.09044)" };
+    const NAME: &str = "reviewkd";
+    const TITLE: &str = "Knowledge review";
+    const SOURCE: &str = "Chen et al. 2021 (arXiv 2104.09044)";
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         for level in self.review(student, teacher)? {
-            check_norm("reviewkd", &format!("the fusion of {}", level.place.name()), batch, level.student.1)?;
-            check_norm("reviewkd", &format!("the fusion of {}", level.place.name()), batch, level.teacher.1)?;
+            check_norm(Self::NAME, &format!("the fusion of {}", level.place.name()), batch, level.student.1)?;
+            check_norm(Self::NAME, &format!("the fusion of {}", level.place.name()), batch, level.teacher.1)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use heterodyne_nn::{Result, Scope, Terms};
 use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Reduction, Tensor};
 
-use crate::{About, EmbeddingLoss, Ranks};
+use crate::{EmbeddingLoss, Ranks};
 
 /// Distances below the root of this are those of an image to itself.
 const EPS: f64 = 1e-12;
@@ -46,7 +46,9 @@ fn angles(d_bbd: &Tensor, length_bb: &Tensor) -> Tensor {
 }
 
 impl EmbeddingLoss for Rkd {
-    const ABOUT: About = About { name: "rkd", title: "Relational knowledge distillation", source: "Park et al. 2019 (arXiv 1904.05068)" };
+    const NAME: &str = "rkd";
+    const TITLE: &str = "Relational knowledge distillation";
+    const SOURCE: &str = "Park et al. 2019 (arXiv 1904.05068)";
 
     type Parts = ();
 

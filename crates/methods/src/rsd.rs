@@ -14,7 +14,7 @@ use heterodyne_nn::{
 use heterodyne_settings::settings;
 use tch::{Kind, Tensor};
 
-use crate::{About, EmbeddingLoss, Ranks, parts::mode::training};
+use crate::{EmbeddingLoss, Ranks, parts::mode::training};
 
 /// Added to a variance: a dimension that is the same for all images then gives 0 and a finite gradient.
 const EPS: f64 = 1e-10;
@@ -43,8 +43,9 @@ fn standardised(e_bd: &Tensor) -> Tensor {
 }
 
 impl EmbeddingLoss for Rsd {
-    const ABOUT: About =
-        About { name: "rsd", title: "Redundancy-suppressing distillation", source: "Zhang et al. 2025 (arXiv 2507.21844)" };
+    const NAME: &str = "rsd";
+    const TITLE: &str = "Redundancy-suppressing distillation";
+    const SOURCE: &str = "Zhang et al. 2025 (arXiv 2507.21844)";
 
     type Parts = Projector;
 

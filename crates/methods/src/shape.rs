@@ -4,7 +4,7 @@ use heterodyne_settings::{Checked, KeyError, Settings};
 use tch::{Kind, Tensor};
 
 use crate::{
-    About, Configured, Context, Method, MethodDef, Ranks, Signal,
+    Configured, Context, Method, MethodDef, Ranks, Signal,
     parts::{
         mode::{exact, float, part_input},
         pair::{check_batch, check_classes, embedding, embedding_signal, embeddings, observe_embedding, signal},
@@ -13,8 +13,12 @@ use crate::{
 
 /// A method of any shape.
 pub trait MethodSettings: Settings {
-    /// What it is called.
-    const ABOUT: About;
+    /// Name in recipes.
+    const NAME: &str;
+    /// Full name.
+    const TITLE: &str;
+    /// Where it is from, with the arXiv number.
+    const SOURCE: &str;
     /// See [`Configured::compares_logits`].
     const COMPARES_LOGITS: bool = false;
 
@@ -50,8 +54,12 @@ impl<T: MethodSettings> Configured for T {
 
 /// A method that reads nothing but the logits of both networks and learns nothing of its own.
 pub trait LogitLoss: Settings {
-    /// What it is called.
-    const ABOUT: About;
+    /// Name in recipes.
+    const NAME: &str;
+    /// Full name.
+    const TITLE: &str;
+    /// Where it is from, with the arXiv number.
+    const SOURCE: &str;
     /// See [`Configured::compares_logits`].
     const COMPARES_LOGITS: bool = true;
 
@@ -75,12 +83,11 @@ struct Logits<T>(T);
 
 impl<T: LogitLoss> Configured for Logits<T> {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        check_classes(T::ABOUT.name, student, teacher)?;
+        check_classes(T::NAME, student, teacher)?;
         self.0.check(student.classes, batch)
     }
 
-    fn build(&self, _scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        check_classes(T::ABOUT.name, student, teacher)?;
+    fn build(&self, _: &Scope, _: &TapSpec, _: &TapSpec, _: &[i64]) -> Result<Box<dyn Method>> {
         Ok(Box::new(self.clone()))
     }
 
@@ -103,8 +110,12 @@ impl<T: LogitLoss> Method for Logits<T> {
 
 /// A method that compares the pooled embeddings of a batch's images, f_s (B,D_s) and f_t (B,D_t), or what learnable parts make of them.
 pub trait EmbeddingLoss: Settings {
-    /// What it is called.
-    const ABOUT: About;
+    /// Name in recipes.
+    const NAME: &str;
+    /// Full name.
+    const TITLE: &str;
+    /// Where it is from, with the arXiv number.
+    const SOURCE: &str;
     /// Its learnable parts.
     type Parts: 'static;
 
@@ -145,12 +156,12 @@ struct BuiltEmbeddings<T: EmbeddingLoss> {
 
 impl<T: EmbeddingLoss> Configured for Embeddings<T> {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        embeddings(T::ABOUT.name, student, teacher)?;
-        check_batch(T::ABOUT.name, batch)
+        embeddings(T::NAME, student, teacher)?;
+        check_batch(T::NAME, batch)
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        let (d_s, width) = embeddings(T::ABOUT.name, student, teacher)?;
+        let (d_s, width) = embeddings(T::NAME, student, teacher)?;
         let (settings, parts) = (self.0.clone(), self.0.parts(scope, d_s, width)?);
         Ok(Box::new(BuiltEmbeddings { settings, parts, width, kind: scope.kind() }))
     }
@@ -189,26 +200,28 @@ fn read<T: Settings>(table: &toml::Table, demands: impl FnOnce(&T) -> Checked) -
 }
 
 impl MethodDef {
-    const fn new<T: Settings>(about: About, configure: fn(&toml::Table) -> Result<Box<dyn Configured>, KeyError>) -> Self {
-        let About { name, title, source } = about;
+    const fn entry<T: Settings>(
+        [name, title, source]: [&'static str; 3],
+        configure: fn(&toml::Table) -> Result<Box<dyn Configured>, KeyError>,
+    ) -> Self {
         Self { name, title, source, keys: T::KEYS, defaults: T::defaults, configure }
     }
 
     /// The entry of a method of any shape.
     #[must_use]
     pub const fn of<T: MethodSettings>() -> Self {
-        Self::new::<T>(T::ABOUT, |table| Ok(Box::new(read(table, T::demands)?)))
+        Self::entry::<T>([T::NAME, T::TITLE, T::SOURCE], |table| Ok(Box::new(read(table, T::demands)?)))
     }
 
     /// The entry of a method that compares logits.
     #[must_use]
     pub const fn logits<T: LogitLoss>() -> Self {
-        Self::new::<T>(T::ABOUT, |table| Ok(Box::new(Logits(read(table, T::demands)?))))
+        Self::entry::<T>([T::NAME, T::TITLE, T::SOURCE], |table| Ok(Box::new(Logits(read(table, T::demands)?))))
     }
 
     /// The entry of a method that compares embeddings.
     #[must_use]
     pub const fn embeddings<T: EmbeddingLoss>() -> Self {
-        Self::new::<T>(T::ABOUT, |table| Ok(Box::new(Embeddings(read(table, T::demands)?))))
+        Self::entry::<T>([T::NAME, T::TITLE, T::SOURCE], |table| Ok(Box::new(Embeddings(read(table, T::demands)?))))
     }
 }

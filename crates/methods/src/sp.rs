@@ -10,7 +10,7 @@ use heterodyne_settings::settings;
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    About, Context, Method, MethodSettings, Signal,
+    Context, Method, MethodSettings, Signal,
     parts::{
         levels::Levels,
         mode::exact,
@@ -30,15 +30,17 @@ settings! {
 }
 
 impl MethodSettings for Sp {
-    const ABOUT: About = About { name: "sp", title: "Similarity-preserving distillation", source: "Tung and Mori 2019 (arXiv 1907.09682)" };
+    const NAME: &str = "sp";
+    const TITLE: &str = "Similarity-preserving distillation";
+    const SOURCE: &str = "Tung and Mori 2019 (arXiv 1907.09682)";
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        check_batch("sp", batch)?;
-        stage_pairs("sp", &self.levels, student, teacher).map(drop)
+        check_batch(Self::NAME, batch)?;
+        stage_pairs(Self::NAME, &self.levels, student, teacher).map(drop)
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        let pairs = stage_pairs("sp", &self.levels, student, teacher)?;
+        let pairs = stage_pairs(Self::NAME, &self.levels, student, teacher)?;
         let levels = pairs.into_iter().map(|p| (p.level, p.teacher.channels * p.teacher.grid.0 * p.teacher.grid.1)).collect();
         Ok(Box::new(Built { levels, kind: scope.kind() }))
     }

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    About, Context, Method, MethodSettings, Signal,
+    Context, Method, MethodSettings, Signal,
     parts::{
         divergence::{self, mean},
         levels::Levels,
@@ -110,11 +110,9 @@ settings! {
 }
 
 impl MethodSettings for Uhkd {
-    const ABOUT: About = About {
-        name: "uhkd",
-        title: "Unified heterogeneous knowledge distillation in the frequency domain",
-        source: "Yu et al. 2025 (arXiv 2510.24116)",
-    };
+    const NAME: &str = "uhkd";
+    const TITLE: &str = "Unified heterogeneous knowledge distillation in the frequency domain";
+    const SOURCE: &str = "Yu et al. 2025 (arXiv 2510.24116)";
     const COMPARES_LOGITS: bool = true;
 
     fn demands(&self) -> Checked {
@@ -122,17 +120,16 @@ impl MethodSettings for Uhkd {
     }
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        check_classes("uhkd", student, teacher)?;
-        for pair in stage_pairs("uhkd", &self.levels, student, teacher)? {
+        check_classes(Self::NAME, student, teacher)?;
+        for pair in stage_pairs(Self::NAME, &self.levels, student, teacher)? {
             let band = Band::shared(self.k, pair.student.grid, pair.teacher.grid);
-            check_norm("uhkd", &format!("level {}", pair.level), batch, self.fam_grid.of(pair.student.grid, band))?;
+            check_norm(Self::NAME, &format!("level {}", pair.level), batch, self.fam_grid.of(pair.student.grid, band))?;
         }
         Ok(())
     }
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
-        check_classes("uhkd", student, teacher)?;
-        let pairs = stage_pairs("uhkd", &self.levels, student, teacher)?;
+        let pairs = stage_pairs(Self::NAME, &self.levels, student, teacher)?;
         let levels = pairs.iter().map(|pair| Level::new(scope, pair, self)).collect::<Result<_>>()?;
         Ok(Box::new(Built { settings: self.clone(), levels, kind: scope.kind() }))
     }

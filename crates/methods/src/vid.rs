@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    About, Context, Method, MethodSettings, Signal,
+    Context, Method, MethodSettings, Signal,
     parts::{
         levels::Levels,
         mode::{exact, part_input, training},
@@ -51,7 +51,9 @@ settings! {
 }
 
 impl MethodSettings for Vid {
-    const ABOUT: About = About { name: "vid", title: "Variational information distillation", source: "Ahn et al. 2019 (arXiv 1904.05835)" };
+    const NAME: &str = "vid";
+    const TITLE: &str = "Variational information distillation";
+    const SOURCE: &str = "Ahn et al. 2019 (arXiv 1904.05835)";
 
     fn demands(&self) -> Checked {
         if self.variance.is_finite() && self.variance > self.eps {
@@ -61,9 +63,9 @@ impl MethodSettings for Vid {
     }
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        for pair in stage_pairs("vid", &self.levels, student, teacher)? {
+        for pair in stage_pairs(Self::NAME, &self.levels, student, teacher)? {
             if self.regressor == Regressor::Norm {
-                check_norm("vid", &format!("the predictor of stage {}", pair.level), batch, pair.common_grid())?;
+                check_norm(Self::NAME, &format!("the predictor of stage {}", pair.level), batch, pair.common_grid())?;
             }
         }
         Ok(())
@@ -71,7 +73,7 @@ impl MethodSettings for Vid {
 
     fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
         let predictor = |pair: StagePair| Predictor::new(&scope.sub(pair.scope()), pair, self);
-        let predictors = stage_pairs("vid", &self.levels, student, teacher)?.into_iter().map(predictor).collect::<Result<_>>()?;
+        let predictors = stage_pairs(Self::NAME, &self.levels, student, teacher)?.into_iter().map(predictor).collect::<Result<_>>()?;
         Ok(Box::new(Built { predictors, eps: self.eps, kind: scope.kind() }))
     }
 }

@@ -52,7 +52,7 @@ impl EventWriter {
         double(&mut first, 1, since);
         bytes(&mut first, 3, b"brain.Event:2");
         if let Err(e) = writer.record(&first) {
-            // Without its first record it is no event file.
+            // A file without the first record is not an event file.
             let _ = std::fs::remove_file(&writer.path);
             return Err(e);
         }

@@ -8,7 +8,7 @@ pub mod range;
 
 pub use error::{Checked, KeyError};
 pub use key::{Key, Provenance, Settings};
-pub use nearest::{nearest, unknown};
+pub use nearest::{did_you_mean, nearest, unknown};
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -92,7 +92,7 @@ pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, obs
     let unwritten = |e: Error| e.while_writing(s.plan.command, folder.path());
     let events = if resume { EventWriter::resume(&folder.events(), position.step) } else { EventWriter::create(&folder.events()) };
     let events = events.map_err(|e| unwritten(e.into()))?;
-    folder.reopen()?;
+    folder.reopen().map_err(|e| unwritten(e.into()))?;
     let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default(), told: false };
     let outcome = guarded("training", || run.run(&mut position, stop)).map_err(unwritten);
     // Where they cannot be brought to the disk, nobody can say how far they reach.

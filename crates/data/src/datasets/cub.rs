@@ -48,7 +48,7 @@ fn pairs(path: &Path) -> Result<Vec<(u64, String)>> {
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let pairs = lines.map(|(number, line)| {
         let pair = line.trim().split_once(' ').and_then(|(id, what)| Some((id.parse().ok()?, what.trim().to_owned())));
-        pair.ok_or_else(|| Error::file(path, format!("line {number} is no number and name, but `{line:.100}`")))
+        pair.ok_or_else(|| Error::file(path, format!("line {number} is not a number and a name: `{line:.100}`")))
     });
     pairs.collect()
 }

@@ -5,6 +5,7 @@ use std::{
 };
 
 use heterodyne_nn::{Error, Result};
+use heterodyne_settings::did_you_mean;
 
 use super::{
     Source,
@@ -230,9 +231,7 @@ fn in_folders(part: &mut Found, classes: &Classes, reading: &Reading) -> Result<
     for (name, pictures) in folders {
         let folder = part.root.join(&name);
         let Some(label) = classes.place(&name) else {
-            let nearest = classes.names.iter().map(|known| (strsim::jaro_winkler(&name, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
-            let hint =
-                nearest.filter(|(likeness, _)| *likeness > 0.85).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
+            let hint = did_you_mean(&name, classes.names.iter().map(String::as_str));
             return Err(Error::file(
                 folder,
                 format!("is a class that the training images do not have ({}){hint}", classes::list(classes.names.iter())),

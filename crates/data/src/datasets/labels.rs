@@ -6,6 +6,7 @@ use std::{
 };
 
 use heterodyne_nn::{Error, Result};
+use heterodyne_settings::did_you_mean;
 
 use crate::{Reading, classes, files};
 
@@ -206,9 +207,7 @@ impl Classes {
     /// The training images have no such class.
     pub fn number(&self, label: &str, context: impl FnOnce() -> String) -> Result<usize> {
         self.place(label).ok_or_else(|| {
-            let nearest = self.names.iter().map(|name| (strsim::jaro_winkler(label, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
-            let hint =
-                nearest.filter(|(likeness, _)| *likeness > 0.85).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
+            let hint = did_you_mean(label, self.names.iter().map(String::as_str));
             Error::invalid(format!(
                 "{}: the class `{label:.100}` is not among the {} known ones ({}){hint}",
                 context(),

@@ -70,7 +70,7 @@ fn in_folder(root: &Path, reading: &Reading) -> Result<Vec<Part>> {
             Wanted::Nothing => continue,
             Wanted::Named(name) => match root.join(name) {
                 path if path.is_file() => path,
-                path => return Err(Error::file(path, format!("is no file; data.{} names the list of a split", split.key()))),
+                path => return Err(Error::file(path, format!("is not a file; data.{} names the list of a split", split.key()))),
             },
             Wanted::Usual(names) => {
                 let paths = names.iter().flat_map(|name| SUFFIXES.iter().map(move |suffix| root.join(format!("{name}.{suffix}"))));

@@ -21,6 +21,7 @@ use std::path::Path;
 pub use pictures::Files;
 
 use heterodyne_nn::{Error, Result};
+use heterodyne_settings::unknown;
 
 use crate::{Reading, Splits, classes};
 
@@ -154,13 +155,8 @@ pub fn all() -> &'static [Entry] {
 
 /// The dataset `name`; the error for an unknown one names the nearest.
 pub fn find(name: &str) -> Result<&'static Entry> {
-    ALL.iter().find(|entry| entry.name == name).ok_or_else(|| {
-        let nearest = ALL.iter().map(|e| (strsim::jaro_winkler(name, e.name), e.name)).max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint =
-            nearest.filter(|(likeness, _)| *likeness > 0.6).map_or_else(String::new, |(_, near)| format!("; did you mean `{near}`?"));
-        let known: Vec<&str> = ALL.iter().map(|e| e.name).collect();
-        Error::invalid(format!("there is no dataset `{name}`{hint} (known: {})", known.join(", ")))
-    })
+    let names = || ALL.iter().map(|entry| entry.name).collect::<Vec<_>>();
+    ALL.iter().find(|entry| entry.name == name).ok_or_else(|| Error::invalid(unknown("dataset", name, &names())))
 }
 
 /// Opens the dataset `name`, whose files lie at `path`. Small images are decoded here, all of them, so that a broken one is found now.

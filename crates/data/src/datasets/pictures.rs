@@ -73,7 +73,7 @@ impl Files {
     /// The files among `paths`, and all pictures in and below the folders among them, sorted within a folder.
     ///
     /// # Errors
-    /// A path does not exist or is no file, a folder holds images of formats that are not read, or there is no image at all.
+    /// A path does not exist or is not a file, a folder holds images of formats that are not read, or there is no image at all.
     pub fn open(paths: &[PathBuf], decode: Decode) -> Result<Self> {
         let mut found = Vec::new();
         let mut left = LeftOut::default();

@@ -320,7 +320,7 @@ fn label_columns(leaves: &[String], features: &Value) -> Vec<(String, usize)> {
     usual.into_iter().chain(beside.into_iter().filter(|_| usual.is_none())).cloned().collect()
 }
 
-/// The column that is wanted, or the only one that it can be.
+/// The requested column, or the only candidate.
 fn choose(what: &str, candidates: &[(String, usize)], wanted: &[&str], leaves: &[String]) -> Result<usize, String> {
     let place = |wanted: &&str| {
         let leaf = leaves.iter().position(|leaf| leaf == &format!("{wanted}.bytes"));

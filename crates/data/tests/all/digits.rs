@@ -57,7 +57,7 @@ fn digits_are_what_they_should_be() {
 fn names_and_paths_are_checked() {
     says(&message(open("digit", None)), &["no dataset `digit`", "did you mean `digits`", "cifar100"]);
     says(&message(open("cifar-100", None)), &["did you mean `cifar100`"]);
-    says(&message(open("qqq", None)), &["known: digits, cifar10, cifar100, mnist"]);
+    says(&message(open("qqq", None)), &["the datasets are digits, cifar10, cifar100, mnist"]);
     says(&message(open("digits", Some("x".as_ref()))), &["takes no path"]);
     says(&message(open("cifar10", None)), &["needs a path", "test_batch.bin"]);
     says(&message(open("folder", Some("no/such".as_ref()))), &["no/such", "does not exist"]);

@@ -1,4 +1,4 @@
-//! A disk that takes no more. A limit on the size of files stands for it: a write beyond it fails at any place of any file.
+//! A full disk, simulated by a limit on file size: a write beyond it fails, in the middle of any file.
 use std::{
     fs,
     process::{Command, Output},

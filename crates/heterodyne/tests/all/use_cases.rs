@@ -114,6 +114,10 @@ fn a_tilde_is_the_home_folder() {
     good("distill taught.toml --set teacher.weights=~/teacher.safetensors --set teacher.cache={views=1,path=\"~/cache\"} --out=~/run");
     assert!(place.path("home/run/summary.json").is_file() && place.path("home/cache").is_dir());
     good("eval ~/run");
+    // Not below the recipe's own folder, as a relative base would be.
+    fs::rename(place.path("small.toml"), place.path("home/small.toml")).unwrap();
+    fs::write(place.path("based.toml"), "base = \"~/small.toml\"").unwrap();
+    good("train based.toml --out based");
     good("eval --weights=~/run/weights/last.safetensors --data digits");
     let output = at_home("data folder ~/photos");
     assert!(stderr(&output).contains("home/photos: does not exist"), "{}", stderr(&output));

@@ -6,7 +6,7 @@ use std::{
 
 use heterodyne_models::package::open;
 use heterodyne_nn::{Output, Pass, StageKind, StageSpec, TapSpec, catch, file};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::support::difference;
 
@@ -55,6 +55,15 @@ fn logits_alone_are_enough() {
     assert!(package.about.is_none());
     let logits = package.net.forward(&expected("x"), Pass::TEACH).logits;
     assert!(difference(&logits, &expected("logits/logits")) < 1e-5);
+}
+
+/// They are logits less a number of each row, which no softmax sees.
+#[test]
+fn logarithms_of_probabilities_are_logits() {
+    let package = open(&golden("teacher_logarithms.pt"), Device::Cpu, Some(32)).unwrap();
+    let logits = package.net.forward(&expected("x"), Pass::TEACH).logits;
+    let [found, known] = [logits, expected("logits/logits")].map(|z| z.softmax(-1, Kind::Float));
+    assert!(difference(&found, &known) < 1e-6);
 }
 
 #[test]

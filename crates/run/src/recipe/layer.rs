@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use heterodyne_settings::nearest;
 use toml::Value;
 
 use super::{
@@ -193,7 +194,7 @@ impl Layered {
             if table.shift_remove(last).is_some() {
                 return Ok(());
             }
-            let near = wording::nearest(last, table.keys().map(String::as_str));
+            let near = nearest(last, table.keys().map(String::as_str));
             let error = RecipeError::new(&origin, format!("there is no `{}` to remove", keys.join(".")));
             return Err(RecipeError {
                 hint: near.map(|near| format!("did you mean `{}`?", [parents, &[near.to_owned()]].concat().join("."))),
@@ -268,7 +269,7 @@ fn nearest_file(path: &Path) -> Option<PathBuf> {
         .filter(|name| name.ends_with(".toml"))
         .collect();
     let wanted = path.file_name()?.to_str()?;
-    let near = wording::nearest(wanted, names.iter().map(String::as_str))?;
+    let near = nearest(wanted, names.iter().map(String::as_str))?;
     (near != wanted).then(|| path.with_file_name(near))
 }
 

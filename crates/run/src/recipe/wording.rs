@@ -1,6 +1,7 @@
 //! Serde's sentences in the recipe's words, with the nearest valid name.
 use std::fmt;
 
+use heterodyne_settings::nearest;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 use toml::Value;
@@ -227,22 +228,6 @@ fn hint_for_name(name: &str, valid: &[&str]) -> Option<String> {
     })
 }
 
-/// The most similar of `names`, if any is similar enough to be meant. The threshold lets `learning_rate` find `lr`.
-pub fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let wanted = wanted.to_lowercase();
-    names
-        .map(|name| (similarity(&wanted, &name.to_lowercase()), name))
-        .filter(|(score, _)| *score >= 0.74)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
-}
-
-/// 0..1. One slip of the finger in a short word (`sdg`) counts for more than Jaro and Winkler give it.
-fn similarity(a: &str, b: &str) -> f64 {
-    let slip = a.len().min(b.len()) >= 3 && strsim::osa_distance(a, b) == 1;
-    strsim::jaro_winkler(a, b).max(if slip { 0.9 } else { 0.0 })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,17 +239,5 @@ mod tests {
         assert_eq!(keys_of::<crate::Recipe>().iter().map(String::as_str).filter(|k| !scalars.contains(k)).collect::<Vec<_>>(), tables);
         assert!(TABLES.iter().all(|(_, keys)| !keys().is_empty()));
         assert_eq!(keys_of::<Loss>(), ["ce"]);
-    }
-
-    #[test]
-    fn near_names_are_found_and_far_ones_are_not() {
-        let optim = keys_of::<Optim>();
-        let near = |wanted| nearest(wanted, optim.iter().map(String::as_str));
-        assert_eq!(near("learning_rate"), Some("lr"));
-        assert_eq!(near("lerning_rate"), Some("lr"));
-        assert_eq!(near("weigth_decay"), Some("weight_decay"));
-        assert_eq!(near("Momentum"), Some("momentum"));
-        assert_eq!(near("xyz"), None);
-        assert_eq!(nearest("sdg", ["adamw", "sgd"].into_iter()), Some("sgd"));
     }
 }

@@ -10,6 +10,7 @@ needs torch and safetensors, and writes beside itself, all for images float32 (B
     teacher_nan.pt        raises an exception with a message
     teacher_moody.pt      gives other shapes for more than three images
     teacher_softmax.pt    the probabilities of teacher_logits.pt
+    teacher_logarithms.pt their logarithms (log_softmax)
     teacher_dropout.pt    the same network with dropout before its classifier, traced in training mode
     teacher_training.pt   the same network with batch norm, traced in training mode
     expected.safetensors  `x` (3,3,32,32); `dict/NAME` and `logits/logits` for all of `x`, `fixed/logits` for its first two images
@@ -115,6 +116,11 @@ class Probabilities(nn.Module):
         return self.net(x).softmax(-1)
 
 
+class Logarithms(Probabilities):
+    def forward(self, x):
+        return self.net(x).log_softmax(-1)
+
+
 class Small(nn.Module):
     """A network whose training differs from its evaluation in `between`."""
 
@@ -174,6 +180,7 @@ def main():
         save(trace(Probabilities(logits_only)), "teacher_softmax.pt")
         save(trace(Small(nn.Dropout(0.3)).train()), "teacher_dropout.pt")
         save(trace(Small(nn.BatchNorm2d(8)).train()), "teacher_training.pt")
+        save(trace(Logarithms(logits_only)), "teacher_logarithms.pt")
 
         # From the modules themselves, not from their files.
         expected = {"x": x, "logits/logits": logits_only(x), "fixed/logits": fixed(x[:2])}
