@@ -37,10 +37,16 @@ WARM_UP, TRIAL = 2, 3
 IDLE_SHARE = 0.05
 # Blocks are kept from the kernel's page faults: nothing is given back, everything comes from one growing heap.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": "67108864"}
-# What holds both sides to an older processor's instructions: ours (crates/shim/src/cpu), then libtorch's kernels (inductor reads the same
-# variable), oneDNN and MKL.
+# What holds both sides to an older processor's instructions: ours (crates/shim/src/cpu), then libtorch's kernels
+# (inductor reads the same variable), oneDNN and MKL.
 CPU_LEVELS = {
-    level: dict(zip(("HETERODYNE_CPU", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"), values, strict=True))
+    level: dict(
+        zip(
+            ("HETERODYNE_CPU", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"),
+            values,
+            strict=True,
+        )
+    )
     for level, values in {
         "baseline": ("baseline", "default", "SSE41", "SSE4_2"),
         "avx2": ("avx2", "avx2", "AVX2", "AVX2"),
@@ -57,7 +63,8 @@ class BenchError(Exception):
     """Something that the user can read and act on."""
 
 
-# --- a process of either side ----------------------------------------------------------------------------------------------------
+# --- a process of either side
+# ----------------------------------------------------------------------------------------------------
 
 
 class Side:
@@ -128,7 +135,9 @@ class Side:
         try:
             return json.loads(line)
         except ValueError:
-            raise BenchError(f"{self.name} wrote a line that is not JSON: {line[:200].decode(errors='replace')}") from None
+            raise BenchError(
+                f"{self.name} wrote a line that is not JSON: {line[:200].decode(errors='replace')}"
+            ) from None
 
     def steps(self, n):
         """Runs `n` steps and returns their times in ms."""
@@ -157,10 +166,15 @@ class Side:
     def last_lines(self, count=8):
         self.log.seek(0)
         lines = self.log.read().decode(errors="replace").splitlines()[-count:]
-        return "; its last lines:\n" + "\n".join(f"    {line}" for line in lines) if lines else "; it wrote nothing to stderr"
+        return (
+            "; its last lines:\n" + "\n".join(f"    {line}" for line in lines)
+            if lines
+            else "; it wrote nothing to stderr"
+        )
 
 
-# --- one configuration -----------------------------------------------------------------------------------------------------------
+# --- one configuration
+# -----------------------------------------------------------------------------------------------------------
 
 
 def check_losses(pair, method, precision, ours, peer):
@@ -281,8 +295,12 @@ def measure(runner, job, label, arguments):
         check_losses(pair, method, precision, ours.losses, peer.losses)
         medians = alternate(peer, ours, arguments.pairs_of_runs, arguments.steps)
         ratios = [a / b for a, b in medians]
-        # Compilation costs the peer start-up and memory: it is compared with the better of its eager mode and the mode that won.
-        peer_rss, peer_cuda = smallest(shown["tuned"]["rss_mb"], peer.rss_mb), smallest(shown["tuned"]["cuda_mb"], peer.cuda_mb)
+        # Compilation costs the peer start-up and memory: it is compared with the better of its eager mode and the mode
+        # that won.
+        peer_rss, peer_cuda = (
+            smallest(shown["tuned"]["rss_mb"], peer.rss_mb),
+            smallest(shown["tuned"]["cuda_mb"], peer.cuda_mb),
+        )
         record = dict(
             pair=pair,
             method=method,
@@ -330,7 +348,8 @@ def measure(runner, job, label, arguments):
     return record
 
 
-# --- results ---------------------------------------------------------------------------------------------------------------------
+# --- results
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def merge(old, new):
@@ -379,7 +398,9 @@ def line(record):
         f"start-up {record['startup_ratio']:.2f} ({record['ours_startup_s']:.1f}/{record['peer_startup_s']:.1f} s)"
     )
     if record.get("cuda_ratio") is not None:
-        text += f", GPU memory {record['cuda_ratio']:.2f} ({record['ours_cuda_mb']:.0f}/{record['peer_cuda_mb']:.0f} MB)"
+        text += (
+            f", GPU memory {record['cuda_ratio']:.2f} ({record['ours_cuda_mb']:.0f}/{record['peer_cuda_mb']:.0f} MB)"
+        )
     if "shipped_ratio" in record:
         text += f", {record['shipped_ratio']:.2f}x against PyTorch as shipped"
     return text
@@ -391,7 +412,9 @@ def summary(records):
     for group in sorted({(where(r), r["precision"]) for r in records}):
         ratios = [r["ratio_median"] for r in records if (where(r), r["precision"]) == group]
         mean = statistics.geometric_mean(ratios)
-        out.append(f"{' '.join(group)}: geometric mean {mean:.2f}x, smallest {min(ratios):.2f}x, {len(ratios)} configurations")
+        out.append(
+            f"{' '.join(group)}: geometric mean {mean:.2f}x, smallest {min(ratios):.2f}x, {len(ratios)} configurations"
+        )
     return out
 
 
@@ -419,7 +442,10 @@ COLUMNS = {
 def markdown(records):
     """The table, under every machine, date and command that it comes from."""
     out = ["# The distillation step, PyTorch + timm against heterodyne", ""]
-    out += ["ratio = PyTorch's time / ours (median over pairs of blocks); memory and start-up = ours / PyTorch's. bench/README.md has the rest.", ""]
+    out += [
+        "ratio = PyTorch's time / ours (median over pairs of blocks); memory and start-up = ours / PyTorch's. bench/README.md has the rest.",
+        "",
+    ]
     origins = {}
     for record in records:
         origins.setdefault(json.dumps(record.get("origin", {}), sort_keys=True), []).append(record)
@@ -459,7 +485,8 @@ def origin(arguments, versions):
     }
 
 
-# --- the command line ------------------------------------------------------------------------------------------------------------
+# --- the command line
+# ------------------------------------------------------------------------------------------------------------
 
 
 def required_versions():
@@ -486,25 +513,54 @@ def known_models(binary):
 def parse(command):
     parser = argparse.ArgumentParser(description=__doc__)
     names = [pair.name for pair in pairs.PAIRS]
-    parser.add_argument("--pair", action="append", help=f"part of a pair's name, may be repeated; all pairs: {', '.join(names)}")
-    parser.add_argument("--method", action="append", choices=pairs.METHODS, help="may be repeated; all by default")
-    parser.add_argument("--precision", action="append", choices=pairs.PRECISIONS, help="may be repeated; both by default")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--pairs-of-runs", type=int, default=5, metavar="N", help="pairs of blocks per configuration, at least 5 (default 5)")
-    parser.add_argument("--steps", type=int, default=3, metavar="N", help="steps per block (default 3)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="threads of each side (default: all cores)")
     parser.add_argument(
-        "--cpu-level", choices=(NATIVE, *CPU_LEVELS), default=NATIVE, help="hold both sides to the instructions of an older processor (default: all that it has)"
+        "--pair", action="append", help=f"part of a pair's name, may be repeated; all pairs: {', '.join(names)}"
+    )
+    parser.add_argument("--method", action="append", choices=pairs.METHODS, help="may be repeated; all by default")
+    parser.add_argument(
+        "--precision", action="append", choices=pairs.PRECISIONS, help="may be repeated; both by default"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--pairs-of-runs",
+        type=int,
+        default=5,
+        metavar="N",
+        help="pairs of blocks per configuration, at least 5 (default 5)",
+    )
+    parser.add_argument("--steps", type=int, default=3, metavar="N", help="steps per block (default 3)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="threads of each side (default: all cores)",
+    )
+    parser.add_argument(
+        "--cpu-level",
+        choices=(NATIVE, *CPU_LEVELS),
+        default=NATIVE,
+        help="hold both sides to the instructions of an older processor (default: all that it has)",
     )
     parser.add_argument("--batch", type=int, metavar="N", help="batch size instead of the pair's")
-    parser.add_argument("--shipped", action="store_true", help="also measure PyTorch without tuning (always fp32, NCHW, glibc's malloc as it is)")
-    parser.add_argument("--eager", action="store_true", help="try PyTorch's eager modes only; compiling takes minutes per configuration the first time")
+    parser.add_argument(
+        "--shipped",
+        action="store_true",
+        help="also measure PyTorch without tuning (always fp32, NCHW, glibc's malloc as it is)",
+    )
+    parser.add_argument(
+        "--eager",
+        action="store_true",
+        help="try PyTorch's eager modes only; compiling takes minutes per configuration the first time",
+    )
     parser.add_argument("--quick", action="store_true", help="--eager and one step per block: a look, not a result")
     parser.add_argument("--ours", type=shlex.split, help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, default=RESULTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args(command)
     arguments.command = command
-    arguments.pair_rows = [pair for pair in pairs.PAIRS if not arguments.pair or any(part in pair.name for part in arguments.pair)]
+    arguments.pair_rows = [
+        pair for pair in pairs.PAIRS if not arguments.pair or any(part in pair.name for part in arguments.pair)
+    ]
     if not arguments.pair_rows:
         parser.error(f"no pair has {' or '.join(arguments.pair)} in its name; the pairs are {', '.join(names)}")
     if arguments.pairs_of_runs < 5:
@@ -524,7 +580,9 @@ def run(arguments):
     import torch
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise BenchError("--device cuda: this PyTorch sees no GPU (nvidia-smi; python -c 'import torch; print(torch.cuda.is_available())')")
+        raise BenchError(
+            "--device cuda: this PyTorch sees no GPU (nvidia-smi; python -c 'import torch; print(torch.cuda.is_available())')"
+        )
     torch.set_num_threads(1)
     import prepare
 
@@ -539,7 +597,9 @@ def run(arguments):
         for method in arguments.method or pairs.METHODS:
             for precision in arguments.precision or pairs.PRECISIONS:
                 with tempfile.TemporaryDirectory(prefix="heterodyne-bench-") as folder:
-                    job = prepare.job(pair, method, folder, precision, arguments.device, arguments.threads, arguments.batch)
+                    job = prepare.job(
+                        pair, method, folder, precision, arguments.device, arguments.threads, arguments.batch
+                    )
                     try:
                         record = measure(runner, job, (pair.name, method, precision), arguments)
                     except BenchError as error:
@@ -555,7 +615,9 @@ def run(arguments):
     if records:
         print(f"written: {arguments.results} and {arguments.results.with_suffix('.md')}")
     if failures:
-        raise BenchError(f"{len(failures)} of {len(failures) + len(records)} configurations failed: {', '.join(failures)}")
+        raise BenchError(
+            f"{len(failures)} of {len(failures) + len(records)} configurations failed: {', '.join(failures)}"
+        )
 
 
 def main():

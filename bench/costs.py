@@ -28,7 +28,15 @@ def measure(binary, recipes, variant, steps, sets):
     """One process: the JSON of `heterodyne bench`."""
     name, _, change = variant.partition(":")
     sets = [*SETS, *sets, *([f"methods.{name}.{change}"] if change else [])]
-    command = [binary, "bench", str(recipes / f"{name}.toml"), "--json", "--steps", str(steps), *(p for s in sets for p in ("--set", s))]
+    command = [
+        binary,
+        "bench",
+        str(recipes / f"{name}.toml"),
+        "--json",
+        "--steps",
+        str(steps),
+        *(p for s in sets for p in ("--set", s)),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise RuntimeError(f"{variant}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
@@ -64,7 +72,9 @@ def table(found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default=str(ROOT / "target" / "release" / "heterodyne"))
-    parser.add_argument("--recipes", type=Path, default=ROOT / "recipes" / "cifar100", help="a folder with NAME.toml for each method")
+    parser.add_argument(
+        "--recipes", type=Path, default=ROOT / "recipes" / "cifar100", help="a folder with NAME.toml for each method"
+    )
     parser.add_argument("--methods", nargs="+", help="all of the registry if not given")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=9)
@@ -83,7 +93,9 @@ def main():
                 failed.append(str(error))
                 continue
             found[variant].append(pair)
-            print(f"{variant}: {pair[1]['step_ms']:.0f} ms, kd {pair[0]['step_ms']:.0f} ms", file=sys.stderr, flush=True)
+            print(
+                f"{variant}: {pair[1]['step_ms']:.0f} ms, kd {pair[0]['step_ms']:.0f} ms", file=sys.stderr, flush=True
+            )
     found = {variant: pairs for variant, pairs in found.items() if pairs}
     if found:
         text = table(found)

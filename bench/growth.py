@@ -25,7 +25,15 @@ LEVELS = ["[4]", "[3,4]", "[2,3,4]", "[1,2,3,4]"]
 def measure(recipe, changes, steps):
     """(milliseconds per step, MB at most)"""
     sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
-    command = [PROJECT / "target/release/heterodyne", "bench", PROJECT / "recipes/cifar100" / recipe, *sets, "--steps", str(steps), "--json"]
+    command = [
+        PROJECT / "target/release/heterodyne",
+        "bench",
+        PROJECT / "recipes/cifar100" / recipe,
+        *sets,
+        "--steps",
+        str(steps),
+        "--json",
+    ]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
@@ -36,10 +44,19 @@ def measure(recipe, changes, steps):
 def series(args):
     """Name of the axis, unit of x, and points (x, ms, MB)."""
     common = {"threads": args.threads, "train.precision": args.precision, "data.per_class": 20}
-    point = lambda x, recipe, **changes: (x, *measure(recipe, {**common, **{k.replace("__", "."): v for k, v in changes.items()}}, args.steps))
+    point = lambda x, recipe, **changes: (
+        x,
+        *measure(recipe, {**common, **{k.replace("__", "."): v for k, v in changes.items()}}, args.steps),
+    )
     yield "batch", "images", [point(b, "uhkd.toml", train__batch=b) for b in (16, 32, 64, 128, 256)]
-    yield "resolution of the student", "pixels", [point(s * s, "uhkd.toml", student__img=s, train__batch=32) for s in (32, 48, 64, 96, 128)]
-    taps = [point(0, "kd.toml")] + [point(1 + i, "uhkd.toml", methods__uhkd__levels=levels) for i, levels in enumerate(LEVELS)]
+    yield (
+        "resolution of the student",
+        "pixels",
+        [point(s * s, "uhkd.toml", student__img=s, train__batch=32) for s in (32, 48, 64, 96, 128)],
+    )
+    taps = [point(0, "kd.toml")] + [
+        point(1 + i, "uhkd.toml", methods__uhkd__levels=levels) for i, levels in enumerate(LEVELS)
+    ]
     yield "tapped stages (deepest first)", "stages", taps
 
 
@@ -61,9 +78,18 @@ def draw(measured):
     for column, (name, unit, points) in enumerate(measured):
         xs = [p[0] for p in points]
         print(f"{name}: " + ", ".join(f"{x} {unit} {ms:.1f} ms {mb:.0f} MB" for x, ms, mb in points), flush=True)
-        for row, (label, ys) in enumerate([("ms per step", [p[1] for p in points]), ("MB at most", [p[2] for p in points])]):
+        for row, (label, ys) in enumerate(
+            [("ms per step", [p[1] for p in points]), ("MB at most", [p[2] for p in points])]
+        ):
             axis = axes[row][column]
-            axis.plot([xs[0], xs[-1]], [ys[0], ys[-1]], color="0.7", linestyle="--", linewidth=1, label="straight line through the ends")
+            axis.plot(
+                [xs[0], xs[-1]],
+                [ys[0], ys[-1]],
+                color="0.7",
+                linestyle="--",
+                linewidth=1,
+                label="straight line through the ends",
+            )
             axis.plot(xs, ys, marker="o", color="#1f5fa8", label="measured")
             axis.set_ylim(0, 1.08 * max(ys))
             axis.set_xlabel(f"{name}, {unit}" if row else "")

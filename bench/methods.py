@@ -53,7 +53,8 @@ class Kd(nn.Module):
             return kd(student[0], teacher[0])
 
 
-# --- UHKD ------------------------------------------------------------------------------------------------------------------------
+# --- UHKD
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 def highest(k, a, b):
@@ -92,7 +93,9 @@ class UhkdLevel(nn.Module):
         self.block = tuple(largest_block(n, top) for n, top in zip(student.grid, tops))
         self.share = len(vs) / (2 * len(vs) - 1)
         coarse = tuple(n // f for n, f in zip(student.grid, self.block))
-        gaussian = torch.tensor([[math.exp(-(u * u + v * v) / (2 * (0.5 * k) ** 2)) for v in vs] for u in us], dtype=torch.float64)
+        gaussian = torch.tensor(
+            [[math.exp(-(u * u + v * v) / (2 * (0.5 * k) ** 2)) for v in vs] for u in us], dtype=torch.float64
+        )
         # The weights are constants too, and go into the matrix.
         roots = torch.tensor([[1.0 if v == 0 else math.sqrt(2) for v in vs] for u in us], dtype=torch.float64)
         weight = (gaussian * roots).flatten().repeat(2)[:, None]
@@ -100,7 +103,9 @@ class UhkdLevel(nn.Module):
         real = torch.cat([roots.flatten(), torch.zeros(roots.numel())])
         self.register_buffer("real", real.to(torch.get_default_dtype())[:, None], persistent=False)
         for name, grid in (("student", coarse), ("teacher", teacher.grid)):
-            self.register_buffer(f"{name}_dft", (weight * fourier(grid, us, vs)).to(torch.get_default_dtype()), persistent=False)
+            self.register_buffer(
+                f"{name}_dft", (weight * fourier(grid, us, vs)).to(torch.get_default_dtype()), persistent=False
+            )
 
     def represent(self, matrix, x):
         """(B,C,H,W) to the standardised band (B,2KK',C)."""
@@ -136,7 +141,8 @@ class Uhkd(nn.Module):
             return 3 * kd(student[0], teacher[0]) + 100 * torch.stack(levels).mean()
 
 
-# --- LFCC ------------------------------------------------------------------------------------------------------------------------
+# --- LFCC
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 def windows(n, s):
@@ -155,7 +161,8 @@ class LfccScale(nn.Module):
         self.theta = nn.Parameter(torch.zeros(student.channels, *size))
         self.project = nn.Linear(student.channels, c_t, bias=False)
         self.norm = nn.BatchNorm1d(c_t)
-        # Cell (i,j) of the kernel lies at place (top + i, left + j) of its window; cells outside the window have no place.
+        # Cell (i,j) of the kernel lies at place (top + i, left + j) of its window; cells outside the window have no
+        # place.
         inside = torch.zeros(len(boxes), *size, dtype=torch.bool)
         places = []
         for k, ((top, bottom), (left, right)) in enumerate(boxes):
@@ -170,7 +177,9 @@ class LfccScale(nn.Module):
         """(C, windows, places); rows sum to 1."""
         theta = self.theta.flatten(1)
         if self.ragged:
-            weights = theta[:, None].masked_fill(self.outside, -torch.inf).softmax(-1).flatten(1).index_select(1, self.cells)
+            weights = (
+                theta[:, None].masked_fill(self.outside, -torch.inf).softmax(-1).flatten(1).index_select(1, self.cells)
+            )
         else:
             weights = theta.softmax(-1).repeat(1, self.num_windows)
         empty = weights.new_zeros(len(theta), self.num_windows * self.num_places)
@@ -216,12 +225,17 @@ class Lfcc(nn.Module):
 
     def forward(self, student, teacher, labels):
         with exact(student[0]):
-            cosines = [m for level, x, y in zip(self.children(), student[2], teacher[2]) for m in level(as_map(x), as_map(y))]
-            own = -F.log_softmax(torch.stack(cosines) * self.logit_scale.clamp(max=math.log(100)).exp(), -1).diagonal(dim1=1, dim2=2)
+            cosines = [
+                m for level, x, y in zip(self.children(), student[2], teacher[2]) for m in level(as_map(x), as_map(y))
+            ]
+            own = -F.log_softmax(torch.stack(cosines) * self.logit_scale.clamp(max=math.log(100)).exp(), -1).diagonal(
+                dim1=1, dim2=2
+            )
             return 3 * kd(student[0], teacher[0]) + 3 * own.mean()
 
 
-# --- HCD -------------------------------------------------------------------------------------------------------------------------
+# --- HCD
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 class Separable(nn.Module):

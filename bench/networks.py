@@ -146,14 +146,18 @@ def stages(net, img):
     kind = family(net)
     if kind in ("VisionTransformer", "MlpMixer"):
         embed = net.patch_embed if kind == "VisionTransformer" else net.stem
-        return [Stage(embed.proj.out_channels, tuple(embed.grid_size), tokens=True, classes=kind == "VisionTransformer")] * 4
+        return [
+            Stage(embed.proj.out_channels, tuple(embed.grid_size), tokens=True, classes=kind == "VisionTransformer")
+        ] * 4
 
     def stage(channels, reduction):
         side = -(-img // reduction)
         return Stage(channels, (side, side))
 
     if kind == "EfficientNet":
-        return [stage(net.blocks[i][-1].conv_pwl.out_channels, r) for i, r in zip(MOBILENET_TAPS, (4, 8, 16))] + [stage(net.num_features, 32)]
+        return [stage(net.blocks[i][-1].conv_pwl.out_channels, r) for i, r in zip(MOBILENET_TAPS, (4, 8, 16))] + [
+            stage(net.num_features, 32)
+        ]
     info = net.feature_info[-4:]
     stem = 4 if kind == "ResNet" and isinstance(net.maxpool, nn.Identity) else 1
     return [stage(i["num_chs"], i["reduction"] // stem) for i in info]

@@ -49,5 +49,10 @@ PAIRS = [
     Pair(Network("vit_small_patch16_224", CENTRED), Network("mobilenetv2_100", IMAGENET), lr=1e-4),
     Pair(Network("convnext_tiny", IMAGENET), Network("deit_tiny_patch16_224", IMAGENET), lr=0.01),
     Pair(Network("mixer_b16_224", CENTRED), RESNET18),
-    Pair(Network("vit_tiny_patch16_224", CENTRED, dict(patch=4)), Network("resnet18", IMAGENET, dict(stem="cifar")), img=32, batch=128),
+    Pair(
+        Network("vit_tiny_patch16_224", CENTRED, dict(patch=4)),
+        Network("resnet18", IMAGENET, dict(stem="cifar")),
+        img=32,
+        batch=128,
+    ),
 ]

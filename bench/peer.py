@@ -36,7 +36,9 @@ def make_method(job, student, teacher):
     if job.get("method_options"):
         raise ValueError(f"the peer has {job['method']} with its defaults only, not with {job['method_options']}")
     stages = [networks.stages(net, job[side]["img"]) for net, side in ((student, "student"), (teacher, "teacher"))]
-    return methods.build(job["method"], methods.Spec(*stages, student.num_features, teacher.num_features, job["classes"]))
+    return methods.build(
+        job["method"], methods.Spec(*stages, student.num_features, teacher.num_features, job["classes"])
+    )
 
 
 def keep_in_bfloat16(net):
@@ -64,7 +66,9 @@ def optimizer(parameters, settings, fused):
     decays = lambda name, p: p.dim() >= 2 and name.rpartition(".")[2] not in NO_DECAY
     decay, plain = ([p for name, p in parameters if decays(name, p) is wanted] for wanted in (True, False))
     groups = [dict(params=decay, weight_decay=settings["weight_decay"]), dict(params=plain, weight_decay=0.0)]
-    return torch.optim.SGD([g for g in groups if g["params"]], lr=settings["lr"], momentum=settings["momentum"], fused=fused or None)
+    return torch.optim.SGD(
+        [g for g in groups if g["params"]], lr=settings["lr"], momentum=settings["momentum"], fused=fused or None
+    )
 
 
 class Step:
@@ -79,7 +83,10 @@ class Step:
         self.device, self.bf16 = torch.device(job["device"]), job["precision"] == "bf16"
         data = load_file(job["inputs"])
         batch = job["batch"]
-        self.batches = [(x.to(self.device), y.to(self.device)) for x, y in zip(data["images"].split(batch), data["labels"].split(batch))]
+        self.batches = [
+            (x.to(self.device), y.to(self.device))
+            for x, y in zip(data["images"].split(batch), data["labels"].split(batch))
+        ]
         self.teacher, self.normalise_teacher = self.side({**job["teacher"], "classes": job["classes"]}, mode)
         self.student, self.normalise_student = self.side({**job["student"], "classes": job["classes"]}, mode)
         self.teacher.eval().requires_grad_(False)
@@ -113,7 +120,9 @@ class Step:
 
         config.freezing = freeze
         compiled = lambda module: torch.compile(module, dynamic=False, mode="reduce-overhead" if self.graphed else None)
-        self.read_teacher, self.read_student, self.method = map(compiled, (self.read_teacher, self.read_student, self.method))
+        self.read_teacher, self.read_student, self.method = map(
+            compiled, (self.read_teacher, self.read_student, self.method)
+        )
 
     def autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()

@@ -21,7 +21,9 @@ def images(count, img):
 
 def store(module, path):
     """A state dict without the counters of batch norms; None where nothing is left."""
-    state = {name: t.contiguous() for name, t in module.state_dict().items() if not name.endswith("num_batches_tracked")}
+    state = {
+        name: t.contiguous() for name, t in module.state_dict().items() if not name.endswith("num_batches_tracked")
+    }
     if not state:
         return None
     save_file(state, path)

@@ -75,7 +75,9 @@ class Driver(unittest.TestCase):
     def test_the_fastest_mode_is_measured_and_ratios_point_the_right_way(self):
         peer_ms = dict(tuned=30.0, contiguous=40.0, compiled=20.0, frozen=25.0, shipped=50.0)
         arguments = mock.Mock(quick=False, eager=False, pairs_of_runs=5, steps=2, shipped=True)
-        record = self.measure(self.runner(ours=dict(ms=dict(tuned=10.0), rss_mb=60.0, startup_s=0.5), ms=peer_ms), arguments)
+        record = self.measure(
+            self.runner(ours=dict(ms=dict(tuned=10.0), rss_mb=60.0, startup_s=0.5), ms=peer_ms), arguments
+        )
         self.assertEqual((record["peer_mode"], record["peer_ms"], record["ours_ms"]), ("compiled", 20.0, 10.0))
         self.assertEqual([record[f"ratio_{x}"] for x in ("median", "min", "max")], [2.0, 2.0, 2.0])
         self.assertEqual((record["rss_ratio"], record["startup_ratio"], record["shipped_ratio"]), (0.6, 0.5, 5.0))
@@ -85,7 +87,9 @@ class Driver(unittest.TestCase):
 
     def test_no_compiled_mode_is_tried_where_none_is_wanted(self):
         peer_ms = dict(tuned=30.0, contiguous=40.0, compiled=20.0)
-        record = self.measure(self.runner(ms=peer_ms), mock.Mock(quick=False, eager=True, pairs_of_runs=5, steps=1, shipped=False))
+        record = self.measure(
+            self.runner(ms=peer_ms), mock.Mock(quick=False, eager=True, pairs_of_runs=5, steps=1, shipped=False)
+        )
         self.assertEqual(record["peer_mode"], "tuned")
 
     def test_graphs_are_tried_on_a_gpu_alone(self):
@@ -98,8 +102,12 @@ class Driver(unittest.TestCase):
         self.assertIn("compiled is left out: PyTorch (compiled) ended with status 3", self.stderr.getvalue())
 
     def test_a_process_that_dies_shows_its_last_lines(self):
-        self.refused("PyTorch (tuned) ended with status 3", "RuntimeError: out of luck", runner=self.runner(die=["tuned"]))
-        self.refused("stand-in ended with status 3", "RuntimeError: out of luck", runner=self.runner(ours=dict(die=["tuned"])))
+        self.refused(
+            "PyTorch (tuned) ended with status 3", "RuntimeError: out of luck", runner=self.runner(die=["tuned"])
+        )
+        self.refused(
+            "stand-in ended with status 3", "RuntimeError: out of luck", runner=self.runner(ours=dict(die=["tuned"]))
+        )
 
     def test_losses_that_differ_name_pair_and_values(self):
         runner = self.runner(ours=dict(loss=2.01))
@@ -138,7 +146,10 @@ class Driver(unittest.TestCase):
 
 class Results(unittest.TestCase):
     def record(self, **changes):
-        return dict(pair="a->b", method="kd", precision="fp32", device="cpu", cpu_level="native", ratio_median=1.5) | changes
+        return (
+            dict(pair="a->b", method="kd", precision="fp32", device="cpu", cpu_level="native", ratio_median=1.5)
+            | changes
+        )
 
     def test_a_narrowed_run_replaces_its_own_results_only(self):
         old = [self.record(), self.record(method="hcd"), self.record(precision="bf16")]
@@ -146,10 +157,17 @@ class Results(unittest.TestCase):
         self.assertEqual(compare.merge(old, new), [old[0], new[0], old[2], new[1], new[2]])
 
     def test_the_summary_is_a_geometric_mean(self):
-        records = [self.record(ratio_median=1.0), self.record(method="hcd", ratio_median=4.0), self.record(precision="bf16", ratio_median=3.0)]
+        records = [
+            self.record(ratio_median=1.0),
+            self.record(method="hcd", ratio_median=4.0),
+            self.record(precision="bf16", ratio_median=3.0),
+        ]
         self.assertEqual(
             compare.summary(records),
-            ["cpu bf16: geometric mean 3.00x, smallest 3.00x, 1 configurations", "cpu fp32: geometric mean 2.00x, smallest 1.00x, 2 configurations"],
+            [
+                "cpu bf16: geometric mean 3.00x, smallest 3.00x, 1 configurations",
+                "cpu fp32: geometric mean 2.00x, smallest 1.00x, 2 configurations",
+            ],
         )
 
     def test_a_broken_results_file_is_not_overwritten(self):
@@ -180,7 +198,9 @@ class CommandLine(unittest.TestCase):
 
     def test_a_missing_package_and_a_missing_binary_say_what_to_do(self):
         with mock.patch("importlib.metadata.version", side_effect=compare.importlib.metadata.PackageNotFoundError):
-            with self.assertRaisesRegex(compare.BenchError, "torch is missing: .* -m pip install -r bench/requirements.txt"):
+            with self.assertRaisesRegex(
+                compare.BenchError, "torch is missing: .* -m pip install -r bench/requirements.txt"
+            ):
                 compare.required_versions()
         with self.assertRaisesRegex(compare.BenchError, "no/binary is missing: make build"):
             compare.known_models(Path("no/binary"))

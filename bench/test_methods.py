@@ -26,16 +26,30 @@ class Methods(unittest.TestCase):
         self.addCleanup(torch.set_default_dtype, torch.float32)
 
     def side(self, file, pair, name, specs, requires_grad):
-        raw = {f"{name}.stage{i}": file.get_tensor(f"{pair}/{name}.stage{i}").requires_grad_(requires_grad) for i in methods.LEVELS}
+        raw = {
+            f"{name}.stage{i}": file.get_tensor(f"{pair}/{name}.stage{i}").requires_grad_(requires_grad)
+            for i in methods.LEVELS
+        }
         logits = file.get_tensor(f"{pair}/{name}.logits").requires_grad_(requires_grad)
         embedding = file.get_tensor(f"{pair}/{name}.embedding") if name == "teacher" else None
         places = lambda x, s: networks.fold(x, s["prefix"], s["grid"]) if s["kind"] == "tokens" else x
-        maps = [(places(x, s), x[:, : s["prefix"]]) if s.get("prefix") else places(x, s) for x, s in zip(raw.values(), specs)]
+        maps = [
+            (places(x, s), x[:, : s["prefix"]]) if s.get("prefix") else places(x, s)
+            for x, s in zip(raw.values(), specs)
+        ]
         return (logits, embedding, maps), raw | {f"{name}.logits": logits}
 
     def check(self, file, case, pair, classes):
-        stages = {side: [networks.Stage(s["channels"], tuple(s["grid"]), s["kind"] == "tokens", s.get("prefix", 0) > 0) for s in pair[side]] for side in ("student", "teacher")}
-        method = methods.build(case["method"], methods.Spec(stages["student"], stages["teacher"], pair["d_s"], pair["d_t"], classes))
+        stages = {
+            side: [
+                networks.Stage(s["channels"], tuple(s["grid"]), s["kind"] == "tokens", s.get("prefix", 0) > 0)
+                for s in pair[side]
+            ]
+            for side in ("student", "teacher")
+        }
+        method = methods.build(
+            case["method"], methods.Spec(stages["student"], stages["teacher"], pair["d_s"], pair["d_t"], classes)
+        )
         for name, p in method.named_parameters():
             p.data = fill(name, p.shape)
         student, raw = self.side(file, case["pair"], "student", pair["student"], True)
@@ -62,7 +76,11 @@ class Methods(unittest.TestCase):
             table = json.loads(meta["pairs"])
             for case in json.loads(meta["cases"]):
                 # Mixed labels are not measured; only HCD reads labels.
-                if case["method"] in methods.METHODS and not case["settings"] and (case["labels"] == "hard" or case["method"] != "hcd"):
+                if (
+                    case["method"] in methods.METHODS
+                    and not case["settings"]
+                    and (case["labels"] == "hard" or case["method"] != "hcd")
+                ):
                     with self.subTest(case=case["name"], method=case["method"], pair=case["pair"]):
                         self.check(file, case, table[case["pair"]], int(meta["classes"]))
                     checked.append(case["method"])

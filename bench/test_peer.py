@@ -37,12 +37,16 @@ class Peer(unittest.TestCase):
         for method in pairs.METHODS:
             with self.subTest(method=method):
                 job = self.job(method)
-                losses = {mode: peer.Step(job | dict(mode=mode)).run(3)[1] for mode in ("tuned", "contiguous", "shipped")}
+                losses = {
+                    mode: peer.Step(job | dict(mode=mode)).run(3)[1] for mode in ("tuned", "contiguous", "shipped")
+                }
                 for other in ("contiguous", "shipped"):
                     compare.check_losses("small", method, "fp32", losses[other], losses["tuned"])
                 still = peer.Step(job | dict(optimizer=job["optimizer"] | dict(lr=0.0))).run(3)[1]
                 self.assertAlmostEqual(losses["tuned"][0], still[0], places=5)
-                self.assertGreater(max(abs(a / b - 1) for a, b in zip(losses["tuned"], still)), compare.TOLERANCE["fp32"])
+                self.assertGreater(
+                    max(abs(a / b - 1) for a, b in zip(losses["tuned"], still)), compare.TOLERANCE["fp32"]
+                )
 
     def test_bf16_stays_near_fp32(self):
         job = self.job("kd")
@@ -81,7 +85,10 @@ class Peer(unittest.TestCase):
     def test_names_and_decay_of_heads(self):
         job = self.job("lfcc")
         names = set(load_file(job["heads"]))
-        self.assertLessEqual({"lfcc.level1.scale4.theta", "lfcc.level4.scale2.project.weight", "lfcc.level2.scale1.norm.running_var"}, names)
+        self.assertLessEqual(
+            {"lfcc.level1.scale4.theta", "lfcc.level4.scale2.project.weight", "lfcc.level2.scale1.norm.running_var"},
+            names,
+        )
         self.assertFalse([name for name in names if name.endswith("num_batches_tracked")])
         decay, plain = (group["params"] for group in peer.Step(job).optimizer.param_groups)
         self.assertTrue(all(p.dim() >= 2 for p in decay))

@@ -8,6 +8,7 @@ family of models; a new key is covered by itself. Each case is a recipe file of 
 an abort, an end without a word, more than a minute of silence, or asking for more memory than a machine has are failures; a run that goes on
 after ten seconds has to end when it is told to. Needs the built binary and nothing else.
 """
+
 import argparse
 import collections
 import pathlib
@@ -149,7 +150,15 @@ def verdict(code, told, stderr):
         return "BAD hang"
     if code < 0 or code in (101, 134, 139):
         return f"BAD ended by a crash ({code})"
-    for sign in ("panicked", "FATAL", "terminate called", "memory allocation of", "can't allocate memory", "Exception raised", "bad_alloc"):
+    for sign in (
+        "panicked",
+        "FATAL",
+        "terminate called",
+        "memory allocation of",
+        "can't allocate memory",
+        "Exception raised",
+        "bad_alloc",
+    ):
         if sign in stderr:
             return f"BAD {sign}"
     if len(stderr) > 20_000:

@@ -40,7 +40,9 @@ def needed(folder, name):
 def first_line(error):
     """Of an error of a library; messages of TorchScript end with what matters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1] if lines[0].startswith("The following operation failed in the TorchScript interpreter") else lines[0]
+    return (
+        lines[-1] if lines[0].startswith("The following operation failed in the TorchScript interpreter") else lines[0]
+    )
 
 
 def read_check(folder):
@@ -54,7 +56,9 @@ def read_check(folder):
             raise Wrong(f"check.safetensors holds no `{name}`")
         t = tensors[name]
         if t.dtype != torch.float32 or t.dim() != dims or t.numel() == 0:
-            raise Wrong(f"check.safetensors: `{name}` is {t.dtype} {tuple(t.shape)}; float32 of {dims} dimensions is needed")
+            raise Wrong(
+                f"check.safetensors: `{name}` is {t.dtype} {tuple(t.shape)}; float32 of {dims} dimensions is needed"
+            )
     x, logits = tensors["x"], tensors["logits"]
     if len(x) != len(logits):
         raise Wrong(f"check.safetensors: {len(x)} images in `x` and {len(logits)} rows in `logits`")
@@ -73,7 +77,9 @@ def compare(run, x, logits):
             raise Wrong(f"logits are {tuple(got.shape)} for {batch} images; {tuple(want.shape)} is right")
         difference = ((got.float() - want).abs().max() / logits.abs().max()).item()
         if not difference <= TOLERANCE:  # also where it is no number
-            raise Wrong(f"logits of {batch} images differ by {difference:.1e} of the largest; at most {TOLERANCE:.0e} is right")
+            raise Wrong(
+                f"logits of {batch} images differ by {difference:.1e} of the largest; at most {TOLERANCE:.0e} is right"
+            )
         worst = max(worst, difference)
     return worst
 
@@ -96,9 +102,13 @@ def check_timm(folder, x, logits):
         if key not in stored["pretrained_cfg"]:
             raise Wrong(f"config.json: `pretrained_cfg` has no `{key}`")
         if list(config[key]) != list(stored["pretrained_cfg"][key]):
-            raise Wrong(f"config.json: `{key}` is {stored['pretrained_cfg'][key]}, and timm makes {list(config[key])} of it")
+            raise Wrong(
+                f"config.json: `{key}` is {stored['pretrained_cfg'][key]}, and timm makes {list(config[key])} of it"
+            )
     if list(x.shape[1:]) != list(config["input_size"]):
-        raise Wrong(f"config.json: `input_size` is {list(config['input_size'])}; the images of check.safetensors are {list(x.shape[1:])}")
+        raise Wrong(
+            f"config.json: `input_size` is {list(config['input_size'])}; the images of check.safetensors are {list(x.shape[1:])}"
+        )
     with torch.no_grad():
         return compare(model, x, logits)
 
@@ -111,7 +121,9 @@ def check_torchscript(folder, x, logits):
     with safe_open(needed(folder, "model.safetensors"), "pt") as file:
         stored = {name: file.get_slice(name).get_shape() for name in file.keys()}
     scripted = {name: list(t.shape) for name, t in model.state_dict().items()}
-    stored, scripted = ({n: s for n, s in names.items() if not n.endswith("num_batches_tracked")} for names in (stored, scripted))
+    stored, scripted = (
+        {n: s for n, s in names.items() if not n.endswith("num_batches_tracked")} for names in (stored, scripted)
+    )
     scripted = {n: s for n, s in scripted.items() if not n.startswith(CONSTANTS)}
     differing = [name for name in sorted(stored.keys() | scripted.keys()) if stored.get(name) != scripted.get(name)]
     if differing:
@@ -166,7 +178,9 @@ def check(folder, without):
 def main():
     parser = argparse.ArgumentParser(description="Checks exported networks with timm, TorchScript and onnxruntime.")
     parser.add_argument("folders", type=Path, nargs="+", metavar="folder")
-    parser.add_argument("--without", action="append", choices=FORMATS, default=[], help="leave a format out; may be repeated")
+    parser.add_argument(
+        "--without", action="append", choices=FORMATS, default=[], help="leave a format out; may be repeated"
+    )
     args = parser.parse_args()
     right = True
     for folder in args.folders:

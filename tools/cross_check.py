@@ -22,7 +22,9 @@ FLAGS = ["-std=c++17", "-fopenmp", "-DNDEBUG", "-Wall", "-Wextra", "-Werror", "-
 
 def generated():
     """The newest headers that cxx has written for the bridge."""
-    found = sorted((ROOT / "target").glob("*/build/heterodyne-shim-*/out/cxxbridge/include"), key=lambda p: p.stat().st_mtime)
+    found = sorted(
+        (ROOT / "target").glob("*/build/heterodyne-shim-*/out/cxxbridge/include"), key=lambda p: p.stat().st_mtime
+    )
     if not found:
         sys.exit("the bridge's headers are missing: make build")
     return found[-1]
@@ -45,10 +47,14 @@ def main():
         sys.exit("libtorch is missing: make libtorch")
     bridge = generated()
     includes = [f"-I{SOURCES}", f"-I{bridge}", f"-I{bridge.parent / 'crate'}"]
-    includes += [flag for folder in (LIBTORCH, LIBTORCH / "torch/csrc/api/include") for flag in ("-isystem", str(folder))]
+    includes += [
+        flag for folder in (LIBTORCH, LIBTORCH / "torch/csrc/api/include") for flag in ("-isystem", str(folder))
+    ]
     sources = sorted(SOURCES.rglob("*.cc"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        complaints = [text for text in pool.map(lambda source: compile_one(compiler, source, includes), sources) if text]
+        complaints = [
+            text for text in pool.map(lambda source: compile_one(compiler, source, includes), sources) if text
+        ]
     if complaints:
         sys.exit("\n".join(complaints))
     print(f"{len(sources)} files compile with {compiler}")

@@ -51,16 +51,26 @@ def is_whole(root: Path) -> bool:
 
 
 def has_nvidia_driver() -> bool:
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
+    return (
+        Path("/proc/driver/nvidia/version").exists()
+        or Path("/dev/nvidiactl").exists()
+        or shutil.which("nvidia-smi") is not None
+    )
 
 
 def link(root: Path) -> None:
     """Makes .libtorch/torch a link to the user's own libtorch."""
     version = version_in(root)
     if version is None:
-        fail(f"LIBTORCH={root} holds no libtorch (neither version.py nor build-version).", "Unset LIBTORCH to have the right one installed here.")
+        fail(
+            f"LIBTORCH={root} holds no libtorch (neither version.py nor build-version).",
+            "Unset LIBTORCH to have the right one installed here.",
+        )
     if not right(version):
-        fail(f"LIBTORCH={root} holds version {version}; {VERSION} is needed.", "Unset LIBTORCH to have it installed here, or point it to that version.")
+        fail(
+            f"LIBTORCH={root} holds version {version}; {VERSION} is needed.",
+            "Unset LIBTORCH to have it installed here, or point it to that version.",
+        )
     if not is_whole(root):
         fail(f"LIBTORCH={root} is incomplete: lib/libtorch_cpu.so or include/ATen/ATen.h is missing.")
     if (HOME / "torch").is_symlink() and (HOME / "torch").resolve() == root.resolve():
@@ -85,11 +95,28 @@ def settle() -> None:
 
 
 def pip(target: Path, *what: str) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--root-user-action=ignore", "--no-compile", "--target", str(target), "--upgrade", *WHEEL, *what]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--root-user-action=ignore",
+        "--no-compile",
+        "--target",
+        str(target),
+        "--upgrade",
+        *WHEEL,
+        *what,
+    ]
     if subprocess.run(command).returncode != 0:
         fail(
-            "pip could not install " + " ".join(w for w in what if not w.startswith("-")) + " (its own message is above).",
-            "Without a network: put libtorch " + VERSION + " on this machine by other means and set LIBTORCH to its folder.",
+            "pip could not install "
+            + " ".join(w for w in what if not w.startswith("-"))
+            + " (its own message is above).",
+            "Without a network: put libtorch "
+            + VERSION
+            + " on this machine by other means and set LIBTORCH to its folder.",
         )
 
 
@@ -97,12 +124,17 @@ def cuda_requirements(target: Path) -> list[str]:
     """What the wheel itself declares of NVIDIA's libraries."""
     metadata = next(target.glob("torch-*.dist-info/METADATA")).read_text()
     lines = re.findall(r"^Requires-Dist: ([^;\n]+)", metadata, re.M)
-    return [line.strip() for line in lines if re.match(r"(nvidia|cuda)-", line) and not line.startswith("cuda-bindings")]
+    return [
+        line.strip() for line in lines if re.match(r"(nvidia|cuda)-", line) and not line.startswith("cuda-bindings")
+    ]
 
 
 def install(cuda: bool) -> None:
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
-        fail(f"pip is missing for {sys.executable}.", "Install it (Debian: apt install python3-pip), or set LIBTORCH to a libtorch " + VERSION + ".")
+        fail(
+            f"pip is missing for {sys.executable}.",
+            "Install it (Debian: apt install python3-pip), or set LIBTORCH to a libtorch " + VERSION + ".",
+        )
     size = "about 0.6 GB to download, 1.2 GB on disk"
     if cuda:
         size = "with the CUDA libraries about 3 GB to download, 6 GB on disk"
@@ -129,7 +161,12 @@ def main() -> None:
     cuda = has_nvidia_driver()
     state = (HOME / COMPLETE).read_text().strip() if (HOME / COMPLETE).is_file() else None
     linked_and_whole = state == "linked" and right(version_in(HOME / "torch")) and is_whole(HOME / "torch")
-    installed = state in ("cpu", "cuda") and right(version_in(HOME / "torch")) and is_whole(HOME / "torch") and (state == "cuda" or not cuda)
+    installed = (
+        state in ("cpu", "cuda")
+        and right(version_in(HOME / "torch"))
+        and is_whole(HOME / "torch")
+        and (state == "cuda" or not cuda)
+    )
     if not (linked_and_whole or installed):
         install(cuda)
 

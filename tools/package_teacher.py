@@ -34,9 +34,11 @@ from pathlib import Path
 
 VERSION = 1
 METADATA = "heterodyne"
-# Largest difference of outputs, as a share of the largest value. In bfloat16 a compiler may round elsewhere than PyTorch does.
+# Largest difference of outputs, as a share of the largest value. In bfloat16 a compiler may round elsewhere than
+# PyTorch does.
 TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2}
-# Two images are traced: with one, a dimension of 1 could be taken for a constant. The file is then tried with these batches.
+# Two images are traced: with one, a dimension of 1 could be taken for a constant. The file is then tried with these
+# batches.
 TRACED = 2
 BATCHES = (1, 2, 5)
 MAX_BATCH = 65536
@@ -66,12 +68,15 @@ def first_line(error):
 
 def listed(names, count=3):
     names = list(names)
-    return ", ".join(f"`{name}`" for name in names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+    return ", ".join(f"`{name}`" for name in names[:count]) + (
+        f" and {len(names) - count} more" if len(names) > count else ""
+    )
 
 
 # ---- which blocks the stages are taken after
 
-# heterodyne takes the last map of these before the mean, which is behind the blocks; numbers are those of `model.blocks`.
+# heterodyne takes the last map of these before the mean, which is behind the blocks; numbers are those of
+# `model.blocks`.
 EFFICIENT = {"mobilenetv1_100": (1, 2, 3), "mobilenetv2_100": (1, 2, 4), "efficientnet_b0": (1, 2, 4)}
 
 
@@ -103,7 +108,8 @@ class Reader:
     """Reads logits, embedding and stages off a model."""
 
     def __init__(self):
-        # Stages are taken after rows of `blocks`, or are those of timm's feature maps that `indices` number, or there are none.
+        # Stages are taken after rows of `blocks`, or are those of timm's feature maps that `indices` number, or there
+        # are none.
         self.rows, self.indices, self.arguments = None, None, {}
         # Of sequences, which do not show it themselves.
         self.grid = None
@@ -182,6 +188,7 @@ class Teacher(torch.nn.Module):
 
 # ---- the model
 
+
 def parse_kwargs(pairs):
     """key=value, a Python literal or else a string."""
     kwargs = {}
@@ -203,11 +210,18 @@ def check_name(name):
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
         near = difflib.get_close_matches(base, timm.list_models(), 3)
-        hint = f"the nearest names are {listed(near)}" if near else "timm.list_models() lists them; a file of the Hub begins with hf-hub:"
+        hint = (
+            f"the nearest names are {listed(near)}"
+            if near
+            else "timm.list_models() lists them; a file of the Hub begins with hf-hub:"
+        )
         raise Wrong(f"timm {timm.__version__} has no model `{base}`; {hint}")
     tags = timm.list_models(f"{base}.*", pretrained=True)
     if tag and name not in tags:
-        raise Wrong(f"`{base}` has no pretrained weights `{tag}`; " + (f"there are {listed(tags, 8)}" if tags else "it has none"))
+        raise Wrong(
+            f"`{base}` has no pretrained weights `{tag}`; "
+            + (f"there are {listed(tags, 8)}" if tags else "it has none")
+        )
 
 
 def create(args):
@@ -216,7 +230,9 @@ def create(args):
     size = kwargs.get("img_size")
     size = size[0] if isinstance(size, (tuple, list)) and len(set(size)) == 1 else size
     if size is not None and (not isinstance(size, int) or args.img not in (None, size)):
-        raise Wrong(f"--model-kwargs img_size={kwargs['img_size']} is no square size, or not that of --img; give --img alone")
+        raise Wrong(
+            f"--model-kwargs img_size={kwargs['img_size']} is no square size, or not that of --img; give --img alone"
+        )
     img = size if args.img is None else args.img
     if img is not None and img < 1:
         raise Wrong(f"--img {img}: an image has at least one pixel")
@@ -226,10 +242,14 @@ def create(args):
             raise Wrong(f"--num-classes {args.num_classes}: a teacher has at least one class")
         kwargs["num_classes"] = args.num_classes
     try:
-        resolved = timm.models.resolve_model_input_args(args.model, dict(img_size=img) if img is not None else {}, **kwargs)
+        resolved = timm.models.resolve_model_input_args(
+            args.model, dict(img_size=img) if img is not None else {}, **kwargs
+        )
         config = resolved["pretrained_cfg"]
         if args.pretrained and args.num_classes not in (None, config.get("num_classes")):
-            raise Wrong(f"the pretrained weights have {config.get('num_classes')} classes; leave out --num-classes, a new classifier knows nothing")
+            raise Wrong(
+                f"the pretrained weights have {config.get('num_classes')} classes; leave out --num-classes, a new classifier knows nothing"
+            )
         model = timm.create_model(pretrained=args.pretrained, **resolved)
     except Wrong:
         raise
@@ -240,7 +260,9 @@ def create(args):
     if channels != 3:
         raise Wrong(f"{args.model} takes images of {count_of(channels, 'channel')}; a teacher sees 3")
     if img is None and len(set(sides)) != 1:
-        raise Wrong(f"{args.model} takes images of {sides[0]} x {sides[1]} px; a teacher sees squares, name one with --img")
+        raise Wrong(
+            f"{args.model} takes images of {sides[0]} x {sides[1]} px; a teacher sees squares, name one with --img"
+        )
     return model.requires_grad_(False), img or sides[0]
 
 
@@ -257,7 +279,9 @@ def load(model, path):
     for classifier in (classifiers,) if isinstance(classifiers, str) else classifiers:
         found, expected = theirs.get(f"{classifier}.weight"), own.get(f"{classifier}.weight")
         if found is not None and expected is not None and found.shape[0] != expected.shape[0]:
-            raise Wrong(f"--weights: {path} has {found.shape[0]} classes and the model {expected.shape[0]}; say --num-classes {found.shape[0]}")
+            raise Wrong(
+                f"--weights: {path} has {found.shape[0]} classes and the model {expected.shape[0]}; say --num-classes {found.shape[0]}"
+            )
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if adapt is not None:
         try:
@@ -268,13 +292,18 @@ def load(model, path):
     missing = [name for name in own if name not in theirs and not name.endswith(counter)]
     unexpected = [name for name in theirs if name not in own and not name.endswith(counter)]
     shaped = [name for name in own if name in theirs and theirs[name].shape != own[name].shape]
-    parts = [f"{what} {listed(names)}" for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shaped)) if names]
+    parts = [
+        f"{what} {listed(names)}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shaped))
+        if names
+    ]
     if parts:
         raise Wrong(f"--weights: {path} is not of this model: {'; '.join(parts)}")
     model.load_state_dict(theirs, strict=False)
 
 
 # ---- from the model to its file
+
 
 def difference(got, want):
     """Largest difference over the largest value, infinite where something is no number."""
@@ -327,7 +356,11 @@ def describe(args, teacher, x):
     source, _, identifier = args.model.partition(":")
     return {
         "version": VERSION,
-        "name": f"timm/{args.model}" if not identifier else f"timm/{config['architecture']}" if source == "local-dir" else identifier,
+        "name": f"timm/{args.model}"
+        if not identifier
+        else f"timm/{config['architecture']}"
+        if source == "local-dir"
+        else identifier,
         "classes": out["logits"].shape[1],
         "img": x.shape[-1],
         "mean": list(args.mean or config["mean"]),
@@ -352,7 +385,9 @@ def write_torchscript(teacher, x, metadata, path):
     constants = [node.output() for node in graph.findAllNodes("prim::Constant")]
     devices = {str(c.toIValue()) for c in constants if c.type().str() == "Device"}
     if devices:
-        note(f"the file makes tensors on {', '.join(sorted(devices))} whatever device it is loaded on; package it with --device for another")
+        note(
+            f"the file makes tensors on {', '.join(sorted(devices))} whatever device it is loaded on; package it with --device for another"
+        )
     # Not `save`: on a full disk it ends the process, and its temporary file stays.
     path.write_bytes(traced.save_to_buffer(_extra_files={f"{METADATA}.json": json.dumps(metadata)}))
 
@@ -362,7 +397,9 @@ def write_pt2(teacher, x, metadata, path):
     try:
         program = torch.export.export(teacher, (x[:TRACED],), dynamic_shapes={"x": {0: batch}})
     except Exception as error:
-        raise Wrong(f"the model cannot be exported with any batch ({first_line(error)}); try --format torchscript") from error
+        raise Wrong(
+            f"the model cannot be exported with any batch ({first_line(error)}); try --format torchscript"
+        ) from error
     try:
         # Any keys but PyTorch's own are handed through to whoever loads the package.
         configs = {"aot_inductor.metadata": {METADATA: json.dumps(metadata)}}
@@ -386,7 +423,9 @@ def read_pt2(path, device):
     def run(x):
         flat = package.loader.run([x])
         if len(flat) != len(metadata["outputs"]):
-            raise Wrong(f"the package gives {count_of(len(flat), 'output')}, its metadata name {len(metadata['outputs'])}")
+            raise Wrong(
+                f"the package gives {count_of(len(flat), 'output')}, its metadata name {len(metadata['outputs'])}"
+            )
         return dict(zip(metadata["outputs"], flat))
 
     return run, metadata
@@ -415,14 +454,18 @@ def verify(path, teacher, x, args, metadata):
             raise
         except Exception as error:
             other = "pt2" if args.format == "torchscript" else "torchscript"
-            raise Wrong(f"the file was written for {TRACED} images and fails for {batch} ({first_line(error)}); try --format {other}") from error
+            raise Wrong(
+                f"the file was written for {TRACED} images and fails for {batch} ({first_line(error)}); try --format {other}"
+            ) from error
         got = {"logits": got} if torch.is_tensor(got) else got
         if list(got) != metadata["outputs"] or any(t.dtype != torch.float32 for t in got.values()):
             raise Wrong(f"the file gives {', '.join(f'{name} {t.dtype}' for name, t in got.items())}")
         for name, t in got.items():
             off = difference(t, want[name])
             if off > TOLERANCE[args.dtype]:
-                raise Wrong(f"{name} of the file differs by {off:.1e} of its largest value for a batch of {batch}; nothing is kept")
+                raise Wrong(
+                    f"{name} of the file differs by {off:.1e} of its largest value for a batch of {batch}; nothing is kept"
+                )
             worst = max(worst, off)
     return worst
 
@@ -433,7 +476,9 @@ def package(args):
     if args.out.is_dir():
         raise Wrong(f"--out: {args.out} is a folder; name a file in it")
     if (args.out.suffix == ".pt2") != (args.format == "pt2"):
-        raise Wrong(f"--out {args.out.name}: files of --format {args.format} end in .{'pt2' if args.format == 'pt2' else 'pt'}")
+        raise Wrong(
+            f"--out {args.out.name}: files of --format {args.format} end in .{'pt2' if args.format == 'pt2' else 'pt'}"
+        )
     if args.device == "cuda" and not torch.cuda.is_available():
         raise Wrong("--device cuda: PyTorch finds no GPU here")
     if args.format == "pt2":
@@ -442,7 +487,9 @@ def package(args):
         try:
             get_cpp_compiler()
         except Exception as error:
-            raise Wrong("--format pt2 needs a C++ compiler: install g++, name one in CXX, or take --format torchscript") from error
+            raise Wrong(
+                "--format pt2 needs a C++ compiler: install g++, name one in CXX, or take --format torchscript"
+            ) from error
 
     torch.manual_seed(0)
     # TensorFloat-32 would round where the file and the model are compared.
@@ -472,7 +519,10 @@ def package(args):
         WRITE[args.format](teacher, x, metadata, path)
         worst = verify(path, teacher, x, args, metadata)
         os.replace(path, args.out)
-    stages = " ".join(f"{s['kind']} {s['channels']}x{s['grid'][0]}x{s['grid'][1]}" for s in metadata["stages"]) or "no stages"
+    stages = (
+        " ".join(f"{s['kind']} {s['channels']}x{s['grid'][0]}x{s['grid'][1]}" for s in metadata["stages"])
+        or "no stages"
+    )
     size = args.out.stat().st_size / 1e6
     print(f"{args.out}: {metadata['name']}, {metadata['classes']} classes, {img} px, {stages}; {size:.1f} MB")
     print(f"its outputs for {', '.join(map(str, BATCHES))} images are the model's to {worst:.1e}")
@@ -492,15 +542,23 @@ def main():
     parser.add_argument("--format", choices=("torchscript", "pt2"), help="as --out ends, without it")
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument("--weights", type=Path, help="a safetensors or PyTorch file with timm's names")
-    weights.add_argument("--pretrained", action="store_true", help="timm's weights for this name, downloaded where they are missing")
+    weights.add_argument(
+        "--pretrained", action="store_true", help="timm's weights for this name, downloaded where they are missing"
+    )
     parser.add_argument("--img", type=int, help="side of the images in pixels (default: the model's)")
     parser.add_argument("--num-classes", type=int, help="default: the model's")
     parser.add_argument("--mean", type=three, help="of the normalisation, R,G,B from 0 to 1 (default: the model's)")
     parser.add_argument("--std", type=three, help="as --mean")
     parser.add_argument("--logits-only", action="store_true", help="no embedding and no stages")
-    parser.add_argument("--dtype", choices=tuple(TOLERANCE), default="fp32", help="of weights and arithmetic; outputs are float32")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where it is written; pt2 runs only there")
-    parser.add_argument("--model-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="handed to timm.create_model")
+    parser.add_argument(
+        "--dtype", choices=tuple(TOLERANCE), default="fp32", help="of weights and arithmetic; outputs are float32"
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where it is written; pt2 runs only there"
+    )
+    parser.add_argument(
+        "--model-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="handed to timm.create_model"
+    )
     args = parser.parse_args()
     args.format = args.format or ("pt2" if args.out.suffix == ".pt2" else "torchscript")
     warnings.simplefilter("ignore")

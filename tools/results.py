@@ -87,7 +87,9 @@ class Runs:
 
     def name(self, method, weight, rate, seed):
         text = f"lr{rate:g}" + ("" if weight is None else f"-w{weight:.6g}")
-        return f"{method['name']}/{'trial' if seed is None else 'final'}-{text}" + ("" if seed is None else f"-seed{seed}")
+        return f"{method['name']}/{'trial' if seed is None else 'final'}-{text}" + (
+            "" if seed is None else f"-seed{seed}"
+        )
 
     def result(self, *which):
         try:
@@ -115,12 +117,16 @@ class Runs:
         run.parent.mkdir(parents=True, exist_ok=True)
         words = [fresh[0], "--resume", str(run)] if run.exists() else [*fresh[:2], "--out", str(run), *fresh[2:]]
         started = time.monotonic()
-        process = subprocess.Popen([str(self.binary), *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            [str(self.binary), *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
-            raise RuntimeError(f"{run}: exit status {process.returncode}\n" + "\n".join(output.strip().splitlines()[-5:]))
+            raise RuntimeError(
+                f"{run}: exit status {process.returncode}\n" + "\n".join(output.strip().splitlines()[-5:])
+            )
         summary = json.loads((run / "summary.json").read_text())
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         evals = {split: [line for line in lines if line.get("split") == split] for split in ("validation", "test")}
@@ -143,11 +149,19 @@ class Runs:
         new = kept.with_suffix(".new")
         new.write_text(json.dumps(text, indent=1) + "\n")
         os.replace(new, kept)
-        print(f"{self.name(*which)}: held out {text['held_out']:.2f} %" + (f", test {text['test']:.2f} %" if text["test"] else ""), flush=True)
+        print(
+            f"{self.name(*which)}: held out {text['held_out']:.2f} %"
+            + (f", test {text['test']:.2f} %" if text["test"] else ""),
+            flush=True,
+        )
 
     def choice(self, method):
         """(weight, rate) of the best trial; None where some have not run."""
-        done = {trial: r["held_out"] for trial in first_trials(self.study, method) if (r := self.result(method, *trial, None))}
+        done = {
+            trial: r["held_out"]
+            for trial in first_trials(self.study, method)
+            if (r := self.result(method, *trial, None))
+        }
         if len(done) < len(first_trials(self.study, method)):
             return None
         for trial in later_trials(self.study, method, done):
@@ -173,7 +187,11 @@ def commit():
 
 def machine():
     try:
-        models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        models = [
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ]
     except OSError:
         models = []
     return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
@@ -204,7 +222,15 @@ def table(runs):
         choice = chosen[method["name"]]
         found = {seed: runs.result(method, *choice, seed) for seed in study["seeds"]} if choice else {}
         finals[method["name"]] = {seed: r for seed, r in found.items() if r}
-    head = ["method", "weight, lr", "test top-1, %", *(f"against {name}" for name in study["against"]), "s a run", "img/s", "MB"]
+    head = [
+        "method",
+        "weight, lr",
+        "test top-1, %",
+        *(f"against {name}" for name in study["against"]),
+        "s a run",
+        "img/s",
+        "MB",
+    ]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for method in study["method"]:
         name, own = method["name"], finals[method["name"]]
@@ -213,10 +239,16 @@ def table(runs):
             lines.append(f"| {name} | | {trials} trials, no final run yet |" + " |" * (len(head) - 3))
             continue
         weight, rate = chosen[name]
-        cells = [name, ("" if weight is None else f"{weight:.3g}, ") + f"{rate:g}", shown([r["test"] for r in own.values()]) + f" ({len(own)})"]
+        cells = [
+            name,
+            ("" if weight is None else f"{weight:.3g}, ") + f"{rate:g}",
+            shown([r["test"] for r in own.values()]) + f" ({len(own)})",
+        ]
         for other in study["against"]:
             base = finals.get(other, {})
-            cells.append("" if other == name else shown([own[s]["test"] - base[s]["test"] for s in own if s in base], "+"))
+            cells.append(
+                "" if other == name else shown([own[s]["test"] - base[s]["test"] for s in own if s in base], "+")
+            )
         mean = lambda key: sum(r[key] for r in own.values()) / len(own)
         cells += [f"{mean('train_seconds'):.0f}", f"{mean('images_per_second'):.0f}", f"{mean('peak_mb'):.0f}"]
         lines.append(f"| {' | '.join(cells)} |")

@@ -115,7 +115,11 @@ def table(out, study, seeds):
             others = {seed: v for seed in tests if (v := held_out(runs[seed])) is not None}
             base = (others, tests) if i == 0 else base
             name = f"{Path(recipe).stem}" + (f", `{variant.replace('methods.', '')}`" if variant else "")
-            cells = [name, spread(list(others.values())) if others else "", spread(list(tests.values())) if tests else "not run"]
+            cells = [
+                name,
+                spread(list(others.values())) if others else "",
+                spread(list(tests.values())) if tests else "not run",
+            ]
             cells += ["", ""] if i == 0 else [differences(others, base[0]), differences(tests, base[1])]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -136,7 +140,12 @@ def main():
         if not args.binary.exists():
             sys.exit(f"{args.binary} is missing: `make build` makes it")
         # All variants with the first seed before the second seed begins.
-        jobs = [(folder(args.out, r, v, seed), c, r, v, seed) for seed in args.seeds for c, r, variants in study for v in variants]
+        jobs = [
+            (folder(args.out, r, v, seed), c, r, v, seed)
+            for seed in args.seeds
+            for c, r, variants in study
+            for v in variants
+        ]
         with ThreadPoolExecutor(args.jobs) as pool:
             failures = [f for f in pool.map(lambda job: execute(args.binary, job), jobs) if f]
     print(table(args.out, study, args.seeds))

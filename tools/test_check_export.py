@@ -15,7 +15,9 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).parent))
 import check_export  # noqa: E402
 
-MISSING = [name for name in ("torch", "timm", "safetensors", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+MISSING = [
+    name for name in ("torch", "timm", "safetensors", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None
+]
 if MISSING:
     print(f"test_check_export: skipped, not installed: {', '.join(MISSING)}", file=sys.stderr)
 IMG = 32
@@ -39,8 +41,15 @@ def write(folder):
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.trace(model, x).save(str(folder / "model.ts"))
-        torch.onnx.export(model, (x,), folder / "model.onnx", dynamo=False, dynamic_axes={"x": {0: "batch"}, "logits": {0: "batch"}},
-                          input_names=["x"], output_names=["logits"])
+        torch.onnx.export(
+            model,
+            (x,),
+            folder / "model.onnx",
+            dynamo=False,
+            dynamic_axes={"x": {0: "batch"}, "logits": {0: "batch"}},
+            input_names=["x"],
+            output_names=["logits"],
+        )
         save_file({"x": x, "logits": model(x)}, folder / "check.safetensors")
     return model, x
 
@@ -129,7 +138,10 @@ class CheckExport(unittest.TestCase):
         self.change("model.safetensors", lambda t: t.pop("fc.bias"))
         status, out, err = self.check()
         self.assertEqual((status, [line.split()[0] for line in out]), (1, ["onnx"]))
-        self.assertIn("torchscript: tensors differ from those of model.safetensors: `fc.bias` ([7] in model.ts, absent in model", err)
+        self.assertIn(
+            "torchscript: tensors differ from those of model.safetensors: `fc.bias` ([7] in model.ts, absent in model",
+            err,
+        )
         self.assertIn("timm: Error(s) in loading state_dict", err)
 
     def test_a_configuration_that_does_not_describe_the_network_is_noticed(self):

@@ -30,7 +30,14 @@ class Libtorch(unittest.TestCase):
 
     def run_step(self, python=sys.executable, **environment):
         keep = {k: v for k, v in os.environ.items() if k != "LIBTORCH" and not k.startswith("PIP_")}
-        return subprocess.run([python, "tools/libtorch.py"], cwd=self.project, env={**keep, **environment}, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            [python, "tools/libtorch.py"],
+            cwd=self.project,
+            env={**keep, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
     def refused(self, result, *parts):
         self.assertEqual(result.returncode, 1, result.stderr)
@@ -48,7 +55,9 @@ class Libtorch(unittest.TestCase):
 
     def test_a_wrong_version_is_refused_and_what_was_there_stays(self):
         self.run_step(LIBTORCH=str(self.fake("mine", "2.11.0")))
-        self.refused(self.run_step(LIBTORCH=str(self.fake("old", "2.9.1+cu128"))), "holds version 2.9.1+cu128; 2.11.0 is needed")
+        self.refused(
+            self.run_step(LIBTORCH=str(self.fake("old", "2.9.1+cu128"))), "holds version 2.9.1+cu128; 2.11.0 is needed"
+        )
         self.assertEqual((self.project / ".libtorch" / "torch").resolve(), (self.project / "mine").resolve())
 
     def test_a_folder_without_libtorch_or_with_half_of_it_is_refused(self):
@@ -60,7 +69,10 @@ class Libtorch(unittest.TestCase):
         self.refused(self.run_step(python=str(self.project / "bare" / "bin" / "python")), "pip is missing")
 
     def test_without_a_network_it_says_so_and_leaves_nothing_behind(self):
-        self.refused(self.run_step(PIP_INDEX_URL="http://127.0.0.1:9/", PIP_RETRIES="0", PIP_CONFIG_FILE=os.devnull), "Without a network")
+        self.refused(
+            self.run_step(PIP_INDEX_URL="http://127.0.0.1:9/", PIP_RETRIES="0", PIP_CONFIG_FILE=os.devnull),
+            "Without a network",
+        )
         self.assertFalse((self.project / ".libtorch").exists())
 
 

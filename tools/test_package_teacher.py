@@ -30,7 +30,9 @@ else:
     sys.path.insert(0, str(TOOLS))
     import package_teacher
 
-    spec = importlib.util.spec_from_file_location("make", TOOLS.parent / "crates" / "models" / "tests" / "goldens" / "make.py")
+    spec = importlib.util.spec_from_file_location(
+        "make", TOOLS.parent / "crates" / "models" / "tests" / "goldens" / "make.py"
+    )
     make = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make)
 
@@ -42,7 +44,11 @@ OWN = [
     ("mobilenetv2_100", 32, {}),
     ("efficientnet_b0", 32, {}),
     ("convnext_tiny", 64, dict(dims=[16, 32, 64, 128], depths=[1, 2, 1, 1])),
-    ("swin_tiny_patch4_window7_224", 64, dict(embed_dim=24, depths=[1, 2, 1, 1], num_heads=[1, 2, 4, 8], window_size=3)),
+    (
+        "swin_tiny_patch4_window7_224",
+        64,
+        dict(embed_dim=24, depths=[1, 2, 1, 1], num_heads=[1, 2, 4, 8], window_size=3),
+    ),
     ("vit_tiny_patch16_224", 32, dict(patch_size=4, embed_dim=48, depth=5)),
     ("deit_tiny_distilled_patch16_224", 32, dict(patch_size=4, embed_dim=48, depth=8)),
     ("mixer_s16_224", 32, {}),
@@ -108,7 +114,15 @@ class PackageTeacher(unittest.TestCase):
 
     def arguments(self, img, kwargs):
         pairs = [f"{key}={value}" for key, value in kwargs.items()]
-        return ["--img", img, "--num-classes", CLASSES, "--weights", self.folder / "weights.safetensors", *(["--model-kwargs", *pairs] if pairs else [])]
+        return [
+            "--img",
+            img,
+            "--num-classes",
+            CLASSES,
+            "--weights",
+            self.folder / "weights.safetensors",
+            *(["--model-kwargs", *pairs] if pairs else []),
+        ]
 
     def hooked(self, model, modules, x, change=lambda t: t):
         """Logits, embedding and what `modules` put out."""
@@ -145,7 +159,10 @@ class PackageTeacher(unittest.TestCase):
             if prefix is None:
                 self.assertEqual((stage["kind"], [stage["channels"], h, w]), ("map", list(t.shape[1:])))
             else:
-                self.assertEqual((stage["kind"], stage["prefix"], [prefix + h * w, stage["channels"]]), ("tokens", prefix, list(t.shape[1:])))
+                self.assertEqual(
+                    (stage["kind"], stage["prefix"], [prefix + h * w, stage["channels"]]),
+                    ("tokens", prefix, list(t.shape[1:])),
+                )
 
     def test_stages_of_its_own_networks_are_heterodynes(self):
         for name, img, kwargs in OWN:
@@ -175,7 +192,10 @@ class PackageTeacher(unittest.TestCase):
 
     def test_other_sequences_give_four_evenly_spaced_blocks(self):
         # XCiT's class token comes after these blocks; EVA's comes before.
-        for name, kwargs, prefix in [("xcit_nano_12_p16_224", dict(embed_dim=32), 0), ("eva02_tiny_patch14_224", dict(patch_size=16, depth=8), 1)]:
+        for name, kwargs, prefix in [
+            ("xcit_nano_12_p16_224", dict(embed_dim=32), 0),
+            ("eva02_tiny_patch14_224", dict(patch_size=16, depth=8), 1),
+        ]:
             with self.subTest(name):
                 model = self.filled(name, 32, **kwargs)
                 self.package(name, f"{name}.pt", *self.arguments(32, kwargs))
@@ -205,14 +225,36 @@ class PackageTeacher(unittest.TestCase):
         expected = self.hooked(model, make.tapped(name, model), x)
         save_file({"x": x, **expected}, self.folder / "expected.safetensors")
         stage = {"kind": "tokens", "channels": 48, "grid": [8, 8], "prefix": 1}
-        self.assertEqual(self.read("x.pt")[1], {
-            "version": 1, "name": f"timm/{name}", "classes": CLASSES, "img": img, "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5], "crop": 0.9,
-            "dtype": "fp32", "outputs": ["logits", "embedding", "stage1", "stage2", "stage3", "stage4"], "embedding": 48, "stages": [stage] * 4,
-            "torch": torch.__version__.split("+")[0], "timm": timm.__version__})
+        self.assertEqual(
+            self.read("x.pt")[1],
+            {
+                "version": 1,
+                "name": f"timm/{name}",
+                "classes": CLASSES,
+                "img": img,
+                "mean": [0.1, 0.2, 0.3],
+                "std": [0.5, 0.5, 0.5],
+                "crop": 0.9,
+                "dtype": "fp32",
+                "outputs": ["logits", "embedding", "stage1", "stage2", "stage3", "stage4"],
+                "embedding": 48,
+                "stages": [stage] * 4,
+                "torch": torch.__version__.split("+")[0],
+                "timm": timm.__version__,
+            },
+        )
         self.reload("x.pt")
 
     def reload(self, out):
-        command = [sys.executable, "-W", "ignore", "-c", RELOAD, str(self.folder / out), str(self.folder / "expected.safetensors")]
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            RELOAD,
+            str(self.folder / out),
+            str(self.folder / "expected.safetensors"),
+        ]
         result = subprocess.run(command, capture_output=True, text=True, timeout=300)
         self.assertEqual(result.stdout, "same\n", result.stderr)
 
@@ -241,7 +283,13 @@ class PackageTeacher(unittest.TestCase):
         x = torch.randn(2, 3, 160, 160)
         with torch.no_grad():
             torch.testing.assert_close(run(x)["logits"], model(x), rtol=1e-4, atol=1e-5)
-        self.refused(f"local-dir:{self.folder / 'kept'}", "--pretrained", "--num-classes", 9, parts=["the pretrained weights have 7 classes"])
+        self.refused(
+            f"local-dir:{self.folder / 'kept'}",
+            "--pretrained",
+            "--num-classes",
+            9,
+            parts=["the pretrained weights have 7 classes"],
+        )
         self.refused(f"local-dir:{self.folder / 'absent'}", "--pretrained", parts=["Config file not found"])
 
     def test_pt2_gives_its_outputs_in_the_order_of_its_metadata(self):
@@ -280,19 +328,31 @@ class PackageTeacher(unittest.TestCase):
         self.refused("resnet18", "--img", "64", "--model-kwargs", "img_size=32", parts=["give --img alone"])
         self.refused("resnet18", out="none/x.pt", parts=["there is no folder"])
         self.refused("resnet18", out="x.pt", *["--format", "pt2"], parts=["end in .pt2"])
-        with mock.patch.dict(os.environ, HF_HUB_OFFLINE="1"), mock.patch("huggingface_hub.constants.HF_HUB_OFFLINE", True):
+        with (
+            mock.patch.dict(os.environ, HF_HUB_OFFLINE="1"),
+            mock.patch("huggingface_hub.constants.HF_HUB_OFFLINE", True),
+        ):
             self.refused("hf-hub:no-one/nothing", "--pretrained", parts=["timm cannot make hf-hub:no-one/nothing"])
 
     def test_wrong_weights(self):
         self.filled("resnet18", 64)
         weights = self.folder / "weights.safetensors"
         self.refused("resnet18", "--weights", weights, parts=["10 classes and the model 1000; say --num-classes 10"])
-        self.refused("resnet34", "--num-classes", CLASSES, "--weights", weights, parts=["not of this model: missing `layer1.2.conv1.weight`", " more"])
+        self.refused(
+            "resnet34",
+            "--num-classes",
+            CLASSES,
+            "--weights",
+            weights,
+            parts=["not of this model: missing `layer1.2.conv1.weight`", " more"],
+        )
         self.refused("vit_tiny_patch16_224", "--weights", weights, parts=["is not of this model"])
         self.refused("resnet18", "--weights", self.folder / "none", parts=["there is no file"])
         tensors = load_file(weights)
         save_file({**tensors, "conv1.weight": torch.zeros(64, 3, 3, 3)}, weights)
-        self.refused("resnet18", "--num-classes", CLASSES, "--weights", weights, parts=["of another shape `conv1.weight`"])
+        self.refused(
+            "resnet18", "--num-classes", CLASSES, "--weights", weights, parts=["of another shape `conv1.weight`"]
+        )
         weights.write_bytes(weights.read_bytes()[:5000])
         self.refused("resnet18", "--num-classes", CLASSES, "--weights", weights, parts=["cannot be read"])
 
@@ -321,10 +381,14 @@ class PackageTeacher(unittest.TestCase):
     def test_a_batch_that_the_trace_has_fixed_is_noticed(self):
         def change(model):
             head = model.forward_head
-            model.forward_head = lambda f, pre_logits=False: head(f.reshape(int(f.shape[0]), -1, f.shape[2], f.shape[3]), pre_logits=pre_logits)
+            model.forward_head = lambda f, pre_logits=False: head(
+                f.reshape(int(f.shape[0]), -1, f.shape[2], f.shape[3]), pre_logits=pre_logits
+            )
 
         with self.changed(change):
-            self.refused("test_resnet", "--img", 32, parts=["was written for 2 images and fails for 1", "try --format pt2"])
+            self.refused(
+                "test_resnet", "--img", 32, parts=["was written for 2 images and fails for 1", "try --format pt2"]
+            )
 
     def test_a_file_that_differs_from_the_model_is_not_kept(self):
         write = package_teacher.write_torchscript
@@ -343,7 +407,15 @@ class PackageTeacher(unittest.TestCase):
 
     def test_a_full_disk_leaves_nothing_behind(self):
         limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        command = [sys.executable, str(TOOLS / "package_teacher.py"), "test_resnet", "--img", "32", "--out", str(self.folder / "x.pt")]
+        command = [
+            sys.executable,
+            str(TOOLS / "package_teacher.py"),
+            "test_resnet",
+            "--img",
+            "32",
+            "--out",
+            str(self.folder / "x.pt"),
+        ]
         result = subprocess.run(command, capture_output=True, text=True, timeout=300, preexec_fn=limit)
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertRegex(result.stderr, "package_teacher: .*nothing was written")

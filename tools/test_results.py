@@ -66,7 +66,16 @@ class Results(unittest.TestCase):
         self.study.write_text(STUDY)
 
     def run_all(self):
-        sys.argv = ["results.py", str(self.study), "--work", str(self.work), "--binary", str(self.binary), "--jobs", "2"]
+        sys.argv = [
+            "results.py",
+            str(self.study),
+            "--work",
+            str(self.work),
+            "--binary",
+            str(self.binary),
+            "--jobs",
+            "2",
+        ]
         results.main()
         return [json.loads(line) for line in (self.work / "calls").read_text().splitlines()]
 
@@ -114,7 +123,12 @@ class Results(unittest.TestCase):
             self.assertNotIn(str(self.work), command)
 
     def test_tables_that_make_no_sense_are_refused(self):
-        for old, new in [("seeds = [1, 2, 3]\n", ""), ("kd.toml", "kb.toml"), ("default = 0.9\n", ""), ("0.2, 0.4]", "0.2]")]:
+        for old, new in [
+            ("seeds = [1, 2, 3]\n", ""),
+            ("kd.toml", "kb.toml"),
+            ("default = 0.9\n", ""),
+            ("0.2, 0.4]", "0.2]"),
+        ]:
             self.study.write_text(STUDY.replace(old, new))
             with self.assertRaises(SystemExit):
                 results.load(self.study)

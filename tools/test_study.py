@@ -50,8 +50,19 @@ class Study(unittest.TestCase):
 
     def run_study(self, text, *words):
         (self.folder / "study.toml").write_text(textwrap.dedent(text))
-        command = [sys.executable, str(SCRIPT), "study.toml", "--out", "out", "--binary", str(self.folder / "fake"), *words]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"})
+        command = [
+            sys.executable,
+            str(SCRIPT),
+            "study.toml",
+            "--out",
+            "out",
+            "--binary",
+            str(self.folder / "fake"),
+            *words,
+        ]
+        return subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"}
+        )
 
     def calls(self):
         path = self.folder / "calls.txt"
@@ -61,10 +72,15 @@ class Study(unittest.TestCase):
         done = self.run_study(STUDY, "--seeds", "1", "2", "--jobs", "2")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("| one | 41.50 ± 0.71 | 51.50 ± 0.71 |  |  |", done.stdout)
-        self.assertIn("| one, `x.k=3, x.level=[4]` | 40.50 ± 0.71 | 52.50 ± 0.71 | -1.00 (-1.00, -1.00) | +1.00 (+1.00, +1.00) |", done.stdout)
+        self.assertIn(
+            "| one, `x.k=3, x.level=[4]` | 40.50 ± 0.71 | 52.50 ± 0.71 | -1.00 (-1.00, -1.00) | +1.00 (+1.00, +1.00) |",
+            done.stdout,
+        )
         calls = self.calls()
         self.assertEqual(len(calls), 4)
-        self.assertTrue(any(c.endswith("--set seed=2 --set methods.x.k=3 --set methods.x.level=[4]") for c in calls), calls)
+        self.assertTrue(
+            any(c.endswith("--set seed=2 --set methods.x.k=3 --set methods.x.level=[4]") for c in calls), calls
+        )
         again = self.run_study(STUDY, "--seeds", "1", "2")
         self.assertEqual((again.stdout, len(self.calls())), (done.stdout, 4))
 

@@ -1,4 +1,5 @@
 """The parts of torture.py: damages that damage, and verdicts."""
+
 import random
 import unittest
 
@@ -24,7 +25,14 @@ class Verdicts(unittest.TestCase):
     def test_only_a_word_or_the_same_result_is_good(self):
         self.assertEqual(torture.verdict(1, "error: x is damaged", False), "refused")
         self.assertEqual(torture.verdict(0, "", True), "equal")
-        for end in [(None, "", False), (0, "", False), (-6, "x", False), (134, "x", False), (1, "thread panicked", False), (1, "", False)]:
+        for end in [
+            (None, "", False),
+            (0, "", False),
+            (-6, "x", False),
+            (134, "x", False),
+            (1, "thread panicked", False),
+            (1, "", False),
+        ]:
             self.assertTrue(torture.verdict(*end).startswith("BAD"), end)
 
 

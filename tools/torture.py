@@ -8,6 +8,7 @@ run that nobody disturbed. Mutations: one bit flipped, an end cut off, or two st
 metrics, the plan, the teacher's cache or the recipe; the tool then has to say what is wrong, or reach the very same weights. A panic, an
 abort, a hang, or other weights without a word are failures. Needs the built binary and nothing else.
 """
+
 import argparse
 import collections
 import pathlib
@@ -111,7 +112,9 @@ class Place:
 
     def kill_after(self, seconds, *words):
         """Starts a command, kills it after a time; its exit code if it was quicker, else None."""
-        with subprocess.Popen([BINARY, *words], cwd=self.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        with subprocess.Popen(
+            [BINARY, *words], cwd=self.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as child:
             try:
                 return child.wait(seconds)
             except subprocess.TimeoutExpired:

@@ -1,4 +1,5 @@
-//! Compiles the C++ bridge against the libtorch that `LIBTORCH` names, after checking that it is the version the binding was made for.
+//! Compiles the C++ bridge against the libtorch that `LIBTORCH` names, after checking that it is the version the
+//! binding was made for.
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -10,14 +11,16 @@ const LIBTORCH_VERSION: &str = "2.11.0";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    let root = env::var("LIBTORCH")
-        .unwrap_or_else(|_| fail("LIBTORCH is not set: build from the project's folder, whose .cargo/config.toml sets it"));
+    let root = env::var("LIBTORCH").unwrap_or_else(|_| {
+        fail("LIBTORCH is not set: build from the project's folder, whose .cargo/config.toml sets it")
+    });
     let root = Path::new(&root);
     match version(root) {
         None => fail(&format!("there is no libtorch in {}: run `make libtorch`", root.display())),
-        Some(found) if found.split('+').next() != Some(LIBTORCH_VERSION) => {
-            fail(&format!("{} holds libtorch {found}, and {LIBTORCH_VERSION} is needed: run `make libtorch`", root.display()))
-        }
+        Some(found) if found.split('+').next() != Some(LIBTORCH_VERSION) => fail(&format!(
+            "{} holds libtorch {found}, and {LIBTORCH_VERSION} is needed: run `make libtorch`",
+            root.display()
+        )),
         Some(_) => {}
     }
     println!("cargo:rerun-if-changed={}", root.join("version.py").display());
@@ -64,7 +67,10 @@ fn stand_in() {
         fail(&format!("{}: {e}", source.display()));
     }
     let mut command = cc::Build::new().get_compiler().to_command();
-    command.args(["-shared", "-fPIC", "-nostdlib", "-Wl,-soname,libtorch.so", "-o"]).arg(out.join("libtorch.so")).arg(&source);
+    command
+        .args(["-shared", "-fPIC", "-nostdlib", "-Wl,-soname,libtorch.so", "-o"])
+        .arg(out.join("libtorch.so"))
+        .arg(&source);
     if !command.status().is_ok_and(|status| status.success()) {
         fail("the C compiler could not make an empty shared library");
     }

@@ -17,7 +17,8 @@ const NAMED: usize = 10;
 /// Decodes every image once, on `workers` threads (0: one per core), and checks every label.
 ///
 /// # Errors
-/// Some samples are broken: the message counts them and names the first ten. [`Error::Stopped`] soon after `stop` is set.
+/// Some samples are broken: the message counts them and names the first ten. [`Error::Stopped`] soon after `stop` is
+/// set.
 pub fn audit(dataset: &dyn Dataset, workers: usize, stop: &AtomicBool) -> Result<()> {
     let workers = if workers == 0 { thread::available_parallelism().map_or(1, usize::from) } else { workers };
     let next = AtomicUsize::new(0);

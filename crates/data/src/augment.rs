@@ -34,7 +34,8 @@ pub enum Interpolation {
     Random,
 }
 
-/// The recipe table `[data.augment]`: what happens to training images, in the order of the fields. The default changes nothing.
+/// The recipe table `[data.augment]`: what happens to training images, in the order of the fields. The default changes
+/// nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augment {
@@ -128,9 +129,14 @@ impl Augment {
                 return error(key, format!("{p} is not a probability; give a number from 0 to 1"));
             }
         }
-        for (key, strength) in [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)] {
+        for (key, strength) in
+            [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)]
+        {
             if !(strength >= 0.0 && strength.is_finite()) {
-                return error(key, format!("{strength} is no strength; give 0 (off) or a positive number, 0.4 for instance"));
+                return error(
+                    key,
+                    format!("{strength} is no strength; give 0 (off) or a positive number, 0.4 for instance"),
+                );
             }
         }
         if let Some(rand_augment) = &self.rand_augment {
@@ -138,7 +144,10 @@ impl Augment {
         }
         let ordered = |[low, high]: [f64; 2]| low > 0.0 && low <= high && high.is_finite();
         if !ordered(self.scale) || self.scale[1] > 1.0 {
-            return error("scale", format!("{:?} is no range of shares; give 0 < smallest <= largest <= 1", self.scale));
+            return error(
+                "scale",
+                format!("{:?} is no range of shares; give 0 < smallest <= largest <= 1", self.scale),
+            );
         }
         if !ordered(self.ratio) {
             return error("ratio", format!("{:?} is no range of ratios; give 0 < smallest <= largest", self.ratio));
@@ -153,7 +162,10 @@ impl Augment {
     pub fn check_for(&self, side: u32) -> Result<()> {
         self.check().map_err(|e| Error::invalid(format!("augmentation: {e}")))?;
         if self.crop == Crop::Pad && self.pad >= side {
-            return Err(Error::invalid(format!("augmentation: `pad` is {}, which must be smaller than the image side {side}", self.pad)));
+            return Err(Error::invalid(format!(
+                "augmentation: `pad` is {}, which must be smaller than the image side {side}",
+                self.pad
+            )));
         }
         Ok(())
     }

@@ -9,7 +9,8 @@ use crate::{Dataset, Image, Splits, Stored, files};
 /// Most names that a message lists.
 const SHOWN: usize = 8;
 
-/// Reads class names from a file: one a line, or JSON: a list, `{"name": number}` (torchvision's `class_to_idx`) or `{"number": "name"}`.
+/// Reads class names from a file: one a line, or JSON: a list, `{"name": number}` (torchvision's `class_to_idx`) or
+/// `{"number": "name"}`.
 ///
 /// # Errors
 /// It cannot be read, names nothing, names a class twice, or its numbers are not 0, 1, 2, ...
@@ -19,10 +20,16 @@ pub fn read(path: &Path) -> Result<Vec<String>> {
     let names = if text.trim_start().starts_with(['[', '{']) {
         let json: Value = serde_json::from_str(&text).map_err(|e| failed(format!("is no JSON ({e})")))?;
         of_json(&json).ok_or_else(|| {
-            failed("is JSON, but neither a list of names nor a table between names and the numbers 0, 1, 2, ..".to_owned())
+            failed(
+                "is JSON, but neither a list of names nor a table between names and the numbers 0, 1, 2, ..".to_owned(),
+            )
         })?
     } else {
-        text.lines().map(|line| line.trim_end_matches('\r').trim()).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+        text.lines()
+            .map(|line| line.trim_end_matches('\r').trim())
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect()
     };
     if names.is_empty() {
         return Err(failed("names no class; write one name a line".to_owned()));
@@ -83,7 +90,8 @@ pub(crate) fn order(splits: &mut Splits, names: &[String]) -> Result<()> {
     let unknown: Vec<&String> = own.iter().filter(|name| !places.contains_key(name)).collect();
     if !unknown.is_empty() {
         let unused: Vec<&String> = names.iter().filter(|name| !own.contains(name)).collect();
-        let unused = if unused.is_empty() { String::new() } else { format!("; data.classes also has {}", list(unused)) };
+        let unused =
+            if unused.is_empty() { String::new() } else { format!("; data.classes also has {}", list(unused)) };
         return Err(Error::invalid(format!(
             "data.classes names {} classes, and {} of the data's {} are not among them: {}{unused}",
             names.len(),
@@ -142,7 +150,8 @@ pub(crate) fn numbered(names: &[String]) -> Option<String> {
     let numbers = numbers.filter(|numbers| !numbers.is_sorted())?;
     let first: Vec<String> = names.iter().take(4).cloned().collect();
     Some(format!(
-        "the class folders are numbers and come in the order of text, as torchvision has them: {}, .. of {}; for another order name the classes in data.classes",
+        "the class folders are numbers and come in the order of text, as torchvision has them: {}, .. of {}; for \
+         another order name the classes in data.classes",
         first.join(", "),
         numbers.len()
     ))

@@ -118,12 +118,16 @@ impl Splits {
         self.train.as_ref().ok_or_else(|| self.lacks("training images to learn from", "data.train"))
     }
 
-    /// What is reported on: the test images, or the validation images of a dataset without test images, such as ImageNet.
+    /// What is reported on: the test images, or the validation images of a dataset without test images, such as
+    /// ImageNet.
     ///
     /// # Errors
     /// The data has neither.
     pub fn reported(&self) -> Result<&Arc<dyn Dataset>> {
-        self.test.as_ref().or(self.val.as_ref()).ok_or_else(|| self.lacks("test or validation images to report on", "data.test"))
+        self.test
+            .as_ref()
+            .or(self.val.as_ref())
+            .ok_or_else(|| self.lacks("test or validation images to report on", "data.test"))
     }
 
     /// The validation images.
@@ -164,7 +168,11 @@ impl std::fmt::Debug for Splits {
         for (name, split) in self.all() {
             out.field(name, &split.describe());
         }
-        out.field("side", &self.side).field("mean", &self.mean).field("std", &self.std).field("notices", &self.notices).finish()
+        out.field("side", &self.side)
+            .field("mean", &self.mean)
+            .field("std", &self.std)
+            .field("notices", &self.notices)
+            .finish()
     }
 }
 
@@ -180,8 +188,8 @@ pub(crate) struct Raster {
 }
 
 impl Raster {
-    /// Per-channel mean and standard deviation of all pixels, of values in 0..1. Images of one colour have no spread to divide by and get that
-    /// of a level.
+    /// Per-channel mean and standard deviation of all pixels, of values in 0..1. Images of one colour have no spread to
+    /// divide by and get that of a level.
     pub(crate) fn statistics(&self) -> ([f64; 3], [f64; 3]) {
         let mut counts = [[0u64; 256]; 3];
         for pixel in self.rgb.as_chunks::<3>().0 {

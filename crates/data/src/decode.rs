@@ -1,7 +1,8 @@
 //! Pictures to RGB, refusing files that are not whole.
 //!
-//! Decoders are forgiving: a JPEG that was cut short comes out with a grey lower part. So the container is checked first: a JPEG must
-//! reach its end-of-image marker (as Pillow demands), a PNG must consist of chunks with correct checksums up to `IEND`.
+//! Decoders are forgiving: a JPEG that was cut short comes out with a grey lower part. So the container is checked
+//! first: a JPEG must reach its end-of-image marker (as Pillow demands), a PNG must consist of chunks with correct
+//! checksums up to `IEND`.
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, metadata::Orientation};
@@ -21,7 +22,8 @@ pub struct Decode {
 }
 
 impl Default for Decode {
-    /// Orientation is applied; twice the number of pixels at which Pillow warns of a decompression bomb, where it gives an error.
+    /// Orientation is applied; twice the number of pixels at which Pillow warns of a decompression bomb, where it gives
+    /// an error.
     fn default() -> Self {
         Self { exif: true, max_pixels: 178_956_970 }
     }
@@ -39,8 +41,9 @@ pub(crate) fn format(head: &[u8]) -> Option<ImageFormat> {
     }
 }
 
-/// Decodes a picture; of an animated one the first frame. Colours become what Pillow's `convert("RGB")` gives: grey is repeated, a palette
-/// is looked up, CMYK is multiplied out, transparency is dropped; of 16-bit samples the upper byte is taken.
+/// Decodes a picture; of an animated one the first frame. Colours become what Pillow's `convert("RGB")` gives: grey is
+/// repeated, a palette is looked up, CMYK is multiplied out, transparency is dropped; of 16-bit samples the upper byte
+/// is taken.
 ///
 /// # Errors
 /// A sentence that says why the bytes are no whole picture; the caller adds where they came from.
@@ -54,7 +57,8 @@ pub fn decode(bytes: &[u8], how: &Decode) -> Result<Image, String> {
         _ => {}
     }
     let mut decoder = begin(bytes, format, how)?;
-    let orientation = if how.exif { decoder.orientation().unwrap_or(Orientation::NoTransforms) } else { Orientation::NoTransforms };
+    let orientation =
+        if how.exif { decoder.orientation().unwrap_or(Orientation::NoTransforms) } else { Orientation::NoTransforms };
     let mut decoded = DynamicImage::from_decoder(decoder).map_err(refused)?;
     decoded.apply_orientation(orientation);
     let (width, height) = (decoded.width(), decoded.height());
@@ -71,7 +75,10 @@ pub(crate) fn size(bytes: &[u8], how: &Decode) -> Result<(u32, u32), String> {
     let turned = how.exif
         && matches!(
             decoder.orientation(),
-            Ok(Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH)
+            Ok(Orientation::Rotate90
+                | Orientation::Rotate270
+                | Orientation::Rotate90FlipH
+                | Orientation::Rotate270FlipH)
         );
     Ok(if turned { (height, width) } else { (width, height) })
 }
@@ -93,7 +100,8 @@ fn begin<'a>(bytes: &'a [u8], format: ImageFormat, how: &Decode) -> Result<impl 
     let pixels = u64::from(width) * u64::from(height);
     if pixels > how.max_pixels {
         return Err(format!(
-            "{width} x {height} pixels are more than {}: shrink the picture, or allow it with `data.max_pixels = {pixels}` (`--max-pixels`)",
+            "{width} x {height} pixels are more than {}: shrink the picture, or allow it with `data.max_pixels = \
+             {pixels}` (`--max-pixels`)",
             how.max_pixels
         ));
     }
@@ -136,7 +144,9 @@ fn rgb(decoded: DynamicImage) -> Vec<u8> {
         DynamicImage::ImageLuma16(grey) => grey.iter().flat_map(|&v| [upper(v); 3]).collect(),
         DynamicImage::ImageLumaA16(grey) => grey.pixels().flat_map(|p| [upper(p.0[0]); 3]).collect(),
         DynamicImage::ImageRgb16(rgb) => rgb.iter().map(|&v| upper(v)).collect(),
-        DynamicImage::ImageRgba16(rgba) => rgba.pixels().flat_map(|p| [upper(p.0[0]), upper(p.0[1]), upper(p.0[2])]).collect(),
+        DynamicImage::ImageRgba16(rgba) => {
+            rgba.pixels().flat_map(|p| [upper(p.0[0]), upper(p.0[1]), upper(p.0[2])]).collect()
+        }
         other => other.into_rgb8().into_raw(),
     }
 }
@@ -169,12 +179,13 @@ fn check_jpeg(bytes: &[u8]) -> Result<(), String> {
         if marker == END_OF_IMAGE {
             return Ok(());
         }
-        let length = bytes.get(at + 1..at + 3).map(|b| usize::from(u16::from_be_bytes([b[0], b[1]]))).ok_or_else(short)?;
+        let length =
+            bytes.get(at + 1..at + 3).map(|b| usize::from(u16::from_be_bytes([b[0], b[1]]))).ok_or_else(short)?;
         if length < 2 {
             return Err(format!("broken JPEG: segment 0x{marker:02X} at byte {at} has length {length}"));
         }
-        // After a scan's header come its entropy-coded bytes, through which the search above runs; it also passes over stray
-        // bytes between segments, as libjpeg does.
+        // After a scan's header come its entropy-coded bytes, through which the search above runs; it also passes over
+        // stray bytes between segments, as libjpeg does.
         at += 1 + length;
     }
 }
@@ -184,14 +195,21 @@ fn check_png(bytes: &[u8]) -> Result<(), String> {
     let short = || cut_short(bytes.len());
     let mut at = 8;
     loop {
-        let length = bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or_else(short)? as usize;
+        let length =
+            bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or_else(short)? as usize;
         let body = bytes.get(at + 4..at + 8 + length).ok_or_else(short)?;
-        let stored =
-            bytes.get(at + 8 + length..at + 12 + length).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or_else(short)?;
+        let stored = bytes
+            .get(at + 8 + length..at + 12 + length)
+            .and_then(|b| b.try_into().ok())
+            .map(u32::from_be_bytes)
+            .ok_or_else(short)?;
         let mut crc = flate2::Crc::new();
         crc.update(body);
         if crc.sum() != stored {
-            return Err(format!("broken PNG: the checksum of the {} chunk at byte {at} is wrong", body[..4].escape_ascii()));
+            return Err(format!(
+                "broken PNG: the checksum of the {} chunk at byte {at} is wrong",
+                body[..4].escape_ascii()
+            ));
         }
         if &body[..4] == b"IEND" {
             return Ok(());

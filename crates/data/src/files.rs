@@ -10,9 +10,14 @@ use rustix::fs::{Mode, OFlags};
 /// It is something else than a regular file, or cannot be opened.
 pub(crate) fn open(path: &Path) -> Result<fs::File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file: fs::File = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::file(path, std::io::Error::from(e)))?.into();
+    let file: fs::File =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::file(path, std::io::Error::from(e)))?.into();
     let kind = file.metadata().map_err(|e| Error::file(path, e))?.file_type();
-    if kind.is_file() { Ok(file) } else { Err(Error::file(path, format!("is {}, not a regular file; remove it", what(kind)))) }
+    if kind.is_file() {
+        Ok(file)
+    } else {
+        Err(Error::file(path, format!("is {}, not a regular file; remove it", what(kind))))
+    }
 }
 
 /// All bytes of a regular file.
@@ -28,8 +33,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// The text of a regular file; a byte order mark is dropped.
 pub(crate) fn text(path: &Path) -> Result<String> {
-    let text = String::from_utf8(read(path)?)
-        .map_err(|e| Error::file(path, format!("is not UTF-8 text (byte {}); save it as UTF-8", e.utf8_error().valid_up_to())))?;
+    let text = String::from_utf8(read(path)?).map_err(|e| {
+        Error::file(path, format!("is not UTF-8 text (byte {}); save it as UTF-8", e.utf8_error().valid_up_to()))
+    })?;
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 

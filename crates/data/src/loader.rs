@@ -70,8 +70,8 @@ pub struct LoaderConfig {
     pub side: u32,
     /// Seed of order and augmentation.
     pub seed: u64,
-    /// Threads; 0 takes one for images up to 64 pixels, which it makes far faster than a network takes them, and one per core for
-    /// larger ones.
+    /// Threads; 0 takes one for images up to 64 pixels, which it makes far faster than a network takes them, and one
+    /// per core for larger ones.
     pub workers: usize,
     /// What happens to the images.
     pub augment: Augment,
@@ -126,11 +126,12 @@ pub struct TrainLoader {
 impl TrainLoader {
     /// Loads the samples `indices` of `dataset`.
     ///
-    /// The last samples of an epoch that fill no batch are left out (other ones in each epoch). A set that is smaller than a batch
-    /// makes one batch of all its samples; for networks with batch statistics it needs two or more.
+    /// The last samples of an epoch that fill no batch are left out (other ones in each epoch). A set that is smaller
+    /// than a batch makes one batch of all its samples; for networks with batch statistics it needs two or more.
     ///
     /// # Errors
-    /// There are no samples, a position lies beyond the dataset, the batch or the side is 0, or the augmentation does not fit.
+    /// There are no samples, a position lies beyond the dataset, the batch or the side is 0, or the augmentation does
+    /// not fit.
     pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>, config: LoaderConfig) -> Result<Self> {
         check(&*dataset, &indices, config.batch, config.side)?;
         config.augment.check_for(config.side)?;
@@ -153,7 +154,8 @@ impl TrainLoader {
         self.batches(order, self.config.view(epoch), start_batch.min(batches)..batches, self.companion.clone())
     }
 
-    /// One view of the images `rows` (positions among the loader's own) in the order given, the last batch as small as it comes.
+    /// One view of the images `rows` (positions among the loader's own) in the order given, the last batch as small as
+    /// it comes.
     #[must_use]
     pub fn view(&self, view: u32, rows: Vec<usize>) -> Epoch {
         let batches = rows.len().div_ceil(self.config.batch);
@@ -177,8 +179,15 @@ impl TrainLoader {
         &*self.dataset
     }
 
-    fn batches(&self, order: Vec<usize>, (view, seed): (u32, u64), batches: Range<usize>, companion: Option<Arc<dyn Companion>>) -> Epoch {
-        let (dataset, indices, config) = (Arc::clone(&self.dataset), Arc::clone(&self.indices), Arc::clone(&self.config));
+    fn batches(
+        &self,
+        order: Vec<usize>,
+        (view, seed): (u32, u64),
+        batches: Range<usize>,
+        companion: Option<Arc<dyn Companion>>,
+    ) -> Epoch {
+        let (dataset, indices, config) =
+            (Arc::clone(&self.dataset), Arc::clone(&self.indices), Arc::clone(&self.config));
         Epoch(Ordered::start(batches, self.workers, move |batch, stop| {
             let first = batch * config.batch;
             let rows = &order[first..(first + config.batch).min(order.len())];
@@ -195,7 +204,14 @@ impl TrainLoader {
 
 impl std::fmt::Debug for TrainLoader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TrainLoader({} of {}, {:?}, {} workers)", self.indices.len(), self.dataset.describe(), self.config, self.workers)
+        write!(
+            f,
+            "TrainLoader({} of {}, {:?}, {} workers)",
+            self.indices.len(),
+            self.dataset.describe(),
+            self.config,
+            self.workers
+        )
     }
 }
 
@@ -210,13 +226,22 @@ pub struct EvalLoader {
 }
 
 impl EvalLoader {
-    /// Loads the samples `indices` of `dataset` as `spec` resizes and crops them; the normalisation is a [`View`](crate::View)'s.
+    /// Loads the samples `indices` of `dataset` as `spec` resizes and crops them; the normalisation is a
+    /// [`View`](crate::View)'s.
     ///
     /// # Errors
-    /// There are no samples, a position lies beyond the dataset, the batch is 0, or `spec` is not valid ([`InputSpec::check`]).
-    pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>, batch: usize, spec: InputSpec, workers: usize) -> Result<Self> {
+    /// There are no samples, a position lies beyond the dataset, the batch is 0, or `spec` is not valid
+    /// ([`InputSpec::check`]).
+    pub fn new(
+        dataset: Arc<dyn Dataset>,
+        indices: Vec<usize>,
+        batch: usize,
+        spec: InputSpec,
+        workers: usize,
+    ) -> Result<Self> {
         spec.check()?;
-        let side = u32::try_from(spec.img).map_err(|_| Error::invalid(format!("images of {} pixels are too large", spec.img)))?;
+        let side = u32::try_from(spec.img)
+            .map_err(|_| Error::invalid(format!("images of {} pixels are too large", spec.img)))?;
         check(&*dataset, &indices, batch, side)?;
         Ok(Self { dataset, indices: indices.into(), batch, spec, side, workers: choose_workers(workers, side) })
     }
@@ -272,13 +297,22 @@ impl EvalLoader {
 
 impl std::fmt::Debug for EvalLoader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "EvalLoader({} of {}, batch {}, side {})", self.indices.len(), self.dataset.describe(), self.batch, self.side)
+        write!(
+            f,
+            "EvalLoader({} of {}, batch {}, side {})",
+            self.indices.len(),
+            self.dataset.describe(),
+            self.batch,
+            self.side
+        )
     }
 }
 
 fn check(dataset: &dyn Dataset, indices: &[usize], batch: usize, side: u32) -> Result<()> {
     if batch == 0 || side == 0 {
-        return Err(Error::invalid(format!("batches of {batch} images of {side} pixels hold nothing; both must be at least 1")));
+        return Err(Error::invalid(format!(
+            "batches of {batch} images of {side} pixels hold nothing; both must be at least 1"
+        )));
     }
     if indices.is_empty() {
         return Err(Error::invalid(format!("no sample of {} is selected", dataset.describe())));
@@ -297,7 +331,8 @@ fn choose_workers(workers: usize, side: u32) -> usize {
     }
 }
 
-/// Reads, renders and stacks samples. Bytes are written as (B,H,W,3) and shown as (B,3,H,W): channels-last without a copy.
+/// Reads, renders and stacks samples. Bytes are written as (B,H,W,3) and shown as (B,3,H,W): channels-last without a
+/// copy.
 fn assemble(
     dataset: &dyn Dataset,
     indices: &[usize],
@@ -311,7 +346,8 @@ fn assemble(
     pixels.try_reserve_exact(indices.len().saturating_mul(bytes)).map_err(|_| {
         let size = indices.len() as f64 * bytes as f64 / 1e9;
         Error::invalid(format!(
-            "{} images of {side} x {side} pixels take {size:.1} GB, which this machine does not give: smaller batches or images are needed",
+            "{} images of {side} x {side} pixels take {size:.1} GB, which this machine does not give: smaller batches \
+             or images are needed",
             indices.len()
         ))
     })?;
@@ -324,13 +360,18 @@ fn assemble(
         let (image, label) = catch(name, || Ok((render(index, dataset.image(index)?)?, dataset.label(index))))?;
         if image.rgb.len() != bytes || label >= dataset.classes().len() {
             let (height, width) = image.size();
-            return Err(Error::invalid(format!("{}: {height} x {width} pixels, class {label} of {}", name(), dataset.classes().len())));
+            return Err(Error::invalid(format!(
+                "{}: {height} x {width} pixels, class {label} of {}",
+                name(),
+                dataset.classes().len()
+            )));
         }
         pixels.extend_from_slice(&image.rgb);
         labels.push(label as i64);
     }
     let side = i64::from(side);
-    let images = Tensor::f_from_data_size(&pixels, &[indices.len() as i64, side, side, 3], Kind::Uint8)?.f_permute([0, 3, 1, 2])?;
+    let images = Tensor::f_from_data_size(&pixels, &[indices.len() as i64, side, side, 3], Kind::Uint8)?
+        .f_permute([0, 3, 1, 2])?;
     let labels = Tensor::f_from_slice(&labels)?;
     Ok(Batch { images, labels, indices: indices.to_vec(), view: 0, rows: Vec::new(), kept: None })
 }

@@ -1,4 +1,5 @@
-//! Mixup (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899) of whole batches, on the device that holds them.
+//! Mixup (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899) of whole batches, on the device
+//! that holds them.
 use heterodyne_nn::{Error, Labels, Result};
 use heterodyne_settings::{KeyError, parse};
 use serde::{Deserialize, Serialize};
@@ -6,8 +7,8 @@ use tch::{Kind, Tensor};
 
 use crate::Random;
 
-/// The recipe table `[data.mix]`. Each image is mixed with the one at the mirrored place of the batch; all of a batch share one
-/// weight (timm's mode "batch"). The default mixes nothing.
+/// The recipe table `[data.mix]`. Each image is mixed with the one at the mirrored place of the batch; all of a batch
+/// share one weight (timm's mode "batch"). The default mixes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mix {
@@ -91,17 +92,24 @@ impl Mix {
         Plan::Paste { rows: span(height, rng), columns: span(width, rng) }
     }
 
-    /// Mixes `images` (B,3,H,W), uint8 or float32 levels, and their classes: float32 levels where images are blended, else the kind
-    /// that came in, on the same device, and probabilities (B,`classes`). An unmixed batch keeps its hard labels.
+    /// Mixes `images` (B,3,H,W), uint8 or float32 levels, and their classes: float32 levels where images are blended,
+    /// else the kind that came in, on the same device, and probabilities (B,`classes`). An unmixed batch keeps its hard
+    /// labels.
     ///
     /// # Errors
     /// The shapes do not fit, or libtorch refuses.
     pub fn apply(&self, images: &Tensor, labels: &Tensor, classes: i64, rng: &mut Random) -> Result<(Tensor, Labels)> {
         let &[batch, _, height, width] = images.size().as_slice() else {
-            return Err(Error::invalid(format!("images of shape {:?} cannot be mixed; (B,3,H,W) is expected", images.size())));
+            return Err(Error::invalid(format!(
+                "images of shape {:?} cannot be mixed; (B,3,H,W) is expected",
+                images.size()
+            )));
         };
         if labels.size() != [batch] {
-            return Err(Error::invalid(format!("{batch} images and labels of shape {:?} cannot be mixed", labels.size())));
+            return Err(Error::invalid(format!(
+                "{batch} images and labels of shape {:?} cannot be mixed",
+                labels.size()
+            )));
         }
         mix(images, labels, classes, self.plan(height, width, rng))
     }
@@ -130,7 +138,8 @@ pub fn mix(images: &Tensor, labels: &Tensor, classes: i64, plan: Plan) -> Result
         }
     };
     let column = labels.f_unsqueeze(1)?;
-    let one_hot = Tensor::f_zeros([labels.size()[0], classes], (Kind::Float, labels.device()))?.f_scatter_value_(1, &column, 1.0)?;
+    let one_hot = Tensor::f_zeros([labels.size()[0], classes], (Kind::Float, labels.device()))?
+        .f_scatter_value_(1, &column, 1.0)?;
     let soft = one_hot.f_flip([0i64])?.f_lerp(&one_hot, lambda)?;
     Ok((mixed, Labels::Soft(soft)))
 }

@@ -27,8 +27,9 @@ impl Stop {
     }
 }
 
-/// The results of jobs `next..end`, in order. Worker `w` of `n` does the jobs `w`, `w + n`, .. and has a bounded channel of its own, so
-/// order comes from reading the channels in turn, and back-pressure from their bounds. Dropping it stops and joins the workers.
+/// The results of jobs `next..end`, in order. Worker `w` of `n` does the jobs `w`, `w + n`, .. and has a bounded
+/// channel of its own, so order comes from reading the channels in turn, and back-pressure from their bounds. Dropping
+/// it stops and joins the workers.
 #[derive(Debug)]
 pub(crate) struct Ordered<T> {
     lanes: Vec<Receiver<Result<T>>>,
@@ -41,8 +42,13 @@ pub(crate) struct Ordered<T> {
 }
 
 impl<T: Send + 'static> Ordered<T> {
-    /// Starts `workers` threads that call `work` for each job. At most about four results (or one per worker) wait to be taken.
-    pub(crate) fn start(jobs: Range<usize>, workers: usize, work: impl Fn(usize, &Stop) -> Result<T> + Send + Sync + 'static) -> Self {
+    /// Starts `workers` threads that call `work` for each job. At most about four results (or one per worker) wait to
+    /// be taken.
+    pub(crate) fn start(
+        jobs: Range<usize>,
+        workers: usize,
+        work: impl Fn(usize, &Stop) -> Result<T> + Send + Sync + 'static,
+    ) -> Self {
         let workers = workers.clamp(1, jobs.len().max(1));
         let waiting = match workers {
             1 => 3,
@@ -50,7 +56,14 @@ impl<T: Send + 'static> Ordered<T> {
             _ => 0,
         };
         let work = Arc::new(work);
-        let mut ordered = Self { lanes: Vec::new(), threads: Vec::new(), stop: Stop::default(), failed: None, lane: 0, left: jobs.len() };
+        let mut ordered = Self {
+            lanes: Vec::new(),
+            threads: Vec::new(),
+            stop: Stop::default(),
+            failed: None,
+            lane: 0,
+            left: jobs.len(),
+        };
         for worker in 0..workers {
             let (sender, receiver) = bounded(waiting);
             let (work, stop, jobs) = (Arc::clone(&work), ordered.stop.clone(), jobs.clone());
@@ -65,8 +78,9 @@ impl<T: Send + 'static> Ordered<T> {
             match thread::Builder::new().name(format!("loader-{worker}")).spawn(run) {
                 Ok(thread) => ordered.threads.push(thread),
                 Err(e) => {
-                    ordered.failed =
-                        Some(Error::invalid(format!("loader thread {worker} of {workers} cannot be started ({e}); use fewer workers")));
+                    ordered.failed = Some(Error::invalid(format!(
+                        "loader thread {worker} of {workers} cannot be started ({e}); use fewer workers"
+                    )));
                     return ordered;
                 }
             }

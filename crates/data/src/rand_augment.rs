@@ -1,4 +1,5 @@
-//! RandAugment (Cubuk et al. 2019, arXiv 1909.13719) with timm's operations of increasing severity (`rand-m9-mstd0.5-inc1`).
+//! RandAugment (Cubuk et al. 2019, arXiv 1909.13719) with timm's operations of increasing severity
+//! (`rand-m9-mstd0.5-inc1`).
 use heterodyne_settings::KeyError;
 use serde::{Deserialize, Serialize};
 
@@ -174,8 +175,10 @@ mod tests {
         assert_eq!(levels.len(), KINDS.len());
         for (kind, name) in KINDS.iter().zip(NAMES) {
             for (magnitude, theirs) in &levels[name] {
-                let mut ours: Vec<f64> =
-                    [1.0, -1.0].iter().filter_map(|sign| argument(kind.at(magnitude.parse().unwrap(), *sign))).collect();
+                let mut ours: Vec<f64> = [1.0, -1.0]
+                    .iter()
+                    .filter_map(|sign| argument(kind.at(magnitude.parse().unwrap(), *sign)))
+                    .collect();
                 ours.sort_by(f64::total_cmp);
                 ours.dedup_by(|a, b| (*a - *b).abs() < 1e-12);
                 let close = ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-12);

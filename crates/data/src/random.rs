@@ -20,8 +20,8 @@ pub enum Purpose {
 
 /// A stream of random numbers (ChaCha with 8 rounds).
 ///
-/// The key is written out of its four inputs without hashing: ChaCha is a pseudo-random function of its key, so neighbouring seeds
-/// and samples give unrelated streams.
+/// The key is written out of its four inputs without hashing: ChaCha is a pseudo-random function of its key, so
+/// neighbouring seeds and samples give unrelated streams.
 #[derive(Clone, Debug)]
 pub struct Random(ChaCha8Rng);
 

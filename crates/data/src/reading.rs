@@ -6,8 +6,8 @@ use crate::decode::Decode;
 /// What may be said of a dataset beside its name and its path; the keys of a recipe's `[data]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
-    /// What the training images are called: a folder, a list, or the start of file names. `None` looks for the usual names, and an empty
-    /// name leaves the split out.
+    /// What the training images are called: a folder, a list, or the start of file names. `None` looks for the usual
+    /// names, and an empty name leaves the split out.
     pub train: Option<String>,
     /// The same of the images to choose on.
     pub val: Option<String>,

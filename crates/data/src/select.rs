@@ -12,9 +12,9 @@ pub struct Selection {
     pub validation: Vec<usize>,
 }
 
-/// Holds out `validation` samples, spread over the classes in proportion to their size (largest remainders), and keeps `per_class`
-/// of the rest of each class, or all of them. The same seed gives the same choice; the held-out samples do not depend on
-/// `per_class`, and a smaller `per_class` gives a subset of a larger one.
+/// Holds out `validation` samples, spread over the classes in proportion to their size (largest remainders), and keeps
+/// `per_class` of the rest of each class, or all of them. The same seed gives the same choice; the held-out samples do
+/// not depend on `per_class`, and a smaller `per_class` gives a subset of a larger one.
 ///
 /// # Errors
 /// More is asked for than there is; a class would be left without a training sample.
@@ -26,7 +26,11 @@ pub fn select(dataset: &dyn Dataset, per_class: Option<usize>, validation: usize
         let class = members.get_mut(label);
         class
             .ok_or_else(|| {
-                Error::invalid(format!("sample {index} of {} has label {label}; there are {} classes", dataset.describe(), classes.len()))
+                Error::invalid(format!(
+                    "sample {index} of {} has label {label}; there are {} classes",
+                    dataset.describe(),
+                    classes.len()
+                ))
             })?
             .push(index);
     }
@@ -38,7 +42,9 @@ pub fn select(dataset: &dyn Dataset, per_class: Option<usize>, validation: usize
         )));
     }
     if per_class == Some(0) {
-        return Err(Error::invalid("0 samples per class are asked for; ask for at least 1, or for all by leaving it out"));
+        return Err(Error::invalid(
+            "0 samples per class are asked for; ask for at least 1, or for all by leaving it out",
+        ));
     }
     let held_out = apportion(validation, &members.iter().map(Vec::len).collect::<Vec<_>>());
     let mut selection = Selection { train: Vec::new(), validation: Vec::new() };
@@ -49,7 +55,8 @@ pub fn select(dataset: &dyn Dataset, per_class: Option<usize>, validation: usize
         let wanted = if rest.is_empty() && held == 0 { 0 } else { per_class.unwrap_or(rest.len()) };
         if wanted > rest.len() {
             return Err(Error::invalid(format!(
-                "{wanted} training samples per class are asked for, but class `{}` of {} has {} after {held} are held out for validation",
+                "{wanted} training samples per class are asked for, but class `{}` of {} has {} after {held} are held \
+                 out for validation",
                 classes[class],
                 dataset.describe(),
                 rest.len()
@@ -71,8 +78,8 @@ pub fn select(dataset: &dyn Dataset, per_class: Option<usize>, validation: usize
     Ok(selection)
 }
 
-/// Splits `total` in proportion to `sizes`: everyone gets the whole part of their share, what is left goes to the largest
-/// fractions, and among equal ones to the first.
+/// Splits `total` in proportion to `sizes`: everyone gets the whole part of their share, what is left goes to the
+/// largest fractions, and among equal ones to the first.
 fn apportion(total: usize, sizes: &[usize]) -> Vec<usize> {
     let all: usize = sizes.iter().sum::<usize>().max(1);
     let mut shares: Vec<usize> = sizes.iter().map(|size| total * size / all).collect();

@@ -24,18 +24,20 @@ impl View {
     /// `img` is below 1, a standard deviation is not positive, a number is not finite, or the device refuses.
     pub fn new(img: i64, mean: [f64; 3], std: [f64; 3], device: Device) -> Result<Self> {
         InputSpec::whole(img, mean, std).check()?;
-        let constant = |values: [f64; 3]| Tensor::f_from_slice(&values.map(|v| v as f32))?.f_view([1, 3, 1, 1])?.f_to(device);
+        let constant =
+            |values: [f64; 3]| Tensor::f_from_slice(&values.map(|v| v as f32))?.f_view([1, 3, 1, 1])?.f_to(device);
         let scale = constant(std.map(|s| 1.0 / (255.0 * s)))?;
         let shift = constant([0, 1, 2].map(|c| -mean[c] / std[c]))?;
         Ok(Self { img, mean, std, scale, shift })
     }
 
-    /// (B,3,H,W) of levels 0..255 (uint8, or float32 after mixing) to float32 (B,3,img,img) on this view's device, channels-last:
-    /// (x / 255 - mean) / std, resampled where the sizes differ.
+    /// (B,3,H,W) of levels 0..255 (uint8, or float32 after mixing) to float32 (B,3,img,img) on this view's device,
+    /// channels-last: (x / 255 - mean) / std, resampled where the sizes differ.
     ///
-    /// Enlarging is `F.interpolate(mode="bicubic", align_corners=False)`; shrinking a side is the same with `antialias=True`. Nothing
-    /// waits for the device, except the upload of a batch that is still on the CPU; where several networks look at one batch, upload
-    /// it once and give each view the result. Panics, as libtorch's operators do, where the shape is not (B,3,H,W).
+    /// Enlarging is `F.interpolate(mode="bicubic", align_corners=False)`; shrinking a side is the same with
+    /// `antialias=True`. Nothing waits for the device, except the upload of a batch that is still on the CPU; where
+    /// several networks look at one batch, upload it once and give each view the result. Panics, as libtorch's
+    /// operators do, where the shape is not (B,3,H,W).
     pub fn apply(&self, images: &Tensor) -> Tensor {
         let levels = images.to_device(self.scale.device());
         let (_, _, height, width) = levels.size4().unwrap_or_default();

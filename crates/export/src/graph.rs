@@ -1,7 +1,7 @@
 //! A network's forward pass as a graph for any number of images.
 //!
-//! libtorch's tracer sees one pass, in which the number of images is a number like any other. Two passes with different numbers of
-//! images run the same steps, and what differs between them is the number of images, or a multiple of it.
+//! libtorch's tracer sees one pass, in which the number of images is a number like any other. Two passes with different
+//! numbers of images run the same steps, and what differs between them is the number of images, or a multiple of it.
 use std::{collections::BTreeMap, path::Path};
 
 use heterodyne_models::Model;
@@ -41,7 +41,10 @@ impl Graph {
     pub fn of(model: &Model) -> Result<Self> {
         let (recording, program) = pass(model, FIRST)?;
         let (_, second) = pass(model, SECOND)?;
-        if program.steps != second.steps || program.values.len() != second.values.len() || program.output != second.output {
+        if program.steps != second.steps
+            || program.values.len() != second.values.len()
+            || program.output != second.output
+        {
             return Err(unexportable(model, "its steps depend on the number of images"));
         }
         let (mut counts, mut sizes) = (BTreeMap::new(), BTreeMap::new());
@@ -49,7 +52,10 @@ impl Graph {
             match (a, b) {
                 (Value::Computed(a), Value::Computed(b)) if a.len() == b.len() => {
                     let both = a.iter().zip(b).map(|(&a, &b)| size(a, b)).collect::<Option<_>>();
-                    sizes.insert(i, both.ok_or_else(|| unexportable(model, "a size follows the number of images unevenly"))?);
+                    sizes.insert(
+                        i,
+                        both.ok_or_else(|| unexportable(model, "a size follows the number of images unevenly"))?,
+                    );
                 }
                 (Value::Int(a), Value::Int(b)) => match size(*a, *b) {
                     Some(Size::Fixed(_)) => {}
@@ -80,7 +86,8 @@ fn size(a: i64, b: i64) -> Option<Size> {
 }
 
 fn pass(model: &Model, images: i64) -> Result<(Recording, Program)> {
-    let tensors: Vec<_> = model.store.entries().into_iter().map(|(name, t, role)| (name, t, role != Role::Buffer)).collect();
+    let tensors: Vec<_> =
+        model.store.entries().into_iter().map(|(name, t, role)| (name, t, role != Role::Buffer)).collect();
     let x = Tensor::f_zeros([images, 3, model.img, model.img], (Kind::Float, model.store.device()))?;
     catch(
         || format!("recording {}", model.def.name),

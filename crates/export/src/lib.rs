@@ -64,7 +64,8 @@ pub struct Written {
     pub name: &'static str,
     /// Its size.
     pub bytes: u64,
-    /// Largest difference of its logits from the network's, relative to the largest logit; `None` for a file without any.
+    /// Largest difference of its logits from the network's, relative to the largest logit; `None` for a file without
+    /// any.
     pub difference: Option<f64>,
 }
 
@@ -77,7 +78,8 @@ pub struct Export {
     pub timm: Option<&'static str>,
 }
 
-/// Writes `folder`, which must not exist or be empty. Nothing appears under its name before all files have been checked.
+/// Writes `folder`, which must not exist or be empty. Nothing appears under its name before all files have been
+/// checked.
 pub fn export(subject: &Subject, programs: Programs, folder: &Path) -> Result<Export> {
     let existing = std::fs::read_dir(folder).map(|mut entries| entries.next().is_some());
     if folder.is_file() || existing.unwrap_or(false) {
@@ -122,7 +124,8 @@ fn write(subject: &Subject, programs: Programs, folder: &Path) -> Result<Export>
         let bytes = std::fs::metadata(&path).map_err(|e| Error::file(&path, e))?.len();
         match difference {
             Some(d) if d.is_nan() || d > TOLERANCE => Err(Error::invalid(format!(
-                "{name}: its logits differ from the network's by {d:.1e} of the largest, {TOLERANCE:.0e} is allowed; nothing was exported"
+                "{name}: its logits differ from the network's by {d:.1e} of the largest, {TOLERANCE:.0e} is allowed; \
+                 nothing was exported"
             ))),
             _ => {
                 files.push(Written { name, bytes, difference });
@@ -177,7 +180,9 @@ fn run(model: &Model, x: &Tensor) -> Result<Tensor> {
     };
     let logits = catch(context, forward)?;
     if logits.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-        return Err(Error::invalid("the network's logits are not finite: its weights have overflowed, there is nothing to export"));
+        return Err(Error::invalid(
+            "the network's logits are not finite: its weights have overflowed, there is nothing to export",
+        ));
     }
     Ok(logits)
 }

@@ -11,7 +11,11 @@ use crate::{Subject, onnx, run};
 /// Largest difference between two tensors, relative to the second's largest value.
 fn difference(ours: &Tensor, theirs: &Tensor) -> Result<f64> {
     if ours.size() != theirs.size() {
-        return Err(Error::invalid(format!("logits of shape {:?} where {:?} are expected", ours.size(), theirs.size())));
+        return Err(Error::invalid(format!(
+            "logits of shape {:?} where {:?} are expected",
+            ours.size(),
+            theirs.size()
+        )));
     }
     let scale = theirs.f_abs()?.f_max()?.f_double_value(&[])?.max(1e-30);
     Ok(ours.f_sub(theirs)?.f_abs()?.f_max()?.f_double_value(&[])? / scale)
@@ -44,8 +48,12 @@ pub fn onnx(path: &Path, x: &Tensor, logits: &Tensor) -> Result<f64> {
         x.f_copy_data(&mut values, x.numel())?;
         let input = tract_onnx::prelude::Tensor::from_shape(&sizes, &values).map_err(failed)?;
         let fact = f32::fact(&sizes).into();
-        let plan =
-            model.clone().with_input_fact(0, fact).and_then(|m| m.into_optimized()).and_then(|m| m.into_runnable()).map_err(failed)?;
+        let plan = model
+            .clone()
+            .with_input_fact(0, fact)
+            .and_then(|m| m.into_optimized())
+            .and_then(|m| m.into_runnable())
+            .map_err(failed)?;
         let output = plan.run(tvec!(input.into())).map_err(failed)?;
         let output = output.first().ok_or_else(|| Error::file(path, format!("`{}` is not given", onnx::OUTPUT)))?;
         let shape: Vec<i64> = output.shape().iter().map(|&n| n as i64).collect();
@@ -55,7 +63,11 @@ pub fn onnx(path: &Path, x: &Tensor, logits: &Tensor) -> Result<f64> {
 }
 
 /// The largest difference over several numbers of images.
-fn each(x: &tch::Tensor, logits: &tch::Tensor, mut program: impl FnMut(&tch::Tensor) -> Result<tch::Tensor>) -> Result<f64> {
+fn each(
+    x: &tch::Tensor,
+    logits: &tch::Tensor,
+    mut program: impl FnMut(&tch::Tensor) -> Result<tch::Tensor>,
+) -> Result<f64> {
     let mut largest: f64 = 0.0;
     for (x, logits) in [
         (x.f_narrow(0, 0, 1)?, logits.f_narrow(0, 0, 1)?),

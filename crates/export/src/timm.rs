@@ -10,12 +10,15 @@ use crate::Subject;
 pub fn config(subject: &Subject) -> Result<Option<(&'static str, String)>> {
     let Subject { model, options, input, class_names, .. } = subject;
     let (def, taps) = (model.def, model.net.taps());
-    let Some(Timm { architecture, args }) = (def.timm)(&Request { def, classes: taps.classes, img: model.img, options }) else {
+    let Some(Timm { architecture, args }) =
+        (def.timm)(&Request { def, classes: taps.classes, img: model.img, options })
+    else {
         return Ok(None);
     };
     let entries = model.store.entries();
     // Where timm looks when the number of channels or of classes is to be another one.
-    let first_conv = entries.iter().find(|(_, t, _)| t.dim() == 4).map(|(name, ..)| name.trim_end_matches(".weight").to_owned());
+    let first_conv =
+        entries.iter().find(|(_, t, _)| t.dim() == 4).map(|(name, ..)| name.trim_end_matches(".weight").to_owned());
     let distillation = format!("{}_dist", def.head);
     let classifier = if entries.iter().any(|(name, ..)| name.starts_with(&format!("{distillation}."))) {
         json!([def.head, distillation])

@@ -43,7 +43,8 @@ impl Unfinished {
     pub fn finish(self) -> Result<()> {
         self.file.as_file().sync_all()?;
         self.file.persist(&self.path).map_err(|e| e.error)?;
-        // The new name, too, is to survive a power cut. Not every system can flush a folder, and the file itself is whole.
+        // The new name, too, is to survive a power cut. Not every system can flush a folder, and the file itself is
+        // whole.
         let _ = File::open(folder(&self.path)).and_then(|folder| folder.sync_all());
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! The checksum that files written here carry: `"checksum": "crc32:0123abcd"`, the CRC-32 of the whole file with those eight digits as zeros.
-//! In a safetensors file it is one of the metadata, and covers names, shapes and metadata as well as values; in a JSON file it is the first
-//! key. A file without one is anybody's.
+//! The checksum that files written here carry: `"checksum": "crc32:0123abcd"`, the CRC-32 of the whole file with those
+//! eight digits as zeros. In a safetensors file it is one of the metadata, and covers names, shapes and metadata as
+//! well as values; in a JSON file it is the first key. A file without one is anybody's.
 use std::{
     fs::File,
     io::{Read, Seek, SeekFrom, Write},
@@ -12,7 +12,8 @@ pub const KEY: &str = "checksum";
 
 const PREFIX: &str = "crc32:";
 const ZEROS: &[u8; 8] = b"00000000";
-/// The key as JSON has it. Inside of a string the quotes would be escaped, so this is a key, or a whole string, and nothing else.
+/// The key as JSON has it. Inside of a string the quotes would be escaped, so this is a key, or a whole string, and
+/// nothing else.
 const MARK: &[u8] = b"\"checksum\"";
 /// How the value begins.
 const OPENING: &[u8] = b"\"crc32:";
@@ -39,7 +40,9 @@ fn entry(text: &[u8]) -> Option<Entry> {
     let colon = space(start + MARK.len());
     let value = space(colon + 1);
     let digits = value + OPENING.len()..value + OPENING.len() + ZEROS.len();
-    let whole = text.get(colon) == Some(&b':') && text.get(value..digits.start) == Some(OPENING) && text.get(digits.end) == Some(&b'"');
+    let whole = text.get(colon) == Some(&b':')
+        && text.get(value..digits.start) == Some(OPENING)
+        && text.get(digits.end) == Some(&b'"');
     whole.then(|| Entry { whole: start..digits.end + 1, digits })
 }
 
@@ -106,7 +109,9 @@ pub enum Text {
 #[must_use]
 pub fn check(text: &[u8]) -> Text {
     match entry(text) {
-        Some(Entry { whole, digits }) if text[digits.clone()] == *format!("{:08x}", sum(text, &digits)).as_bytes() => Text::Whole(whole),
+        Some(Entry { whole, digits }) if text[digits.clone()] == *format!("{:08x}", sum(text, &digits)).as_bytes() => {
+            Text::Whole(whole)
+        }
         None if find(text, MARK).is_none() && find(text, OPENING).is_none() => Text::Bare,
         _ => Text::Changed,
     }

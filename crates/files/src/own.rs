@@ -1,5 +1,5 @@
-//! Opening files that are written in place. A folder may be somebody else's: a link or a pipe in the place of a file is refused by name, and
-//! never followed or waited for.
+//! Opening files that are written in place. A folder may be somebody else's: a link or a pipe in the place of a file is
+//! refused by name, and never followed or waited for.
 use std::{
     fs::{self, File, OpenOptions},
     io::{Error, Result},

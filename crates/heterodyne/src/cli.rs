@@ -58,7 +58,8 @@ pub fn main() -> ExitCode {
     ui::survive_size_limits();
     let command = Cli::parse_from(std::env::args_os().map(at_home)).command;
     // What these leave behind are files; the output of the others is what they were asked for.
-    let writes_files = matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_));
+    let writes_files =
+        matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_));
     let result = heterodyne_shim::cpu::check().map_err(Into::into).and_then(|()| run(command));
     match (result, print::lost()) {
         (Ok(Outcome::Done), Some(e)) if !writes_files => {
@@ -74,7 +75,10 @@ pub fn main() -> ExitCode {
             tell!("error: {}", lines.join("\n"));
             // Every relative name fails there, with a reason that would send its reader looking for the wrong thing.
             if std::env::current_dir().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
-                tell!("note: the working folder was deleted, so relative names lead nowhere; change to a folder that exists");
+                tell!(
+                    "note: the working folder was deleted, so relative names lead nowhere; change to a folder that \
+                     exists"
+                );
             }
             ExitCode::FAILURE
         }

@@ -1,5 +1,5 @@
-//! Printing that cannot end a run. The standard macros panic where the terminal has gone away, the reader of a pipe has ended or the disk
-//! is full.
+//! Printing that cannot end a run. The standard macros panic where the terminal has gone away, the reader of a pipe has
+//! ended or the disk is full.
 use std::{
     fmt::Arguments,
     io::{self, Write},
@@ -25,7 +25,10 @@ pub fn err(text: Arguments) {
 /// Why standard output is not whole. A reader that had enough (`| head`) is no fault.
 #[must_use]
 pub fn lost() -> Option<io::Error> {
-    LOST.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take().filter(|e| e.kind() != io::ErrorKind::BrokenPipe)
+    LOST.lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .take()
+        .filter(|e| e.kind() != io::ErrorKind::BrokenPipe)
 }
 
 /// `println!` that cannot panic.

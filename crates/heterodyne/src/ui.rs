@@ -24,11 +24,13 @@ use signal_hook::{
 
 use crate::print::{say, tell};
 
-/// A repeated signal within this time is the same wish once more: a closed terminal sends SIGHUP, and so does its shell.
+/// A repeated signal within this time is the same wish once more: a closed terminal sends SIGHUP, and so does its
+/// shell.
 const SAME: Duration = Duration::from_secs(1);
 
-/// A flag that the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal has gone) sets; a later SIGINT or SIGTERM ends the process at
-/// once. Until this is called signals end the process as they do any program. SIGHUP stays ignored under `nohup`.
+/// A flag that the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal has gone) sets; a later SIGINT or SIGTERM
+/// ends the process at once. Until this is called signals end the process as they do any program. SIGHUP stays ignored
+/// under `nohup`.
 pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
@@ -51,7 +53,8 @@ pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Makes a write beyond the largest size that a file may have (`ulimit -f`) an error like any other; by default it ends the process.
+/// Makes a write beyond the largest size that a file may have (`ulimit -f`) an error like any other; by default it ends
+/// the process.
 pub fn survive_size_limits() {
     #[cfg(unix)]
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
@@ -101,8 +104,8 @@ impl Progress {
         if !self.terminal {
             return;
         }
-        let style =
-            ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg} {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg} {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.bar.get_or_insert_with(|| ProgressBar::new(0).with_style(style));
         bar.reset();
         bar.set_length(batches as u64);
@@ -131,12 +134,14 @@ impl Observer for Progress {
                 ));
                 if check.is_constant() {
                     tell!(
-                        "warning: the teacher gives the same answer to every image, of {} classes; check its weights, its normalisation (teacher.mean, teacher.std) and its input size (teacher.img)",
+                        "warning: the teacher gives the same answer to every image, of {} classes; check its weights, \
+                         its normalisation (teacher.mean, teacher.std) and its input size (teacher.img)",
                         m.classes
                     );
                 } else if check.is_suspicious() {
                     tell!(
-                        "warning: the teacher is hardly better than guessing ({:.1} %); check its weights, its normalisation (teacher.mean, teacher.std) and its input size (teacher.img)",
+                        "warning: the teacher is hardly better than guessing ({:.1} %); check its weights, its \
+                         normalisation (teacher.mean, teacher.std) and its input size (teacher.img)",
                         check.chance
                     );
                 }
@@ -147,13 +152,17 @@ impl Observer for Progress {
             Event::Step { images_per_second, data_wait } => {
                 if let Some(bar) = &self.bar {
                     bar.inc(1);
-                    bar.set_message(format!("{images_per_second:.0} img/s, waiting for data {:.0} %", 100.0 * data_wait));
+                    bar.set_message(format!(
+                        "{images_per_second:.0} img/s, waiting for data {:.0} %",
+                        100.0 * data_wait
+                    ));
                 }
             }
             Event::Metric(Metric::Train { step, epoch, lr, loss, terms, images_per_second, data_wait, .. }) => {
                 let terms: Vec<String> = terms.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
                 self.line(&format!(
-                    "epoch {epoch:7.2}  step {step:6}  lr {lr:.2e}  loss {loss:.4} ({})  {images_per_second:.0} img/s  data-wait {:.0} %",
+                    "epoch {epoch:7.2}  step {step:6}  lr {lr:.2e}  loss {loss:.4} ({})  {images_per_second:.0} \
+                     img/s  data-wait {:.0} %",
                     terms.join(", "),
                     100.0 * data_wait
                 ));
@@ -172,7 +181,8 @@ impl Observer for Progress {
 /// A bar over `len` images; hidden where there is no terminal.
 #[must_use]
 pub fn bar(what: &'static str, len: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(len as u64).with_style(style).with_prefix(what)
 }
 
@@ -211,7 +221,8 @@ pub fn read_weights(source: Source) -> anyhow::Result<Weights> {
     Ok(Weights::read(source)?)
 }
 
-/// Fetches what a name of the Hub stands for, so that it is on this machine when it is read; anything else is left alone.
+/// Fetches what a name of the Hub stands for, so that it is on this machine when it is read; anything else is left
+/// alone.
 pub fn download(weights: &Path) -> anyhow::Result<()> {
     let name = weights.display().to_string();
     if !heterodyne_hub::is_name(&name) {

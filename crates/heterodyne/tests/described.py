@@ -48,8 +48,16 @@ def write(folder, architecture, args):
     folder.mkdir()
     save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "model.safetensors")
     save_file({"x": x, "logits": logits}, folder / "check.safetensors")
-    pretrained = dict(input_size=[x.shape[1], side, side], crop_pct=0.9, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3)
-    config = dict(architecture=architecture, num_classes=7, num_features=net.num_features, model_args=args, pretrained_cfg=pretrained)
+    pretrained = dict(
+        input_size=[x.shape[1], side, side], crop_pct=0.9, interpolation="bicubic", mean=[0.5] * 3, std=[0.5] * 3
+    )
+    config = dict(
+        architecture=architecture,
+        num_classes=7,
+        num_features=net.num_features,
+        model_args=args,
+        pretrained_cfg=pretrained,
+    )
     (folder / "config.json").write_text(json.dumps(config))
 
 

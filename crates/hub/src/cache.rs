@@ -59,7 +59,9 @@ impl Repository {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if begin.elapsed() < LOCK_PATIENCE => thread::sleep(Duration::from_millis(100)),
+                Err(TryLockError::WouldBlock) if begin.elapsed() < LOCK_PATIENCE => {
+                    thread::sleep(Duration::from_millis(100))
+                }
                 Err(TryLockError::WouldBlock) => return Err(Error::Busy { lock: path }),
                 Err(TryLockError::Error(source)) => return Err(Error::Cache { path, source }),
             }
@@ -120,7 +122,9 @@ fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(
     let mut new = path.as_os_str().to_owned();
     new.push(format!(".{}.new", process::id()));
     let new = PathBuf::from(new);
-    fs::remove_file(&new).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }).map_err(at(&new))?;
+    fs::remove_file(&new)
+        .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+        .map_err(at(&new))?;
     write(&new).and_then(|()| fs::rename(&new, path)).map_err(at(path))
 }
 

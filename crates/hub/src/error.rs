@@ -8,7 +8,9 @@ use crate::Name;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not a name of a repository.
-    #[error("`{name}` does not name a repository: {why}. It is written hf-hub:owner/name or hf-hub:owner/name@revision")]
+    #[error(
+        "`{name}` does not name a repository: {why}. It is written hf-hub:owner/name or hf-hub:owner/name@revision"
+    )]
     Name {
         /// What was given.
         name: String,
@@ -25,7 +27,8 @@ pub enum Error {
     },
     /// Offline, and a file is not in the cache.
     #[error(
-        "{name}: HF_HUB_OFFLINE is set and {looked_for} is not in the cache ({}). Fetch it once with HF_HUB_OFFLINE=0, or copy {} from a machine that has it",
+        "{name}: HF_HUB_OFFLINE is set and {looked_for} is not in the cache ({}). Fetch it once with \
+         HF_HUB_OFFLINE=0, or copy {} from a machine that has it",
         repository.display(), repository.file_name().unwrap_or_default().display()
     )]
     NotCached {
@@ -38,7 +41,8 @@ pub enum Error {
     },
     /// The server knows no such repository, or does not show it: 401 or 404.
     #[error(
-        "{name}: there is no such repository on {host}, or it is private: set HF_TOKEN to a token that may read it (the server answered {status})"
+        "{name}: there is no such repository on {host}, or it is private: set HF_TOKEN to a token that may read it \
+         (the server answered {status})"
     )]
     NoRepository {
         /// The name.
@@ -58,7 +62,8 @@ pub enum Error {
     },
     /// The repository is there, the file may not be read: 401 or 403.
     #[error(
-        "{name}: {host} does not give access (status {status}): accept the terms on the repository's page, and set HF_TOKEN to a token that may read it"
+        "{name}: {host} does not give access (status {status}): accept the terms on the repository's page, and set \
+         HF_TOKEN to a token that may read it"
     )]
     Forbidden {
         /// The name.
@@ -69,7 +74,8 @@ pub enum Error {
         status: u16,
     },
     /// The repository has no weights that can be read.
-    #[error("{name}: the repository has no weights file at commit {commit}; looked for {}", crate::WEIGHTS.join(", then "))]
+    #[error("{name}: the repository has no weights file at commit {commit}; looked for {}", crate::WEIGHTS.join(", \
+        then "))]
     NoWeights {
         /// The name.
         name: Name,
@@ -98,7 +104,8 @@ pub enum Error {
     },
     /// No connection to the server.
     #[error(
-        "{name}: cannot reach {host}: {why}. Without a network, set HF_HUB_OFFLINE=1 to use the cache alone, or copy the file here and give its path"
+        "{name}: cannot reach {host}: {why}. Without a network, set HF_HUB_OFFLINE=1 to use the cache alone, or copy \
+         the file here and give its path"
     )]
     Unreachable {
         /// The name.
@@ -109,7 +116,8 @@ pub enum Error {
         why: String,
     },
     /// The server sent nothing for a while.
-    #[error("{name}: {host} has sent nothing for {} s while {doing}; try again, what has arrived is kept", after.as_secs_f64())]
+    #[error("{name}: {host} has sent nothing for {} s while {doing}; try again, what has arrived is \
+        kept", after.as_secs_f64())]
     Stalled {
         /// The name.
         name: Name,
@@ -141,7 +149,9 @@ pub enum Error {
         why: String,
     },
     /// The body of a file ended early.
-    #[error("{name}: the download of {file} ended after {done} of {total} bytes ({why}); try again, it goes on from there")]
+    #[error(
+        "{name}: the download of {file} ended after {done} of {total} bytes ({why}); try again, it goes on from there"
+    )]
     Interrupted {
         /// The name.
         name: Name,
@@ -167,7 +177,8 @@ pub enum Error {
         found: String,
     },
     /// Another process, or the thread of a stalled attempt, holds the file's lock.
-    #[error("{}: this lock is held, so the same file is being downloaded by another process or by an attempt that was given up; wait for it, or end it", lock.display())]
+    #[error("{}: this lock is held, so the same file is being downloaded by another process or by an attempt that was \
+        given up; wait for it, or end it", lock.display())]
     Busy {
         /// The lock.
         lock: PathBuf,

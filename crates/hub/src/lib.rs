@@ -1,12 +1,13 @@
 //! Weights by name from the Hugging Face Hub, through its client for Rust.
 //!
-//! A name is `hf-hub:owner/name`, as timm writes it, optionally with `@revision`. [`fetch`] returns the paths of its configuration and weights
-//! on this machine, and downloads what is missing into the cache that Python's `huggingface_hub` uses too, so that neither downloads what the
-//! other has. [`Settings::from_env`] lists the variables of the environment. Nothing here is touched, and nothing is sent, unless a name begins
-//! with the prefix and [`fetch`] is called with it.
+//! A name is `hf-hub:owner/name`, as timm writes it, optionally with `@revision`. [`fetch`] returns the paths of its
+//! configuration and weights on this machine, and downloads what is missing into the cache that Python's
+//! `huggingface_hub` uses too, so that neither downloads what the other has. [`Settings::from_env`] lists the variables
+//! of the environment. Nothing here is touched, and nothing is sent, unless a name begins with the prefix and [`fetch`]
+//! is called with it.
 //!
-//! Each fetch asks the server once which commit the revision is and which files it has, and downloads the files of that commit. Nothing is
-//! asked for a full commit of which everything is in the cache, nor offline.
+//! Each fetch asks the server once which commit the revision is and which files it has, and downloads the files of that
+//! commit. Nothing is asked for a full commit of which everything is in the cache, nor offline.
 mod cache;
 mod error;
 mod name;
@@ -36,7 +37,8 @@ const CONFIG: &str = "config.json";
 const PROCESSOR: &str = "preprocessor_config.json";
 
 /// The weights, the better format first; an index lists the shards of weights that are cut into several files.
-pub const WEIGHTS: [&str; 4] = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+pub const WEIGHTS: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// The files of a model on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +69,8 @@ pub struct Progress<'a> {
 /// `progress` is called for each few kilobytes that arrive, and not at all where nothing is downloaded.
 ///
 /// # Errors
-/// See [`Error`]. Whatever the error, the cache holds whole files only; what has arrived of a file is kept for the next attempt, unless it is
-/// known to be wrong.
+/// See [`Error`]. Whatever the error, the cache holds whole files only; what has arrived of a file is kept for the next
+/// attempt, unless it is known to be wrong.
 pub fn fetch(name: &Name, progress: impl FnMut(Progress<'_>)) -> Result<Files, Error> {
     fetch_with(&Settings::from_env()?, name, progress)
 }
@@ -140,9 +142,11 @@ fn complete(cache: &Repository, name: &Name) -> Option<Files> {
 
 /// What the cache has of the revision.
 fn offline(cache: &Repository, name: &Name) -> Result<Files, Error> {
-    let missing = |looked_for: String| Error::NotCached { name: name.clone(), looked_for, repository: cache.folder.clone() };
+    let missing =
+        |looked_for: String| Error::NotCached { name: name.clone(), looked_for, repository: cache.folder.clone() };
     let revision = name.revision();
-    let commit = cache.commit(revision).ok_or_else(|| missing(format!("refs/{revision}, the commit of {revision},")))?;
+    let commit =
+        cache.commit(revision).ok_or_else(|| missing(format!("refs/{revision}, the commit of {revision},")))?;
     let found = WEIGHTS.iter().find_map(|file| Some((*file, cache.file(&commit, file)?)));
     let whole = WEIGHTS.iter().filter(|file| !file.ends_with(".json")).copied().collect::<Vec<_>>().join(" or ");
     let (file, weights) = found.ok_or_else(|| missing(format!("{whole} of commit {commit}")))?;

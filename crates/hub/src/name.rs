@@ -83,7 +83,8 @@ fn repo_rule(repo: &str) -> Option<&'static str> {
     }
 }
 
-/// The rule that `revision` breaks: git's rules for the names of references, without characters that a URL would need escaped.
+/// The rule that `revision` breaks: git's rules for the names of references, without characters that a URL would need
+/// escaped.
 fn revision_rule(revision: &str) -> Option<&'static str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-+/".contains(c);
     if revision.is_empty() {

@@ -71,13 +71,18 @@ impl<'a> Remote<'a> {
         let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok());
         match (status, code) {
             (200, _) => {}
-            (_, Some("RevisionNotFound")) => return Err(Error::NoRevision { name: self.name.clone(), host: self.host.clone() }),
-            (401 | 404, _) => return Err(Error::NoRepository { name: self.name.clone(), host: self.host.clone(), status }),
+            (_, Some("RevisionNotFound")) => {
+                return Err(Error::NoRevision { name: self.name.clone(), host: self.host.clone() });
+            }
+            (401 | 404, _) => {
+                return Err(Error::NoRepository { name: self.name.clone(), host: self.host.clone(), status });
+            }
             _ => return Err(self.status(status)),
         }
         let body = response.body_mut().with_config().limit(LISTING_LIMIT).read_to_string();
         let body = body.map_err(|e| self.transport(&e, "asking for the list of files"))?;
-        let listing: Listing = serde_json::from_str(&body).map_err(|e| self.answer(format!("the list of files is damaged ({e})")))?;
+        let listing: Listing =
+            serde_json::from_str(&body).map_err(|e| self.answer(format!("the list of files is damaged ({e})")))?;
         if !crate::cache::is_commit(&listing.commit) {
             return Err(self.answer("the list of files names no commit".into()));
         }
@@ -99,7 +104,12 @@ impl<'a> Remote<'a> {
 
     /// A silent server.
     pub fn stalled(&self, doing: &str) -> Error {
-        Error::Stalled { name: self.name.clone(), host: self.host.clone(), doing: doing.into(), after: self.settings.timeout }
+        Error::Stalled {
+            name: self.name.clone(),
+            host: self.host.clone(),
+            doing: doing.into(),
+            after: self.settings.timeout,
+        }
     }
 
     fn transport(&self, error: &ureq::Error, doing: &str) -> Error {

@@ -23,8 +23,8 @@ pub struct Settings {
     pub cache: PathBuf,
     /// The server's URL, without a `/` at its end.
     pub endpoint: String,
-    /// For private repositories. It is sent to the endpoint, and by the client also with the question for the size to the host that the endpoint
-    /// redirects to; the body is asked for without it there.
+    /// For private repositories. It is sent to the endpoint, and by the client also with the question for the size to
+    /// the host that the endpoint redirects to; the body is asked for without it there.
     pub token: Option<Token>,
     /// Whether the cache alone is looked at and nothing goes to the network.
     pub offline: bool,
@@ -44,7 +44,10 @@ impl Token {
     pub fn new(token: &str) -> Result<Option<Self>, Error> {
         let token = token.trim();
         if !token.chars().all(|c| c.is_ascii_graphic()) {
-            return Err(Error::Setting { variable: "HF_TOKEN", why: "(or the token file) has characters that no token has".into() });
+            return Err(Error::Setting {
+                variable: "HF_TOKEN",
+                why: "(or the token file) has characters that no token has".into(),
+            });
         }
         Ok((!token.is_empty()).then(|| Self(token.to_owned())))
     }
@@ -63,14 +66,15 @@ impl fmt::Debug for Token {
 impl Settings {
     /// Reads the environment: the one place that does.
     ///
-    /// As Python's `huggingface_hub`: the cache is `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else `hub` under `HF_HOME`, else under
-    /// `huggingface` in `XDG_CACHE_HOME` or `~/.cache`; the server is `HF_ENDPOINT`, else the public Hub; `HF_HUB_OFFLINE` (or
-    /// `TRANSFORMERS_OFFLINE`) of 1, true, yes or on, in any case, means offline; the token is `HF_TOKEN`, else
-    /// `HUGGING_FACE_HUB_TOKEN`, else the content of the file `HF_TOKEN_PATH` or `token` under `HF_HOME`, and none with
-    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`. An empty value counts as absent.
+    /// As Python's `huggingface_hub`: the cache is `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else `hub` under
+    /// `HF_HOME`, else under `huggingface` in `XDG_CACHE_HOME` or `~/.cache`; the server is `HF_ENDPOINT`, else the
+    /// public Hub; `HF_HUB_OFFLINE` (or `TRANSFORMERS_OFFLINE`) of 1, true, yes or on, in any case, means offline; the
+    /// token is `HF_TOKEN`, else `HUGGING_FACE_HUB_TOKEN`, else the content of the file `HF_TOKEN_PATH` or `token`
+    /// under `HF_HOME`, and none with `HF_HUB_DISABLE_IMPLICIT_TOKEN`. An empty value counts as absent.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a value that is no text, no URL or no token, and where no variable says where the home folder is.
+    /// [`Error::Setting`] for a value that is no text, no URL or no token, and where no variable says where the home
+    /// folder is.
     pub fn from_env() -> Result<Self, Error> {
         Self::read(|variable| env::var_os(variable))
     }
@@ -86,7 +90,9 @@ impl Settings {
             Some(Err(_)) => Err(Error::Setting { variable, why: "is not valid UTF-8".into() }),
             None => Ok(None),
         };
-        let yes = |variable| Ok(text(variable)?.map(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str())));
+        let yes = |variable| {
+            Ok(text(variable)?.map(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str())))
+        };
         let user = get("HOME").or_else(|| get("USERPROFILE")).map(PathBuf::from);
         let path = |variable: &str| get(variable).map(|value| expand(PathBuf::from(value), user.as_deref()));
 
@@ -94,14 +100,21 @@ impl Settings {
             let caches = path("XDG_CACHE_HOME").or_else(|| user.as_ref().map(|user| user.join(".cache")));
             caches.map(|caches| caches.join("huggingface"))
         });
-        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).or_else(|| home.as_ref().map(|home| home.join("hub")));
+        let cache = path("HF_HUB_CACHE")
+            .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| home.as_ref().map(|home| home.join("hub")));
         let Some(cache) = cache else {
-            return Err(Error::Setting { variable: "HF_HOME", why: "is not set, and neither is HOME: where is the cache?".into() });
+            return Err(Error::Setting {
+                variable: "HF_HOME",
+                why: "is not set, and neither is HOME: where is the cache?".into(),
+            });
         };
 
         let token = if yes("HF_HUB_DISABLE_IMPLICIT_TOKEN")?.unwrap_or(false) {
             None
-        } else if let Some(token) = text("HF_TOKEN")?.map_or_else(|| text("HUGGING_FACE_HUB_TOKEN"), |token| Ok(Some(token)))? {
+        } else if let Some(token) =
+            text("HF_TOKEN")?.map_or_else(|| text("HUGGING_FACE_HUB_TOKEN"), |token| Ok(Some(token)))?
+        {
             Token::new(&token)?
         } else {
             let file = path("HF_TOKEN_PATH").or_else(|| home.as_ref().map(|home| home.join("token")));
@@ -112,7 +125,9 @@ impl Settings {
             cache: std::path::absolute(&cache).map_err(|source| Error::Cache { path: cache, source })?,
             endpoint: endpoint(text("HF_ENDPOINT")?)?,
             token,
-            offline: yes("HF_HUB_OFFLINE")?.map_or_else(|| yes("TRANSFORMERS_OFFLINE"), |set| Ok(Some(set)))?.unwrap_or(false),
+            offline: yes("HF_HUB_OFFLINE")?
+                .map_or_else(|| yes("TRANSFORMERS_OFFLINE"), |set| Ok(Some(set)))?
+                .unwrap_or(false),
             timeout: TIMEOUT,
         })
     }
@@ -141,6 +156,12 @@ fn expand(path: PathBuf, user: Option<&Path>) -> PathBuf {
 fn endpoint(value: Option<String>) -> Result<String, Error> {
     let value = value.map_or_else(|| ENDPOINT.to_owned(), |value| value.trim_end_matches('/').to_owned());
     let uri = value.parse::<Uri>().ok();
-    let fits = uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none());
-    if fits { Ok(value) } else { Err(Error::Setting { variable: "HF_ENDPOINT", why: "is not an http or https URL".into() }) }
+    let fits = uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+    });
+    if fits {
+        Ok(value)
+    } else {
+        Err(Error::Setting { variable: "HF_ENDPOINT", why: "is not an http or https URL".into() })
+    }
 }

@@ -1,7 +1,7 @@
 //! One file from the server into the cache.
 //!
-//! The client downloads into a folder of ours; a file enters the cache only after its size, and its SHA-256 where the server gives one, have
-//! been found right.
+//! The client downloads into a folder of ours; a file enters the cache only after its size, and its SHA-256 where the
+//! server gives one, have been found right.
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -100,7 +100,9 @@ fn download(
     );
     match result {
         Ok(Ok(_pointer)) => Ok(blob),
-        Ok(Err(ApiError::IoError(source))) if is_of_disk(&source) => Err(Error::Cache { path: partial.to_owned(), source }),
+        Ok(Err(ApiError::IoError(source))) if is_of_disk(&source) => {
+            Err(Error::Cache { path: partial.to_owned(), source })
+        }
         Ok(Err(ApiError::IoError(e))) => Err(interrupted(remote, file, done, promise.size, e.to_string())),
         Ok(Err(ApiError::LockAcquisition(lock))) => Err(Error::Busy { lock }),
         Ok(Err(e)) => Err(remote.failure(&e)),
@@ -121,9 +123,11 @@ fn discard_overlong(part: &Path, size: u64) -> Result<(), Error> {
     }
 }
 
-/// Compares size and, where the etag is one, SHA-256: the Hub gives it for the files that it keeps outside git, which weights are.
+/// Compares size and, where the etag is one, SHA-256: the Hub gives it for the files that it keeps outside git, which
+/// weights are.
 fn verify(remote: &Remote<'_>, received: &Path, file: &str, promise: &Promise) -> Result<(), Error> {
-    let corrupt = |expected, found| Err(Error::Corrupt { name: remote.name.clone(), file: file.to_owned(), expected, found });
+    let corrupt =
+        |expected, found| Err(Error::Corrupt { name: remote.name.clone(), file: file.to_owned(), expected, found });
     let size = fs::metadata(received).map_err(cache::at(received))?.len();
     if size != promise.size {
         return corrupt(format!("{} bytes", promise.size), format!("{size} bytes"));

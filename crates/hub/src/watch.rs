@@ -8,7 +8,8 @@ use hf_hub::api::Progress;
 
 /// Why there is no result.
 pub enum Lost {
-    /// No sign of life within the timeout. The thread is left behind; it ends with its connection, or with its next byte.
+    /// No sign of life within the timeout. The thread is left behind; it ends with its connection, or with its next
+    /// byte.
     Stalled,
     /// It stopped on its own account.
     Died,
@@ -54,7 +55,8 @@ pub struct Meter<T> {
 }
 
 impl<T> Meter<T> {
-    /// Reports, and ends the thread where nobody listens: unwinding (without the message of a panic) is the one way out of the client.
+    /// Reports, and ends the thread where nobody listens: unwinding (without the message of a panic) is the one way out
+    /// of the client.
     fn send(&self, sign: Sign<T>) {
         if self.signs.send(sign).is_err() {
             panic::resume_unwind(Box::new(()));

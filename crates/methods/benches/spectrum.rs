@@ -1,5 +1,6 @@
-//! The pruned transform against libtorch's full real FFT that is cropped afterwards, on the same maps, in turns:
-//! `cargo bench -p heterodyne-methods --bench spectrum`. Times are medians of one call, forward, and forward with the gradient of the map.
+//! The pruned transform against libtorch's full real FFT that is cropped afterwards, on the same maps, in turns: `cargo
+//! bench -p heterodyne-methods --bench spectrum`. Times are medians of one call, forward, and forward with the gradient
+//! of the map.
 use std::time::Instant;
 
 use heterodyne_methods::parts::spectrum::{Band, Dft};
@@ -52,11 +53,13 @@ fn in_turns(ours: impl Fn() -> Tensor, theirs: impl Fn() -> Tensor) -> (f64, f64
 
 fn main() {
     println!(
-        "k = {K}, {} threads, float32; ratio: full FFT and crop / ours, median (10th to 90th percentile of {TURNS} turns)",
+        "k = {K}, {} threads, float32; ratio: full FFT and crop / ours, median (10th to 90th percentile of {TURNS} \
+         turns)",
         tch::get_num_threads()
     );
     println!(
-        "| map | layout | ours, ms | FFT, ms | ratio | with gradient: ours, ms | FFT, ms | ratio |\n|---|---|---|---|---|---|---|---|"
+        "| map | layout | ours, ms | FFT, ms | ratio | with gradient: ours, ms | FFT, ms | ratio \
+         |\n|---|---|---|---|---|---|---|---|"
     );
     for shape in MAPS {
         for channels_last in [true, false] {
@@ -69,9 +72,13 @@ fn main() {
             assert!(off < 1e-5, "{shape:?}: off by {off}");
             let forward = in_turns(|| dft.forward(&x), || cropped_fft(&x, band));
             let leaf = x.detach().set_requires_grad(true);
-            let gradient = |loss: Tensor| Tensor::run_backward(&[loss.square().sum(Kind::Float)], &[&leaf], false, false).remove(0);
+            let gradient = |loss: Tensor| {
+                Tensor::run_backward(&[loss.square().sum(Kind::Float)], &[&leaf], false, false).remove(0)
+            };
             let both = in_turns(|| gradient(dft.forward(&leaf)), || gradient(cropped_fft(&leaf, band)));
-            let cells = |(a, b, [low, mid, high]): (f64, f64, [f64; 3])| format!("{a:.2} | {b:.2} | {mid:.2} ({low:.2} to {high:.2})");
+            let cells = |(a, b, [low, mid, high]): (f64, f64, [f64; 3])| {
+                format!("{a:.2} | {b:.2} | {mid:.2} ({low:.2} to {high:.2})")
+            };
             let layout = if channels_last { "channels last" } else { "channels first" };
             println!("| {shape:?} | {layout} | {} | {} |", cells(forward), cells(both));
         }

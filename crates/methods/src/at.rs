@@ -38,7 +38,13 @@ impl MethodSettings for At {
         stage_pairs(Self::NAME, &self.levels, student, teacher).map(drop)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        _sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let levels = stage_pairs(Self::NAME, &self.levels, student, teacher)?.into_iter().map(Level::of).collect();
         Ok(Box::new(Built { levels, kind: scope.kind() }))
     }
@@ -62,7 +68,8 @@ impl Level {
 
     /// q (B,N) of a map (B,C,H,W).
     fn attention(&self, x_bchw: &Tensor) -> Tensor {
-        let q = averaged(x_bchw, self.grid).square().sum_dim_intlist([1i64].as_slice(), false, None::<Kind>).flatten(1, 2);
+        let q =
+            averaged(x_bchw, self.grid).square().sum_dim_intlist([1i64].as_slice(), false, None::<Kind>).flatten(1, 2);
         let norm = (q.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>) + EPS).sqrt();
         q / norm
     }

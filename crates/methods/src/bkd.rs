@@ -1,4 +1,5 @@
-//! BKD: each class of the teacher's distribution as a target of its own (Hao et al. 2023, arXiv 2310.19444, a baseline of OFA-KD).
+//! BKD: each class of the teacher's distribution as a target of its own (Hao et al. 2023, arXiv 2310.19444, a baseline
+//! of OFA-KD).
 //!
 //! ```text
 //! p_t = softmax(z_t)

@@ -8,8 +8,9 @@
 //!         L_crd = l(v_s, M_t) + l(v_t, M_s)
 //! batch:  L_crd = CE over j of v_s,i . v_t,j / tau at j = i, and the same from the teacher's side     j: images of other classes, and i
 //! ```
-//! With `draw = "shared"` one draw of K images serves the whole batch; of it an image takes those of other classes, their sum is scaled
-//! to K. Its expectation is that of K draws for each image (`"own"`, the authors'), for a B-th of the memory traffic.
+//! With `draw = "shared"` one draw of K images serves the whole batch; of it an image takes those of other classes,
+//! their sum is scaled to K. Its expectation is that of K draws for each image (`"own"`, the authors'), for a B-th of
+//! the memory traffic.
 use std::cell::Cell;
 
 use heterodyne_nn::{
@@ -78,7 +79,13 @@ impl MethodSettings for Crd {
         if self.contrast == Contrast::Batch { check_batch(Self::NAME, batch) } else { Ok(()) }
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let (d_s, d_t) = embeddings(Self::NAME, student, teacher)?;
         let side = |name: &str, width| {
             let scope = scope.sub(name);
@@ -179,12 +186,15 @@ impl Built {
             Draw::Shared => v_bd.matmul(&rows.transpose(0, 1)),
             Draw::Own => rows.matmul(&v_bd.unsqueeze(2)).squeeze_dim(2),
         } / tau;
-        let positive_b = (v_bd * memory.bank.read(index_b)).sum_dim_intlist([1i64].as_slice(), false, None::<Kind>) / tau;
+        let positive_b =
+            (v_bd * memory.bank.read(index_b)).sum_dim_intlist([1i64].as_slice(), false, None::<Kind>) / tau;
 
         let (b, n, k) = (v_bd.size()[0] as f64, self.others.num_images() as f64, num_negatives as f64);
         let log_z = memory.log_z(training(), || {
-            let counted =
-                negatives.weight_bk.as_ref().map_or_else(|| negative_bk.shallow_clone(), |weight_bk| &negative_bk + weight_bk.log());
+            let counted = negatives
+                .weight_bk
+                .as_ref()
+                .map_or_else(|| negative_bk.shallow_clone(), |weight_bk| &negative_bk + weight_bk.log());
             let all = Tensor::cat(&[&positive_b, &counted.flatten(0, -1)], 0);
             all.logsumexp([0i64].as_slice(), true) + (n / (b * (k + 1.0))).ln()
         });
@@ -192,7 +202,8 @@ impl Built {
         let shift = log_z + (k / n).ln();
         let pull_b = (&shift - &positive_b).softplus();
         let push_bk = (&negative_bk - &shift).softplus();
-        let push_bk = negatives.weight_bk.as_ref().map_or_else(|| push_bk.shallow_clone(), |weight_bk| &push_bk * weight_bk);
+        let push_bk =
+            negatives.weight_bk.as_ref().map_or_else(|| push_bk.shallow_clone(), |weight_bk| &push_bk * weight_bk);
         (pull_b.sum(None::<Kind>) + push_bk.sum(None::<Kind>)) / b
     }
 
@@ -225,7 +236,8 @@ impl Method for Built {
         match (&self.student.memory, &self.teacher.memory) {
             (Some(student), Some(teacher)) => {
                 let negatives = self.negatives(&index_b, step.progress.step)?;
-                let value = self.against_bank(&v_s, teacher, &index_b, &negatives) + self.against_bank(&v_t, student, &index_b, &negatives);
+                let value = self.against_bank(&v_s, teacher, &index_b, &negatives)
+                    + self.against_bank(&v_t, student, &index_b, &negatives);
                 if training() {
                     student.bank.refresh(&index_b, &v_s);
                     teacher.bank.refresh(&index_b, &v_t);
@@ -244,7 +256,8 @@ impl Built {
         let n = self.others.num_images();
         if samples.len() as i64 != batch || samples.iter().any(|&sample| sample as i64 >= n) {
             return Err(Error::invalid(format!(
-                "crd keeps a row for each of {n} training images, and a batch of {batch} came with the numbers {samples:?}"
+                "crd keeps a row for each of {n} training images, and a batch of {batch} came with the numbers \
+                 {samples:?}"
             )));
         }
         Ok(Tensor::f_from_slice(&samples.iter().map(|&sample| sample as i64).collect::<Vec<_>>())?)

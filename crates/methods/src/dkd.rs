@@ -39,7 +39,8 @@ impl LogitLoss for Dkd {
             return Ok(());
         }
         Err(Error::invalid(
-            "dkd compares the classes other than the target among themselves, and of 2 classes only one is left: take kd, \
+            "dkd compares the classes other than the target among themselves, and of 2 classes only one is left: take \
+             kd, \
              which is the same there",
         ))
     }

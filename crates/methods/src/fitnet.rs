@@ -4,14 +4,14 @@
 //! r_l(X_s^l) = resample( W_l X_s^l + b_l )          (B, C_t, H_t, W_t)    1x1 projection, then the teacher's grid
 //! L_feature  = mean over levels of mean( (r_l(X_s^l) - X_t^l)^2 )
 //! ```
-//! Resampling to a grid that is smaller along an axis or equal averages over adaptive windows; where one axis grows it is
-//! bilinear. Both are linear with weights that sum to 1, so that projection and resampling commute: the projection runs on the
-//! smaller grid.
+//! Resampling to a grid that is smaller along an axis or equal averages over adaptive windows; where one axis grows it
+//! is bilinear. Both are linear with weights that sum to 1, so that projection and resampling commute: the projection
+//! runs on the smaller grid.
 //!
-//! The public codes of the 32 px protocol (RepDistiller, mdistiller) have another regressor, `regressor = "conv_bn_relu"`: a
-//! convolution, batch norm and ReLU. The convolution is 3x3 of stride 2 where the student's grid is twice the teacher's, a transposed
-//! 4x4 of stride 2 where it is half of it, and otherwise as large as the student's surplus, 1x1 on equal grids; to any other grid they
-//! know no way, and this is refused.
+//! The public codes of the 32 px protocol (RepDistiller, mdistiller) have another regressor, `regressor =
+//! "conv_bn_relu"`: a convolution, batch norm and ReLU. The convolution is 3x3 of stride 2 where the student's grid is
+//! twice the teacher's, a transposed 4x4 of stride 2 where it is half of it, and otherwise as large as the student's
+//! surplus, 1x1 on equal grids; to any other grid they know no way, and this is refused.
 use heterodyne_nn::{
     Error, Init, Output, Result, Scope, StageSpec, TapSpec, Terms,
     layers::{BatchNorm2d, Post},
@@ -65,9 +65,16 @@ impl MethodSettings for FitNet {
         Ok(())
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        _sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let hint = |pair: StagePair| Hint::new(&scope.sub(pair.scope()), pair, self.regressor);
-        let hints = stage_pairs(Self::NAME, &self.levels, student, teacher)?.into_iter().map(hint).collect::<Result<_>>()?;
+        let hints =
+            stage_pairs(Self::NAME, &self.levels, student, teacher)?.into_iter().map(hint).collect::<Result<_>>()?;
         Ok(Box::new(Built { hints, kind: scope.kind() }))
     }
 }
@@ -110,7 +117,9 @@ impl Hint {
         match &self.regressor {
             Regressor::Linear(project, Resample::Keep) => project.on_map(x_bchw),
             Regressor::Linear(project, Resample::Average) => project.on_map(&x_bchw.adaptive_avg_pool2d([h, w])),
-            Regressor::Linear(project, Resample::Bilinear) => project.on_map(x_bchw).upsample_bilinear2d([h, w], false, None, None),
+            Regressor::Linear(project, Resample::Bilinear) => {
+                project.on_map(x_bchw).upsample_bilinear2d([h, w], false, None, None)
+            }
             Regressor::ConvBnRelu(conv, norm) => norm.forward_post(&conv.forward(x_bchw), training(), Post::Relu),
         }
     }
@@ -155,7 +164,8 @@ impl Fit {
             Ok(Self::Valid(1 + a - c, 1 + b - d))
         } else {
             Err(Error::invalid(format!(
-                "fitnet: the regressor \"conv_bn_relu\" knows no way from the student's {} to the teacher's {} at level {}: take \
+                "fitnet: the regressor \"conv_bn_relu\" knows no way from the student's {} to the teacher's {} at \
+                 level {}: take \
                  `regressor = \"linear\"`, or other `levels`",
                 shape(&pair.student),
                 shape(&pair.teacher),

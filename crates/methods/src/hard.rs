@@ -3,8 +3,8 @@
 //! ```text
 //! L_hard = CE( z_s , argmax z_t )
 //! ```
-//! DeiT gives the teacher's decision to a token of its own; here the student's logits learn it, whatever the student is. With
-//! `loss.ce = 0.5` and `weight = 0.5` this is the paper's sum.
+//! DeiT gives the teacher's decision to a token of its own; here the student's logits learn it, whatever the student
+//! is. With `loss.ce = 0.5` and `weight = 0.5` this is the paper's sum.
 use heterodyne_nn::{Labels, Terms};
 use heterodyne_settings::settings;
 use tch::Tensor;

@@ -11,17 +11,20 @@
 //! L_ol    = sum_i mean over b, j != j' of ReLU( cos(g^{i,j}, g^{i,j'}) - theta )^2
 //! L       = CE + w_gt L_gt + w_kd L_kd + w_hcd L_hcd + w_ol L_ol
 //! ```
-//! By default the sums over stages are means and v is detached in L_hcd; `reduce` and `detach_sub` give the equations as they stand.
+//! By default the sums over stages are means and v is detached in L_hcd; `reduce` and `detach_sub` give the equations
+//! as they stand.
 //!
-//! g is v with the label's entry set to zero: a large negative number there would make every cosine 1 and L_ol constant. The
-//! label of a mixed image is the class with the largest share.
+//! g is v with the label's entry set to zero: a large negative number there would make every cosine 1 and L_ol
+//! constant. The label of a mixed image is the class with the largest share.
 //!
-//! P_i of a conv stage: 4-i separable convolutions that halve the grid and double the channels, the last to D wide (i = 4: a 1x1
-//! convolution), then the mean over places. Of a token stage: patch merging to at most 7x7, max(4-i, 1) transformer blocks of
-//! width d_s, mean over places; CFM begins with a linear map, so that another one from d_s to D before it would add nothing.
+//! P_i of a conv stage: 4-i separable convolutions that halve the grid and double the channels, the last to D wide (i =
+//! 4: a 1x1 convolution), then the mean over places. Of a token stage: patch merging to at most 7x7, max(4-i, 1)
+//! transformer blocks of width d_s, mean over places; CFM begins with a linear map, so that another one from d_s to D
+//! before it would add nothing.
 //!
-//! Published is the idea (complementary features, shared and decomposed logits, orthogonality); the equations and defaults follow a
-//! third-party implementation; where a mixed label, token widths, the averaging over stages and the detached v are concerned, they are ours.
+//! Published is the idea (complementary features, shared and decomposed logits, orthogonality); the equations and
+//! defaults follow a third-party implementation; where a mixed label, token widths, the averaging over stages and the
+//! detached v are concerned, they are ours.
 use heterodyne_nn::{Labels, Output, Result, Scope, StageKind, TapSpec, Terms, layers::Linear};
 use heterodyne_settings::{Checked, range, settings};
 use serde::{Deserialize, Serialize};
@@ -98,7 +101,12 @@ impl MethodSettings for Hcd {
 
     fn demands(&self) -> Checked {
         let Hcd { w_kd, w_gt, w_hcd, w_ol, num_sub, .. } = *self;
-        range::weights(&[("w_kd", w_kd), ("w_gt", w_gt), ("w_hcd", w_hcd), ("w_ol", if num_sub > 1 { w_ol } else { 0.0 })])
+        range::weights(&[
+            ("w_kd", w_kd),
+            ("w_gt", w_gt),
+            ("w_hcd", w_hcd),
+            ("w_ol", if num_sub > 1 { w_ol } else { 0.0 }),
+        ])
     }
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
@@ -108,13 +116,24 @@ impl MethodSettings for Hcd {
             let spec = stage_spec(Self::NAME, "student", level, student, teacher)?;
             if spec.kind == StageKind::Map && level < NUM_LEVELS {
                 let halved = |n: i64| (level..NUM_LEVELS).fold(n, |n, _| (n + 1) / 2);
-                check_norm(Self::NAME, &format!("the head of stage {level}"), batch, (halved(spec.grid.0), halved(spec.grid.1)))?;
+                check_norm(
+                    Self::NAME,
+                    &format!("the head of stage {level}"),
+                    batch,
+                    (halved(spec.grid.0), halved(spec.grid.1)),
+                )?;
             }
         }
         Ok(())
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        _sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let (d_s, d_t) = embeddings(Self::NAME, student, teacher)?;
         let outputs = self.num_sub * student.classes;
         let mapper = |level: usize| {
@@ -157,7 +176,10 @@ enum Cfm {
 impl Cfm {
     fn new(scope: &Scope, kind: CfmKind, inputs: i64, hidden: i64, outputs: i64) -> Result<Self> {
         Ok(match kind {
-            CfmKind::Mlp => Self::Mlp(Linear::new(&scope.sub("fc1"), inputs, hidden)?, Linear::new(&scope.sub("fc2"), hidden, outputs)?),
+            CfmKind::Mlp => Self::Mlp(
+                Linear::new(&scope.sub("fc1"), inputs, hidden)?,
+                Linear::new(&scope.sub("fc2"), hidden, outputs)?,
+            ),
             CfmKind::Linear => Self::Linear(Linear::new(&scope.sub("fc"), inputs, outputs)?),
         })
     }

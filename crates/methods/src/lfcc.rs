@@ -8,12 +8,12 @@
 //! L_con^{l,s} = -(1/B) sum_i log softmax_j(M_ij)[j = i]            j: the images of the batch, or of all processes' batches
 //! L = CE + alpha T^2 KL(p_t || p_s) + beta mean over (l,s) of L_con^{l,s}             CE is the trainer's
 //! ```
-//! What the windows are where s does not divide the grid is said at [`lowpass`](crate::parts::lowpass). A scale larger than the
-//! grid of either side (in rows or columns) says nothing new there and is left out at that level; a level that is left without
-//! scales is refused.
+//! What the windows are where s does not divide the grid is said at [`lowpass`](crate::parts::lowpass). A scale larger
+//! than the grid of either side (in rows or columns) says nothing new there and is left out at that level; a level that
+//! is left without scales is refused.
 //!
-//! Published are the multi-scale low-pass filters on both sides, the compact space and the sample-level contrastive task; the
-//! definitions above are ours.
+//! Published are the multi-scale low-pass filters on both sides, the compact space and the sample-level contrastive
+//! task; the definitions above are ours.
 use heterodyne_nn::{
     Error, Init, Labels, Output, Result, Scope, TapSpec, Terms,
     layers::{BatchNorm2d, Linear},
@@ -102,7 +102,8 @@ impl Lfcc {
         let scales: Vec<i64> = self.scales.iter().copied().filter(|&s| s <= side).collect();
         if scales.is_empty() {
             return Err(Error::invalid(format!(
-                "lfcc: none of the scales {:?} fits level {}, where the student has {} and the teacher {}: add a scale of at most {side}, or leave \
+                "lfcc: none of the scales {:?} fits level {}, where the student has {} and the teacher {}: add a \
+                 scale of at most {side}, or leave \
                  the level out of `levels`",
                 self.scales,
                 pair.level,
@@ -132,12 +133,23 @@ impl MethodSettings for Lfcc {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         check_classes(Self::NAME, student, teacher)?;
         check_contrast(batch as i64)?;
-        stage_pairs(Self::NAME, &self.levels, student, teacher)?.iter().try_for_each(|pair| self.scales_of(pair).map(drop))
+        stage_pairs(Self::NAME, &self.levels, student, teacher)?
+            .iter()
+            .try_for_each(|pair| self.scales_of(pair).map(drop))
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        _sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let pairs = stage_pairs(Self::NAME, &self.levels, student, teacher)?;
-        let levels = pairs.iter().map(|pair| Level::new(scope, pair, &self.scales_of(pair)?, self.filter)).collect::<Result<_>>()?;
+        let levels = pairs
+            .iter()
+            .map(|pair| Level::new(scope, pair, &self.scales_of(pair)?, self.filter))
+            .collect::<Result<_>>()?;
         let logit_scale = || scope.param("logit_scale", &[], Init::Const(-self.tau.ln()));
         let logit_scale = self.tau_learnable.then(logit_scale).transpose()?;
         Ok(Box::new(Built { settings: self.clone(), levels, logit_scale, kind: scope.kind() }))
@@ -149,7 +161,8 @@ fn check_contrast(batch: i64) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "lfcc contrasts each image with the others of its batch, and the batch has {batch}: use a batch of at least 2 and drop the last incomplete one"
+        "lfcc contrasts each image with the others of its batch, and the batch has {batch}: use a batch of at least 2 \
+         and drop the last incomplete one"
     )))
 }
 
@@ -201,7 +214,9 @@ impl Level {
             teacher: AveragePool::new(c_t, pair.teacher.grid, &square(scales), kind, device),
             student: match filter {
                 FilterKind::Learnable => Filter::Learnable(LowPass::new(&scope, c_s, pair.student.grid, scales)?),
-                FilterKind::Avgpool => Filter::Average(AveragePool::new(c_s, pair.student.grid, &square(scales), kind, device)),
+                FilterKind::Avgpool => {
+                    Filter::Average(AveragePool::new(c_s, pair.student.grid, &square(scales), kind, device))
+                }
             },
             psi: scales.iter().map(psi).collect::<Result<_>>()?,
             channels: c_t,
@@ -231,7 +246,8 @@ impl Level {
         let x_bchw = stage(teacher, self.level, "teacher")?.to_map();
         let _exact = exact(x_bchw.device())?;
         let t_bkc = self.teacher.forward(&x_bchw)?;
-        let k: Vec<Tensor> = self.scales().map(|(psi, first)| normalize(&t_bkc.narrow(1, first, psi.num_windows))).collect();
+        let k: Vec<Tensor> =
+            self.scales().map(|(psi, first)| normalize(&t_bkc.narrow(1, first, psi.num_windows))).collect();
         Ok(Tensor::cat(&k, 1))
     }
 
@@ -242,12 +258,17 @@ impl Level {
             Filter::Learnable(filter) => filter.forward(&x_bchw),
             Filter::Average(filter) => filter.forward(&x_bchw),
         }?;
-        Ok(self.scales().map(|(psi, first)| normalize(&psi.forward(&s_bkc.narrow(1, first, psi.num_windows)))).collect())
+        Ok(self
+            .scales()
+            .map(|(psi, first)| normalize(&psi.forward(&s_bkc.narrow(1, first, psi.num_windows))))
+            .collect())
     }
 
     /// Vectors of all scales one behind the other, taken apart.
     fn apart(&self, vectors: &Tensor) -> Vec<Tensor> {
-        self.scales().map(|(psi, first)| vectors.narrow(1, first * self.channels, psi.num_windows * self.channels)).collect()
+        self.scales()
+            .map(|(psi, first)| vectors.narrow(1, first * self.channels, psi.num_windows * self.channels))
+            .collect()
     }
 }
 
@@ -268,7 +289,8 @@ fn products<'a>(a: &'a [Tensor], b: &'a [Tensor]) -> impl Iterator<Item = Tensor
     a.iter().zip(b).map(|(a_bd, b_nd)| a_bd.matmul(&b_nd.transpose(0, 1)))
 }
 
-/// InfoNCE of similarities divided by tau (L,B,N), whose positives begin at column `first`; the mean over all pairs of stage and scale.
+/// InfoNCE of similarities divided by tau (L,B,N), whose positives begin at column `first`; the mean over all pairs of
+/// stage and scale.
 fn contrast(m_lbn: &Tensor, first: i64) -> Tensor {
     -m_lbn.log_softmax(2, None::<Kind>).diagonal(first, 1, 2).mean(None::<Kind>)
 }
@@ -281,8 +303,8 @@ fn same_class(labels: &Labels, ranks: &dyn Ranks, first: i64) -> Result<Tensor> 
     Ok(same_bn)
 }
 
-/// The factor whose logarithm is learnt. As in CLIP the parameter itself is kept from growing further: a bound inside the graph
-/// alone would give no gradient beyond it, and what once was there would stay.
+/// The factor whose logarithm is learnt. As in CLIP the parameter itself is kept from growing further: a bound inside
+/// the graph alone would give no gradient beyond it, and what once was there would stay.
 fn scale(log_scale: &Tensor) -> Tensor {
     if !training() {
         return log_scale.clamp_max(MAX_SCALE.ln()).exp();
@@ -325,7 +347,9 @@ impl Built {
             let cosine_lbn = Tensor::stack(cosines, 0);
             let m_lbn = scale.as_ref().map_or_else(|| &cosine_lbn / tau, |scale| &cosine_lbn * scale);
             // The positives stay, so that no row is masked as a whole.
-            let m_lbn = masked.as_ref().map_or_else(|| m_lbn.shallow_clone(), |masked| m_lbn.masked_fill(masked, f64::NEG_INFINITY));
+            let m_lbn = masked
+                .as_ref()
+                .map_or_else(|| m_lbn.shallow_clone(), |masked| m_lbn.masked_fill(masked, f64::NEG_INFINITY));
             contrast(&m_lbn, first)
         };
         let loss = towards(&to_teacher);

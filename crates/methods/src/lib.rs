@@ -1,12 +1,13 @@
-//! Distillation methods, one file per paper. Each file begins with its equations; adding a method is one file and one line in
-//! the list below.
+//! Distillation methods, one file per paper. Each file begins with its equations; adding a method is one file and one
+//! line in the list below.
 //!
 //! # Precision
-//! The teacher's output carries no gradient, and all losses are computed in float32 (float64 where the method's parameters
-//! are), whatever precision the networks ran in. A trainer that runs the student under autocast calls [`Method::loss`] under
-//! the same autocast: a method's heavy learnable parts (projectors, heads) then run in bfloat16 like the student itself, and
-//! the method opens a guard that switches autocast off ([`parts::mode::exact`]) where its loss arithmetic begins. Without
-//! autocast everything runs in the parameters' own kind, and features of a lower precision are converted on the way in.
+//! The teacher's output carries no gradient, and all losses are computed in float32 (float64 where the method's
+//! parameters are), whatever precision the networks ran in. A trainer that runs the student under autocast calls
+//! [`Method::loss`] under the same autocast: a method's heavy learnable parts (projectors, heads) then run in bfloat16
+//! like the student itself, and the method opens a guard that switches autocast off ([`parts::mode::exact`]) where its
+//! loss arithmetic begins. Without autocast everything runs in the parameters' own kind, and features of a lower
+//! precision are converted on the way in.
 //!
 //! # Batch norms
 //! The batch norms of learnable parts use (and update) batch statistics where a graph is recorded, and their running
@@ -71,8 +72,8 @@ static METHODS: &[MethodDef] = &[
     MethodDef::of::<hcd::Hcd>(),
 ];
 
-/// Something that a method compares the student with: a fixed function of the teacher's output on one view of an image, so that
-/// it may be stored and read back instead of running the teacher again.
+/// Something that a method compares the student with: a fixed function of the teacher's output on one view of an image,
+/// so that it may be stored and read back instead of running the teacher again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
     /// Says all that the values depend on besides the teacher and the view; equal names are equal values.
@@ -116,33 +117,41 @@ pub trait Method {
         Vec::new()
     }
 
-    /// Whether it reads the student's stages or embedding: what is compared with signals is, and a method without signals may.
+    /// Whether it reads the student's stages or embedding: what is compared with signals is, and a method without
+    /// signals may.
     fn reads_stages(&self) -> bool {
         !self.signals().is_empty()
     }
 
-    /// The values of [`Method::signals`], each (B, shape..), in float32 (float64 where the method's parameters are) and without a
-    /// graph. The teacher may have run under any autocast.
+    /// The values of [`Method::signals`], each (B, shape..), in float32 (float64 where the method's parameters are) and
+    /// without a graph. The teacher may have run under any autocast.
     fn observe(&self, _teacher: &Output) -> Result<Vec<Tensor>> {
         Ok(Vec::new())
     }
 
-    /// The method's loss as terms; their weights are the method's own factors (its alpha and beta). A term whose weight is 0 is
-    /// left out.
+    /// The method's loss as terms; their weights are the method's own factors (its alpha and beta). A term whose weight
+    /// is 0 is left out.
     fn loss(&self, step: &Context) -> Result<Terms>;
 }
 
 /// A method with its settings, read and checked, for any pair.
 pub trait Configured: std::fmt::Debug {
-    /// Refuses, before any data is read, a pair or a batch size that the method cannot work on; the message names both sides.
+    /// Refuses, before any data is read, a pair or a batch size that the method cannot work on; the message names both
+    /// sides.
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()>;
 
-    /// Builds the learnable parts in `scope` for the pair. `sample_classes` holds the class of every training image, under the
-    /// number that [`Context::samples`] gives it.
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, sample_classes: &[i64]) -> Result<Box<dyn Method>>;
+    /// Builds the learnable parts in `scope` for the pair. `sample_classes` holds the class of every training image,
+    /// under the number that [`Context::samples`] gives it.
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>>;
 
-    /// Whether all that it does with the logits of both networks is to compare them, so that they may be standardised first
-    /// ([`standardise`]).
+    /// Whether all that it does with the logits of both networks is to compare them, so that they may be standardised
+    /// first ([`standardise`]).
     fn compares_logits(&self) -> bool;
 
     /// Every key with the value in force, as a recipe table.
@@ -169,7 +178,8 @@ pub struct MethodDef {
 /// Methods of a program that uses this library, after those of the library.
 static OWN: RwLock<Vec<&'static MethodDef>> = RwLock::new(Vec::new());
 
-/// Adds a method of one's own to the registry, so that recipes, commands and lists know it. To be called before anything else.
+/// Adds a method of one's own to the registry, so that recipes, commands and lists know it. To be called before
+/// anything else.
 ///
 /// # Errors
 /// The name is taken.

@@ -1,12 +1,13 @@
-//! NST: knowledge distillation via neuron selectivity transfer (Huang and Wang 2017, arXiv 1707.01219, equations 4 to 6).
+//! NST: knowledge distillation via neuron selectivity transfer (Huang and Wang 2017, arXiv 1707.01219, equations 4 to
+//! 6).
 //!
 //! ```text
 //! X at the smaller of both grids, by averaging;  f_c = vec(x_c) / |x_c|          the places that channel c selects
 //! k(a,b) = (a . b)^2
 //! L_nst  = sum over levels of  mean_cc' k(f_s, f_s) + mean_cc' k(f_t, f_t) - 2 mean_cc' k(f_s, f_t)
 //! ```
-//! This is the squared distance (MMD) between the two sets of channels under the polynomial kernel; the numbers of channels need not
-//! agree. The usual weight is 50.
+//! This is the squared distance (MMD) between the two sets of channels under the polynomial kernel; the numbers of
+//! channels need not agree. The usual weight is 50.
 use heterodyne_nn::{Output, Result, Scope, TapSpec, Terms};
 use heterodyne_settings::settings;
 use tch::{Kind, Tensor};
@@ -40,7 +41,13 @@ impl MethodSettings for Nst {
         stage_pairs(Self::NAME, &self.levels, student, teacher).map(drop)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        _sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let levels = stage_pairs(Self::NAME, &self.levels, student, teacher)?.into_iter().map(Level::of).collect();
         Ok(Box::new(Built { levels, kind: scope.kind() }))
     }
@@ -86,7 +93,8 @@ impl Method for Built {
     }
 
     fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
-        let of = |l: &Level| Ok(l.selectivity(&stage(teacher, l.level, "teacher")?.detach().to_map().to_kind(self.kind)));
+        let of =
+            |l: &Level| Ok(l.selectivity(&stage(teacher, l.level, "teacher")?.detach().to_map().to_kind(self.kind)));
         self.levels.iter().map(of).collect()
     }
 

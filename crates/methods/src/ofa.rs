@@ -1,13 +1,14 @@
-//! OFA-KD: one-for-all distillation between heterogeneous architectures (Hao et al. 2023, arXiv 2310.19444, equations 5 and 6).
+//! OFA-KD: one-for-all distillation between heterogeneous architectures (Hao et al. 2023, arXiv 2310.19444, equations 5
+//! and 6).
 //!
 //! ```text
 //! z_i    = W_i P_i( X_s^i ) + b_i                              (B,C)   the exit of stage i; P_i as in HCD, whose authors took it from here
 //! L(z)   = mean_b sum_c  -[ (p_t + m)^eps - m ]_c log p_c      p = softmax(z/T), p_t = softmax(z_t/T), m the label, one-hot
 //! L_ofa  = w_kd L(z_s) + w_ofa sum_i L(z_i)
 //! ```
-//! Only the logits of the teacher are read. With eps = 1 this is the cross-entropy against the teacher; eps > 1 raises the target class.
-//! Of a mixed label, m is the class with the largest share, as in the authors' code: with the shares themselves and eps > 1 the target
-//! is negative where p_t is small, and the loss has no lower bound.
+//! Only the logits of the teacher are read. With eps = 1 this is the cross-entropy against the teacher; eps > 1 raises
+//! the target class. Of a mixed label, m is the class with the largest share, as in the authors' code: with the shares
+//! themselves and eps > 1 the target is negative where p_t is small, and the loss has no lower bound.
 use heterodyne_nn::{Labels, Result, Scope, StageKind, TapSpec, Terms, labels::log_softmax, layers::Linear};
 use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
@@ -53,13 +54,24 @@ impl MethodSettings for Ofa {
             let spec = stage_spec(Self::NAME, "student", level, student, teacher)?;
             if spec.kind == StageKind::Map && level < NUM_LEVELS {
                 let halved = |n: i64| (level..NUM_LEVELS).fold(n, |n, _| (n + 1) / 2);
-                check_norm(Self::NAME, &format!("the exit of stage {level}"), batch, (halved(spec.grid.0), halved(spec.grid.1)))?;
+                check_norm(
+                    Self::NAME,
+                    &format!("the exit of stage {level}"),
+                    batch,
+                    (halved(spec.grid.0), halved(spec.grid.1)),
+                )?;
             }
         }
         Ok(())
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        _sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let exit = |level: usize| {
             let spec = stage_spec(Self::NAME, "student", level, student, teacher)?;
             let scope = scope.sub(format!("level{level}"));
@@ -108,7 +120,9 @@ impl Method for Built {
         let target_bc = target(&float(&z_t), step.labels, eps, temperature);
         let loss = |z: &Tensor| {
             let log_p_bc = log_softmax(&(float(z) / temperature));
-            -(&target_bc.to_kind(log_p_bc.kind()) * log_p_bc).sum_dim_intlist([1i64].as_slice(), false, None::<Kind>).mean(None::<Kind>)
+            -(&target_bc.to_kind(log_p_bc.kind()) * log_p_bc)
+                .sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)
+                .mean(None::<Kind>)
         };
         let mut terms = Terms::default();
         if w_kd > 0.0 {

@@ -1,4 +1,5 @@
-//! PKT: learning deep representations with probabilistic knowledge transfer (Passalis and Tefas 2018, arXiv 1803.10837, equations 3 to 8).
+//! PKT: learning deep representations with probabilistic knowledge transfer (Passalis and Tefas 2018, arXiv 1803.10837,
+//! equations 3 to 8).
 //!
 //! ```text
 //! k(i,j) = ( cos(e_i, e_j) + 1 ) / 2,   p(j|i) = k(i,j) / sum_j k(i,j)          embeddings e of the images of a batch

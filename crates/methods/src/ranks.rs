@@ -2,7 +2,8 @@
 use heterodyne_nn::Result;
 use tch::Tensor;
 
-/// Processes that share every batch among themselves, each with as many images as the others, and average their gradients.
+/// Processes that share every batch among themselves, each with as many images as the others, and average their
+/// gradients.
 pub trait Ranks: std::fmt::Debug {
     /// Their number.
     fn size(&self) -> i64;
@@ -10,8 +11,9 @@ pub trait Ranks: std::fmt::Debug {
     /// This one's number, from 0.
     fn rank(&self) -> i64;
 
-    /// Rows (B,..) of every process one behind the other, (size * B,..), those of rank 0 first. All processes call it equally often,
-    /// with equal shapes. The gradient of a process' rows is the sum of what the losses of all processes say of them.
+    /// Rows (B,..) of every process one behind the other, (size * B,..), those of rank 0 first. All processes call it
+    /// equally often, with equal shapes. The gradient of a process' rows is the sum of what the losses of all processes
+    /// say of them.
     ///
     /// # Errors
     /// The others cannot be reached.

@@ -9,11 +9,13 @@
 //! HCL:  h(Y, X) = sum_k w_k mean( ( pool_k Y - pool_k X )^2 ) / sum_k w_k     k: the whole grid, 4x4, 2x2, 1x1; w = 1, 1/2, 1/4, 1/8
 //! L_review = sum over levels of h(Y^l, X_t^l)
 //! ```
-//! With `embedding` the pooled embeddings are the deepest level, a grid of 1x1, as in the authors' classification experiments. up and
-//! the resampling take the nearest place. Pools that are not smaller than the teacher's grid are left out.
+//! With `embedding` the pooled embeddings are the deepest level, a grid of 1x1, as in the authors' classification
+//! experiments. up and the resampling take the nearest place. Pools that are not smaller than the teacher's grid are
+//! left out.
 //!
-//! The authors compare with the teacher's maps before their last ReLU; here it is the tap, as for every other method, which in ResNets, VGG and
-//! ShuffleNets lies behind it. A tap before the ReLU would be a second one in every network, so it is not offered.
+//! The authors compare with the teacher's maps before their last ReLU; here it is the tap, as for every other method,
+//! which in ResNets, VGG and ShuffleNets lies behind it. A tap before the ReLU would be a second one in every network,
+//! so it is not offered.
 use heterodyne_nn::{
     Init, Output, Result, Scope, TapSpec, Terms,
     layers::{BatchNorm2d, Conv, Conv2d},
@@ -92,7 +94,13 @@ impl MethodSettings for Review {
         Ok(())
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        _sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let levels = self.review(student, teacher)?;
         let width = levels.first().map_or(1, |deepest| deepest.student.0.min(self.max_width));
         let fusion = |(i, level): (usize, &Level)| Fusion::new(&scope.sub(level.place.scope()), *level, width, i > 0);
@@ -166,8 +174,8 @@ impl Fusion {
     }
 }
 
-/// sigmoid( 1x1( [x, up(r)] ) ), two maps of attention. A 1x1 convolution commutes with taking the nearest place, so that of r it is
-/// computed on r's own grid, and nothing is laid side by side.
+/// sigmoid( 1x1( [x, up(r)] ) ), two maps of attention. A 1x1 convolution commutes with taking the nearest place, so
+/// that of r it is computed on r's own grid, and nothing is laid side by side.
 struct Attention {
     weight: Tensor,
     bias: Tensor,
@@ -185,8 +193,9 @@ impl Attention {
     /// (B,2,H,W) on the grid of `x`.
     fn forward(&self, x_bchw: &Tensor, deeper: &Tensor) -> Tensor {
         let width = x_bchw.size()[1];
-        let part =
-            |x: &Tensor, first: i64, bias: Option<&Tensor>| x.conv2d(&self.weight.narrow(1, first, width), bias, [1, 1], [0, 0], [1, 1], 1);
+        let part = |x: &Tensor, first: i64, bias: Option<&Tensor>| {
+            x.conv2d(&self.weight.narrow(1, first, width), bias, [1, 1], [0, 0], [1, 1], 1)
+        };
         let grid = (x_bchw.size()[2], x_bchw.size()[3]);
         (part(x_bchw, 0, Some(&self.bias)) + nearest(&part(deeper, width, None), grid)).sigmoid()
     }

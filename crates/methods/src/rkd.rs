@@ -1,4 +1,5 @@
-//! RKD: relational knowledge distillation (Park et al. 2019, arXiv 1904.05068, equations 4 to 9), on the pooled embeddings.
+//! RKD: relational knowledge distillation (Park et al. 2019, arXiv 1904.05068, equations 4 to 9), on the pooled
+//! embeddings.
 //!
 //! ```text
 //! psi_D(i,j)   = |e_i - e_j| / mean of the non-zero distances

@@ -1,4 +1,5 @@
-//! RSD: cross-architecture distillation by suppressing redundancy (Zhang et al. 2025, arXiv 2507.21844), as the authors' code has it.
+//! RSD: cross-architecture distillation by suppressing redundancy (Zhang et al. 2025, arXiv 2507.21844), as the
+//! authors' code has it.
 //!
 //! ```text
 //! e_s   = W_2 GELU( BN( W_1 f_s ) )                          (B, d_t)     learnable; 2 d_s hidden, no biases
@@ -6,7 +7,8 @@
 //! R     = T^T S / B                                          (d_t, d_t)
 //! L_rsd = sum_i (R_ii - 1)^2 + kappa sum_{i != j} R_ij^2
 //! ```
-//! The usual weight is 0.1, beside the cross-entropy alone. Where several processes train together, the batch is all of theirs.
+//! The usual weight is 0.1, beside the cross-entropy alone. Where several processes train together, the batch is all of
+//! theirs.
 use heterodyne_nn::{
     Init, Result, Scope, Terms,
     layers::{BatchNorm2d, Linear},

@@ -1,4 +1,5 @@
-//! What a method's author writes: its settings, what they demand, and the loss. Everything that all methods of one shape share stands here.
+//! What a method's author writes: its settings, what they demand, and the loss. Everything that all methods of one
+//! shape share stands here.
 use heterodyne_nn::{Labels, Output, Result, Scope, TapSpec, Terms};
 use heterodyne_settings::{Checked, KeyError, Settings};
 use tch::{Kind, Tensor};
@@ -31,7 +32,13 @@ pub trait MethodSettings: Settings {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()>;
 
     /// See [`Configured::build`]. The pair was checked.
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, sample_classes: &[i64]) -> Result<Box<dyn Method>>;
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>>;
 }
 
 impl<T: MethodSettings> Configured for T {
@@ -39,7 +46,13 @@ impl<T: MethodSettings> Configured for T {
         MethodSettings::check(self, student, teacher, batch)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         MethodSettings::build(self, scope, student, teacher, sample_classes)
     }
 
@@ -108,7 +121,8 @@ impl<T: LogitLoss> Method for Logits<T> {
     }
 }
 
-/// A method that compares the pooled embeddings of a batch's images, f_s (B,D_s) and f_t (B,D_t), or what learnable parts make of them.
+/// A method that compares the pooled embeddings of a batch's images, f_s (B,D_s) and f_t (B,D_t), or what learnable
+/// parts make of them.
 pub trait EmbeddingLoss: Settings {
     /// Name in recipes.
     const NAME: &str;
@@ -160,7 +174,13 @@ impl<T: EmbeddingLoss> Configured for Embeddings<T> {
         check_batch(T::NAME, batch)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        _sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let (d_s, width) = embeddings(T::NAME, student, teacher)?;
         let (settings, parts) = (self.0.clone(), self.0.parts(scope, d_s, width)?);
         Ok(Box::new(BuiltEmbeddings { settings, parts, width, kind: scope.kind() }))

@@ -39,9 +39,16 @@ impl MethodSettings for Sp {
         stage_pairs(Self::NAME, &self.levels, student, teacher).map(drop)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        _sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let pairs = stage_pairs(Self::NAME, &self.levels, student, teacher)?;
-        let levels = pairs.into_iter().map(|p| (p.level, p.teacher.channels * p.teacher.grid.0 * p.teacher.grid.1)).collect();
+        let levels =
+            pairs.into_iter().map(|p| (p.level, p.teacher.channels * p.teacher.grid.0 * p.teacher.grid.1)).collect();
         Ok(Box::new(Built { levels, kind: scope.kind() }))
     }
 }
@@ -62,11 +69,16 @@ fn similarities(a_bn: &Tensor) -> Tensor {
 impl Method for Built {
     fn signals(&self) -> Vec<Signal> {
         // A product of rows does not depend on the order within them, so that tokens stay as they lie.
-        self.levels.iter().map(|(level, n)| Signal { name: format!("stage{level} as a row"), shape: vec![*n] }).collect()
+        self.levels
+            .iter()
+            .map(|(level, n)| Signal { name: format!("stage{level} as a row"), shape: vec![*n] })
+            .collect()
     }
 
     fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
-        let of = |(level, _): &(usize, i64)| Ok(stage(teacher, *level, "teacher")?.detach().to_tokens().to_kind(self.kind).flatten(1, 2));
+        let of = |(level, _): &(usize, i64)| {
+            Ok(stage(teacher, *level, "teacher")?.detach().to_tokens().to_kind(self.kind).flatten(1, 2))
+        };
         self.levels.iter().map(of).collect()
     }
 

@@ -4,8 +4,8 @@
 //! Z(z) = (z - mean of z) / standard deviation of z         over the classes of each image, for student and teacher alike
 //! L    = the method's loss on Z(z_s) and Z(z_t)
 //! ```
-//! The student may then have logits of another size and offset than the teacher. The cross-entropy of the run keeps the logits
-//! as they are.
+//! The student may then have logits of another size and offset than the teacher. The cross-entropy of the run keeps the
+//! logits as they are.
 use heterodyne_nn::{FeatureMap, Output, Result, Scope, TapSpec, Terms};
 use heterodyne_settings::KeyError;
 use tch::{Kind, Tensor};
@@ -48,7 +48,13 @@ impl Configured for Standardised {
         self.0.check(student, teacher, batch)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         Ok(Box::new(Built(self.0.build(scope, student, teacher, sample_classes)?)))
     }
 

@@ -7,17 +7,20 @@
 //! L_freq = mean over levels of mean( (A_s^l - A_t^l)^2 )     over the whole K x K plane
 //! L      = CE + alpha T^2 KL(p_t || p_s) + beta L_freq       CE is the trainer's
 //! ```
-//! * `F2`, `crop_K`: the discrete Fourier transform per channel with factor 1/(HW) and its origin at the image's edge, cut to the
-//!   K x K lowest frequencies of which the half plane of K x (K/2+1) is computed. Which ones, and what happens on small, even and unequal
-//!   grids, is said at [`Band`]; how the half stands for the whole, at [`Comparison`].
+//! * `F2`, `crop_K`: the discrete Fourier transform per channel with factor 1/(HW) and its origin at the image's edge,
+//!   cut to the K x K lowest frequencies of which the half plane of K x (K/2+1) is computed. Which ones, and what
+//!   happens on small, even and unequal grids, is said at [`Band`]; how the half stands for the whole, at
+//!   [`Comparison`].
 //! * `v`: real and imaginary parts, the amplitude sqrt(re^2+im^2+eps), or log(1 + amplitude).
 //! * `G`: a weight per frequency; `N`: standardisation over the whole plane.
-//! * Blocks: the student's map is first averaged over equal blocks, to the smallest grid on which the kept frequencies do not fall
-//!   together (7x7 for K = 7 and 56x56, 8x8 for 32x32). phi then costs a 64th or a 16th, and sees what the band can express; the
-//!   teacher's own grid is often no finer. `fam_grid = "full"` leaves the map as it is.
-//! * `phi`: 1x1 convolution, BN, ReLU, depthwise 3x3, 1x1 convolution. The last one is linear over channels and changes places
-//!   with the Fourier transform where that leaves it at most half the work: 56 numbers per channel instead of 3136 places.
-//! * `fam_mode = "direct"`: phi's output, average-pooled to K x K' (two channels per bin for `complex`), is taken as the spectrum.
+//! * Blocks: the student's map is first averaged over equal blocks, to the smallest grid on which the kept frequencies
+//!   do not fall together (7x7 for K = 7 and 56x56, 8x8 for 32x32). phi then costs a 64th or a 16th, and sees what the
+//!   band can express; the teacher's own grid is often no finer. `fam_grid = "full"` leaves the map as it is.
+//! * `phi`: 1x1 convolution, BN, ReLU, depthwise 3x3, 1x1 convolution. The last one is linear over channels and changes
+//!   places with the Fourier transform where that leaves it at most half the work: 56 numbers per channel instead of
+//!   3136 places.
+//! * `fam_mode = "direct"`: phi's output, average-pooled to K x K' (two channels per bin for `complex`), is taken as
+//!   the spectrum.
 //!
 //! Published are the two modules, the matching on several levels and the three losses; the definitions above are ours.
 use heterodyne_nn::{
@@ -128,7 +131,13 @@ impl MethodSettings for Uhkd {
         Ok(())
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        _sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let pairs = stage_pairs(Self::NAME, &self.levels, student, teacher)?;
         let levels = pairs.iter().map(|pair| Level::new(scope, pair, self)).collect::<Result<_>>()?;
         Ok(Box::new(Built { settings: self.clone(), levels, kind: scope.kind() }))
@@ -185,7 +194,8 @@ impl Level {
         let band = Band::shared(settings.k, student.grid, teacher.grid);
         let (c_s, c_t) = (student.channels, teacher.channels);
         let grid = settings.fam_grid.of(student.grid, band);
-        let blocks = (grid != student.grid).then(|| Blocks { mean: AveragePool::new(c_s, student.grid, &[grid], kind, device), grid });
+        let blocks = (grid != student.grid)
+            .then(|| Blocks { mean: AveragePool::new(c_s, student.grid, &[grid], kind, device), grid });
         let phi = Phi {
             project: Conv2d::new(&scope.sub("project"), c_s, c_t, Conv::same(1))?,
             norm: BatchNorm2d::new(&scope.sub("norm"), c_t)?,
@@ -229,7 +239,8 @@ impl Level {
         let (rows, cols) = band.size();
         Signal {
             name: format!(
-                "{representation:?} spectrum of stage{level} from its edge, {rows} x {cols} bins scaled by {scaling:?}, {weighed}"
+                "{representation:?} spectrum of stage{level} from its edge, {rows} x {cols} bins scaled by \
+                 {scaling:?}, {weighed}"
             ),
             shape: vec![representation.parts(), rows, cols, *channels],
         }
@@ -245,7 +256,8 @@ impl Level {
 
     fn loss(&self, step: &Context, i: usize, settings: &Uhkd, kind: Kind) -> Result<Tensor> {
         let x_bchw = stage(step.student, self.level, "student")?.to_map();
-        let x_bchw = self.blocks.as_ref().map_or_else(|| Ok(x_bchw.shallow_clone()), |blocks| blocks.forward(&x_bchw))?;
+        let x_bchw =
+            self.blocks.as_ref().map_or_else(|| Ok(x_bchw.shallow_clone()), |blocks| blocks.forward(&x_bchw))?;
         let y_bchw = self.phi.forward(&part_input(&x_bchw, kind)?);
         let y_bchw = if let Last::Map(last, _) = &self.last { last.on_map(&y_bchw) } else { y_bchw };
         let _exact = exact(y_bchw.device())?;
@@ -308,8 +320,12 @@ impl Method for Built {
             terms.push("kd", alpha, divergence::kd(step.teacher.logits, &step.student.logits, temperature));
         }
         if beta > 0.0 {
-            let values: Vec<Tensor> =
-                self.levels.iter().enumerate().map(|(i, level)| level.loss(step, i, &self.settings, self.kind)).collect::<Result<_>>()?;
+            let values: Vec<Tensor> = self
+                .levels
+                .iter()
+                .enumerate()
+                .map(|(i, level)| level.loss(step, i, &self.settings, self.kind))
+                .collect::<Result<_>>()?;
             terms.push("freq", beta, mean(&values));
         }
         Ok(terms)

@@ -5,12 +5,12 @@
 //! sigma_{l,c}^2 = log(1 + exp(a_{l,c})) + eps                       (C_t)             learnable, a variance for each channel
 //! L_vid        = sum over levels of mean of  1/2 ( (X_t^l - mu_l)^2 / sigma_l^2 + log sigma_l^2 )
 //! ```
-//! The mean runs over images, channels and the places of the smaller of both grids, onto which both sides are averaged. This is the
-//! negative log-likelihood of the teacher's features under a Gaussian that the student's predict, without its constant; it may be
-//! negative, down to half the logarithm of `eps` for each level.
+//! The mean runs over images, channels and the places of the smaller of both grids, onto which both sides are averaged.
+//! This is the negative log-likelihood of the teacher's features under a Gaussian that the student's predict, without
+//! its constant; it may be negative, down to half the logarithm of `eps` for each level.
 //!
-//! RepDistiller, mdistiller and torchdistill have mu_l as above, all of the teacher's width. With `regressor = "norm"` it is that of a
-//! re-implementation of the paper: hidden layers twice as wide, each with a batch norm before its ReLU.
+//! RepDistiller, mdistiller and torchdistill have mu_l as above, all of the teacher's width. With `regressor = "norm"`
+//! it is that of a re-implementation of the paper: hidden layers twice as wide, each with a batch norm before its ReLU.
 use heterodyne_nn::{
     Init, Output, Result, Scope, TapSpec, Terms,
     layers::{BatchNorm2d, Conv, Conv2d, Post},
@@ -59,7 +59,10 @@ impl MethodSettings for Vid {
         if self.variance.is_finite() && self.variance > self.eps {
             return Ok(());
         }
-        Err(KeyError::new("variance", format!("{} is out of range, expected a number above `eps` = {}", self.variance, self.eps)))
+        Err(KeyError::new(
+            "variance",
+            format!("{} is out of range, expected a number above `eps` = {}", self.variance, self.eps),
+        ))
     }
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
@@ -71,9 +74,18 @@ impl MethodSettings for Vid {
         Ok(())
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _sample_classes: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(
+        &self,
+        scope: &Scope,
+        student: &TapSpec,
+        teacher: &TapSpec,
+        _sample_classes: &[i64],
+    ) -> Result<Box<dyn Method>> {
         let predictor = |pair: StagePair| Predictor::new(&scope.sub(pair.scope()), pair, self);
-        let predictors = stage_pairs(Self::NAME, &self.levels, student, teacher)?.into_iter().map(predictor).collect::<Result<_>>()?;
+        let predictors = stage_pairs(Self::NAME, &self.levels, student, teacher)?
+            .into_iter()
+            .map(predictor)
+            .collect::<Result<_>>()?;
         Ok(Box::new(Built { predictors, eps: self.eps, kind: scope.kind() }))
     }
 }
@@ -129,7 +141,10 @@ impl Method for Built {
     fn signals(&self) -> Vec<Signal> {
         let of = |p: &Predictor| {
             let (h, w) = p.pair.common_grid();
-            Signal { name: format!("stage{} averaged to {h}x{w}", p.pair.level), shape: vec![p.pair.teacher.channels, h, w] }
+            Signal {
+                name: format!("stage{} averaged to {h}x{w}", p.pair.level),
+                shape: vec![p.pair.teacher.channels, h, w],
+            }
         };
         self.predictors.iter().map(of).collect()
     }

@@ -22,7 +22,14 @@ pub struct ConvBn {
 
 impl ConvBn {
     /// Under the two names `conv` and `bn` of `scope`; `gamma` is the batch norm's first weight.
-    pub fn new(scope: &Scope, (conv, bn): (&str, &str), channels_in: i64, channels_out: i64, shape: Conv, gamma: f64) -> Result<Self> {
+    pub fn new(
+        scope: &Scope,
+        (conv, bn): (&str, &str),
+        channels_in: i64,
+        channels_out: i64,
+        shape: Conv,
+        gamma: f64,
+    ) -> Result<Self> {
         Self::with_eps(scope, (conv, bn), channels_in, channels_out, shape, gamma, EPS)
     }
 
@@ -43,7 +50,8 @@ impl ConvBn {
         })
     }
 
-    /// post(bn(conv(x))): (B,in,H,W) to (B,out,H',W'). In the evaluation of a frozen network the norm is part of the convolution.
+    /// post(bn(conv(x))): (B,in,H,W) to (B,out,H',W'). In the evaluation of a frozen network the norm is part of the
+    /// convolution.
     pub fn forward(&self, x_bchw: &Tensor, train: bool, post: Post) -> Tensor {
         match self.folded(train) {
             Some(folded) => folded.forward(x_bchw, post).unwrap_or_else(|e| panic!("{e}")),

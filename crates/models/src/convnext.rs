@@ -7,7 +7,8 @@
 //! embedding = norm(mean over places of x),  logits = head.fc(embedding)
 //! ```
 //!
-//! Pixels that fill no patch are left out, as in timm. With `patch = 2` timm's first stage has a downsampling too; here it has none.
+//! Pixels that fill no patch are left out, as in timm. With `patch = 2` timm's first stage has a downsampling too; here
+//! it has none.
 use heterodyne_nn::{
     Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Conv2d, LayerNorm, Linear, Mlp},
@@ -23,7 +24,8 @@ const EPS: f64 = 1e-6;
 const WEIGHT: Init = Init::TruncNormal { std: 0.02 };
 const ZERO: Init = Init::Const(0.0);
 
-/// Sizes of a ConvNeXt: pixels of a patch, width of the first stage, which doubles from stage to stage, and blocks per stage.
+/// Sizes of a ConvNeXt: pixels of a patch, width of the first stage, which doubles from stage to stage, and blocks per
+/// stage.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     patch: i64,
@@ -42,9 +44,21 @@ macro_rules! convnext {
             input: Input::imagenet(224, $crop),
             summary: $summary,
             options: &[
-                Opt { name: "patch", default: "4", doc: "Side of the stem's patches in pixels; an image needs eight along its side." },
-                Opt { name: "dim", default: stringify!($dim), doc: "Width of the first stage; it doubles from stage to stage." },
-                Opt { name: "depths", default: stringify!($depths), doc: "Number of blocks of each of the four stages." },
+                Opt {
+                    name: "patch",
+                    default: "4",
+                    doc: "Side of the stem's patches in pixels; an image needs eight along its side.",
+                },
+                Opt {
+                    name: "dim",
+                    default: stringify!($dim),
+                    doc: "Width of the first stage; it doubles from stage to stage.",
+                },
+                Opt {
+                    name: "depths",
+                    default: stringify!($depths),
+                    doc: "Number of blocks of each of the four stages.",
+                },
                 Opt { name: "norm_eps", default: "1e-6", doc: "Added to the variance in every layer norm." },
             ],
             head: "head.fc",
@@ -170,7 +184,8 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
     if side < 8 {
         let (img, smallest) = (request.img, 8 * patch);
         return Err(Error::invalid(format!(
-            "an image of {img} px leaves the last stage without a grid; the smallest size is {smallest}, or set a smaller `patch`"
+            "an image of {img} px leaves the last stage without a grid; the smallest size is {smallest}, or set a \
+             smaller `patch`"
         )));
     }
     let stem = conv(&scope.sub("stem").sub(0), 3, dim, patches(patch))?;

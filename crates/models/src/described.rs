@@ -1,5 +1,5 @@
-//! What timm's `model_args` say of a network, as options of its family. Everything that changes numbers is honoured or refused by name;
-//! what matters in training alone is passed over.
+//! What timm's `model_args` say of a network, as options of its family. Everything that changes numbers is honoured or
+//! refused by name; what matters in training alone is passed over.
 use heterodyne_nn::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -18,7 +18,8 @@ enum Rule {
 }
 use Rule::{Depths, Doubling, Only, Option as Is};
 
-/// Arguments that change nothing of an evaluation, ends of names among them, or that are settled elsewhere (classes, size).
+/// Arguments that change nothing of an evaluation, ends of names among them, or that are settled elsewhere (classes,
+/// size).
 const HARMLESS: [&str; 19] = [
     "drop_rate",
     "drop_path_rate",
@@ -164,8 +165,8 @@ fn rules(family: &str) -> &'static [(&'static str, Rule)] {
     }
 }
 
-/// The options of `def` that make it what `timm.create_model(.., **args)` makes; an argument that no option expresses is an error that
-/// names it.
+/// The options of `def` that make it what `timm.create_model(.., **args)` makes; an argument that no option expresses
+/// is an error that names it.
 pub fn options(def: &ModelDef, args: &Map<String, Value>) -> Result<toml::Table> {
     let mut options = toml::Table::new();
     for (name, value) in args {
@@ -195,12 +196,14 @@ pub fn options(def: &ModelDef, args: &Map<String, Value>) -> Result<toml::Table>
                 )));
             }
             Some(Is(option)) => {
-                let value = square(option, value).ok_or_else(|| refuse(format!("the option `{option}` cannot be that")))?;
+                let value =
+                    square(option, value).ok_or_else(|| refuse(format!("the option `{option}` cannot be that")))?;
                 options.insert((*option).to_owned(), value);
             }
             Some(Doubling(option)) => {
-                let first =
-                    doubling(value).ok_or_else(|| refuse("only four sizes of which each is twice the one before are had".to_owned()))?;
+                let first = doubling(value).ok_or_else(|| {
+                    refuse("only four sizes of which each is twice the one before are had".to_owned())
+                })?;
                 options.insert((*option).to_owned(), toml::Value::Integer(first));
             }
         }

@@ -1,5 +1,6 @@
-//! Networks of depthwise convolutions, those of timm's `efficientnet.py`: MobileNetV1 (Howard et al. 2017, arXiv 1704.04861, table 1),
-//! MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, table 2) and EfficientNet (Tan and Le 2019, arXiv 1905.11946, table 1).
+//! Networks of depthwise convolutions, those of timm's `efficientnet.py`: MobileNetV1 (Howard et al. 2017, arXiv
+//! 1704.04861, table 1), MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, table 2) and EfficientNet (Tan and Le
+//! 2019, arXiv 1905.11946, table 1).
 //!
 //! ```text
 //! stem    conv_stem 3x3/2 to 32, bn1, activation       (cifar: 3x3)
@@ -34,9 +35,24 @@ pub(crate) static MODELS: &[ModelDef] = &[
 const IMAGENET: Input = Input::imagenet(224, 0.875);
 const HALF: Input = Input { mean: [0.5; 3], std: [0.5; 3], ..IMAGENET };
 
-const fn row(name: &'static str, summary: &'static str, input: Input, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
+const fn row(
+    name: &'static str,
+    summary: &'static str,
+    input: Input,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+) -> ModelDef {
     let check_options = |table: &toml::Table| Options::of(table).map(drop);
-    ModelDef { name, family: "efficientnet", input, summary, options: OPTIONS, head: "classifier", build, check_options, timm }
+    ModelDef {
+        name,
+        family: "efficientnet",
+        input,
+        summary,
+        options: OPTIONS,
+        head: "classifier",
+        build,
+        check_options,
+        timm,
+    }
 }
 
 const OPTIONS: &[Opt] = &[
@@ -45,7 +61,11 @@ const OPTIONS: &[Opt] = &[
         default: "\"imagenet\"",
         doc: "`imagenet` halves the image's side before the first block; `cifar` keeps it, for images of about 32 px.",
     },
-    Opt { name: "bn_eps", default: "1e-5", doc: "Added to the variance in every batch norm; 1e-3 in weights that come from TensorFlow." },
+    Opt {
+        name: "bn_eps",
+        default: "1e-5",
+        doc: "Added to the variance in every batch norm; 1e-3 in weights that come from TensorFlow.",
+    },
 ];
 
 #[derive(Debug, Deserialize)]
@@ -72,8 +92,11 @@ impl Options {
 /// timm has the published stem only.
 fn timm(request: &Request) -> Option<Timm> {
     let Options { stem, bn_eps } = Options::of(request.options).ok()?;
-    let timm =
-        if bn_eps == conv_bn::EPS { Timm::plain(request.def.name) } else { Timm::sized(request.def.name, json!({ "bn_eps": bn_eps })) };
+    let timm = if bn_eps == conv_bn::EPS {
+        Timm::plain(request.def.name)
+    } else {
+        Timm::sized(request.def.name, json!({ "bn_eps": bn_eps }))
+    };
     (stem == Stem::Imagenet).then_some(timm)
 }
 
@@ -180,7 +203,10 @@ impl SqueezeExcite {
             let shape = Conv::same(1).init(he(1, outputs, 1)).bias_init(Init::Const(0.0));
             Conv2d::new(&scope.sub(name), inputs, outputs, shape)
         };
-        Ok(Self { conv_reduce: conv("conv_reduce", channels, reduced)?, conv_expand: conv("conv_expand", reduced, channels)? })
+        Ok(Self {
+            conv_reduce: conv("conv_reduce", channels, reduced)?,
+            conv_expand: conv("conv_expand", reduced, channels)?,
+        })
     }
 
     fn forward(&self, x_bchw: &Tensor) -> Tensor {
@@ -204,10 +230,14 @@ struct Block {
 impl Block {
     fn new(scope: &Scope, inputs: i64, stride: i64, table: &Table, row: &Row, eps: f64, tapped: bool) -> Result<Self> {
         let width = inputs * row.t.unwrap_or(1);
-        let (bn_of_depthwise, projection) = if row.t.is_some() { ("bn2", ("conv_pwl", "bn3")) } else { ("bn1", ("conv_pw", "bn2")) };
+        let (bn_of_depthwise, projection) =
+            if row.t.is_some() { ("bn2", ("conv_pwl", "bn3")) } else { ("bn1", ("conv_pw", "bn2")) };
         let shape = Conv::same(row.k).stride(stride).groups(width);
         Ok(Self {
-            expansion: row.t.map(|_| conv_bn(scope, ("conv_pw", "bn1"), inputs, width, Conv::same(1), eps)).transpose()?,
+            expansion: row
+                .t
+                .map(|_| conv_bn(scope, ("conv_pw", "bn1"), inputs, width, Conv::same(1), eps))
+                .transpose()?,
             depthwise: conv_bn(scope, ("conv_dw", bn_of_depthwise), width, width, shape, eps)?,
             se: table.excitation.then(|| SqueezeExcite::new(&scope.sub("se"), width, inputs / SQUEEZE)).transpose()?,
             projection: conv_bn(scope, projection, width, row.c, Conv::same(1), eps)?,
@@ -270,12 +300,21 @@ fn build(scope: &Scope, request: &Request, table: &Table) -> Result<Box<dyn Netw
             stages.push(stage(channels, grid));
         }
     }
-    let conv_head = table.head.map(|head| conv_bn(scope, ("conv_head", "bn2"), channels, head, Conv::same(1), bn_eps)).transpose()?;
+    let conv_head = table
+        .head
+        .map(|head| conv_bn(scope, ("conv_head", "bn2"), channels, head, Conv::same(1), bn_eps))
+        .transpose()?;
     let embedding = table.head.unwrap_or(channels);
     stages.push(stage(embedding, grid));
     // timm counts a linear layer's fan_in as 0.
     let bound = 1.0 / (request.classes as f64).sqrt();
-    let classifier = Linear::with(&scope.sub("classifier"), embedding, request.classes, Init::Uniform { bound }, Some(Init::Const(0.0)))?;
+    let classifier = Linear::with(
+        &scope.sub("classifier"),
+        embedding,
+        request.classes,
+        Init::Uniform { bound },
+        Some(Init::Const(0.0)),
+    )?;
     let taps = TapSpec { stages, stem: false, embedding: Some(embedding), classes: request.classes };
     Ok(Box::new(EfficientNet { conv_stem, blocks, conv_head, classifier, activation: table.activation, taps }))
 }

@@ -160,15 +160,23 @@ pub struct Model {
 }
 
 impl Model {
-    /// Builds `def` for images of `img` pixels (the model's default where none is given), with timm's initialisers drawn from
-    /// `seed`. Options and sizes that do not fit are errors that name the model.
-    pub fn build(def: &'static ModelDef, classes: i64, img: Option<i64>, options: &toml::Table, device: Device, seed: u64) -> Result<Self> {
+    /// Builds `def` for images of `img` pixels (the model's default where none is given), with timm's initialisers
+    /// drawn from `seed`. Options and sizes that do not fit are errors that name the model.
+    pub fn build(
+        def: &'static ModelDef,
+        classes: i64,
+        img: Option<i64>,
+        options: &toml::Table,
+        device: Device,
+        seed: u64,
+    ) -> Result<Self> {
         let model = Self::undrawn(def, classes, img, options, device, seed)?;
         catch(|| format!("drawing the weights of {}", def.name), || model.store.draw())?;
         Ok(model)
     }
 
-    /// As [`Model::build`] with the weights of a file, strictly ([`Model::load_strict`]); only what the file leaves out is drawn.
+    /// As [`Model::build`] with the weights of a file, strictly ([`Model::load_strict`]); only what the file leaves out
+    /// is drawn.
     pub fn with_weights(
         def: &'static ModelDef,
         classes: i64,
@@ -189,14 +197,23 @@ impl Model {
         Ok(Self::undrawn(def, classes, img, options, Device::Cpu, 0)?.net.taps().clone())
     }
 
-    fn undrawn(def: &'static ModelDef, classes: i64, img: Option<i64>, options: &toml::Table, device: Device, seed: u64) -> Result<Self> {
+    fn undrawn(
+        def: &'static ModelDef,
+        classes: i64,
+        img: Option<i64>,
+        options: &toml::Table,
+        device: Device,
+        seed: u64,
+    ) -> Result<Self> {
         let img = img.unwrap_or(def.input.img);
         let in_model = |e| match e {
             Error::Invalid(message) => Error::Invalid(format!("{}: {message}", def.name)),
             other => other,
         };
         if classes < 1 || img < 1 {
-            return Err(in_model(Error::invalid(format!("{classes} classes and images of {img} px: both must be at least 1"))));
+            return Err(in_model(Error::invalid(format!(
+                "{classes} classes and images of {img} px: both must be at least 1"
+            ))));
         }
         if classes > MAX_CLASSES || img > MAX_IMG {
             let limits = format!("at most {MAX_CLASSES} classes and {MAX_IMG} px are taken");
@@ -228,8 +245,8 @@ pub struct Checkpoint<'a> {
     pub selection: &'a Selection,
 }
 
-/// The classifier among `tensors`, weights of `def` with `options`: of each of its tensors the name in the file, and in timm. Empty where
-/// there is none.
+/// The classifier among `tensors`, weights of `def` with `options`: of each of its tensors the name in the file, and in
+/// timm. Empty where there is none.
 ///
 /// # Errors
 /// What the [`Selection`] asks for is not in the file, or several networks are.

@@ -39,7 +39,11 @@ macro_rules! mixer {
             family: "mixer",
             input: $input,
             summary: $summary,
-            options: &[tokens::patch(stringify!($patch)), tokens::dim(stringify!($dim)), tokens::depth(stringify!($depth))],
+            options: &[
+                tokens::patch(stringify!($patch)),
+                tokens::dim(stringify!($dim)),
+                tokens::depth(stringify!($depth)),
+            ],
             head: "head",
             build: |scope, request| build(scope, request, SIZES),
             check_options: |table| SIZES.with(table).map(drop),
@@ -65,10 +69,17 @@ struct Options {
 impl Sizes {
     fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
         let o: Options = parse(table)?;
-        let own = Self { patch: o.patch.unwrap_or(self.patch), dim: o.dim.unwrap_or(self.dim), depth: o.depth.unwrap_or(self.depth) };
+        let own = Self {
+            patch: o.patch.unwrap_or(self.patch),
+            dim: o.dim.unwrap_or(self.dim),
+            depth: o.depth.unwrap_or(self.depth),
+        };
         tokens::check(&[("patch", own.patch), ("dim", own.dim), ("depth", own.depth)])?;
         if own.dim < 2 {
-            return Err(KeyError::new("dim", "a mixer of width 1 has no hidden units between tokens; it must be at least 2"));
+            return Err(KeyError::new(
+                "dim",
+                "a mixer of width 1 has no hidden units between tokens; it must be at least 2",
+            ));
         }
         Ok(own)
     }
@@ -89,7 +100,9 @@ struct Block {
 
 impl Block {
     fn new(scope: &Scope, n: i64, d: i64) -> Result<Self> {
-        let mlp = |name, width, hidden| Mlp::new(&scope.sub(name), width, hidden, Init::XavierUniform, Init::Normal { std: 1e-6 });
+        let mlp = |name, width, hidden| {
+            Mlp::new(&scope.sub(name), width, hidden, Init::XavierUniform, Init::Normal { std: 1e-6 })
+        };
         Ok(Self {
             norm1: LayerNorm::new(&scope.sub("norm1"), d, EPS)?,
             mlp_tokens: mlp("mlp_tokens", n, d / 2)?,
@@ -133,7 +146,11 @@ impl Network for Mixer {
         for (depth, block) in (1..).zip(&self.blocks) {
             x_bnd = block.forward(&x_bnd);
             if taps && self.tapped.contains(&depth) {
-                stages.push(FeatureMap::Tokens { tokens: x_bnd.shallow_clone(), prefix: 0, grid: self.taps.stages[0].grid });
+                stages.push(FeatureMap::Tokens {
+                    tokens: x_bnd.shallow_clone(),
+                    prefix: 0,
+                    grid: self.taps.stages[0].grid,
+                });
             }
         }
         let embedding = self.norm.forward(&x_bnd).mean_dim([1i64].as_slice(), false, None::<tch::Kind>);

@@ -1,5 +1,6 @@
-//! MobileNetV2 of half the width for 32 px, as in the CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller's `mobile_half`,
-//! with its names): ReLU instead of ReLU6, an expansion in every block, and a stride of 1 where the ImageNet network has its second 2.
+//! MobileNetV2 of half the width for 32 px, as in the CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller's
+//! `mobile_half`, with its names): ReLU instead of ReLU6, an expansion in every block, and a stride of 1 where the
+//! ImageNet network has its second 2.
 //!
 //! ```text
 //! stem    conv1 3x3/2 to 16
@@ -104,8 +105,13 @@ fn build(scope: &Scope, request: &Request) -> Result<Box<dyn Network>> {
         }
     }
     let conv2 = conv_bn(&scope.sub("conv2"), ("0", "1"), channels, HEAD, Conv::same(1))?;
-    let classifier =
-        Linear::with(&scope.sub("classifier").sub(0), HEAD, request.classes, Init::Normal { std: 0.01 }, Some(Init::Const(0.0)))?;
+    let classifier = Linear::with(
+        &scope.sub("classifier").sub(0),
+        HEAD,
+        request.classes,
+        Init::Normal { std: 0.01 },
+        Some(Init::Const(0.0)),
+    )?;
     let taps = TapSpec { stages, stem: false, embedding: Some(HEAD), classes: request.classes };
     Ok(Box::new(MobileNetV2 { conv1, blocks, conv2, classifier, taps }))
 }

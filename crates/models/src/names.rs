@@ -32,11 +32,36 @@ const CONVENTIONS: &[Convention] = &[
     Convention { family: "vit", marker: "deit.embeddings.cls_token", whose: "transformers", rename: transformers_vit },
     Convention { family: "vit", marker: "embeddings.cls_token", whose: "transformers", rename: transformers_vit },
     Convention { family: "swin", marker: "features.0.0.weight", whose: "torchvision", rename: torchvision_swin },
-    Convention { family: "swin", marker: "layers.0.downsample.reduction.weight", whose: "the authors", rename: authors_swin },
-    Convention { family: "convnext", marker: "features.0.0.weight", whose: "torchvision", rename: torchvision_convnext },
-    Convention { family: "convnext", marker: "downsample_layers.0.0.weight", whose: "the authors", rename: authors_convnext },
-    Convention { family: "efficientnet", marker: "features.1.conv.1.weight", whose: "torchvision", rename: torchvision_mobilenetv2 },
-    Convention { family: "efficientnet", marker: "features.1.0.block.0.0.weight", whose: "torchvision", rename: torchvision_efficientnet },
+    Convention {
+        family: "swin",
+        marker: "layers.0.downsample.reduction.weight",
+        whose: "the authors",
+        rename: authors_swin,
+    },
+    Convention {
+        family: "convnext",
+        marker: "features.0.0.weight",
+        whose: "torchvision",
+        rename: torchvision_convnext,
+    },
+    Convention {
+        family: "convnext",
+        marker: "downsample_layers.0.0.weight",
+        whose: "the authors",
+        rename: authors_convnext,
+    },
+    Convention {
+        family: "efficientnet",
+        marker: "features.1.conv.1.weight",
+        whose: "torchvision",
+        rename: torchvision_mobilenetv2,
+    },
+    Convention {
+        family: "efficientnet",
+        marker: "features.1.0.block.0.0.weight",
+        whose: "torchvision",
+        rename: torchvision_efficientnet,
+    },
     Convention { family: "resmlp", marker: "blocks.0.gamma_1", whose: "the authors", rename: authors_resmlp },
 ];
 
@@ -115,7 +140,10 @@ fn fuse(name: &str, parts: [Option<(&str, &Tensor)>; 3]) -> Result<Tensor> {
     let fit = given.iter().all(|(_, t)| t.size() == given[0].1.size() && t.kind() == given[0].1.kind() && t.dim() > 0);
     if given.len() < parts.len() || !fit {
         let list: Vec<_> = given.iter().map(|(file, t)| format!("`{file}` {:?} {:?}", t.kind(), t.size())).collect();
-        return Err(Error::invalid(format!("query, key and value of equal shape make up `{name}`; the file has {}", list.join(", "))));
+        return Err(Error::invalid(format!(
+            "query, key and value of equal shape make up `{name}`; the file has {}",
+            list.join(", ")
+        )));
     }
     Ok(Tensor::f_cat(&given.iter().map(|(_, t)| *t).collect::<Vec<&Tensor>>(), 0)?)
 }
@@ -123,7 +151,9 @@ fn fuse(name: &str, parts: [Option<(&str, &Tensor)>; 3]) -> Result<Tensor> {
 /// The same values in another shape where both are vectors: a scale per channel as (C), (C,1,1) or (1,1,C).
 fn like(own: Option<&Tensor>, t: &Tensor) -> Result<Tensor> {
     match own {
-        Some(own) if own.size() != t.size() && is_vector(own) && is_vector(t) && own.numel() == t.numel() => Ok(t.f_reshape(own.size())?),
+        Some(own) if own.size() != t.size() && is_vector(own) && is_vector(t) && own.numel() == t.numel() => {
+            Ok(t.f_reshape(own.size())?)
+        }
         _ => Ok(t.shallow_clone()),
     }
 }
@@ -215,7 +245,9 @@ fn torchvision_swin(parts: &[&str]) -> Option<String> {
 /// There a stage ends with what reduces the grid; in timm the next one begins with it.
 fn authors_swin(parts: &[&str]) -> Option<String> {
     Some(match parts {
-        ["layers", stage, "downsample", rest @ ..] => format!("layers.{}.downsample.{}", stage.parse::<usize>().ok()? + 1, rest.join(".")),
+        ["layers", stage, "downsample", rest @ ..] => {
+            format!("layers.{}.downsample.{}", stage.parse::<usize>().ok()? + 1, rest.join("."))
+        }
         ["head", leaf] => format!("head.fc.{leaf}"),
         _ => return None,
     })

@@ -1,5 +1,5 @@
-//! Networks that are not of this registry: files that PyTorch has written, a TorchScript program or a package of compiled code (PT2,
-//! `torch.export` and AOTInductor). They teach with whatever they give.
+//! Networks that are not of this registry: files that PyTorch has written, a TorchScript program or a package of
+//! compiled code (PT2, `torch.export` and AOTInductor). They teach with whatever they give.
 //!
 //! A program takes normalised images (B,3,H,W) in float32, any B, and gives the logits (B,C), or a dictionary:
 //!
@@ -9,10 +9,13 @@
 //! | `embedding` | (B,D), the pooled features that the classifier sees |
 //! | `stage1`.. | from shallow to deep: a map (B,C,H,W), or tokens (B, prefix + H*W, C) |
 //!
-//! Other keys are ignored. The file may describe itself in JSON ([`Description`]); `tools/package_teacher.py` writes files that do.
+//! Other keys are ignored. The file may describe itself in JSON ([`Description`]); `tools/package_teacher.py` writes
+//! files that do.
 use std::{cell::RefCell, collections::HashMap, path::Path};
 
-use heterodyne_nn::{Error, FeatureMap, Network, Output, Pass, Result, StageKind, StageSpec, TapSpec, shim::script::Package as Program};
+use heterodyne_nn::{
+    Error, FeatureMap, Network, Output, Pass, Result, StageKind, StageSpec, TapSpec, shim::script::Package as Program,
+};
 use heterodyne_pickle::Content;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -59,9 +62,9 @@ pub struct Package {
     pub img: i64,
 }
 
-/// Loads `path` for `device`. `img` is the side of its input in pixels, needed where the file does not say it. What it offers is
-/// found by running it on one, two and three images of noise; a program that another number of images than its own breaks is refused, and so
-/// are one that gives probabilities and one that is in training mode.
+/// Loads `path` for `device`. `img` is the side of its input in pixels, needed where the file does not say it. What it
+/// offers is found by running it on one, two and three images of noise; a program that another number of images than
+/// its own breaks is refused, and so are one that gives probabilities and one that is in training mode.
 ///
 /// The file is a program, and runs with the rights of this process: load files of people whom you trust.
 pub fn open(path: &Path, device: Device, img: Option<i64>) -> Result<Package> {
@@ -73,12 +76,16 @@ pub fn open(path: &Path, device: Device, img: Option<i64>) -> Result<Package> {
     let text = program.about().map_err(|e| Error::file(path, e))?;
     let about = match text.as_str() {
         "" => None,
-        text => {
-            Some(serde_json::from_str::<Description>(text).map_err(|e| Error::file(path, format!("its description is damaged ({e})")))?)
-        }
+        text => Some(
+            serde_json::from_str::<Description>(text)
+                .map_err(|e| Error::file(path, format!("its description is damaged ({e})")))?,
+        ),
     };
     let Some(img) = img.or(about.as_ref().map(|a| a.img)) else {
-        return Err(Error::file(path, "does not say for which images it was made: set `img` (pixels), `mean` and `std`"));
+        return Err(Error::file(
+            path,
+            "does not say for which images it was made: set `img` (pixels), `mean` and `std`",
+        ));
     };
     if !(1..=crate::MAX_IMG).contains(&img) {
         return Err(Error::file(path, format!("images of {img} px: from 1 to {} are taken", crate::MAX_IMG)));
@@ -86,7 +93,8 @@ pub fn open(path: &Path, device: Device, img: Option<i64>) -> Result<Package> {
     let names = about.as_ref().map_or_else(Vec::new, |a| a.outputs.clone());
     let mut probe = |x: &Tensor| {
         let images = x.size()[0];
-        let outputs = program.run(x).map_err(|e| Error::file(path, format!("fails on {images} images of {img} px: {e}")))?;
+        let outputs =
+            program.run(x).map_err(|e| Error::file(path, format!("fails on {images} images of {img} px: {e}")))?;
         let outputs = named(outputs, &names).map_err(|why| Error::file(path, why))?;
         let taps = taps(&outputs, images, about.as_ref()).map_err(|why| Error::file(path, why))?;
         Ok::<_, Error>((taps, outputs["logits"].to_kind(Kind::Float)))
@@ -107,8 +115,8 @@ pub fn open(path: &Path, device: Device, img: Option<i64>) -> Result<Package> {
 
 /// Images that a package is tried on.
 const TRIED: i64 = 3;
-/// The most by which the logits of a batch may differ when it is asked again, as a share of the largest: sums in another order and bfloat16 make
-/// some thousandths, dropout of a hundredth several times that.
+/// The most by which the logits of a batch may differ when it is asked again, as a share of the largest: sums in
+/// another order and bfloat16 make some thousandths, dropout of a hundredth several times that.
 const REPEATED: f64 = 0.01;
 /// The same for an image without its batch: other kernels round otherwise, the statistics of a batch change far more.
 const ALONE: f64 = 0.05;
@@ -129,8 +137,8 @@ fn noise(img: i64, device: Device) -> Result<Tensor> {
     Ok(images.f_to_kind(Kind::Float)?.f_to(device)?)
 }
 
-/// Refuses logits that are none, and a network that is not in evaluation: `again` are the logits of the same batch once more, `alone` those of its first
-/// image without the others.
+/// Refuses logits that are none, and a network that is not in evaluation: `again` are the logits of the same batch once
+/// more, `alone` those of its first image without the others.
 fn teaches(logits: &Tensor, again: &Tensor, alone: &Tensor) -> Result<(), String> {
     let finite = |t: &Tensor| bool::try_from(t.isfinite().all()).unwrap_or(false);
     if !(finite(logits) && finite(again) && finite(alone)) {
@@ -140,20 +148,24 @@ fn teaches(logits: &Tensor, again: &Tensor, alone: &Tensor) -> Result<(), String
     let number = |t: Tensor| t.double_value(&[]);
     let sums = logits.sum_dim_intlist(-1, false, Kind::Float);
     if logits.size()[1] > 1 && number(logits.min()) >= 0.0 && number((sums - 1.0).abs().max()) < ROUNDED {
-        return Err("gives probabilities: the rows of `logits` add up to 1. Methods need the numbers before the softmax: package the network without it".to_owned());
+        return Err("gives probabilities: the rows of `logits` add up to 1. Methods need the numbers before the \
+            softmax: package the network without it"
+            .to_owned());
     }
     let scale = number(logits.abs().max()).max(f64::MIN_POSITIVE);
     let apart = |a: &Tensor, b: &Tensor| number((a - b).abs().max()) / scale;
     let (repeated, company) = (apart(logits, again), apart(&logits.narrow(0, 0, 1), alone));
     if repeated > REPEATED {
         return Err(format!(
-            "says something else of the same images when it is asked twice ({:.1} % of the largest logit): it was packaged in training mode, with dropout on; call `.eval()` before",
+            "says something else of the same images when it is asked twice ({:.1} % of the largest logit): it was \
+             packaged in training mode, with dropout on; call `.eval()` before",
             100.0 * repeated
         ));
     }
     if company > ALONE {
         return Err(format!(
-            "says something else of an image alone than of the same image in a batch ({:.1} % of the largest logit): it was packaged in training mode, with the statistics of a \
+            "says something else of an image alone than of the same image in a batch ({:.1} % of the largest logit): \
+             it was packaged in training mode, with the statistics of a \
              batch; call `.eval()` before",
             100.0 * company
         ));
@@ -176,11 +188,16 @@ fn kind(path: &Path) -> Result<Format> {
         return Err(Error::file(path, format!("is {what}")));
     }
     if matches!(content, Content::Safetensors | Content::Pickle) {
-        let message = format!("is {content}, which holds weights and no program: name the `model` and give the file as `weights`");
+        let message = format!(
+            "is {content}, which holds weights and no program: name the `model` and give the file as `weights`"
+        );
         return Err(Error::file(path, message));
     }
     let archive = zip::ZipArchive::new(std::io::BufReader::new(file)).map_err(|e| {
-        Error::file(path, format!("is neither TorchScript nor a PT2 package ({e}); was the download or the copy cut short?"))
+        Error::file(
+            path,
+            format!("is neither TorchScript nor a PT2 package ({e}); was the download or the copy cut short?"),
+        )
     })?;
     let names: Vec<_> = archive.file_names().filter_map(Result::ok).collect();
     let has = |end: &str| names.iter().any(|name| name.ends_with(end));
@@ -194,7 +211,8 @@ fn kind(path: &Path) -> Result<Format> {
     let what = if has("/archive_format") || names.iter().any(|name| name.contains("models/")) {
         "is an exported program that is not compiled: compile it with torch._inductor.aoti_compile_and_package"
     } else if has("/data.pkl") {
-        "holds weights and no program: name the `model` and give the file as `weights`, or package it with tools/package_teacher.py"
+        "holds weights and no program: name the `model` and give the file as `weights`, or package it with \
+         tools/package_teacher.py"
     } else {
         "is neither TorchScript nor a PT2 package"
     };
@@ -209,9 +227,12 @@ fn named(outputs: Vec<(String, Tensor)>, names: &[String]) -> Result<Outputs, St
     match (unnamed, outputs.len()) {
         (false, _) => Ok(outputs.into_iter().collect()),
         (true, 1) => Ok(outputs.into_iter().map(|(_, t)| ("logits".to_owned(), t)).collect()),
-        (true, count) if count == names.len() => Ok(names.iter().cloned().zip(outputs.into_iter().map(|(_, t)| t)).collect()),
+        (true, count) if count == names.len() => {
+            Ok(names.iter().cloned().zip(outputs.into_iter().map(|(_, t)| t)).collect())
+        }
         (true, count) => Err(format!(
-            "gives {count} outputs and describes {}: which one is the logits? tools/package_teacher.py writes packages that say it",
+            "gives {count} outputs and describes {}: which one is the logits? tools/package_teacher.py writes \
+             packages that say it",
             names.len()
         )),
     }
@@ -224,7 +245,9 @@ fn stage_name(i: usize) -> String {
 
 /// What the outputs of `images` images offer.
 fn taps(outputs: &Outputs, images: i64, about: Option<&Description>) -> Result<TapSpec, String> {
-    let wrong = |name: &str, t: &Tensor, expected: &str| format!("`{name}` is {:?} {:?}; {expected} is expected", t.kind(), t.size());
+    let wrong = |name: &str, t: &Tensor, expected: &str| {
+        format!("`{name}` is {:?} {:?}; {expected} is expected", t.kind(), t.size())
+    };
     let of = |name: &str, t: &Tensor| t.is_floating_point() && t.size().first() == Some(&images) && !name.is_empty();
     let Some(logits) = outputs.get("logits") else {
         let mut names: Vec<_> = outputs.keys().map(|name| format!("`{name}`")).collect();
@@ -251,11 +274,21 @@ fn taps(outputs: &Outputs, images: i64, about: Option<&Description>) -> Result<T
                     Some(d) => (d.prefix, (d.grid[0], d.grid[1])),
                     // A class and a distillation token at most; more are not guessed.
                     None => square(n).ok_or_else(|| {
-                        format!("`{name}` has {n} tokens, which are no square grid with up to two others: describe it (`stages`: `grid`, `prefix`)")
+                        format!(
+                            "`{name}` has {n} tokens, which are no square grid with up to two others: describe it \
+                            (`stages`: `grid`, `prefix`)"
+                        )
                     })?,
                 };
-                if prefix < 0 || grid.0 < 1 || grid.1 < 1 || grid.0.checked_mul(grid.1).and_then(|p| p.checked_add(prefix)) != Some(n) {
-                    return Err(format!("`{name}` has {n} tokens and describes {prefix} and a grid of {}x{}", grid.0, grid.1));
+                if prefix < 0
+                    || grid.0 < 1
+                    || grid.1 < 1
+                    || grid.0.checked_mul(grid.1).and_then(|p| p.checked_add(prefix)) != Some(n)
+                {
+                    return Err(format!(
+                        "`{name}` has {n} tokens and describes {prefix} and a grid of {}x{}",
+                        grid.0, grid.1
+                    ));
                 }
                 StageSpec { kind: StageKind::Tokens { prefix }, channels, grid }
             }
@@ -291,13 +324,17 @@ impl Packaged {
         if found == self.taps {
             return Ok(outputs);
         }
-        Err(format!("the packaged teacher gives {found:?} for these images, and gave {:?} when it was tried", self.taps))
+        Err(format!(
+            "the packaged teacher gives {found:?} for these images, and gave {:?} when it was tried",
+            self.taps
+        ))
     }
 
     /// The run's outputs as a network's.
     fn output(&self, mut outputs: Outputs, pass: Pass) -> Result<Output, String> {
-        let mut take =
-            |name: &str| outputs.remove(name).map(|t| t.to_kind(Kind::Float)).ok_or_else(|| format!("the program gives no {name}"));
+        let mut take = |name: &str| {
+            outputs.remove(name).map(|t| t.to_kind(Kind::Float)).ok_or_else(|| format!("the program gives no {name}"))
+        };
         let logits = take("logits")?;
         if !pass.taps {
             return Ok(Output { logits, embedding: None, stages: Vec::new() });

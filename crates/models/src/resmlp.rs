@@ -48,8 +48,10 @@ macro_rules! resmlp {
     }};
 }
 
-pub(crate) static MODELS: &[ModelDef] =
-    &[resmlp!("resmlp_12_224", "ResMLP-S12", depth 12, scale 1e-4), resmlp!("resmlp_24_224", "ResMLP-S24", depth 24, scale 1e-5)];
+pub(crate) static MODELS: &[ModelDef] = &[
+    resmlp!("resmlp_12_224", "ResMLP-S12", depth 12, scale 1e-4),
+    resmlp!("resmlp_24_224", "ResMLP-S24", depth 24, scale 1e-5),
+];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,7 +64,11 @@ struct Options {
 impl Sizes {
     fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
         let o: Options = parse(table)?;
-        let own = Self { patch: o.patch.unwrap_or(self.patch), dim: o.dim.unwrap_or(self.dim), depth: o.depth.unwrap_or(self.depth) };
+        let own = Self {
+            patch: o.patch.unwrap_or(self.patch),
+            dim: o.dim.unwrap_or(self.dim),
+            depth: o.depth.unwrap_or(self.depth),
+        };
         tokens::check(&[("patch", own.patch), ("dim", own.dim), ("depth", own.depth)])?;
         Ok(own)
     }
@@ -83,7 +89,10 @@ struct Affine {
 impl Affine {
     fn new(scope: &Scope, d: i64) -> Result<Self> {
         let shape = [1, 1, d];
-        Ok(Self { alpha: scope.param_no_decay("alpha", &shape, Init::Const(1.0))?, beta: scope.param_no_decay("beta", &shape, ZERO)? })
+        Ok(Self {
+            alpha: scope.param_no_decay("alpha", &shape, Init::Const(1.0))?,
+            beta: scope.param_no_decay("beta", &shape, ZERO)?,
+        })
     }
 
     fn forward(&self, x_bnd: &Tensor) -> Tensor {
@@ -108,7 +117,13 @@ impl Block {
             norm1: Affine::new(&scope.sub("norm1"), d)?,
             linear_tokens: Linear::with(&scope.sub("linear_tokens"), n, n, Init::XavierUniform, Some(ZERO))?,
             norm2: Affine::new(&scope.sub("norm2"), d)?,
-            mlp_channels: Mlp::new(&scope.sub("mlp_channels"), d, 4 * d, Init::XavierUniform, Init::Normal { std: 1e-6 })?,
+            mlp_channels: Mlp::new(
+                &scope.sub("mlp_channels"),
+                d,
+                4 * d,
+                Init::XavierUniform,
+                Init::Normal { std: 1e-6 },
+            )?,
         })
     }
 
@@ -132,7 +147,9 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes, layer_scale: Init) -> R
     let grid = tokens::grid(request.img, patch)?;
     Ok(Box::new(ResMlp {
         stem: PatchEmbed::new(&scope.sub("stem"), patch, dim, Init::LecunNormal, ZERO)?,
-        blocks: (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), grid * grid, dim, layer_scale)).collect::<Result<_>>()?,
+        blocks: (0..depth)
+            .map(|i| Block::new(&scope.sub("blocks").sub(i), grid * grid, dim, layer_scale))
+            .collect::<Result<_>>()?,
         norm: Affine::new(&scope.sub("norm"), dim)?,
         head: Linear::with(&scope.sub("head"), dim, request.classes, ZERO, Some(ZERO))?,
         tapped: tokens::tap_depths(depth),
@@ -147,7 +164,11 @@ impl Network for ResMlp {
         for (depth, block) in (1..).zip(&self.blocks) {
             x_bnd = block.forward(&x_bnd);
             if taps && self.tapped.contains(&depth) {
-                stages.push(FeatureMap::Tokens { tokens: x_bnd.shallow_clone(), prefix: 0, grid: self.taps.stages[0].grid });
+                stages.push(FeatureMap::Tokens {
+                    tokens: x_bnd.shallow_clone(),
+                    prefix: 0,
+                    grid: self.taps.stages[0].grid,
+                });
             }
         }
         let embedding = self.norm.forward(&x_bnd).mean_dim([1i64].as_slice(), false, None::<tch::Kind>);

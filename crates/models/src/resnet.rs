@@ -1,4 +1,5 @@
-//! Residual networks (He et al. 2016, arXiv 1512.03385), the stride in the bottleneck's 3x3 convolution; timm's `resnet.py`.
+//! Residual networks (He et al. 2016, arXiv 1512.03385), the stride in the bottleneck's 3x3 convolution; timm's
+//! `resnet.py`.
 //!
 //! ```text
 //! stem      conv1 7x7/2, bn1, ReLU, max pool 3x3/2        (cifar: conv1 3x3, bn1, ReLU)
@@ -18,9 +19,15 @@ use crate::{
 };
 
 pub(crate) static MODELS: &[ModelDef] = &[
-    row("resnet18", "ResNet-18: basic blocks 2-2-2-2", |scope, request| build(scope, request, Kind::Basic, depths("resnet18"))),
-    row("resnet34", "ResNet-34: basic blocks 3-4-6-3", |scope, request| build(scope, request, Kind::Basic, depths("resnet34"))),
-    row("resnet50", "ResNet-50: bottleneck blocks 3-4-6-3", |scope, request| build(scope, request, Kind::Bottleneck, depths("resnet50"))),
+    row("resnet18", "ResNet-18: basic blocks 2-2-2-2", |scope, request| {
+        build(scope, request, Kind::Basic, depths("resnet18"))
+    }),
+    row("resnet34", "ResNet-34: basic blocks 3-4-6-3", |scope, request| {
+        build(scope, request, Kind::Basic, depths("resnet34"))
+    }),
+    row("resnet50", "ResNet-50: bottleneck blocks 3-4-6-3", |scope, request| {
+        build(scope, request, Kind::Bottleneck, depths("resnet50"))
+    }),
     row("resnet101", "ResNet-101: bottleneck blocks 3-4-23-3", |scope, request| {
         build(scope, request, Kind::Bottleneck, depths("resnet101"))
     }),
@@ -38,10 +45,15 @@ pub(crate) fn depths(name: &str) -> [usize; 4] {
 const OPTIONS: &[Opt] = &[Opt {
     name: "stem",
     default: "\"imagenet\"",
-    doc: "`imagenet` takes a quarter of the image's side before the first block; `cifar` keeps it, for images of about 32 px.",
+    doc: "`imagenet` takes a quarter of the image's side before the first block; `cifar` keeps it, for images of \
+        about 32 px.",
 }];
 
-const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
+const fn row(
+    name: &'static str,
+    summary: &'static str,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+) -> ModelDef {
     let (check_options, timm) = (stem::check, stem::timm);
     let input = Input::imagenet(224, 0.95);
     ModelDef { name, family: "resnet", input, summary, options: OPTIONS, head: "fc", build, check_options, timm }
@@ -75,18 +87,31 @@ pub(crate) struct Block {
 
 impl Block {
     /// `convs` are (kernel, channels, stride); `gamma` is the first weight of the last batch norm.
-    pub(crate) fn new<const N: usize>(scope: &Scope, channels: i64, convs: [(i64, i64, i64); N], gamma: f64) -> Result<Self> {
+    pub(crate) fn new<const N: usize>(
+        scope: &Scope,
+        channels: i64,
+        convs: [(i64, i64, i64); N],
+        gamma: f64,
+    ) -> Result<Self> {
         let shape = |kernel, stride| Conv::same(kernel).stride(stride).init(Init::KaimingNormalFanOut);
         let mut layers = Vec::with_capacity(N);
         let (mut inner, mut stride) = (channels, 1);
         for (i, (kernel, out, step)) in (1..).zip(convs) {
             let gamma = if i == N { gamma } else { 1.0 };
-            layers.push(ConvBn::new(scope, (&format!("conv{i}"), &format!("bn{i}")), inner, out, shape(kernel, step), gamma)?);
+            layers.push(ConvBn::new(
+                scope,
+                (&format!("conv{i}"), &format!("bn{i}")),
+                inner,
+                out,
+                shape(kernel, step),
+                gamma,
+            )?);
             (inner, stride) = (out, stride * step);
         }
         let changes = inner != channels || stride != 1;
-        let downsample =
-            changes.then(|| ConvBn::new(&scope.sub("downsample"), ("0", "1"), channels, inner, shape(1, stride), 1.0)).transpose()?;
+        let downsample = changes
+            .then(|| ConvBn::new(&scope.sub("downsample"), ("0", "1"), channels, inner, shape(1, stride), 1.0))
+            .transpose()?;
         Ok(Self { convs: layers, downsample })
     }
 
@@ -119,7 +144,14 @@ fn build(scope: &Scope, request: &Request, kind: Kind, depths: [usize; 4]) -> Re
         Stem::Cifar => (3, 1, request.img),
     };
     let mut channels = 64;
-    let conv1 = ConvBn::new(scope, ("conv1", "bn1"), 3, channels, Conv::same(kernel).stride(step).init(Init::KaimingNormalFanOut), 1.0)?;
+    let conv1 = ConvBn::new(
+        scope,
+        ("conv1", "bn1"),
+        3,
+        channels,
+        Conv::same(kernel).stride(step).init(Init::KaimingNormalFanOut),
+        1.0,
+    )?;
     let (mut layers, mut stages) = (Vec::new(), Vec::new());
     for (layer, (width, depth)) in [64, 128, 256, 512].into_iter().zip(depths).enumerate() {
         let scope = scope.sub(format!("layer{}", layer + 1));
@@ -129,7 +161,9 @@ fn build(scope: &Scope, request: &Request, kind: Kind, depths: [usize; 4]) -> Re
             let scope = scope.sub(i);
             blocks.push(match kind {
                 Kind::Basic => Block::new(&scope, channels, [(3, width, stride), (3, width, 1)], 0.0)?,
-                Kind::Bottleneck => Block::new(&scope, channels, [(1, width, 1), (3, width, stride), (1, 4 * width, 1)], 0.0)?,
+                Kind::Bottleneck => {
+                    Block::new(&scope, channels, [(1, width, 1), (3, width, stride), (1, 4 * width, 1)], 0.0)?
+                }
             });
             channels = kind.expansion() * width;
             grid = strided(grid, stride);

@@ -1,5 +1,6 @@
-//! Residual networks for 32 px (He et al. 2016, section 4.2), depth 6n+2, with the names and widths of the CRD benchmark
-//! (Tian et al. 2020, arXiv 1910.10699; RepDistiller): 1x1 convolutions on changing shortcuts, "x4" four times as wide.
+//! Residual networks for 32 px (He et al. 2016, section 4.2), depth 6n+2, with the names and widths of the CRD
+//! benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller): 1x1 convolutions on changing shortcuts, "x4" four
+//! times as wide.
 //!
 //! ```text
 //! stem      conv1 3x3, bn1, ReLU                           the first tap
@@ -37,9 +38,23 @@ pub(crate) static MODELS: &[ModelDef] = &[
 /// CIFAR-100's statistics, as its teachers were trained with.
 pub(crate) const INPUT: Input = Input::whole(32, [0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]);
 
-const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
+const fn row(
+    name: &'static str,
+    summary: &'static str,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+) -> ModelDef {
     let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
-    ModelDef { name, family: "resnet_cifar", input: INPUT, summary, options: &[], head: "fc", build, check_options, timm: |_| None }
+    ModelDef {
+        name,
+        family: "resnet_cifar",
+        input: INPUT,
+        summary,
+        options: &[],
+        head: "fc",
+        build,
+        check_options,
+        timm: |_| None,
+    }
 }
 
 /// This family has no options.

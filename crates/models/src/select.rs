@@ -1,8 +1,10 @@
-//! Which tensors of a file are the network's, where it holds more than those: wrappers' parts of names, a common prefix, what is left out.
+//! Which tensors of a file are the network's, where it holds more than those: wrappers' parts of names, a common
+//! prefix, what is left out.
 //!
-//! A prefix is chosen by what it explains: of all beginnings of names in the file (`model.`, `teacher.backbone.`, none) the one below which
-//! most of the network's own names are found, in any way of naming that is known. What lies outside of it is left out and told. Where another
-//! prefix explains more than half as many, the file holds a second such network and nothing is guessed.
+//! A prefix is chosen by what it explains: of all beginnings of names in the file (`model.`, `teacher.backbone.`, none)
+//! the one below which most of the network's own names are found, in any way of naming that is known. What lies outside
+//! of it is left out and told. Where another prefix explains more than half as many, the file holds a second such
+//! network and nothing is guessed.
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use heterodyne_nn::{Error, Result};
@@ -12,15 +14,16 @@ use crate::names::{self, Convention};
 /// Which tensors of a weights file are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Only tensors below this prefix, which is taken away from their names (`teacher`, `teacher.backbone.`; a dot at its end may be left
-    /// out; empty: names as they are). Chosen by the names if not given.
+    /// Only tensors below this prefix, which is taken away from their names (`teacher`, `teacher.backbone.`; a dot at
+    /// its end may be left out; empty: names as they are). Chosen by the names if not given.
     pub prefix: Option<String>,
-    /// What is left out knowingly: names (`mask_token`), the beginnings of names up to a dot (`head`), or patterns with `*` and `?`
-    /// (`decoder_*`). They are held to the names in the file and to those without the prefix.
+    /// What is left out knowingly: names (`mask_token`), the beginnings of names up to a dot (`head`), or patterns with
+    /// `*` and `?` (`decoder_*`). They are held to the names in the file and to those without the prefix.
     pub ignore: Vec<String>,
 }
 
-/// Parts that wrappers put into names, wherever the wrapped module stands (torch.compile, FSDP, activation checkpointing).
+/// Parts that wrappers put into names, wherever the wrapped module stands (torch.compile, FSDP, activation
+/// checkpointing).
 const WRAPPERS: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
 /// What a weight average counts beside the names that it wraps; left out without a word.
@@ -50,8 +53,8 @@ struct Name<'a> {
 /// Chooses among the names `file` for a network of `family` whose own names are `own`.
 ///
 /// # Errors
-/// Several prefixes could be meant, nothing lies below the one that is asked for, something to be ignored is not there, two names become
-/// one. Messages begin lower-case, as what follows the file's name.
+/// Several prefixes could be meant, nothing lies below the one that is asked for, something to be ignored is not there,
+/// two names become one. Messages begin lower-case, as what follows the file's name.
 pub(crate) fn choose(family: &str, own: &HashSet<String>, file: &[&str], selection: &Selection) -> Result<Chosen> {
     let mut chosen = Chosen { names: Vec::new(), adapted: Vec::new(), left_out: Vec::new() };
     let mut names = unwrapped(file, &mut chosen.adapted);
@@ -119,7 +122,11 @@ fn given(wanted: &str, names: &[Name]) -> Result<String> {
     let mut firsts: Vec<_> = firsts.into_iter().collect();
     firsts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let list: Vec<_> = firsts.iter().take(LISTED).map(|(first, count)| format!("`{first}` ({count})")).collect();
-    let has = if list.is_empty() { "no name in it has a prefix".to_owned() } else { format!("its names begin with {}", list.join(", ")) };
+    let has = if list.is_empty() {
+        "no name in it has a prefix".to_owned()
+    } else {
+        format!("its names begin with {}", list.join(", "))
+    };
     Err(Error::invalid(format!("there are no tensors below the `prefix` \"{wanted}\"; {has}")))
 }
 
@@ -143,7 +150,8 @@ fn likeliest(family: &str, own: &HashSet<String>, names: &[Name]) -> Result<Stri
         let best = names::conventions(family, &rest).max_by_key(|convention| hits(*convention, own, &rest)).flatten();
         let hits = hits(best, own, &rest);
         most = most.max(hits);
-        let which = names.iter().filter(|name| name.now.strip_prefix(prefix).is_some_and(|rest| is_hit(best, own, rest)));
+        let which =
+            names.iter().filter(|name| name.now.strip_prefix(prefix).is_some_and(|rest| is_hit(best, own, rest)));
         found.push((prefix, hits, which.map(|name| name.file).collect()));
     }
     found.retain(|(_, hits, _)| *hits > 0 && 2 * hits > most);
@@ -168,7 +176,8 @@ fn likeliest(family: &str, own: &HashSet<String>, names: &[Name]) -> Result<Stri
             let (wanted, other) = if first.is_empty() { (second, second) } else { (first, second) };
             let other = if other.is_empty() { wanted } else { other };
             Err(Error::invalid(format!(
-                "several networks of this kind are in it: {list}; say which one is meant with `prefix`, \"{}\" for instance, or leave one out with \
+                "several networks of this kind are in it: {list}; say which one is meant with `prefix`, \"{}\" for \
+                 instance, or leave one out with \
                  `ignore`, [\"{}\"] for instance",
                 wanted.trim_end_matches('.'),
                 other.trim_end_matches('.'),
@@ -179,8 +188,11 @@ fn likeliest(family: &str, own: &HashSet<String>, names: &[Name]) -> Result<Stri
 
 /// How many of the network's own names `names` are by that convention.
 fn hits(convention: Option<&Convention>, own: &HashSet<String>, names: &[&str]) -> usize {
-    let found: HashSet<String> =
-        names.iter().map(|name| names::whole(&names::renamed(convention, name)).0).filter(|name| own.contains(name)).collect();
+    let found: HashSet<String> = names
+        .iter()
+        .map(|name| names::whole(&names::renamed(convention, name)).0)
+        .filter(|name| own.contains(name))
+        .collect();
     found.len()
 }
 
@@ -231,9 +243,14 @@ impl<'a> Ignored<'a> {
     /// Refuses a pattern that means nothing that is in the file.
     fn check(&self, file: &[&str]) -> Result<()> {
         // What lies outside of the prefix is left out anyway.
-        let unused = self.patterns.iter().zip(&self.used).find(|(pattern, used)| !**used && !file.iter().any(|name| means(pattern, name)));
+        let unused = self
+            .patterns
+            .iter()
+            .zip(&self.used)
+            .find(|(pattern, used)| !**used && !file.iter().any(|name| means(pattern, name)));
         let Some((pattern, _)) = unused else { return Ok(()) };
-        let near = file.iter().map(|name| (strsim::jaro_winkler(name, pattern), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let near =
+            file.iter().map(|name| (strsim::jaro_winkler(name, pattern), name)).max_by(|a, b| a.0.total_cmp(&b.0));
         let near = near.map_or_else(String::new, |(_, name)| format!("; the nearest is `{name}`"));
         Err(Error::invalid(format!("no tensor is called `{pattern}`, which is to be ignored{near}")))
     }
@@ -291,8 +308,8 @@ fn grouped(names: &[String]) -> Option<String> {
     (!list.is_empty()).then(|| list.join(", "))
 }
 
-/// What could be written for `ignore` so that all `unexpected` names are left out: their first parts, and a pattern for those that begin
-/// alike up to `_`. `None` where that would take names of the network's `own` too.
+/// What could be written for `ignore` so that all `unexpected` names are left out: their first parts, and a pattern for
+/// those that begin alike up to `_`. `None` where that would take names of the network's `own` too.
 pub(crate) fn proposal(unexpected: &[String], own: &HashSet<String>) -> Option<Vec<String>> {
     let firsts: Vec<&str> = {
         let mut firsts: Vec<_> = unexpected.iter().map(|name| name.split('.').next().unwrap_or(name)).collect();
@@ -303,7 +320,8 @@ pub(crate) fn proposal(unexpected: &[String], own: &HashSet<String>) -> Option<V
     let stem = |first: &str| first.split_once('_').map(|(stem, _)| format!("{stem}_"));
     let mut patterns = Vec::new();
     for first in &firsts {
-        let shared = stem(first).filter(|stem| firsts.iter().filter(|other| other.starts_with(stem.as_str())).count() > 1);
+        let shared =
+            stem(first).filter(|stem| firsts.iter().filter(|other| other.starts_with(stem.as_str())).count() > 1);
         let shared = shared.filter(|stem| !own.iter().any(|name| name.starts_with(stem.as_str())));
         let pattern = shared.map_or_else(|| (*first).to_owned(), |stem| format!("{stem}*"));
         if own.iter().any(|name| means(&pattern, name)) {
@@ -347,7 +365,10 @@ mod tests {
     #[test]
     fn a_proposal_spares_what_the_network_has() {
         let of = |names: &[&str], own: &[&str]| {
-            proposal(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), &own.iter().map(|n| (*n).to_owned()).collect())
+            proposal(
+                &names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(),
+                &own.iter().map(|n| (*n).to_owned()).collect(),
+            )
         };
         let mae = ["decoder_embed.weight", "mask_token", "decoder_pred.bias", "decoder_blocks.0.norm1.weight"];
         assert_eq!(of(&mae, &["blocks.0.x", "cls_token"]), Some(vec!["decoder_*".to_owned(), "mask_token".to_owned()]));

@@ -1,5 +1,6 @@
-//! ShuffleNet V1 (Zhang et al. 2018, arXiv 1707.01083) and V2 (Ma et al. 2018, arXiv 1807.11164) for 32 px, with the names of the CRD
-//! benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller): a 1x1 convolution for a stem, no pooling.
+//! ShuffleNet V1 (Zhang et al. 2018, arXiv 1707.01083) and V2 (Ma et al. 2018, arXiv 1807.11164) for 32 px, with the
+//! names of the CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller): a 1x1 convolution for a stem, no
+//! pooling.
 //!
 //! ```text
 //! stem      conv1 1x1 to 24, bn1, ReLU                       the first tap
@@ -33,7 +34,11 @@ pub(crate) static MODELS: &[ModelDef] = &[
     }),
 ];
 
-const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
+const fn row(
+    name: &'static str,
+    summary: &'static str,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+) -> ModelDef {
     let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
     ModelDef {
         name,
@@ -57,7 +62,8 @@ fn conv_bn(scope: &Scope, number: usize, inputs: i64, outputs: i64, shape: Conv)
     ConvBn::new(scope, (&format!("conv{number}"), &format!("bn{number}")), inputs, outputs, shape, 1.0)
 }
 
-/// Channel i of group g moves to place i * groups + g: a view and one copy of (B,C,H,W) with channels innermost in memory.
+/// Channel i of group g moves to place i * groups + g: a view and one copy of (B,C,H,W) with channels innermost in
+/// memory.
 fn shuffled(x_bchw: &Tensor, groups: i64) -> Tensor {
     x_bchw.permute([0, 2, 3, 1]).unflatten(3, [groups, -1]).transpose(3, 4).flatten(3, 4).permute([0, 3, 1, 2])
 }
@@ -67,8 +73,8 @@ trait Block {
     fn forward(&self, x_bchw: &Tensor, train: bool) -> Tensor;
 }
 
-/// V1: grouped 1x1 convolution, shuffle, depthwise 3x3, grouped 1x1 convolution; the shortcut is added, or, where the grid is halved,
-/// averaged and put beside.
+/// V1: grouped 1x1 convolution, shuffle, depthwise 3x3, grouped 1x1 convolution; the shortcut is added, or, where the
+/// grid is halved, averaged and put beside.
 struct Bottleneck {
     convs: [ConvBn; 3],
     shuffled: i64,
@@ -103,7 +109,8 @@ impl Block for Bottleneck {
     }
 }
 
-/// V2: one half of the channels is convolved, both halves are shuffled; where the grid is halved, all channels go both ways.
+/// V2: one half of the channels is convolved, both halves are shuffled; where the grid is halved, all channels go both
+/// ways.
 struct Split {
     /// 1x1, depthwise 3x3, 1x1.
     right: [ConvBn; 3],
@@ -114,7 +121,9 @@ struct Split {
 impl Split {
     fn boxed(scope: &Scope, inputs: i64, outputs: i64, stride: i64) -> Result<Box<dyn Block>> {
         let width = outputs / 2;
-        let depthwise = |number, channels| conv_bn(scope, number, channels, channels, Conv::same(3).stride(stride).groups(channels));
+        let depthwise = |number, channels| {
+            conv_bn(scope, number, channels, channels, Conv::same(3).stride(stride).groups(channels))
+        };
         let pointwise = |number, inputs| conv_bn(scope, number, inputs, width, Conv::same(1));
         Ok(Box::new(if stride == 2 {
             let left = Some([depthwise(1, inputs)?, pointwise(2, inputs)?]);
@@ -128,9 +137,10 @@ impl Split {
 impl Block for Split {
     fn forward(&self, x_bchw: &Tensor, train: bool) -> Tensor {
         let (left, right) = match &self.left {
-            Some([depthwise, pointwise]) => {
-                (pointwise.forward(&depthwise.forward(x_bchw, train, Post::None), train, Post::Relu), x_bchw.shallow_clone())
-            }
+            Some([depthwise, pointwise]) => (
+                pointwise.forward(&depthwise.forward(x_bchw, train, Post::None), train, Post::Relu),
+                x_bchw.shallow_clone(),
+            ),
             None => {
                 let half = x_bchw.size()[1] / 2;
                 (x_bchw.narrow(1, 0, half), x_bchw.narrow(1, half, half))
@@ -155,7 +165,13 @@ struct ShuffleNet {
 type MakeBlock = fn(&Scope, i64, i64, i64) -> Result<Box<dyn Block>>;
 
 /// `layers` are (channels, blocks).
-fn build(scope: &Scope, request: &Request, layers: [(i64, usize); 3], head: Option<i64>, block: MakeBlock) -> Result<Box<dyn Network>> {
+fn build(
+    scope: &Scope,
+    request: &Request,
+    layers: [(i64, usize); 3],
+    head: Option<i64>,
+    block: MakeBlock,
+) -> Result<Box<dyn Network>> {
     let (mut channels, mut grid) = (STEM, request.img);
     let stage = |channels, grid| StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) };
     let conv1 = conv_bn(scope, 1, 3, STEM, Conv::same(1))?;

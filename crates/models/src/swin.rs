@@ -8,8 +8,9 @@
 //! embedding = mean over places of norm(x),  logits = head.fc(embedding)
 //! ```
 //!
-//! The bias is learned and depends on the distance between two places; the mask keeps places apart that only the roll has brought
-//! into one window. A grid that windows do not divide is padded, and one smaller than a window is a window by itself.
+//! The bias is learned and depends on the distance between two places; the mask keeps places apart that only the roll
+//! has brought into one window. A grid that windows do not divide is padded, and one smaller than a window is a window
+//! by itself.
 use heterodyne_nn::{
     FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{LayerNorm, Linear, Mlp, Post, self_attention},
@@ -31,8 +32,8 @@ const ZERO: Init = Init::Const(0.0);
 /// What the mask adds to the similarity of two places that are to be kept apart, as in timm.
 const APART: f32 = -100.0;
 
-/// Sizes of a Swin: pixels of a patch, places along a window, blocks per stage, and width and heads of the first stage, which
-/// double from stage to stage.
+/// Sizes of a Swin: pixels of a patch, places along a window, blocks per stage, and width and heads of the first stage,
+/// which double from stage to stage.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     patch: i64,
@@ -52,9 +53,21 @@ macro_rules! swin {
             summary: $summary,
             options: &[
                 tokens::patch("4"),
-                Opt { name: "window", default: "7", doc: "Side of an attention window in patches; a smaller grid is one window." },
-                Opt { name: "dim", default: stringify!($dim), doc: "Width of the first stage; it doubles from stage to stage." },
-                Opt { name: "depths", default: stringify!($depths), doc: "Number of blocks of each of the four stages." },
+                Opt {
+                    name: "window",
+                    default: "7",
+                    doc: "Side of an attention window in patches; a smaller grid is one window.",
+                },
+                Opt {
+                    name: "dim",
+                    default: stringify!($dim),
+                    doc: "Width of the first stage; it doubles from stage to stage.",
+                },
+                Opt {
+                    name: "depths",
+                    default: stringify!($depths),
+                    doc: "Number of blocks of each of the four stages.",
+                },
                 Opt {
                     name: "heads",
                     default: stringify!($heads),
@@ -176,8 +189,8 @@ impl Windows {
         x_bhwc + y.reshape([b, padded, padded, c]).narrow(1, 0, side).narrow(2, 0, side)
     }
 
-    /// The row of the bias table for each pair of places in a window: the distance down times the number of distances across, plus
-    /// the distance across, both counted from the most negative one.
+    /// The row of the bias table for each pair of places in a window: the distance down times the number of distances
+    /// across, plus the distance across, both counted from the most negative one.
     fn pairs(self) -> Vec<i64> {
         let w = self.window;
         let at = |place: i64| (place / w, place % w);
@@ -193,8 +206,10 @@ impl Windows {
         let (k, w, padded) = (self.count(), self.window, self.padded());
         // Which of the three stretches of the rolled side a row or column belongs to.
         let stretch = |at: i64| i64::from(at >= padded - w) + i64::from(at >= padded - self.shift);
-        let region = |window: i64, place: i64| 3 * stretch(window / k * w + place / w) + stretch(window % k * w + place % w);
-        let regions: Vec<i64> = (0..k * k).flat_map(|window| (0..w * w).map(move |place| region(window, place))).collect();
+        let region =
+            |window: i64, place: i64| 3 * stretch(window / k * w + place / w) + stretch(window % k * w + place % w);
+        let regions: Vec<i64> =
+            (0..k * k).flat_map(|window| (0..w * w).map(move |place| region(window, place))).collect();
         let regions = Tensor::from_slice(&regions).reshape([k * k, 1, w * w]);
         let same = regions.unsqueeze(-1).eq_tensor(&regions.unsqueeze(-2));
         same.logical_not().to_kind(Kind::Float) * f64::from(APART)
@@ -221,7 +236,11 @@ impl Attention {
         let distances = 2 * windows.window - 1;
         let on_device = |t: Tensor| t.f_to(scope.device());
         Ok(Self {
-            bias_table: scope.param_no_decay("relative_position_bias_table", &[distances * distances, heads], WEIGHT)?,
+            bias_table: scope.param_no_decay(
+                "relative_position_bias_table",
+                &[distances * distances, heads],
+                WEIGHT,
+            )?,
             pairs: on_device(Tensor::from_slice(&windows.pairs()))?,
             mask: (windows.shift > 0).then(|| on_device(windows.mask().f_to_kind(scope.kind())?)).transpose()?,
             qkv: Linear::with(&scope.sub("qkv"), d, 3 * d, WEIGHT, Some(ZERO))?,
@@ -237,7 +256,8 @@ impl Attention {
     }
 
     /// Bias and mask among `n` places: (1,H,N,N), or (windows,H,N,N) where the mask differs from window to window.
-    /// Gathered anew in each pass, which is a fraction of its cost, and right whatever happened to the table in between.
+    /// Gathered anew in each pass, which is a fraction of its cost, and right whatever happened to the table in
+    /// between.
     fn bias(&self, n: i64) -> Tensor {
         let bias = self.bias_table.index_select(0, &self.pairs).reshape([1, n, n, self.heads]).permute([0, 3, 1, 2]);
         match &self.mask {
@@ -267,7 +287,8 @@ impl Block {
         })
     }
 
-    /// (B,H,W,C) to the same. All but the attention works place by place, so that the whole block can run on the rolled grid.
+    /// (B,H,W,C) to the same. All but the attention works place by place, so that the whole block can run on the rolled
+    /// grid.
     fn forward(&self, x_bhwc: &Tensor) -> Tensor {
         let x = Windows::roll(x_bhwc, -self.windows.shift);
         let x = self.windows.add(&x, &self.attn.forward(&self.windows.partition(&self.norm1.forward(&x))));
@@ -294,7 +315,12 @@ impl Merge {
         let [b, side, _, c] = x_bhwc.size()[..] else { panic!("merging wants (B,H,W,C), got {:?}", x_bhwc.size()) };
         let half = (side + 1) / 2;
         // Within a place, the column of a neighbour counts before its row.
-        let x = pad(x_bhwc, side % 2).reshape([b, half, 2, half, 2, c]).permute([0, 1, 3, 4, 2, 5]).reshape([b, half, half, 4 * c]);
+        let x = pad(x_bhwc, side % 2).reshape([b, half, 2, half, 2, c]).permute([0, 1, 3, 4, 2, 5]).reshape([
+            b,
+            half,
+            half,
+            4 * c,
+        ]);
         self.reduction.forward(&self.norm.forward(&x))
     }
 }
@@ -346,7 +372,8 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
 impl Network for Swin {
     fn forward(&self, x_bchw: &Tensor, Pass { taps, .. }: Pass) -> Output {
         let StageSpec { channels, grid: (h, w), .. } = self.taps.stages[0];
-        let mut x_bhwc = self.patch_norm.forward(&self.patch_embed.forward(x_bchw)).reshape([x_bchw.size()[0], h, w, channels]);
+        let mut x_bhwc =
+            self.patch_norm.forward(&self.patch_embed.forward(x_bchw)).reshape([x_bchw.size()[0], h, w, channels]);
         let mut stages = Vec::new();
         for Stage { merge, blocks } in &self.stages {
             if let Some(merge) = merge {

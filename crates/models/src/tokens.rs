@@ -42,12 +42,18 @@ pub fn grid(img: i64, patch: i64) -> Result<i64> {
         return Ok(img / patch);
     }
     let (below, above) = (img / patch * patch, (img / patch + 1) * patch);
-    let nearest = if below == 0 { format!("the smallest size is {above}") } else { format!("the nearest sizes are {below} and {above}") };
-    Err(Error::invalid(format!("an image of {img} px cannot be cut into patches of {patch} px; {nearest}, or set another `patch`")))
+    let nearest = if below == 0 {
+        format!("the smallest size is {above}")
+    } else {
+        format!("the nearest sizes are {below} and {above}")
+    };
+    Err(Error::invalid(format!(
+        "an image of {img} px cannot be cut into patches of {patch} px; {nearest}, or set another `patch`"
+    )))
 }
 
-/// The depths (in blocks, from 1) at which a network of `depth` >= 4 blocks is tapped: 1/6, 1/3, 5/6 and all of it, rounded,
-/// none twice. At depth 12 these are the blocks 1, 3, 9 and 11 (from 0) of OFA-KD (Hao et al. 2023).
+/// The depths (in blocks, from 1) at which a network of `depth` >= 4 blocks is tapped: 1/6, 1/3, 5/6 and all of it,
+/// rounded, none twice. At depth 12 these are the blocks 1, 3, 9 and 11 (from 0) of OFA-KD (Hao et al. 2023).
 pub fn tap_depths(depth: i64) -> [i64; 4] {
     let first = (depth + 3) / 6;
     let second = ((2 * depth + 3) / 6).max(first + 1);
@@ -76,7 +82,10 @@ pub fn check(sizes: &[(&str, i64)]) -> Result<(), KeyError> {
             return Err(KeyError::new(key, format!("{value} is too large; it must be at most {most}")));
         }
         if key == "depth" && value < 4 {
-            return Err(KeyError::new(key, format!("{value} blocks have no room for four taps; it must be at least 4")));
+            return Err(KeyError::new(
+                key,
+                format!("{value} blocks have no room for four taps; it must be at least 4"),
+            ));
         }
     }
     Ok(())
@@ -84,7 +93,11 @@ pub fn check(sizes: &[(&str, i64)]) -> Result<(), KeyError> {
 
 /// Refuses what cannot be added to a variance.
 pub fn check_eps(key: &str, eps: f64) -> Result<(), KeyError> {
-    if eps.is_finite() && eps > 0.0 && eps < 1.0 { Ok(()) } else { Err(KeyError::new(key, format!("{eps} is not between 0 and 1"))) }
+    if eps.is_finite() && eps > 0.0 && eps < 1.0 {
+        Ok(())
+    } else {
+        Err(KeyError::new(key, format!("{eps} is not between 0 and 1")))
+    }
 }
 
 pub const fn patch(default: &'static str) -> Opt {

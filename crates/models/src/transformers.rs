@@ -1,7 +1,8 @@
-//! What the `config.json` of Hugging Face's transformers says of a ViT or a DeiT, as a model of this registry with its options.
+//! What the `config.json` of Hugging Face's transformers says of a ViT or a DeiT, as a model of this registry with its
+//! options.
 //!
-//! Every key that `ViTModel` or `DeiTModel` reads (transformers 5.24) is honoured or refused by name; the others, of which a file has many,
-//! are passed over as they are there.
+//! Every key that `ViTModel` or `DeiTModel` reads (transformers 5.24) is honoured or refused by name; the others, of
+//! which a file has many, are passed over as they are there.
 use heterodyne_nn::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -35,7 +36,8 @@ impl Described {
             "deit" => true,
             other => {
                 return Err(Error::invalid(format!(
-                    "`model_type` is \"{other}\": of transformers' networks vit and deit are read; package others (teacher.package)"
+                    "`model_type` is \"{other}\": of transformers' networks vit and deit are read; package others \
+                     (teacher.package)"
                 )));
             }
         };
@@ -56,7 +58,8 @@ impl Described {
                 "`{key}` is {value}: the networks here have {can} only; package this one instead (teacher.package)"
             )))
         };
-        let (dim, depth, heads) = (size("hidden_size", 768)?, size("num_hidden_layers", 12)?, size("num_attention_heads", 12)?);
+        let (dim, depth, heads) =
+            (size("hidden_size", 768)?, size("num_hidden_layers", 12)?, size("num_attention_heads", 12)?);
         let (patch, img) = (size("patch_size", 16)?, size("image_size", 224)?);
         let hidden = size("intermediate_size", 3072)?;
         if dim.checked_mul(4) != Some(hidden) {
@@ -70,14 +73,16 @@ impl Described {
         only("qkv_bias", &[true.into()], &true.into())?;
         let eps = json.get("layer_norm_eps").unwrap_or(&Value::Null);
         let eps = if eps.is_null() { Some(1e-12) } else { eps.as_f64() };
-        let eps = eps.ok_or_else(|| Error::invalid(format!("`layer_norm_eps` is {}, not a number", json["layer_norm_eps"])))?;
+        let eps =
+            eps.ok_or_else(|| Error::invalid(format!("`layer_norm_eps` is {}, not a number", json["layer_norm_eps"])))?;
 
         let mut options = toml::Table::new();
         for (name, value) in [("patch", patch), ("dim", dim), ("depth", depth), ("heads", heads)] {
             options.insert(name.to_owned(), toml::Value::Integer(value));
         }
         options.insert("norm_eps".to_owned(), toml::Value::Float(eps));
-        let class = json.get("architectures").and_then(|names| names.get(0)).and_then(Value::as_str).unwrap_or_default();
+        let class =
+            json.get("architectures").and_then(|names| names.get(0)).and_then(Value::as_str).unwrap_or_default();
         if distilled && class == "DeiTForImageClassification" {
             options.insert("dist_head".to_owned(), toml::Value::Boolean(false));
         }

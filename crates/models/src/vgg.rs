@@ -1,5 +1,6 @@
-//! VGG (Simonyan and Zisserman 2015, arXiv 1409.1556) for 32 px, with batch norms and one linear map behind the mean, as in the CRD
-//! benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller). timm's `vgg13` is another network: no norms, three linear maps.
+//! VGG (Simonyan and Zisserman 2015, arXiv 1409.1556) for 32 px, with batch norms and one linear map behind the mean,
+//! as in the CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller). timm's `vgg13` is another network: no
+//! norms, three linear maps.
 //!
 //! ```text
 //! block0-4  3x3 convolutions with bias, batch norm, ReLU; 2x2 max pools between them   taps: block1 to block4
@@ -27,10 +28,16 @@ const LARGE: i64 = 64;
 
 pub(crate) static MODELS: &[ModelDef] = &[
     row("vgg8", "VGG-8 for 32 px: one convolution per block, batch norms", |scope, request| build(scope, request, 1)),
-    row("vgg13", "VGG-13 for 32 px: two convolutions per block, batch norms", |scope, request| build(scope, request, 2)),
+    row("vgg13", "VGG-13 for 32 px: two convolutions per block, batch norms", |scope, request| {
+        build(scope, request, 2)
+    }),
 ];
 
-const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
+const fn row(
+    name: &'static str,
+    summary: &'static str,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+) -> ModelDef {
     let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
     ModelDef {
         name,
@@ -72,7 +79,10 @@ fn build(scope: &Scope, request: &Request, depth: i64) -> Result<Box<dyn Network
             grid /= 2;
         }
         if grid < 1 {
-            return Err(Error::invalid(format!("images of {} px are halved until nothing is left; at least 8 px are needed", request.img)));
+            return Err(Error::invalid(format!(
+                "images of {} px are halved until nothing is left; at least 8 px are needed",
+                request.img
+            )));
         }
         let mut convs = Vec::new();
         for j in 0..depth {
@@ -87,8 +97,18 @@ fn build(scope: &Scope, request: &Request, depth: i64) -> Result<Box<dyn Network
             stages.push(StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) });
         }
     }
-    let classifier = Linear::with(&scope.sub("classifier"), channels, request.classes, Init::Normal { std: 0.01 }, Some(Init::Const(0.0)))?;
-    Ok(Box::new(Vgg { blocks, classifier, taps: TapSpec { stages, stem: false, embedding: Some(channels), classes: request.classes } }))
+    let classifier = Linear::with(
+        &scope.sub("classifier"),
+        channels,
+        request.classes,
+        Init::Normal { std: 0.01 },
+        Some(Init::Const(0.0)),
+    )?;
+    Ok(Box::new(Vgg {
+        blocks,
+        classifier,
+        taps: TapSpec { stages, stem: false, embedding: Some(channels), classes: request.classes },
+    }))
 }
 
 impl Network for Vgg {

@@ -1,5 +1,5 @@
-//! Vision transformers (Dosovitskiy et al. 2021, arXiv 2010.11929) and DeiT, with and without its distillation token (Touvron et al.
-//! 2021, arXiv 2012.12877); timm's `vision_transformer.py` and `deit.py`.
+//! Vision transformers (Dosovitskiy et al. 2021, arXiv 2010.11929) and DeiT, with and without its distillation token
+//! (Touvron et al. 2021, arXiv 2012.12877); timm's `vision_transformer.py` and `deit.py`.
 //!
 //! ```text
 //! x = [cls_token, (dist_token,) patch_embed(image)] + pos_embed
@@ -23,7 +23,8 @@ use crate::{
     tokens::{self, PatchEmbed},
 };
 
-/// Sizes of a transformer: pixels of a patch, width, number of blocks and of attention heads; whether it has a distillation token.
+/// Sizes of a transformer: pixels of a patch, width, number of blocks and of attention heads; whether it has a
+/// distillation token.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     patch: i64,
@@ -69,26 +70,31 @@ macro_rules! vit {
                 tokens::patch(stringify!($patch)),
                 tokens::dim(stringify!($dim)),
                 tokens::depth(stringify!($depth)),
-                Opt { name: "heads", default: stringify!($heads), doc: "Number of attention heads; it must divide `dim`." },
+                Opt { name: "heads", default: stringify!($heads), doc: "Number of attention heads; it must divide \
+                    `dim`." },
                 Opt {
                     name: "pool",
                     default: "\"token\"",
-                    doc: "What the classifier reads: the class `token`, or `avg`, the mean of the patches (not with a distillation token).",
+                    doc: "What the classifier reads: the class `token`, or `avg`, the mean of the patches (not with a \
+                        distillation token).",
                 },
                 Opt {
                     name: "fc_norm",
                     default: "false",
-                    doc: "Whether the last norm stands behind the pooling, under the name `fc_norm`; where it is not given, true with `pool = \"avg\"`.",
+                    doc: "Whether the last norm stands behind the pooling, under the name `fc_norm`; where it is not \
+                        given, true with `pool = \"avg\"`.",
                 },
                 Opt {
                     name: "norm_eps",
                     default: "1e-6",
-                    doc: "Added to the variance in all layer norms (transformers' `layer_norm_eps`, there 1e-12); timm has 1e-6 only.",
+                    doc: "Added to the variance in all layer norms (transformers' `layer_norm_eps`, there 1e-12); \
+                        timm has 1e-6 only.",
                 },
                 Opt {
                     name: "dist_head",
                     default: "true",
-                    doc: "Whether a distillation token has a classifier of its own; without it the class token's answers alone, as transformers' \
+                    doc: "Whether a distillation token has a classifier of its own; without it the class token's \
+                        answers alone, as transformers' \
                           DeiTForImageClassification does and timm does not.",
                 },
             ],
@@ -110,9 +116,12 @@ pub(crate) static MODELS: &[ModelDef] = &[
     vit!("deit_tiny_patch16_224", "DeiT-Ti/16, not distilled", IMAGENET, patch 16, dim 192, depth 12, heads 3),
     vit!("deit_small_patch16_224", "DeiT-S/16, not distilled", IMAGENET, patch 16, dim 384, depth 12, heads 6),
     vit!("deit_base_patch16_224", "DeiT-B/16, not distilled", IMAGENET, patch 16, dim 768, depth 12, heads 12),
-    vit!("deit_tiny_distilled_patch16_224", "DeiT-Ti/16 with a distillation token", IMAGENET, patch 16, dim 192, depth 12, heads 3, distilled true),
-    vit!("deit_small_distilled_patch16_224", "DeiT-S/16 with a distillation token", IMAGENET, patch 16, dim 384, depth 12, heads 6, distilled true),
-    vit!("deit_base_distilled_patch16_224", "DeiT-B/16 with a distillation token", IMAGENET, patch 16, dim 768, depth 12, heads 12, distilled true),
+    vit!("deit_tiny_distilled_patch16_224", "DeiT-Ti/16 with a distillation \
+        token", IMAGENET, patch 16, dim 192, depth 12, heads 3, distilled true),
+    vit!("deit_small_distilled_patch16_224", "DeiT-S/16 with a distillation \
+        token", IMAGENET, patch 16, dim 384, depth 12, heads 6, distilled true),
+    vit!("deit_base_distilled_patch16_224", "DeiT-B/16 with a distillation \
+        token", IMAGENET, patch 16, dim 768, depth 12, heads 12, distilled true),
     vit!("vit_nano", "ViT for images of a few pixels; ours", Input::centred(8, 1.0), patch 2, dim 64, depth 4, heads 4),
 ];
 
@@ -162,22 +171,35 @@ impl Sizes {
             ));
         }
         if !(own.norm_eps.is_finite() && own.norm_eps > 0.0) {
-            return Err(KeyError::new("norm_eps", format!("{} cannot be added to a variance: it must be above 0", own.norm_eps)));
+            return Err(KeyError::new(
+                "norm_eps",
+                format!("{} cannot be added to a variance: it must be above 0", own.norm_eps),
+            ));
         }
         if !own.distilled && !own.dist_head {
-            return Err(KeyError::new("dist_head", "there is no distillation token: it must be true, or the model a distilled one"));
+            return Err(KeyError::new(
+                "dist_head",
+                "there is no distillation token: it must be true, or the model a distilled one",
+            ));
         }
         if own.distilled && own.pool == Pool::Avg {
-            return Err(KeyError::new("pool", "the two classifiers of a distilled network read its tokens: it must be \"token\""));
+            return Err(KeyError::new(
+                "pool",
+                "the two classifiers of a distilled network read its tokens: it must be \"token\"",
+            ));
         }
         if own.distilled && own.fc_norm {
-            return Err(KeyError::new("fc_norm", "a distilled network normalises its tokens before they are read: it must be false"));
+            return Err(KeyError::new(
+                "fc_norm",
+                "a distilled network normalises its tokens before they are read: it must be false",
+            ));
         }
         Ok(own)
     }
 
     fn timm(self, request: &Request) -> Option<Timm> {
-        let Self { patch, dim, depth, heads, pool, fc_norm, norm_eps, dist_head, .. } = self.with(request.options).ok()?;
+        let Self { patch, dim, depth, heads, pool, fc_norm, norm_eps, dist_head, .. } =
+            self.with(request.options).ok()?;
         // Neither can be said to timm in JSON.
         if norm_eps != EPS || !dist_head {
             return None;
@@ -212,7 +234,8 @@ struct Vit {
 }
 
 fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Network>> {
-    let Sizes { patch, dim, depth, heads, distilled, pool, fc_norm, norm_eps, dist_head } = sizes.with(request.options).map_err(refused)?;
+    let Sizes { patch, dim, depth, heads, distilled, pool, fc_norm, norm_eps, dist_head } =
+        sizes.with(request.options).map_err(refused)?;
     let grid = tokens::grid(request.img, patch)?;
     let prefix = 1 + i64::from(distilled);
     let weight = Init::TruncNormal { std: 0.02 };
@@ -223,13 +246,27 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
     let dist_token = distilled.then(|| scope.param_no_decay("dist_token", &[1, 1, dim], weight)).transpose()?;
     let patch_embed = PatchEmbed::new(&scope.sub("patch_embed"), patch, dim, Init::TorchDefault, patch_bias)?;
     let style = BlockStyle { eps: norm_eps, ..BlockStyle::VIT };
-    let blocks = (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), dim, heads, style)).collect::<Result<_>>()?;
+    let blocks =
+        (0..depth).map(|i| Block::new(&scope.sub("blocks").sub(i), dim, heads, style)).collect::<Result<_>>()?;
     let norm = LayerNorm::new(&scope.sub(if fc_norm { "fc_norm" } else { "norm" }), dim, norm_eps)?;
     let head = classifier("head")?;
     let head_dist = || dist_head.then(|| classifier("head_dist")).transpose();
     let distillation = dist_token.map(|token| Ok::<_, Error>((token, head_dist()?))).transpose()?;
     let (tapped, taps) = (tokens::tap_depths(depth), tokens::taps(prefix, dim, grid, request));
-    Ok(Box::new(Vit { cls_token, pos_embed, distillation, patch_embed, blocks, norm, head, prefix, pool, fc_norm, tapped, taps }))
+    Ok(Box::new(Vit {
+        cls_token,
+        pos_embed,
+        distillation,
+        patch_embed,
+        blocks,
+        norm,
+        head,
+        prefix,
+        pool,
+        fc_norm,
+        tapped,
+        taps,
+    }))
 }
 
 impl Vit {
@@ -251,10 +288,18 @@ impl Network for Vit {
         let mut stages = Vec::new();
         for (depth, block) in (1..).zip(&self.blocks) {
             // Only the first tokens are read from the last block where nothing is tapped or averaged.
-            let tokens = if taps || self.pool == Pool::Avg || depth < self.blocks.len() as i64 { x_bnd.size()[1] } else { self.prefix };
+            let tokens = if taps || self.pool == Pool::Avg || depth < self.blocks.len() as i64 {
+                x_bnd.size()[1]
+            } else {
+                self.prefix
+            };
             x_bnd = block.forward_first(&x_bnd, tokens);
             if taps && self.tapped.contains(&depth) {
-                stages.push(FeatureMap::Tokens { tokens: x_bnd.shallow_clone(), prefix: self.prefix, grid: self.taps.stages[0].grid });
+                stages.push(FeatureMap::Tokens {
+                    tokens: x_bnd.shallow_clone(),
+                    prefix: self.prefix,
+                    grid: self.taps.stages[0].grid,
+                });
             }
         }
         // Only those are read from here on, so only they are normalised.

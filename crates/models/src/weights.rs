@@ -20,17 +20,19 @@ const BIAS_TABLE: &str = "relative_position_bias_table";
 const DERIVED: [&str; 2] = [".relative_position_index", ".attn_mask"];
 
 impl Model {
-    /// Copies `tensors` into the network and reports what was missing, unexpected, of another shape, adapted, or left out; a caller that
-    /// insists calls [`LoadReport::strict`]. Names of torchvision's and of others become timm's. A position embedding of another square grid is resampled, and so are the tables of
-    /// relative-position biases of other windows. With `adapt_head` a classifier of another number of classes (or none) is left out
-    /// and the network's fresh one stays.
+    /// Copies `tensors` into the network and reports what was missing, unexpected, of another shape, adapted, or left
+    /// out; a caller that insists calls [`LoadReport::strict`]. Names of torchvision's and of others become timm's. A
+    /// position embedding of another square grid is resampled, and so are the tables of relative-position biases of
+    /// other windows. With `adapt_head` a classifier of another number of classes (or none) is left out and the
+    /// network's fresh one stays.
     pub fn load(&self, tensors: &Tensors, adapt_head: bool) -> Result<LoadReport> {
         self.load_selected(tensors, adapt_head, &Selection::default())
     }
 
     fn load_selected(&self, tensors: &Tensors, adapt_head: bool, selection: &Selection) -> Result<LoadReport> {
         let _guard = NoGrad::new();
-        let Translated { mut tensors, mut adapted, left_out } = names::to_timm(self.def.family, &self.store.tensors(), tensors, selection)?;
+        let Translated { mut tensors, mut adapted, left_out } =
+            names::to_timm(self.def.family, &self.store.tensors(), tensors, selection)?;
         tensors.retain(|name, _| !DERIVED.iter().any(|end| name.ends_with(end)));
         adapted.extend(self.fit_bias_tables(&mut tensors)?);
         if let Some((resampled, how)) = self.fit_pos_embed(&tensors)? {
@@ -56,7 +58,8 @@ impl Model {
         self.load_strict(&tensors, &path.display().to_string(), adapt_head)
     }
 
-    /// As [`Model::load`]; an error that shows the report where not every tensor found its counterpart. `from` names the file.
+    /// As [`Model::load`]; an error that shows the report where not every tensor found its counterpart. `from` names
+    /// the file.
     pub fn load_strict(&self, tensors: &Tensors, from: &str, adapt_head: bool) -> Result<LoadReport> {
         self.load_checkpoint(&Checkpoint { tensors, from, adapt_head, selection: &Selection::default() })
     }
@@ -74,7 +77,8 @@ impl Model {
         if let (false, Some(classes)) = (report.is_clean(), self.classes_if_only_head_differs(&report)) {
             let (name, own) = (self.def.name, self.net.taps().classes);
             return Err(Error::Weights(format!(
-                "{from}: the weights are those of a {name} with {classes} classes, and this one has {own}\n  set `adapt_head = true` to start \
+                "{from}: the weights are those of a {name} with {classes} classes, and this one has {own}\n  set \
+                 `adapt_head = true` to start \
                  with a new classifier, or check the number of classes",
             )));
         }
@@ -91,18 +95,21 @@ impl Model {
         let has = |names: &[String], part: &str| names.iter().any(|name| name.starts_with(part));
         if self.def.family == "vit" && has(&report.unexpected, "fc_norm.") && has(&report.missing, "norm.") {
             return Some(
-                "the file's network averages its patches before the last norm: set the model's option `pool = \"avg\"`".to_owned(),
+                "the file's network averages its patches before the last norm: set the model's option `pool = \"avg\"`"
+                    .to_owned(),
             );
         }
         if self.def.family == "vit" && has(&report.unexpected, "norm.") && has(&report.missing, "fc_norm.") {
             return Some(
-                "the file's network has its last norm before the pooling: set the model's option `fc_norm = false`, or `pool = \"token\"`"
+                "the file's network has its last norm before the pooling: set the model's option `fc_norm = false`, \
+                 or `pool = \"token\"`"
                     .to_owned(),
             );
         }
         let rest_fits = report.mismatched.is_empty() && report.missing.iter().all(|name| self.def.is_head(name));
         let patterns = if rest_fits { select::proposal(&report.unexpected, &own) } else { None };
-        let head = (rest_fits && !report.missing.is_empty()).then(|| "set `adapt_head = true` to start with a new classifier".to_owned());
+        let head = (rest_fits && !report.missing.is_empty())
+            .then(|| "set `adapt_head = true` to start with a new classifier".to_owned());
         let others = patterns.map(|patterns| {
             let list: Vec<_> = patterns.iter().map(|pattern| format!("\"{pattern}\"")).collect();
             format!("to leave out what the network does not have, set `ignore = [{}]`", list.join(", "))
@@ -111,13 +118,16 @@ impl Model {
         (!advice.is_empty()).then(|| advice.join("; "))
     }
 
-    /// The position embedding of `tensors` on this network's grid, and a sentence about it; `None` where it fits as it is, or
-    /// cannot be made to fit.
+    /// The position embedding of `tensors` on this network's grid, and a sentence about it; `None` where it fits as it
+    /// is, or cannot be made to fit.
     fn fit_pos_embed(&self, tensors: &Tensors) -> Result<Option<(Tensor, String)>> {
         let Some(theirs) = tensors.get(POS_EMBED) else { return Ok(None) };
-        let Some((_, own, _)) = self.store.entries().into_iter().find(|(name, ..)| name == POS_EMBED) else { return Ok(None) };
+        let Some((_, own, _)) = self.store.entries().into_iter().find(|(name, ..)| name == POS_EMBED) else {
+            return Ok(None);
+        };
         let (&[1, n, d], &[1, own_n, own_d]) = (&theirs.size()[..], &own.size()[..]) else { return Ok(None) };
-        let Some(&StageSpec { kind: StageKind::Tokens { prefix }, grid: (h, w), .. }) = self.net.taps().stages.first() else {
+        let Some(&StageSpec { kind: StageKind::Tokens { prefix }, grid: (h, w), .. }) = self.net.taps().stages.first()
+        else {
             return Ok(None);
         };
         let side = ((n - prefix).max(0) as f64).sqrt() as i64;
@@ -128,19 +138,22 @@ impl Model {
         Ok(Some((resample_pos_embed(theirs, prefix, (side, side), (h, w))?, how)))
     }
 
-    /// Resamples those tables of `tensors` that belong to windows of other sizes than this network's, and gives a sentence for each
-    /// pair of sizes. Tables that cannot be made to fit stay as they are.
+    /// Resamples those tables of `tensors` that belong to windows of other sizes than this network's, and gives a
+    /// sentence for each pair of sizes. Tables that cannot be made to fit stay as they are.
     fn fit_bias_tables(&self, tensors: &mut Tensors) -> Result<Vec<String>> {
         let mut resampled = BTreeMap::new();
         for (name, own, _) in self.store.entries().iter().filter(|(name, ..)| name.ends_with(BIAS_TABLE)) {
             let Some(theirs) = tensors.get_mut(name) else { continue };
-            let (Some((old, heads)), Some((new, own_heads))) = (window_and_heads(theirs), window_and_heads(own)) else { continue };
+            let (Some((old, heads)), Some((new, own_heads))) = (window_and_heads(theirs), window_and_heads(own)) else {
+                continue;
+            };
             if old != new && heads == own_heads {
                 *theirs = resample_bias_table(theirs, old, new)?;
                 *resampled.entry((old, new)).or_insert(0) += 1;
             }
         }
-        let sentence = |((old, new), count)| format!("{BIAS_TABLE}: {count} resampled from windows of {old}x{old} to {new}x{new}");
+        let sentence =
+            |((old, new), count)| format!("{BIAS_TABLE}: {count} resampled from windows of {old}x{old} to {new}x{new}");
         Ok(resampled.into_iter().map(sentence).collect())
     }
 
@@ -150,16 +163,18 @@ impl Model {
         match tensors.iter().find(|(name, _)| self.def.is_head(name)) {
             None => Some(format!("{head}: not in the file, starts new with {own} classes")),
             Some((_, t)) if t.size().first() == Some(&own) => None,
-            Some((_, t)) => {
-                Some(format!("{head}: of {} classes in the file, starts new with {own}", t.size().first().copied().unwrap_or(1)))
-            }
+            Some((_, t)) => Some(format!(
+                "{head}: of {} classes in the file, starts new with {own}",
+                t.size().first().copied().unwrap_or(1)
+            )),
         }
     }
 
     /// The file's number of classes where everything but the classifier fits.
     fn classes_if_only_head_differs(&self, report: &LoadReport) -> Option<i64> {
-        let rest_fits =
-            report.missing.is_empty() && report.unexpected.is_empty() && report.mismatched.iter().all(|(name, ..)| self.def.is_head(name));
+        let rest_fits = report.missing.is_empty()
+            && report.unexpected.is_empty()
+            && report.mismatched.iter().all(|(name, ..)| self.def.is_head(name));
         let (_, theirs, _) = report.mismatched.first()?;
         if rest_fits { theirs.first().copied() } else { None }
     }
@@ -167,9 +182,18 @@ impl Model {
 
 /// `pos_embed` (1, prefix + h*w, D) from one grid to another: bicubic with antialias, the prefix kept
 /// (`timm.layers.resample_abs_pos_embed`).
-fn resample_pos_embed(pos_embed: &Tensor, prefix: i64, (h, w): (i64, i64), (new_h, new_w): (i64, i64)) -> Result<Tensor> {
+fn resample_pos_embed(
+    pos_embed: &Tensor,
+    prefix: i64,
+    (h, w): (i64, i64),
+    (new_h, new_w): (i64, i64),
+) -> Result<Tensor> {
     let d = pos_embed.size()[2];
-    let map = pos_embed.f_narrow(1, prefix, h * w)?.f_to_kind(Kind::Float)?.f_reshape([1, h, w, d])?.f_permute([0, 3, 1, 2])?;
+    let map = pos_embed
+        .f_narrow(1, prefix, h * w)?
+        .f_to_kind(Kind::Float)?
+        .f_reshape([1, h, w, d])?
+        .f_permute([0, 3, 1, 2])?;
     let map = map.f_internal_upsample_bicubic2d_aa([new_h, new_w], false, None, None)?;
     let places = map.f_permute([0, 2, 3, 1])?.f_reshape([1, new_h * new_w, d])?.f_to_kind(pos_embed.kind())?;
     Ok(Tensor::f_cat(&[pos_embed.f_narrow(1, 0, prefix)?, places], 1)?)
@@ -183,7 +207,8 @@ fn window_and_heads(table: &Tensor) -> Option<(i64, i64)> {
 }
 
 /// A table of relative-position biases from windows of side `old` to `new`, linearly between the distances of
-/// [`spread_distances`] along both sides (`timm.layers.resize_rel_pos_bias_table`, which has it from BEiT, Bao et al. 2022).
+/// [`spread_distances`] along both sides (`timm.layers.resize_rel_pos_bias_table`, which has it from BEiT, Bao et al.
+/// 2022).
 fn resample_bias_table(table: &Tensor, old: i64, new: i64) -> Result<Tensor> {
     let (from, to, heads) = (2 * old - 1, 2 * new - 1, table.size()[1]);
     let distances = spread_distances(old - 1, new - 1);
@@ -194,8 +219,9 @@ fn resample_bias_table(table: &Tensor, old: i64, new: i64) -> Result<Tensor> {
     Ok(both.f_reshape([to * to, heads])?.f_to_kind(table.kind())?)
 }
 
-/// Where the distances -steps..=steps of the old window are taken to lie in the new one: 0, 1, 1+q, 1+q+q^2, .. on either side, with
-/// the q from 1.01 to 1.5 that brings the last one to `reach`. So near places keep their bias, and far ones are spread.
+/// Where the distances -steps..=steps of the old window are taken to lie in the new one: 0, 1, 1+q, 1+q+q^2, .. on
+/// either side, with the q from 1.01 to 1.5 that brings the last one to `reach`. So near places keep their bias, and
+/// far ones are spread.
 fn spread_distances(steps: i64, reach: i64) -> Vec<f64> {
     let length = |q: f64, steps: i64| (q.powi(steps as i32) - 1.0) / (q - 1.0);
     let (mut low, mut high, mut q) = (1.01, 1.5, 1.01);
@@ -210,8 +236,8 @@ fn spread_distances(steps: i64, reach: i64) -> Vec<f64> {
     (-steps..=steps).map(|step| length(q, step.abs()) * step.signum() as f64).collect()
 }
 
-/// The weights by which the values at the ascending `points` make up the one at `at`: of its two neighbours, or of the last point
-/// where it lies beyond.
+/// The weights by which the values at the ascending `points` make up the one at `at`: of its two neighbours, or of the
+/// last point where it lies beyond.
 fn linear_weights(points: &[f64], at: f64) -> Vec<f64> {
     let mut weights = vec![0.0; points.len()];
     match points.partition_point(|&p| p < at) {

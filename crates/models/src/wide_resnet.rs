@@ -1,5 +1,5 @@
-//! Wide residual networks for 32 px (Zagoruyko and Komodakis 2016, arXiv 1605.07146) with the names of the CRD benchmark (Tian et al.
-//! 2020, arXiv 1910.10699; RepDistiller): depth 6n+4, norms before convolutions.
+//! Wide residual networks for 32 px (Zagoruyko and Komodakis 2016, arXiv 1605.07146) with the names of the CRD
+//! benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller): depth 6n+4, norms before convolutions.
 //!
 //! ```text
 //! stem      conv1 3x3                                          the first tap
@@ -31,7 +31,11 @@ pub(crate) static MODELS: &[ModelDef] = &[
     row("wrn_40_2", "WRN-40-2 for 32 px, widths 32-64-128", |scope, request| build(scope, request, 40, 2)),
 ];
 
-const fn row(name: &'static str, summary: &'static str, build: fn(&Scope, &Request) -> Result<Box<dyn Network>>) -> ModelDef {
+const fn row(
+    name: &'static str,
+    summary: &'static str,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+) -> ModelDef {
     let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
     ModelDef {
         name,
@@ -55,7 +59,8 @@ fn conv(kernel: i64) -> Conv {
     Conv::same(kernel).init(Init::KaimingNormalFanOut)
 }
 
-/// Norm and ReLU before each of two 3x3 convolutions; where the width changes, the shortcut too starts behind the first norm.
+/// Norm and ReLU before each of two 3x3 convolutions; where the width changes, the shortcut too starts behind the first
+/// norm.
 struct Block {
     bn1: BatchNorm2d,
     /// With the norm that follows it.
@@ -71,7 +76,9 @@ impl Block {
             bn1: BatchNorm2d::new(&scope.sub("bn1"), inputs)?,
             conv1: ConvBn::new(scope, ("conv1", "bn2"), inputs, outputs, conv(3).stride(stride), 1.0)?,
             conv2: Conv2d::new(&scope.sub("conv2"), outputs, outputs, conv(3))?,
-            shortcut: changes.then(|| Conv2d::new(&scope.sub("convShortcut"), inputs, outputs, conv(1).stride(stride))).transpose()?,
+            shortcut: changes
+                .then(|| Conv2d::new(&scope.sub("convShortcut"), inputs, outputs, conv(1).stride(stride)))
+                .transpose()?,
         })
     }
 

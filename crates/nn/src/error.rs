@@ -78,8 +78,8 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f` and turns a panic of the engine (tch's operators panic on libtorch errors) into an [`Error::Engine`] that says
-/// what was being done. Nothing is printed; thread state is restored by the guards that unwinding drops.
+/// Runs `f` and turns a panic of the engine (tch's operators panic on libtorch errors) into an [`Error::Engine`] that
+/// says what was being done. Nothing is printed; thread state is restored by the guards that unwinding drops.
 pub fn catch<T>(context: impl FnOnce() -> String, f: impl FnOnce() -> Result<T>) -> Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -94,12 +94,14 @@ pub fn catch<T>(context: impl FnOnce() -> String, f: impl FnOnce() -> Result<T>)
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     QUIET.set(outer);
     result.unwrap_or_else(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+        let text =
+            payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
         Err(Error::Engine { context: context(), message: engine_message(text.unwrap_or("unknown failure")) })
     })
 }
 
-/// The engine's sentence out of "called `Result::unwrap()` on an `Err` value: Torch("sentence\nException raised from ...")".
+/// The engine's sentence out of "called `Result::unwrap()` on an `Err` value: Torch("sentence\nException raised from
+/// ...")".
 fn engine_message(text: &str) -> String {
     let inner = text.split_once("Torch(\"").map_or(text, |(_, rest)| rest);
     let end = ["\\n", "\n", "\")"].iter().filter_map(|mark| inner.find(mark)).min().unwrap_or(inner.len());

@@ -48,7 +48,8 @@ impl FeatureMap {
     /// The mean over places (B,C), prefix tokens left out.
     pub fn pooled(&self) -> Tensor {
         match self {
-            // In this order the gradient has its channels innermost too, as the map's other gradients, to which it is added.
+            // In this order the gradient has its channels innermost too, as the map's other gradients, to which it is
+            // added.
             Self::Map(x_bchw) => x_bchw.permute([0, 2, 3, 1]).mean_dim([1i64, 2].as_slice(), false, None::<Kind>),
             Self::Tokens { .. } => self.to_tokens().mean_dim([1i64].as_slice(), false, None::<Kind>),
         }
@@ -59,7 +60,9 @@ impl FeatureMap {
     pub fn shallow_clone(&self) -> Self {
         match self {
             Self::Map(x) => Self::Map(x.shallow_clone()),
-            Self::Tokens { tokens, prefix, grid } => Self::Tokens { tokens: tokens.shallow_clone(), prefix: *prefix, grid: *grid },
+            Self::Tokens { tokens, prefix, grid } => {
+                Self::Tokens { tokens: tokens.shallow_clone(), prefix: *prefix, grid: *grid }
+            }
         }
     }
 
@@ -68,7 +71,9 @@ impl FeatureMap {
     pub fn detach(&self) -> Self {
         match self {
             Self::Map(x) => Self::Map(x.detach()),
-            Self::Tokens { tokens, prefix, grid } => Self::Tokens { tokens: tokens.detach(), prefix: *prefix, grid: *grid },
+            Self::Tokens { tokens, prefix, grid } => {
+                Self::Tokens { tokens: tokens.detach(), prefix: *prefix, grid: *grid }
+            }
         }
     }
 

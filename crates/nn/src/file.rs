@@ -27,7 +27,8 @@ const KINDS: [(Dtype, Kind); 9] = [
     (Dtype::BOOL, Kind::Bool),
 ];
 
-/// Reads all tensors of a safetensors file onto the CPU, with the file's text metadata. A file that carries a checksum must agree with it.
+/// Reads all tensors of a safetensors file onto the CPU, with the file's text metadata. A file that carries a checksum
+/// must agree with it.
 pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
     let broken = |e: &dyn std::fmt::Display| {
@@ -47,7 +48,8 @@ pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     {
         return Err(Error::file(
             path,
-            "is damaged: its contents do not agree with its checksum. Take another copy; where another program has changed the file on \
+            "is damaged: its contents do not agree with its checksum. Take another copy; where another program has \
+             changed the file on \
              purpose, remove `checksum` from its metadata",
         ));
     }
@@ -57,7 +59,10 @@ pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     views.sort_by_key(|(_, view)| view.data().as_ptr() as usize);
     for (name, view) in views {
         let Some((_, kind)) = KINDS.iter().find(|(dtype, _)| *dtype == view.dtype()) else {
-            return Err(Error::file(path, format!("tensor `{name}` has type {:?}, which is not supported", view.dtype())));
+            return Err(Error::file(
+                path,
+                format!("tensor `{name}` has type {:?}, which is not supported", view.dtype()),
+            ));
         };
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
         tensors.insert(name, Tensor::f_from_data_size(view.data(), &shape, *kind)?);
@@ -65,12 +70,20 @@ pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     Ok((tensors, metadata))
 }
 
-/// Writes tensors and text metadata; the old file stays until the new one is complete on disk. Equal contents are equal bytes.
-pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>, metadata: HashMap<String, String>) -> Result<()> {
+/// Writes tensors and text metadata; the old file stays until the new one is complete on disk. Equal contents are equal
+/// bytes.
+pub fn write<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    metadata: HashMap<String, String>,
+) -> Result<()> {
     let mut parts = Vec::new();
     for (name, tensor) in tensors {
         let Some((dtype, kind)) = KINDS.iter().find(|(_, kind)| *kind == tensor.kind()) else {
-            return Err(Error::file(path, format!("tensor `{name}` has type {:?}, which cannot be written", tensor.kind())));
+            return Err(Error::file(
+                path,
+                format!("tensor `{name}` has type {:?}, which cannot be written", tensor.kind()),
+            ));
         };
         let tensor = tensor.detach().f_to(Device::Cpu)?.f_contiguous()?;
         let mut bytes = vec![0u8; tensor.numel() * kind.elt_size_in_bytes()];
@@ -95,8 +108,8 @@ struct Place<'a> {
     bytes: u64,
 }
 
-/// What stands before the tensors: its own length, then the place of each in JSON, in the given order, with a checksum of zeros. `None` where the sum of their
-/// sizes is no number of 64 bits.
+/// What stands before the tensors: its own length, then the place of each in JSON, in the given order, with a checksum
+/// of zeros. `None` where the sum of their sizes is no number of 64 bits.
 fn head(tensors: &[Place], metadata: &HashMap<String, String>) -> Option<Vec<u8>> {
     let (mut header, mut end) = (serde_json::Map::new(), 0u64);
     // Sorted, as a hash map has another order in each process.
@@ -106,7 +119,10 @@ fn head(tensors: &[Place], metadata: &HashMap<String, String>) -> Option<Vec<u8>
     for Place { name, dtype, shape, bytes } in tensors {
         let start = end;
         end = start.checked_add(*bytes)?;
-        header.insert((*name).to_owned(), serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
+        header.insert(
+            (*name).to_owned(),
+            serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }),
+        );
     }
     let mut text = serde_json::Value::Object(header).to_string();
     // The format wants the data to start at a multiple of eight bytes.
@@ -114,7 +130,8 @@ fn head(tensors: &[Place], metadata: &HashMap<String, String>) -> Option<Vec<u8>
     Some([&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat())
 }
 
-/// A safetensors file of float32 tensors whose rows become known a few at a time; never more than those are held in memory.
+/// A safetensors file of float32 tensors whose rows become known a few at a time; never more than those are held in
+/// memory.
 #[derive(Debug)]
 pub struct RowWriter {
     path: PathBuf,
@@ -129,7 +146,9 @@ impl RowWriter {
     /// Tensors of these names and shapes, the first dimension counting rows. Nothing is seen under `path` before
     /// [`RowWriter::finish`].
     pub fn create(path: &Path, tensors: &[(String, Vec<i64>)], metadata: HashMap<String, String>) -> Result<Self> {
-        let too_large = |name: &str, shape: &[i64]| Error::file(path, format!("`{name}` of {shape:?} values is too large for a file"));
+        let too_large = |name: &str, shape: &[i64]| {
+            Error::file(path, format!("`{name}` of {shape:?} values is too large for a file"))
+        };
         let mut entries = Vec::new();
         for (name, shape) in tensors {
             let values = shape.iter().try_fold(1u64, |product, &n| product.checked_mul(u64::try_from(n).ok()?));

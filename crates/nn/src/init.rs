@@ -1,4 +1,5 @@
-//! PyTorch's and timm's initialisers. Each draws from a generator in the order PyTorch does, so that equal seeds give equal weights.
+//! PyTorch's and timm's initialisers. Each draws from a generator in the order PyTorch does, so that equal seeds give
+//! equal weights.
 use heterodyne_shim::Rng;
 use tch::{Kind, Tensor};
 
@@ -24,7 +25,8 @@ pub enum Init {
         /// Standard deviation before the cut.
         std: f64,
     },
-    /// `nn.Linear` and `nn.Conv2d` as PyTorch builds them: `kaiming_uniform_(a=sqrt(5))`, that is U(-b, b) with b = 1/sqrt(fan_in).
+    /// `nn.Linear` and `nn.Conv2d` as PyTorch builds them: `kaiming_uniform_(a=sqrt(5))`, that is U(-b, b) with b =
+    /// 1/sqrt(fan_in).
     TorchDefault,
     /// `kaiming_normal_(mode="fan_out", nonlinearity="relu")` (He et al. 2015): N(0, 2/fan_out).
     KaimingNormalFanOut,

@@ -6,8 +6,8 @@ use crate::{Error, Result};
 /// Longest side to which an image is resized: beyond it a slip of the keyboard would fill the memory.
 const MAX_SIDE: i64 = 32_768;
 
-/// The evaluation transform: resize, crop in the middle, normalise. As timm's `create_transform(.., is_training=False)` does it from the
-/// keys of the same names in a `pretrained_cfg`.
+/// The evaluation transform: resize, crop in the middle, normalise. As timm's `create_transform(.., is_training=False)`
+/// does it from the keys of the same names in a `pretrained_cfg`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InputSpec {
     /// Side of the square input in pixels.
@@ -84,9 +84,9 @@ impl std::str::FromStr for Interpolation {
 
     fn from_str(name: &str) -> std::result::Result<Self, String> {
         let all = [Self::Nearest, Self::Box, Self::Bilinear, Self::Hamming, Self::Bicubic, Self::Lanczos];
-        all.into_iter()
-            .find(|known| known.to_string() == name)
-            .ok_or_else(|| format!("there is no filter `{name}`: expected nearest, box, bilinear, hamming, bicubic or lanczos"))
+        all.into_iter().find(|known| known.to_string() == name).ok_or_else(|| {
+            format!("there is no filter `{name}`: expected nearest, box, bilinear, hamming, bicubic or lanczos")
+        })
     }
 }
 
@@ -127,23 +127,29 @@ impl InputSpec {
     /// Refuses a transform that is not valid.
     ///
     /// # Errors
-    /// A size below 1 or one that is resized to more than 32,768, a share outside (0, 1], a number that is not finite, a deviation that is not above 0.
+    /// A size below 1 or one that is resized to more than 32,768, a share outside (0, 1], a number that is not finite,
+    /// a deviation that is not above 0.
     pub fn check(&self) -> Result<()> {
         let Self { img, mean, std, crop_pct, .. } = self;
         if *img < 1 {
             return Err(Error::invalid(format!("an input side of {img} pixels is too small; give at least 1")));
         }
         if !(*crop_pct > 0.0 && *crop_pct <= 1.0) {
-            return Err(Error::invalid(format!("crop_pct is {crop_pct}; give a share above 0 and up to 1, 0.9 for instance")));
+            return Err(Error::invalid(format!(
+                "crop_pct is {crop_pct}; give a share above 0 and up to 1, 0.9 for instance"
+            )));
         }
         if self.resized() > MAX_SIDE {
             return Err(Error::invalid(format!(
-                "img = {img} with crop_pct = {crop_pct} resizes every image to {} pixels; at most {MAX_SIDE} are taken: give a larger crop_pct",
+                "img = {img} with crop_pct = {crop_pct} resizes every image to {} pixels; at most {MAX_SIDE} are \
+                 taken: give a larger crop_pct",
                 self.resized()
             )));
         }
         if !mean.iter().chain(std).all(|v| v.is_finite()) || std.iter().any(|&s| s <= 0.0) {
-            return Err(Error::invalid(format!("mean {mean:?} and std {std:?} cannot normalise an image; a std must be above 0")));
+            return Err(Error::invalid(format!(
+                "mean {mean:?} and std {std:?} cannot normalise an image; a std must be above 0"
+            )));
         }
         Ok(())
     }
@@ -158,6 +164,10 @@ impl std::fmt::Display for InputSpec {
             CropMode::Border => "longer side",
         };
         let Self { img, interpolation, .. } = self;
-        write!(f, "{side} to {resized} px ({interpolation}), centre {img} px, mean {r:.4} {g:.4} {b:.4}, std {u:.4} {v:.4} {w:.4}")
+        write!(
+            f,
+            "{side} to {resized} px ({interpolation}), centre {img} px, mean {r:.4} {g:.4} {b:.4}, std {u:.4} {v:.4} \
+             {w:.4}"
+        )
     }
 }

@@ -1,6 +1,7 @@
 //! The vocabulary that models, methods and the trainer share, and the layers they build from.
 //!
-//! Shape letters in this workspace: `b` batch, `c` channels or classes, `h` height, `w` width, `n` tokens, `d` width of an embedding.
+//! Shape letters in this workspace: `b` batch, `c` channels or classes, `h` height, `w` width, `n` tokens, `d` width of
+//! an embedding.
 
 pub mod error;
 pub mod feature;

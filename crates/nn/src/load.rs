@@ -33,7 +33,11 @@ impl LoadReport {
     }
 
     fn nearest(&self, name: &str) -> Option<&str> {
-        let best = self.unexpected.iter().map(|other| (strsim::jaro_winkler(name, other), other)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        let best = self
+            .unexpected
+            .iter()
+            .map(|other| (strsim::jaro_winkler(name, other), other))
+            .max_by(|a, b| a.0.total_cmp(&b.0))?;
         (best.0 > 0.85).then_some(best.1)
     }
 }
@@ -58,13 +62,18 @@ impl fmt::Display for LoadReport {
             "missing in the file",
             self.missing
                 .iter()
-                .map(|name| self.nearest(name).map_or_else(|| name.clone(), |near| format!("{name} (the file has `{near}`)")))
+                .map(|name| {
+                    self.nearest(name).map_or_else(|| name.clone(), |near| format!("{name} (the file has `{near}`)"))
+                })
                 .collect(),
         )?;
         section("unknown to the network", self.unexpected.clone())?;
         section(
             "of another shape",
-            self.mismatched.iter().map(|(name, file, own)| format!("{name}: {file:?} in the file, {own:?} in the network")).collect(),
+            self.mismatched
+                .iter()
+                .map(|(name, file, own)| format!("{name}: {file:?} in the file, {own:?} in the network"))
+                .collect(),
         )?;
         section("adapted", self.adapted.clone())?;
         section("left out", self.left_out.clone())

@@ -52,8 +52,8 @@ impl ParamStore {
         Self { entries: RefCell::default(), undrawn: None, rng: Rng::new(seed), seed, device, kind }
     }
 
-    /// This empty store, for weights that will be loaded: parameters hold nothing meaningful until [`ParamStore::load`] or
-    /// [`ParamStore::draw`] has given them values.
+    /// This empty store, for weights that will be loaded: parameters hold nothing meaningful until [`ParamStore::load`]
+    /// or [`ParamStore::draw`] has given them values.
     #[must_use]
     pub fn deferred(self) -> Self {
         Self { undrawn: Some(RefCell::default()), ..self }
@@ -120,8 +120,8 @@ impl ParamStore {
         }
     }
 
-    /// Copies the tensors whose names and shapes agree and reports the rest. What fits is copied even where the report is not
-    /// clean; call [`LoadReport::strict`] on the result to insist.
+    /// Copies the tensors whose names and shapes agree and reports the rest. What fits is copied even where the report
+    /// is not clean; call [`LoadReport::strict`] on the result to insist.
     pub fn load(&self, tensors: &Tensors) -> Result<LoadReport> {
         let _guard = NoGrad::new();
         let entries = self.entries.borrow();
@@ -129,7 +129,9 @@ impl ParamStore {
         for (name, entry) in entries.iter() {
             match tensors.get(name) {
                 None => report.missing.push(name.clone()),
-                Some(t) if t.size() != entry.tensor.size() => report.mismatched.push((name.clone(), t.size(), entry.tensor.size())),
+                Some(t) if t.size() != entry.tensor.size() => {
+                    report.mismatched.push((name.clone(), t.size(), entry.tensor.size()))
+                }
                 Some(t) => {
                     entry.tensor.shallow_clone().f_copy_(t)?;
                     if let Some(undrawn) = &self.undrawn {

@@ -1,4 +1,5 @@
-//! The zip container: `<folder>/data.pkl`, `<folder>/data/<key>` per storage, `<folder>/byteorder`. The folder may have any name.
+//! The zip container: `<folder>/data.pkl`, `<folder>/data/<key>` per storage, `<folder>/byteorder`. The folder may have
+//! any name.
 use std::io::{self, Cursor, Read};
 
 use zip::{
@@ -14,7 +15,8 @@ use crate::{
     pickle::{Pickle, Source, load},
 };
 
-/// The most bytes of a compressed `data.pkl`: 64 MiB. PyTorch does not compress; archives packed again by other tools are.
+/// The most bytes of a compressed `data.pkl`: 64 MiB. PyTorch does not compress; archives packed again by other tools
+/// are.
 const PICKLE: u64 = 1 << 26;
 
 /// An open archive.
@@ -30,7 +32,8 @@ pub struct Archive {
 pub fn open(file: Reader) -> Result<(Archive, Pickle), Fault> {
     let length = file.length;
     // The file begins with the first record, so nothing is searched for elsewhere.
-    let zip = ZipArchive::with_config(Config { archive_offset: ArchiveOffset::Known(0) }, file).map_err(|e| fault(e, "its end"))?;
+    let zip = ZipArchive::with_config(Config { archive_offset: ArchiveOffset::Known(0) }, file)
+        .map_err(|e| fault(e, "its end"))?;
     let names: Vec<_> = zip.file_names_raw().filter_map(|name| std::str::from_utf8(name).ok()).collect();
     if zip.has_duplicate_names() {
         return damaged("two records of the archive have the same name");
@@ -43,7 +46,11 @@ pub fn open(file: Reader) -> Result<(Archive, Pickle), Fault> {
     if let Some(order) = archive.index("byteorder") {
         match archive.record(order, 16)?.trim_ascii() {
             b"little" => {}
-            b"big" => return Err(Fault::Foreign("written on a big-endian machine; load and save it on a little-endian one".into())),
+            b"big" => {
+                return Err(Fault::Foreign(
+                    "written on a big-endian machine; load and save it on a little-endian one".into(),
+                ));
+            }
             _ => return damaged("its byteorder is neither little nor big"),
         }
     }
@@ -55,7 +62,9 @@ pub fn open(file: Reader) -> Result<(Archive, Pickle), Fault> {
 
 /// What other programs' archives are recognised by.
 fn foreign(names: &[&str]) -> Option<&'static str> {
-    let has = |end: &str| names.iter().any(|name| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('/')));
+    let has = |end: &str| {
+        names.iter().any(|name| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('/')))
+    };
     if has("constants.pkl") {
         Some("a TorchScript archive (torch.jit.save); save its `state_dict()` with torch.save")
     } else if has("archive_format") || has("serialized_exported_program.json") {
@@ -71,13 +80,20 @@ fn foreign(names: &[&str]) -> Option<&'static str> {
 
 /// The folder of the outermost `data.pkl`, with its slash.
 fn prefix<'a>(names: &[&'a str]) -> Result<&'a str, Fault> {
-    let folders = names.iter().filter_map(|name| name.strip_suffix("data.pkl")).filter(|folder| folder.is_empty() || folder.ends_with('/'));
+    let folders = names
+        .iter()
+        .filter_map(|name| name.strip_suffix("data.pkl"))
+        .filter(|folder| folder.is_empty() || folder.ends_with('/'));
     let depth = |folder: &&str| folder.matches('/').count();
     let mut folders: Vec<_> = folders.collect();
     folders.sort_by_key(depth);
     match folders[..] {
-        [] => Err(Fault::Foreign("a zip archive without data.pkl, which torch.save writes; is it a packed folder of weights?".into())),
-        [first, second, ..] if depth(&first) == depth(&second) => damaged(format!("two files in one archive: `{first}` and `{second}`")),
+        [] => Err(Fault::Foreign(
+            "a zip archive without data.pkl, which torch.save writes; is it a packed folder of weights?".into(),
+        )),
+        [first, second, ..] if depth(&first) == depth(&second) => {
+            damaged(format!("two files in one archive: `{first}` and `{second}`"))
+        }
         [first, ..] => Ok(first),
     }
 }
@@ -125,8 +141,12 @@ impl Archive {
 /// What the zip reader complains about while it reads `what`.
 fn fault(error: ZipError, what: &str) -> Fault {
     match error {
-        ZipError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => Fault::Short(format!("{what} goes on behind the end")),
-        ZipError::Io(e) if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other) => {
+        ZipError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            Fault::Short(format!("{what} goes on behind the end"))
+        }
+        ZipError::Io(e)
+            if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other) =>
+        {
             Fault::Damaged(format!("{what}: {e}; copy or download it again"))
         }
         ZipError::Io(e) => Fault::Io(e),

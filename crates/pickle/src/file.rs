@@ -9,7 +9,8 @@ use std::{
 
 use crate::Fault;
 
-/// A reader with its own position; clones share the handle. It reads with system calls: a file that shrinks meanwhile is an early end.
+/// A reader with its own position; clones share the handle. It reads with system calls: a file that shrinks meanwhile
+/// is an early end.
 #[derive(Clone, Debug)]
 pub struct Reader {
     file: Arc<File>,
@@ -38,7 +39,9 @@ impl Reader {
     pub fn bytes(&self, position: u64, size: usize) -> Result<Vec<u8>, Fault> {
         let mut bytes = vec![0; size];
         match self.file.read_exact_at(&mut bytes, position) {
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(Fault::Short("it shrank while it was read".into())),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Fault::Short("it shrank while it was read".into()))
+            }
             result => Ok(result.map(|()| bytes)?),
         }
     }

@@ -10,8 +10,8 @@ use crate::{
 /// How deep containers, and modules in modules, are followed.
 const DEPTH: usize = 64;
 
-/// Where a checkpoint keeps the weights, best first: averaged ones (`state_dict_ema` and `model_ema` are timm's), then the plain ones
-/// (`state_dict` before `model`, as timm does).
+/// Where a checkpoint keeps the weights, best first: averaged ones (`state_dict_ema` and `model_ema` are timm's), then
+/// the plain ones (`state_dict` before `model`, as timm does).
 const PREFERRED: [&str; 16] = [
     "state_dict_ema",
     "model_ema",
@@ -147,8 +147,11 @@ struct Module {
 impl Module {
     fn of(arena: &Arena, node: Id, budget: &mut Budget) -> Result<Option<Self>, Fault> {
         budget.spend(arena.entries(node).count() as u64 + 1)?;
-        let dictionary = |key| arena.entry(node, key).filter(|&id| matches!(arena.node(id), Node::Dict(_) | Node::Object(_)));
-        let (Some(parameters), Some(modules)) = (dictionary("_parameters"), dictionary("_modules")) else { return Ok(None) };
+        let dictionary =
+            |key| arena.entry(node, key).filter(|&id| matches!(arena.node(id), Node::Dict(_) | Node::Object(_)));
+        let (Some(parameters), Some(modules)) = (dictionary("_parameters"), dictionary("_modules")) else {
+            return Ok(None);
+        };
         let (buffers, transient) = (dictionary("_buffers"), arena.entry(node, "_non_persistent_buffers_set"));
         Ok(Some(Self { parameters, buffers, modules, transient }))
     }
@@ -156,7 +159,11 @@ impl Module {
     /// The names of the buffers that a state dict leaves out.
     fn transient<'a>(&self, arena: &'a Arena, budget: &mut Budget) -> Result<HashSet<&'a str>, Fault> {
         let Some(Node::Set(names)) = self.transient.map(|id| arena.node(id)) else { return Ok(HashSet::new()) };
-        names.iter().filter_map(|&name| arena.text(name)).map(|name| budget.spend(name.len() as u64 + 1).map(|()| name)).collect()
+        names
+            .iter()
+            .filter_map(|&name| arena.text(name))
+            .map(|name| budget.spend(name.len() as u64 + 1).map(|()| name))
+            .collect()
     }
 }
 
@@ -170,7 +177,9 @@ pub fn choose<'a>(pickle: &Pickle, places: &'a [Place], wanted: Option<&str>) ->
         return places.iter().find(|place| place.place == wanted).ok_or_else(missing);
     }
     for name in PREFERRED {
-        let under = |place: &&Place| place.place.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let under = |place: &&Place| {
+            place.place.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
         let candidates: Vec<_> = places.iter().filter(under).collect();
         match candidates.iter().find(|place| place.place == name) {
             Some(exact) => return Ok(exact),
@@ -187,7 +196,10 @@ fn largest<'a>(places: &[&'a Place]) -> Result<&'a Place, Fault> {
     let mut winners = places.iter().filter(|place| place.tensors == most);
     match winners.next() {
         Some(first) if winners.all(|other| other.node == first.node) => Ok(first),
-        _ => Err(Fault::Section(format!("several dictionaries could be meant; name one of {}", list(places.iter().copied())))),
+        _ => Err(Fault::Section(format!(
+            "several dictionaries could be meant; name one of {}",
+            list(places.iter().copied())
+        ))),
     }
 }
 
@@ -214,7 +226,9 @@ fn describe(pickle: &Pickle) -> String {
         Node::Tensor { .. } | Node::Foreign { .. } => "a single tensor without a name".into(),
         Node::Dict(_) => "a dictionary of other things".into(),
         Node::List(_) | Node::Tuple(_) => "a list of other things".into(),
-        Node::Object(object) => format!("an object of `{:.80}`", arena.global(object.class).unwrap_or("an unnamed class")),
+        Node::Object(object) => {
+            format!("an object of `{:.80}`", arena.global(object.class).unwrap_or("an unnamed class"))
+        }
         _ => "a plain value".into(),
     }
 }

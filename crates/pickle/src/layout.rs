@@ -1,4 +1,5 @@
-//! Where a tensor's elements lie in its storage: read from the arguments of the function that would rebuild it, and checked.
+//! Where a tensor's elements lie in its storage: read from the arguments of the function that would rebuild it, and
+//! checked.
 use crate::{
     Dtype,
     pickle::{Arena, Id, Node, Pickle, View},
@@ -47,7 +48,9 @@ impl Layout {
         };
         let flags = rest.get(if typed { 3 } else { 2 });
         if flags.is_some_and(|&flags| arena.entries(flags).next().is_some()) {
-            return Err("it is a conjugate or negative view; save a copy (`.resolve_conj().resolve_neg().clone()`)".into());
+            return Err(
+                "it is a conjugate or negative view; save a copy (`.resolve_conj().resolve_neg().clone()`)".into()
+            );
         }
         let offset = arena.size(offset).ok_or("its offset is no count of elements")?;
         let shape = sizes(arena, size).ok_or("its shape is no list of sizes")?;
@@ -73,11 +76,13 @@ impl Layout {
         if farthest.is_none_or(|last| last >= view.bytes / width) {
             let held = view.bytes / width;
             return Err(format!(
-                "shape {shape:?} with strides {strides:?} from element {offset} on exceeds its storage of {held} elements"
+                "shape {shape:?} with strides {strides:?} from element {offset} on exceeds its storage of {held} \
+                 elements"
             ));
         }
         // Less than the storage's size, as the check above has shown.
-        let start = usize::try_from(view.start + offset * width).map_err(|_| "its storage is larger than this machine's memory")?;
+        let start = usize::try_from(view.start + offset * width)
+            .map_err(|_| "its storage is larger than this machine's memory")?;
         Ok(Self { storage: view.storage, dtype, shape, strides, start, bytes: count * width })
     }
 }

@@ -1,5 +1,5 @@
-//! The container before zip: five pickles (magic number, version, system, the object, the storages' keys), then per storage its number of
-//! elements and their bytes.
+//! The container before zip: five pickles (magic number, version, system, the object, the storages' keys), then per
+//! storage its number of elements and their bytes.
 use std::io::BufReader;
 
 use crate::{
@@ -49,7 +49,10 @@ pub fn open(file: Reader) -> Result<(Legacy, Pickle), Fault> {
         };
         let count = i64::from_le_bytes(source.array()?);
         if u64::try_from(count).ok().and_then(|count| count.checked_mul(storage.kind.size)) != Some(storage.bytes) {
-            return damaged(format!("storage `{key}` has {count} elements instead of {}", storage.bytes / storage.kind.size));
+            return damaged(format!(
+                "storage `{key}` has {count} elements instead of {}",
+                storage.bytes / storage.kind.size
+            ));
         }
         if starts[index].replace(source.position()).is_some() {
             return damaged(format!("storage `{key}` is there twice"));

@@ -1,11 +1,14 @@
-//! Reads the weights files of `torch.save`, zip archives as well as the older pickles, without Python and without executing anything.
+//! Reads the weights files of `torch.save`, zip archives as well as the older pickles, without Python and without
+//! executing anything.
 //!
-//! A pickle is a program. Here it is run by a small machine that has no functions to call: classes and functions are names, tensors are
-//! recognised by the names of the functions that would rebuild them, and every other object is kept as "an object of class so-and-so with
-//! these attributes". A training checkpoint with its optimiser and options, or a whole pickled module, gives up its tensors all the same.
+//! A pickle is a program. Here it is run by a small machine that has no functions to call: classes and functions are
+//! names, tensors are recognised by the names of the functions that would rebuild them, and every other object is kept
+//! as "an object of class so-and-so with these attributes". A training checkpoint with its optimiser and options, or a
+//! whole pickled module, gives up its tensors all the same.
 //!
-//! The formats are those of `torch/serialization.py` (PyTorch 2.11, which also reads files back to 0.4) and of Python's `pickletools`,
-//! protocols 2 to 5. Sizes and counts in a file are never believed: work and memory are bounded by the file's length.
+//! The formats are those of `torch/serialization.py` (PyTorch 2.11, which also reads files back to 0.4) and of Python's
+//! `pickletools`, protocols 2 to 5. Sizes and counts in a file are never believed: work and memory are bounded by the
+//! file's length.
 mod archive;
 mod budget;
 mod error;
@@ -31,12 +34,14 @@ use indexmap::IndexMap;
 pub use sniff::{Content, HEAD};
 pub use tensor::{Dtype, Stored};
 
-use crate::{archive::Archive, budget::Budget, file::Reader, layout::Layout, legacy::Legacy, pickle::Pickle, sniff::Container};
+use crate::{
+    archive::Archive, budget::Budget, file::Reader, layout::Layout, legacy::Legacy, pickle::Pickle, sniff::Container,
+};
 
 /// Opens a file that `torch.save` wrote and reads what it holds, except for the tensors' bytes.
 ///
-/// Errors: anything else than such a file, by name where it can be recognised; a damaged or cut file; one that asks for more work than
-/// its size justifies.
+/// Errors: anything else than such a file, by name where it can be recognised; a damaged or cut file; one that asks for
+/// more work than its size justifies.
 pub fn read(path: &Path) -> Result<Checkpoint> {
     open(path).map_err(|fault| fault.at(path))
 }
@@ -88,13 +93,16 @@ impl Checkpoint {
 
     /// Reads the tensors of one dictionary; other values in it are passed over. Each storage is read once.
     ///
-    /// Without a place it is the one that timm takes: an exponential moving average of the weights (`state_dict_ema`, `model_ema`, …)
-    /// before the weights (`state_dict`, `model`, …), else the dictionary with most tensors.
+    /// Without a place it is the one that timm takes: an exponential moving average of the weights (`state_dict_ema`,
+    /// `model_ema`, …) before the weights (`state_dict`, `model`, …), else the dictionary with most tensors.
     ///
-    /// Errors: no such dictionary, or several that could be meant; the message lists those that there are. A tensor that is quantised,
-    /// sparse, complex, without values or of a type that [`Dtype`] lacks. A tensor that does not lie in its storage. A file that is cut.
+    /// Errors: no such dictionary, or several that could be meant; the message lists those that there are. A tensor
+    /// that is quantised, sparse, complex, without values or of a type that [`Dtype`] lacks. A tensor that does not lie
+    /// in its storage. A file that is cut.
     pub fn section(&self, place: Option<&str>) -> Result<Section> {
-        find::choose(&self.pickle, &self.places, place).and_then(|place| self.load(place)).map_err(|fault| fault.at(&self.path))
+        find::choose(&self.pickle, &self.places, place)
+            .and_then(|place| self.load(place))
+            .map_err(|fault| fault.at(&self.path))
     }
 
     fn load(&self, place: &Place) -> Result<Section, Fault> {
@@ -119,7 +127,8 @@ impl Checkpoint {
     }
 
     fn storage(&self, index: usize, budget: &mut Budget) -> Result<Vec<u8>, Fault> {
-        let (key, storage) = &self.pickle.storages.get_index(index).ok_or_else(|| Fault::Damaged("a storage is missing".into()))?;
+        let (key, storage) =
+            &self.pickle.storages.get_index(index).ok_or_else(|| Fault::Damaged("a storage is missing".into()))?;
         budget.spend(storage.bytes)?;
         match &self.storages {
             Storages::Zip(archive) => archive.storage(key, storage.bytes),

@@ -1,7 +1,8 @@
 //! Pickles of plain Python and NumPy values, such as the files of CIFAR, read as data.
 //!
-//! NumPy's forms are those of `numpy/_core/multiarray.py` and `numeric.py` (2.x; the same names below `numpy.core` before): an array is
-//! `_reconstruct(..)` with the state (version, shape, dtype, Fortran order, bytes), or `_frombuffer(bytes, dtype, shape, order)`.
+//! NumPy's forms are those of `numpy/_core/multiarray.py` and `numeric.py` (2.x; the same names below `numpy.core`
+//! before): an array is `_reconstruct(..)` with the state (version, shape, dtype, Fortran order, bytes), or
+//! `_frombuffer(bytes, dtype, shape, order)`.
 use std::{io::BufReader, path::Path};
 
 use crate::{
@@ -31,7 +32,8 @@ pub enum Value {
     List(Vec<Value>),
     /// A dictionary; entries whose key is no text are left out.
     Table(Vec<(String, Value)>),
-    /// A NumPy array in C order: its type as NumPy writes it without the byte order (`u1`, `i8`, `f4`), its sizes, its bytes.
+    /// A NumPy array in C order: its type as NumPy writes it without the byte order (`u1`, `i8`, `f4`), its sizes, its
+    /// bytes.
     Array {
         /// The elements' type.
         dtype: String,
@@ -140,7 +142,8 @@ impl Plain {
         })
     }
 
-    /// The bytes that a node stands for: bytes, a string of Python 2, or a call that makes bytes of text (Python 3 in protocol 2).
+    /// The bytes that a node stands for: bytes, a string of Python 2, or a call that makes bytes of text (Python 3 in
+    /// protocol 2).
     fn bytes(&mut self, id: Id) -> Result<Vec<u8>, Fault> {
         let none = || damaged("bytes are expected where there are none");
         match self.arena.node(id) {
@@ -181,7 +184,9 @@ impl Plain {
         let state: Vec<Id> = object.state.and_then(|state| self.arena.sequence(state)).unwrap_or_default().to_vec();
         let last = name.strip_prefix("numpy.").map(|name| name.rsplit('.').next().unwrap_or_default());
         match (last, &args[..], &state[..]) {
-            (Some("_reconstruct"), _, &[_, shape, dtype, order, data]) => self.array(data, dtype, shape, order == Arena::TRUE),
+            (Some("_reconstruct"), _, &[_, shape, dtype, order, data]) => {
+                self.array(data, dtype, shape, order == Arena::TRUE)
+            }
             (Some("_frombuffer"), &[data, dtype, shape, order], _) => {
                 let fortran = self.arena.text(order) == Some("F");
                 self.array(data, dtype, shape, fortran)

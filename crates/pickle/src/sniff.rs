@@ -69,7 +69,9 @@ impl Content {
         }
         if head.get(257..262) == Some(b"ustar") {
             return Self::Foreign(
-                "a tar archive: unpack it, or, where PyTorch 0.1 wrote it, load and save it once with a current PyTorch".into(),
+                "a tar archive: unpack it, or, where PyTorch 0.1 wrote it, load and save it once with a current \
+                 PyTorch"
+                    .into(),
             );
         }
         let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
@@ -123,7 +125,9 @@ fn shown(head: &[u8]) -> Option<String> {
         Err(_) => return None,
     };
     // A few bytes of anything may be letters.
-    if (valid.len() < 4 && !valid.starts_with(['{', '['])) || valid.chars().any(|c| c.is_control() && !c.is_whitespace()) {
+    if (valid.len() < 4 && !valid.starts_with(['{', '[']))
+        || valid.chars().any(|c| c.is_control() && !c.is_whitespace())
+    {
         return None;
     }
     let line = valid.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -148,7 +152,9 @@ pub fn sniff(head: &[u8], length: u64) -> Result<Container, Fault> {
         Content::Empty => Err(Fault::Short("it is empty".into())),
         Content::Safetensors => Err(Fault::Foreign("a safetensors file, not one of torch.save".into())),
         _ if b"PK\x03\x04".starts_with(head) => Err(Fault::Short(format!("it has {length} bytes"))),
-        Content::Unknown => Err(Fault::Foreign("neither a zip archive nor a pickle, the two containers that torch.save writes".into())),
+        Content::Unknown => {
+            Err(Fault::Foreign("neither a zip archive nor a pickle, the two containers that torch.save writes".into()))
+        }
         other => Err(Fault::Foreign(other.to_string())),
     }
 }

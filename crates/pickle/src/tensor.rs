@@ -92,8 +92,8 @@ impl Stored {
         self.shape.iter().product()
     }
 
-    /// The elements in row-major order, each little-endian. Borrowed where they lie like this in the file; gathered where they do not
-    /// (channels-last and transposed weights, expanded ones).
+    /// The elements in row-major order, each little-endian. Borrowed where they lie like this in the file; gathered
+    /// where they do not (channels-last and transposed weights, expanded ones).
     pub fn bytes(&self) -> Cow<'_, [u8]> {
         if self.numel() == 0 {
             return Cow::Borrowed(&[]);
@@ -123,14 +123,18 @@ impl Stored {
     /// Elements of `N` bytes in row-major order. Not for scalars and empty tensors.
     fn gather<const N: usize>(&self, bytes: &[u8]) -> Vec<u8> {
         let (elements, _) = bytes.as_chunks::<N>();
-        let (Some((&row, outer)), Some((&step, strides))) = (self.shape.split_last(), self.strides.split_last()) else { return Vec::new() };
+        let (Some((&row, outer)), Some((&step, strides))) = (self.shape.split_last(), self.strides.split_last()) else {
+            return Vec::new();
+        };
         let mut gathered = Vec::with_capacity(self.numel());
         let mut index = vec![0; outer.len()];
         loop {
             let first: usize = index.iter().zip(strides).map(|(i, stride)| i * stride).sum();
             gathered.extend((0..row).map(|i| elements[first + i * step]));
             // The next row: the last dimension that is not at its end goes on, those behind it start again.
-            let Some(turning) = (0..outer.len()).rev().find(|&d| index[d] + 1 < outer[d]) else { return gathered.into_flattened() };
+            let Some(turning) = (0..outer.len()).rev().find(|&d| index[d] + 1 < outer[d]) else {
+                return gathered.into_flattened();
+            };
             index[turning] += 1;
             index[turning + 1..].fill(0);
         }

@@ -1,7 +1,8 @@
-//! Run folders as a table for the terminal ([`table`]) and as one self-contained HTML page ([`html`], [`write`](fn@write)).
+//! Run folders as a table for the terminal ([`table`]) and as one self-contained HTML page ([`html`],
+//! [`write`](fn@write)).
 //!
-//! The result of a run is the accuracy of its last epoch on the test images; the best epoch is shown beside it with what it was
-//! chosen on. A run that did not finish is listed as such and counts in no mean.
+//! The result of a run is the accuracy of its last epoch on the test images; the best epoch is shown beside it with
+//! what it was chosen on. A run that did not finish is listed as such and counts in no mean.
 mod chart;
 mod load;
 mod markup;

@@ -139,7 +139,8 @@ impl Loaded {
     }
 }
 
-/// The row that the others are compared with: the one called `scratch`, else the only one without a teacher. It needs a result.
+/// The row that the others are compared with: the one called `scratch`, else the only one without a teacher. It needs a
+/// result.
 pub fn scratch(groups: &[Loaded]) -> Option<&Loaded> {
     let by_name = groups.iter().find(|g| g.name.eq_ignore_ascii_case("scratch"));
     let untaught = || {

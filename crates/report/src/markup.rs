@@ -1,8 +1,8 @@
 //! Text into HTML.
 use std::fmt::Display;
 
-/// `text` with the characters that mean something in HTML, in text and in quoted attributes, replaced; control characters, which
-/// HTML forbids, become spaces.
+/// `text` with the characters that mean something in HTML, in text and in quoted attributes, replaced; control
+/// characters, which HTML forbids, become spaces.
 pub fn escape(text: impl Display) -> String {
     let mut out = String::new();
     for c in text.to_string().chars() {
@@ -20,7 +20,8 @@ pub fn escape(text: impl Display) -> String {
     out
 }
 
-/// A table that scrolls sideways where the window is narrow. Cells are HTML; the columns of `text` stand left, others right.
+/// A table that scrolls sideways where the window is narrow. Cells are HTML; the columns of `text` stand left, others
+/// right.
 pub fn table(head: &[String], rows: &[Vec<String>], text: &[usize]) -> String {
     let side = |c: usize| if text.contains(&c) { " class=\"left\"" } else { "" };
     let mut out = String::from("<div class=\"scroll\"><table>\n<thead><tr>");

@@ -1,9 +1,9 @@
-//! Published top-1 accuracies on CIFAR-100, as context beside one's own numbers. They come from other code, other machines and
-//! mostly a single seed, and say nothing about whether a run here is right.
+//! Published top-1 accuracies on CIFAR-100, as context beside one's own numbers. They come from other code, other
+//! machines and mostly a single seed, and say nothing about whether a run here is right.
 //!
-//! 224 px: the tables of OFA-KD (Hao et al. 2023, arXiv 2310.19444) and HCD (arXiv 2511.10942); 300 epochs. 32 px: the tables of
-//! CRD (Tian et al. 2020, arXiv 1910.10699) and DKD (Zhao et al. 2022, arXiv 2203.08679); 240 epochs. How far each number can be
-//! trusted is part of it.
+//! 224 px: the tables of OFA-KD (Hao et al. 2023, arXiv 2310.19444) and HCD (arXiv 2511.10942); 300 epochs. 32 px: the
+//! tables of CRD (Tian et al. 2020, arXiv 1910.10699) and DKD (Zhao et al. 2022, arXiv 2203.08679); 240 epochs. How far
+//! each number can be trusted is part of it.
 
 /// Where a number comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,8 @@ const fn low(top1: f64) -> Number {
     Number { top1, trust: Trust::Low }
 }
 
-/// Rows of the 224 px table: teacher, student, then numbers in the order teacher, scratch, FitNet, CRD, KD, OFA and perhaps HCD.
+/// Rows of the 224 px table: teacher, student, then numbers in the order teacher, scratch, FitNet, CRD, KD, OFA and
+/// perhaps HCD.
 macro_rules! rows_224 {
     ($($teacher:literal => $student:literal: $t:expr, $scratch:expr, $fitnet:expr, $crd:expr, $kd:expr, $ofa:expr $(, $hcd:expr)?;)*) => {
         &[$(Pair {
@@ -87,7 +88,13 @@ const AT_32: &[Pair] = &[Pair {
     teacher: "ResNet32x4",
     student: "ResNet8x4",
     img: 32,
-    numbers: &[("teacher", read(79.42)), ("scratch", read(72.50)), ("KD", read(73.33)), ("CRD", read(75.51)), ("DKD", read(76.32))],
+    numbers: &[
+        ("teacher", read(79.42)),
+        ("scratch", read(72.50)),
+        ("KD", read(73.33)),
+        ("CRD", read(75.51)),
+        ("DKD", read(76.32)),
+    ],
 }];
 
 /// Beginnings of model names, and what papers call those models.

@@ -1,8 +1,8 @@
 //! The table for a terminal.
 use crate::{Loaded, load, stats};
 
-/// Method, mean ± sample standard deviation of the last epoch's test top-1, each seed, training time of one run, and the
-/// difference to the scratch row where there is one. Runs that did not finish follow below.
+/// Method, mean ± sample standard deviation of the last epoch's test top-1, each seed, training time of one run, and
+/// the difference to the scratch row where there is one. Runs that did not finish follow below.
 #[must_use]
 pub fn table(groups: &[Loaded]) -> String {
     let scratch = load::scratch(groups);
@@ -21,7 +21,8 @@ pub fn table(groups: &[Loaded]) -> String {
         rows.push(row);
     }
     let columns = rows[0].len();
-    let widths: Vec<usize> = (0..columns).map(|c| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..columns).map(|c| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0)).collect();
     let mut out = String::new();
     for row in &rows {
         // Names and seeds to the left, numbers to the right.

@@ -1,5 +1,5 @@
-//! The metrics as a TensorBoard event file: TFRecords of `tensorflow.Event` messages with scalar summaries, in the few fields of
-//! `event.proto` and `summary.proto` that a scalar needs.
+//! The metrics as a TensorBoard event file: TFRecords of `tensorflow.Event` messages with scalar summaries, in the few
+//! fields of `event.proto` and `summary.proto` that a scalar needs.
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
@@ -22,8 +22,8 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// As [`EventWriter::create`], after the records of steps beyond `step` have been cut off the files that are there: a resumed run
-    /// writes them again.
+    /// As [`EventWriter::create`], after the records of steps beyond `step` have been cut off the files that are there:
+    /// a resumed run writes them again.
     pub fn resume(folder: &Path, step: u64) -> Result<Self> {
         Self::make(folder)?;
         for entry in std::fs::read_dir(folder).map_err(|e| Error::new(folder, e))? {
@@ -37,7 +37,8 @@ impl EventWriter {
         Self::create(folder)
     }
 
-    /// Makes a new event file in `folder` (which is made too); TensorBoard reads all files of a folder as one run, in order of their names.
+    /// Makes a new event file in `folder` (which is made too); TensorBoard reads all files of a folder as one run, in
+    /// order of their names.
     pub fn create(folder: &Path) -> Result<Self> {
         Self::make(folder)?;
         let since = now();
@@ -69,7 +70,8 @@ impl EventWriter {
         &self.path
     }
 
-    /// Adds every number of `metric` at its step: `train/loss`, `train/terms/kd`, `test/top1`, `test-ema/top1` and so on.
+    /// Adds every number of `metric` at its step: `train/loss`, `train/terms/kd`, `test/top1`, `test-ema/top1` and so
+    /// on.
     pub fn write(&mut self, metric: &Metric) -> Result<()> {
         let room = match metric {
             Metric::Train { .. } => "train".to_owned(),
@@ -131,7 +133,8 @@ fn whole_record(bytes: &[u8]) -> Option<(&[u8], usize)> {
     (number(8)? == masked_crc(head) && number(12 + length)? == masked_crc(data)).then_some((data, length + 16))
 }
 
-/// The step of an event as [`EventWriter`] writes it: behind the time, which takes nine bytes. `None` where there is no step.
+/// The step of an event as [`EventWriter`] writes it: behind the time, which takes nine bytes. `None` where there is no
+/// step.
 fn step_of(event: &[u8]) -> Option<u64> {
     let (&first, rest) = event.get(9..)?.split_first()?;
     if u64::from(first) != 2 << 3 | VARINT {

@@ -1,4 +1,5 @@
-//! What `inspect --features` leaves in a run folder: the similarity of two networks' stages and where their energy lies.
+//! What `inspect --features` leaves in a run folder: the similarity of two networks' stages and where their energy
+//! lies.
 use serde::{Deserialize, Serialize};
 
 /// Both networks of a run on the same images.
@@ -36,8 +37,8 @@ pub struct Stage {
     pub channels: i64,
     /// Rows and columns.
     pub grid: [i64; 2],
-    /// Share of the energy at 0, 1, 2, .. cycles per image (the distance from the zero frequency, rounded); the sum is 1. Empty where
-    /// all features are 0.
+    /// Share of the energy at 0, 1, 2, .. cycles per image (the distance from the zero frequency, rounded); the sum is
+    /// 1. Empty where all features are 0.
     pub energy: Vec<f64>,
 }
 

@@ -62,8 +62,11 @@ impl RunFolder {
             return Err(Error::new(path, "is a file; a run needs a folder"));
         }
         if holds_files(path).map_err(|e| Error::new(path, e))? {
-            let advice =
-                if path.join(PLAN).is_file() { "choose another folder, or continue it with --resume" } else { "choose another folder" };
+            let advice = if path.join(PLAN).is_file() {
+                "choose another folder, or continue it with --resume"
+            } else {
+                "choose another folder"
+            };
             let what = if path.join(PLAN).is_file() { "holds a run already" } else { "exists and is not empty" };
             return Err(Error::new(path, format!("{what}: {advice}")));
         }
@@ -100,7 +103,8 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes what killed processes were writing. Nobody writes here now but the holder of the lock; what cannot be removed harms nobody.
+    /// Removes what killed processes were writing. Nobody writes here now but the holder of the lock; what cannot be
+    /// removed harms nobody.
     fn sweep(&self) {
         for folder in ROOMS.iter().map(|room| self.path.join(room)).chain([self.path.clone()]) {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -111,8 +115,8 @@ impl RunFolder {
         }
     }
 
-    /// Whether the run has kept nothing yet that it could go on from: it was killed before its first checkpoint and begins again. An error
-    /// where only a summary could tell and it cannot be read.
+    /// Whether the run has kept nothing yet that it could go on from: it was killed before its first checkpoint and
+    /// begins again. An error where only a summary could tell and it cannot be read.
     pub fn is_fresh(&self) -> Result<bool> {
         if self.checkpoint().exists() {
             return Ok(false);
@@ -123,7 +127,9 @@ impl RunFolder {
     /// Removes the summary of an earlier end: the run goes on, and is unfinished until it ends again.
     pub fn reopen(&self) -> Result<()> {
         match fs::remove_file(self.summary()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::new(self.summary(), format!("cannot be removed ({e})"))),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(Error::new(self.summary(), format!("cannot be removed ({e})")))
+            }
             _ => Ok(()),
         }
     }
@@ -195,7 +201,10 @@ impl RunFolder {
     pub fn read_summary(&self) -> Result<Summary> {
         let path = self.summary();
         if !path.exists() {
-            return Err(Error::new(path, "is not there: the run is still going on, or was killed (continue it with --resume)"));
+            return Err(Error::new(
+                path,
+                "is not there: the run is still going on, or was killed (continue it with --resume)",
+            ));
         }
         read_json(&path)
     }
@@ -217,8 +226,8 @@ fn holds_files(path: &Path) -> io::Result<bool> {
 
 /// A lock that is held until this is dropped, or the process ends.
 ///
-/// A closed file is not enough: a child process that another thread is just starting holds a duplicate of it until it runs its program, and
-/// the lock with it.
+/// A closed file is not enough: a child process that another thread is just starting holds a duplicate of it until it
+/// runs its program, and the lock with it.
 #[derive(Debug)]
 struct Lock(File);
 
@@ -233,10 +242,14 @@ impl Drop for Lock {
 fn lock(folder: &Path) -> Result<Option<Lock>> {
     let path = folder.join(LOCK);
     let fail = |e: io::Error| Error::new(&path, format!("the lock cannot be taken ({e})"));
-    let mut file = own::open(&path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(fail)?;
+    let mut file =
+        own::open(&path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(fail)?;
     match file.try_lock() {
         Ok(()) => {
-            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(fail)?;
+            file.set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| writeln!(file, "{}", std::process::id()))
+                .map_err(fail)?;
             Ok(Some(Lock(file)))
         }
         Err(TryLockError::WouldBlock) => {
@@ -245,14 +258,18 @@ fn lock(folder: &Path) -> Result<Option<Lock>> {
                 Ok(_) if !owner.trim().is_empty() => format!("process {}", owner.trim()),
                 _ => "another process".to_owned(),
             };
-            Err(Error::new(folder, format!("{process} is writing this run folder; wait for it, or choose another folder")))
+            Err(Error::new(
+                folder,
+                format!("{process} is writing this run folder; wait for it, or choose another folder"),
+            ))
         }
         Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(None),
         Err(TryLockError::Error(e)) => Err(fail(e)),
     }
 }
 
-/// Writes `value` as indented JSON, an object with a checksum before its keys; the old file stays until the new one is complete on disk.
+/// Writes `value` as indented JSON, an object with a checksum before its keys; the old file stays until the new one is
+/// complete on disk.
 pub fn write_json_atomic<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
     let mut value = serde_json::to_value(value).map_err(|e| Error::new(path, e))?;
     if let Value::Object(keys) = &mut value {
@@ -271,8 +288,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     atomic::replace(path, [bytes]).map_err(|e| Error::new(path, atomic::failure(path, &e)))
 }
 
-/// Reads a JSON file as a `T`, which does not see its checksum. A file that has one must agree with it; one that has none, because it is
-/// older or was written by hand, is taken as it is.
+/// Reads a JSON file as a `T`, which does not see its checksum. A file that has one must agree with it; one that has
+/// none, because it is older or was written by hand, is taken as it is.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let mut bytes = fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -287,7 +304,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     match verdict {
         Text::Changed if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() => Err(Error::new(
             path,
-            "does not agree with its checksum: it is damaged, or was changed by hand. Put another copy in its place; where the change is \
+            "does not agree with its checksum: it is damaged, or was changed by hand. Put another copy in its place; \
+             where the change is \
              meant, remove the line `\"checksum\"` from it, and it is taken as it is",
         )),
         _ => value,
@@ -296,7 +314,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// Takes an entry out of an object, in such a way that lines and columns stay.
 fn blank(bytes: &mut [u8], entry: Range<usize>) {
-    let comma = bytes[entry.end..].iter().position(|b| !b.is_ascii_whitespace()).filter(|&at| bytes[entry.end + at] == b',');
+    let comma =
+        bytes[entry.end..].iter().position(|b| !b.is_ascii_whitespace()).filter(|&at| bytes[entry.end + at] == b',');
     let end = comma.map_or(entry.end, |at| entry.end + at + 1);
     bytes[entry.start..end].iter_mut().filter(|b| !b.is_ascii_whitespace()).for_each(|b| *b = b' ');
 }

@@ -80,7 +80,8 @@ impl Metric {
         match self {
             Self::Train { step: _, epoch, lr, loss, terms, grad_norm, images_per_second, data_wait, seconds } => {
                 let fixed = [("epoch", *epoch), ("lr", *lr), ("loss", *loss)];
-                let tail = [("images_per_second", *images_per_second), ("data_wait", *data_wait), ("seconds", *seconds)];
+                let tail =
+                    [("images_per_second", *images_per_second), ("data_wait", *data_wait), ("seconds", *seconds)];
                 let name = |(name, value): (&str, f64)| (name.to_owned(), value);
                 let terms = terms.iter().map(|(term, value)| (format!("terms.{term}"), *value));
                 let norm = grad_norm.map(|value| ("grad_norm".to_owned(), value));
@@ -116,8 +117,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens or makes the file. Lines after `keep_until_step` (those that a resumed run will write again) are dropped, and so is
-    /// an unfinished last line; the old file stays until the shorter one is complete.
+    /// Opens or makes the file. Lines after `keep_until_step` (those that a resumed run will write again) are dropped,
+    /// and so is an unfinished last line; the old file stays until the shorter one is complete.
     pub fn open(path: &Path, keep_until_step: Option<u64>) -> Result<Self> {
         let mut kept = Vec::new();
         if path.exists() {
@@ -135,14 +136,25 @@ impl Writer {
         Self::append(path, &kept)
     }
 
-    /// Opens the file where a checkpoint has left it: what it reached must be there unchanged, what came after is dropped.
+    /// Opens the file where a checkpoint has left it: what it reached must be there unchanged, what came after is
+    /// dropped.
     pub fn open_at(path: &Path, extent: Extent) -> Result<Self> {
         let old = if path.exists() { read_own(path)? } else { Vec::new() };
         let reached = usize::try_from(extent.bytes).ok().and_then(|bytes| old.get(..bytes)).ok_or_else(|| {
-            Error::new(path, format!("is shorter than when the checkpoint was written: {} bytes now, {} then", old.len(), extent.bytes))
+            Error::new(
+                path,
+                format!(
+                    "is shorter than when the checkpoint was written: {} bytes now, {} then",
+                    old.len(),
+                    extent.bytes
+                ),
+            )
         })?;
         if crc32fast::hash(reached) != extent.crc32 {
-            return Err(Error::new(path, "is not as it was when the checkpoint was written: lines were damaged or changed"));
+            return Err(Error::new(
+                path,
+                "is not as it was when the checkpoint was written: lines were damaged or changed",
+            ));
         }
         if reached.len() < old.len() {
             folder::replace(path, reached)?;
@@ -164,15 +176,20 @@ impl Writer {
         Ok(Extent { bytes: self.length, crc32: self.sum.clone().finalize() })
     }
 
-    /// Appends a line. A number that is NaN or infinite is an error, and so is a full disk; the file then holds whole lines only.
+    /// Appends a line. A number that is NaN or infinite is an error, and so is a full disk; the file then holds whole
+    /// lines only.
     pub fn write(&mut self, metric: &Metric) -> Result<()> {
         if let Some((name, value)) = metric.numbers().into_iter().find(|(_, value)| !value.is_finite()) {
-            return Err(Error::new(&self.path, format!("step {}: `{name}` is {value}, which is not written", metric.step())));
+            return Err(Error::new(
+                &self.path,
+                format!("step {}: `{name}` is {value}, which is not written", metric.step()),
+            ));
         }
         let mut line = serde_json::to_vec(metric).map_err(|e| Error::new(&self.path, e))?;
         line.push(b'\n');
         if let Err(e) = self.file.write_all(&line).and_then(|()| self.file.flush()) {
-            // Half a line must not get in the way of the next one; should even this fail, readers drop an unfinished last line.
+            // Half a line must not get in the way of the next one; should even this fail, readers drop an unfinished
+            // last line.
             let _ = self.file.set_len(self.length);
             return Err(Error::new(&self.path, format!("step {}: cannot be written ({e})", metric.step())));
         }
@@ -191,8 +208,8 @@ fn read_own(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// All lines of a metrics file. An unfinished last line, as a killed process leaves it, is passed over; any other line that
-/// cannot be read is an error.
+/// All lines of a metrics file. An unfinished last line, as a killed process leaves it, is passed over; any other line
+/// that cannot be read is an error.
 pub fn read(path: &Path) -> Result<Vec<Metric>> {
     let bytes = std::fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
     Ok(lines(path, &bytes)?.into_iter().map(|(_, metric)| metric).collect())
@@ -204,7 +221,8 @@ pub fn read_ended(path: &Path, extent: Extent) -> Result<Vec<Metric>> {
     if (Extent { bytes: bytes.len() as u64, crc32: crc32fast::hash(&bytes) }) != extent {
         return Err(Error::new(
             path,
-            "is not as it was when the run ended: lines were damaged or changed. Put another copy in its place; where the change is meant, \
+            "is not as it was when the run ended: lines were damaged or changed. Put another copy in its place; where \
+             the change is meant, \
              remove `\"metrics\"` and `\"checksum\"` from summary.json",
         ));
     }

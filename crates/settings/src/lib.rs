@@ -12,7 +12,8 @@ pub use nearest::{did_you_mean, nearest, unknown};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Reads `table` as a `T`; a key that `T` (with `deny_unknown_fields`) does not have and a value of the wrong type are errors.
+/// Reads `table` as a `T`; a key that `T` (with `deny_unknown_fields`) does not have and a value of the wrong type are
+/// errors.
 pub fn parse<T: DeserializeOwned>(table: &toml::Table) -> Result<T, KeyError> {
     serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|e| {
         let key = e.path().to_string();
@@ -24,11 +25,12 @@ pub fn parse<T: DeserializeOwned>(table: &toml::Table) -> Result<T, KeyError> {
 /// The settings as a table.
 #[must_use]
 pub fn table(settings: &impl Serialize) -> toml::Table {
-    toml::Table::try_from(settings).expect("settings are plain structs of numbers, words and lists, which TOML can hold")
+    toml::Table::try_from(settings)
+        .expect("settings are plain structs of numbers, words and lists, which TOML can hold")
 }
 
-/// Declares a struct of settings. Each key is written once: its text, its type, its default, where the default is from ([`Provenance`]), and
-/// the function of [`range`] that its value has to pass.
+/// Declares a struct of settings. Each key is written once: its text, its type, its default, where the default is from
+/// ([`Provenance`]), and the function of [`range`] that its value has to pass.
 ///
 /// ```
 /// heterodyne_settings::settings! {

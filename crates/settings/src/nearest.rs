@@ -19,7 +19,11 @@ fn similarity(a: &str, b: &str) -> f64 {
 /// The message for an unknown name: `there is no method `kdd` (did you mean `kd`?); the methods are ..`.
 #[must_use]
 pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    format!("there is no {what} `{name}`{}; the {what}s are {}", did_you_mean(name, known.iter().copied()), known.join(", "))
+    format!(
+        "there is no {what} `{name}`{}; the {what}s are {}",
+        did_you_mean(name, known.iter().copied()),
+        known.join(", ")
+    )
 }
 
 /// ` (did you mean `kd`?)`, or nothing.

@@ -44,7 +44,13 @@ pub fn weights(weights: &[(&str, f64)]) -> Checked {
         return Ok(());
     }
     let names: Vec<_> = weights.iter().map(|(key, _)| format!("`{key}`")).collect();
-    Err(KeyError::new("", format!("{} are all 0, so that nothing would be computed: raise one, or leave the method out", names.join(", "))))
+    Err(KeyError::new(
+        "",
+        format!(
+            "{} are all 0, so that nothing would be computed: raise one, or leave the method out",
+            names.join(", ")
+        ),
+    ))
 }
 
 fn demand(key: &str, holds: bool, value: impl Display, wanted: &str) -> Checked {

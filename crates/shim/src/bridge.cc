@@ -59,7 +59,8 @@ void autocast_set(uint8_t device, bool enabled) {
 
 void autocast_enter() { at::autocast::increment_nesting(); }
 
-// Weights cast to bfloat16 are remembered until the outermost region ends; after that an optimizer step may change them.
+// Weights cast to bfloat16 are remembered until the outermost region ends; after that an optimizer step may change
+// them.
 void autocast_leave() {
   if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
 }
@@ -69,7 +70,8 @@ void grad_mode_set(bool enabled) { at::GradMode::set_enabled(enabled); }
 
 uint64_t peak_device_bytes() {
   const auto stats = at::getDeviceAllocator(at::kCUDA)->getDeviceStats(0);
-  return static_cast<uint64_t>(stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak);
+  return static_cast<uint64_t>(
+      stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak);
 }
 
 size_t channels_last(size_t x) { return give(tensor(x).contiguous(at::MemoryFormat::ChannelsLast)); }
@@ -107,18 +109,20 @@ void rng_uniform(const Rng& rng, size_t x, double low, double high) {
 }
 
 // A momentum that starts at zero makes PyTorch's first step (buffer = gradient) the same as every other one.
-void sgd_step(Tensors params, Tensors momenta, size_t found_inf, double lr, double momentum, double weight_decay, bool nesterov) {
+void sgd_step(Tensors params, Tensors momenta, size_t found_inf, double lr, double momentum, double weight_decay,
+              bool nesterov) {
   at::NoGradGuard no_grad;
   WithGrad some(params);
   if (some.params.empty()) return;
   std::vector<at::Tensor> buffers;
   if (momentum != 0.0) buffers = some.pick(momenta);
-  at::_fused_sgd_(some.params, some.grads, buffers, weight_decay, momentum, lr, /*dampening=*/0.0, nesterov, /*maximize=*/false,
+  at::_fused_sgd_(some.params, some.grads, buffers, weight_decay, momentum, lr, /*dampening=*/0.0, nesterov,
+                  /*maximize=*/false,
                   /*is_first_step=*/false, /*grad_scale=*/std::nullopt, tensor(found_inf));
 }
 
-void adamw_step(Tensors params, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors steps, size_t found_inf, double lr, double beta1,
-                double beta2, double weight_decay, double eps) {
+void adamw_step(Tensors params, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors steps, size_t found_inf, double lr,
+                double beta1, double beta2, double weight_decay, double eps) {
   at::NoGradGuard no_grad;
   WithGrad some(params);
   if (some.params.empty()) return;
@@ -126,8 +130,9 @@ void adamw_step(Tensors params, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors s
   std::vector<at::Tensor> counts = some.pick(steps);
   // A skipped step does not count, or the bias correction would run ahead of the averages.
   at::_foreach_add_(counts, at::rsub(inf, 1.0));
-  at::_fused_adamw_(some.params, some.grads, some.pick(exp_avgs), some.pick(exp_avg_sqs), /*max_exp_avg_sqs=*/{}, counts, lr, beta1,
-                    beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/std::nullopt, inf);
+  at::_fused_adamw_(some.params, some.grads, some.pick(exp_avgs), some.pick(exp_avg_sqs), /*max_exp_avg_sqs=*/{},
+                    counts, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false,
+                    /*grad_scale=*/std::nullopt, inf);
 }
 
 size_t grad_norm(Tensors params) {

@@ -1,4 +1,5 @@
-//! Operations over many tensors in one call: optimizer updates, gradient norm, averaging. None of them waits for the device.
+//! Operations over many tensors in one call: optimizer updates, gradient norm, averaging. None of them waits for the
+//! device.
 use tch::Tensor;
 
 use crate::{Result, address, addresses, ffi::bridge, take};
@@ -31,18 +32,26 @@ pub struct AdamW {
     pub eps: f64,
 }
 
-/// One SGD update of `params` by their gradients; parameters without a gradient stay. `momenta` start at zero and lie beside
-/// their parameters. `found_inf` is a float32 scalar on the device: 1 skips the update.
+/// One SGD update of `params` by their gradients; parameters without a gradient stay. `momenta` start at zero and lie
+/// beside their parameters. `found_inf` is a float32 scalar on the device: 1 skips the update.
 pub fn sgd_step(params: &[Tensor], momenta: &[Tensor], found_inf: &Tensor, h: Sgd) -> Result<()> {
     assert_eq!(params.len(), momenta.len(), "one momentum per parameter");
     // SAFETY: all tensors are live for the call; the lists are of equal length.
     Ok(unsafe {
-        bridge::sgd_step(&addresses(params), &addresses(momenta), address(found_inf), h.lr, h.momentum, h.weight_decay, h.nesterov)
+        bridge::sgd_step(
+            &addresses(params),
+            &addresses(momenta),
+            address(found_inf),
+            h.lr,
+            h.momentum,
+            h.weight_decay,
+            h.nesterov,
+        )
     }?)
 }
 
-/// One AdamW update of `params` by their gradients; parameters without a gradient stay. `steps` are float32 scalars that count
-/// the updates of each parameter. `found_inf` as in [`sgd_step`].
+/// One AdamW update of `params` by their gradients; parameters without a gradient stay. `steps` are float32 scalars
+/// that count the updates of each parameter. `found_inf` as in [`sgd_step`].
 pub fn adamw_step(
     params: &[Tensor],
     exp_avgs: &[Tensor],

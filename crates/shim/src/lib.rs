@@ -44,7 +44,11 @@ impl From<cxx::Exception> for Error {
         let mut lines = text.lines().filter(|line| !line.trim().is_empty());
         let first = lines.next().unwrap_or_default();
         // There the traceback of the program comes first, and what went wrong last.
-        let said = if first.contains("failed in the TorchScript interpreter") { lines.next_back().unwrap_or(first) } else { first };
+        let said = if first.contains("failed in the TorchScript interpreter") {
+            lines.next_back().unwrap_or(first)
+        } else {
+            first
+        };
         Self(said.trim().to_owned())
     }
 }
@@ -66,7 +70,7 @@ fn addresses(ts: &[Tensor]) -> Vec<usize> {
 
 /// Takes over a tensor that the bridge made.
 fn take(address: usize) -> Tensor {
-    // SAFETY: the bridge returns the address of a fresh heap-allocated at::Tensor and keeps no other reference to it; this is
-    // the representation of tch's C_tensor, whose drop deletes it.
+    // SAFETY: the bridge returns the address of a fresh heap-allocated at::Tensor and keeps no other reference to it;
+    // this is the representation of tch's C_tensor, whose drop deletes it.
     unsafe { Tensor::from_ptr(address as *mut _) }
 }

@@ -4,8 +4,8 @@ use tch::{Device, Tensor};
 
 use crate::{Result, address, device_code, ffi::bridge, take};
 
-/// A random generator of libtorch. A new one is independent of the global one, so that initialising a network does not depend
-/// on what else runs in the process.
+/// A random generator of libtorch. A new one is independent of the global one, so that initialising a network does not
+/// depend on what else runs in the process.
 pub struct Rng(UniquePtr<bridge::Rng>);
 
 impl std::fmt::Debug for Rng {

@@ -1,7 +1,8 @@
 //! Starting in a working folder that has no name: it was deleted, or its path is longer than the system tells.
 //!
-//! oneMKL, which is part of libtorch, asks for the folder's name while it is being loaded, and ends the process with a message of its own
-//! where there is none. So the process stands in `/` while the libraries are loaded, and is back in its folder before `main`.
+//! oneMKL, which is part of libtorch, asks for the folder's name while it is being loaded, and ends the process with a
+//! message of its own where there is none. So the process stands in `/` while the libraries are loaded, and is back in
+//! its folder before `main`.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod linux {
     use std::{
@@ -14,7 +15,8 @@ mod linux {
     /// The folder that was left, or none.
     static LEFT: AtomicI32 = AtomicI32::new(NONE);
 
-    // The loader calls the functions of the first list before any library's own, those of the second after all of these.
+    // The loader calls the functions of the first list before any library's own, those of the second after all of
+    // these.
     #[used]
     #[unsafe(link_section = ".preinit_array")]
     static BEFORE_LIBRARIES: extern "C" fn() = leave;
@@ -24,10 +26,14 @@ mod linux {
 
     extern "C" fn leave() {
         let mut name = [0; libc::PATH_MAX as usize];
-        // SAFETY: system calls on a buffer of the given length and on constants; nothing of Rust's or the C library's has to be set up.
+        // SAFETY: system calls on a buffer of the given length and on constants; nothing of Rust's or the C library's
+        // has to be set up.
         unsafe {
             if ptr::eq(libc::getcwd(name.as_mut_ptr(), name.len()), ptr::null()) {
-                LEFT.store(libc::open(c".".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC), Ordering::Relaxed);
+                LEFT.store(
+                    libc::open(c".".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC),
+                    Ordering::Relaxed,
+                );
                 libc::chdir(c"/".as_ptr());
             }
         }

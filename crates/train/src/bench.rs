@@ -42,7 +42,8 @@ pub struct Measured {
     pub peak_device_mb: Option<f64>,
     /// data, upload, teacher, student, method, backward, optimizer.
     pub split_ms: IndexMap<String, f64>,
-    /// GFLOP of one step: matrix products and convolutions, as the definitions ask for them (a fast algorithm may do less).
+    /// GFLOP of one step: matrix products and convolutions, as the definitions ask for them (a fast algorithm may do
+    /// less).
     pub gflop: f64,
     /// GFLOP/s of the median step.
     pub gflops: f64,
@@ -76,8 +77,8 @@ pub struct Peaks {
 
 const PARTS: [&str; 7] = ["data", "upload", "teacher", "student", "method", "backward", "optimizer"];
 
-/// Times `steps` steps of a session after `warm_up` ones: first whole steps, then the same number with their parts and, where
-/// `operators` are asked for, with those. The session's weights move as in training; nothing is written.
+/// Times `steps` steps of a session after `warm_up` ones: first whole steps, then the same number with their parts and,
+/// where `operators` are asked for, with those. The session's weights move as in training; nothing is written.
 pub fn measure(s: &Session, steps: usize, warm_up: usize, operators: bool) -> Result<Measured> {
     guarded("the benchmark", || Bench::new(s).run(steps, warm_up, operators))
 }
@@ -191,8 +192,11 @@ impl<'a> Bench<'a> {
         let (done, operators) = profile::operators(|| (0..steps).try_for_each(|_| self.step(&mut |_| {})))?;
         done?;
         let per_step = |total: f64| total / steps as f64;
-        let operator =
-            |o: profile::Operator| Operator { name: o.name, calls: per_step(o.calls as f64), ms: per_step(o.own.as_secs_f64() * 1e3) };
+        let operator = |o: profile::Operator| Operator {
+            name: o.name,
+            calls: per_step(o.calls as f64),
+            ms: per_step(o.own.as_secs_f64() * 1e3),
+        };
         Ok(operators.into_iter().map(operator).collect())
     }
 }

@@ -31,7 +31,11 @@ impl Card {
     /// # Errors
     /// There is a card, and it cannot be read.
     pub fn of(metadata: &HashMap<String, String>) -> heterodyne_nn::Result<Option<Self>> {
-        let unread = |e| heterodyne_nn::Error::invalid(format!("the description in the file's metadata (`{KEY}`) cannot be read: {e}"));
+        let unread = |e| {
+            heterodyne_nn::Error::invalid(format!(
+                "the description in the file's metadata (`{KEY}`) cannot be read: {e}"
+            ))
+        };
         metadata.get(KEY).map(|text| serde_json::from_str(text).map_err(unread)).transpose()
     }
 

@@ -1,4 +1,5 @@
-//! The classes of data and of weights are the same things when they have the same names, wherever they stand in the list.
+//! The classes of data and of weights are the same things when they have the same names, wherever they stand in the
+//! list.
 use std::collections::HashMap;
 
 use crate::{Error, Result};
@@ -6,12 +7,12 @@ use crate::{Error, Result};
 /// Most names that a message lists.
 const SHOWN: usize = 8;
 
-/// Which rows of a classifier with the classes `model` give the classes `data`, in their order; `None` where they are the same list. Data
-/// may have fewer classes than the model.
+/// Which rows of a classifier with the classes `model` give the classes `data`, in their order; `None` where they are
+/// the same list. Data may have fewer classes than the model.
 ///
 /// # Errors
-/// The data has classes that the model does not name, or names that stand for two of its classes; the message lists them. `weights` and
-/// `images` say whose names they are.
+/// The data has classes that the model does not name, or names that stand for two of its classes; the message lists
+/// them. `weights` and `images` say whose names they are.
 pub fn rows(model: &[String], data: &[String], weights: &str, images: &str) -> Result<Option<Vec<i64>>> {
     if model == data {
         return Ok(None);
@@ -25,7 +26,8 @@ pub fn rows(model: &[String], data: &[String], weights: &str, images: &str) -> R
         let known = model.iter().filter(|name| !data.contains(name)).collect::<Vec<_>>();
         let others = if known.is_empty() { String::new() } else { format!("; the weights also know {}", list(&known)) };
         return Err(Error::Plan(format!(
-            "{weights} names its {} classes, and {} of the {} of {images} are not among them: {}{others}\n  name the data's classes as the weights do, in \
+            "{weights} names its {} classes, and {} of the {} of {images} are not among them: {}{others}\n  name the \
+             data's classes as the weights do, in \
              any order; fewer of them are evaluated as a subset",
             model.len(),
             unknown.len(),
@@ -36,7 +38,8 @@ pub fn rows(model: &[String], data: &[String], weights: &str, images: &str) -> R
     let twice: Vec<&String> = data.iter().filter(|name| places[name.as_str()].len() > 1).collect();
     if !twice.is_empty() {
         return Err(Error::Plan(format!(
-            "{weights} gives the same name to several of its classes ({}), and {images} has them in another order: which is meant cannot be said",
+            "{weights} gives the same name to several of its classes ({}), and {images} has them in another order: \
+             which is meant cannot be said",
             list(&twice)
         )));
     }
@@ -73,7 +76,10 @@ mod tests {
     #[test]
     fn what_does_not_match_is_listed() {
         let e = of("cat dog owl", "cat hound owl fox").unwrap_err().to_string();
-        assert!(e.contains("2 of the 4 of the folder") && e.contains("`hound`, `fox`") && e.contains("also know `dog`"), "{e}");
+        assert!(
+            e.contains("2 of the 4 of the folder") && e.contains("`hound`, `fox`") && e.contains("also know `dog`"),
+            "{e}"
+        );
         let e = of("crane ship crane", "ship crane").unwrap_err().to_string();
         assert!(e.contains("same name") && e.contains("`crane`"), "{e}");
         let many: Vec<String> = (0..20).map(|i| format!("n{i}")).collect();

@@ -62,13 +62,14 @@ impl Config {
             return Self::timm(path, &json).map_err(wrong);
         }
         let Some(described) = Described::of(&json).map_err(|e| wrong(e.to_string()))? else {
-            return Err(wrong("there is no `architecture` in it, nor a `model_type`: is it timm's, or transformers'?".to_owned()));
+            return Err(wrong(
+                "there is no `architecture` in it, nor a `model_type`: is it timm's, or transformers'?".to_owned(),
+            ));
         };
         let input = match images {
             None => Stated { img: Some(described.img), ..Stated::default() },
-            Some(file) => {
-                processor::read(&object(file)?, described.img).map_err(|what| Error::Plan(format!("{}: {what}", file.display())))?
-            }
+            Some(file) => processor::read(&object(file)?, described.img)
+                .map_err(|what| Error::Plan(format!("{}: {what}", file.display())))?,
         };
         Ok(Self {
             path: path.display().to_string(),
@@ -81,11 +82,14 @@ impl Config {
         })
     }
 
-    /// As `timm.models.push_to_hf_hub` writes it; in older files the description of the input is not in `pretrained_cfg` but beside the
-    /// architecture.
+    /// As `timm.models.push_to_hf_hub` writes it; in older files the description of the input is not in
+    /// `pretrained_cfg` but beside the architecture.
     fn timm(path: &Path, json: &Map<String, Value>) -> Result<Self, String> {
-        let architecture = json.get("architecture").and_then(Value::as_str).ok_or("`architecture` is no name")?.to_owned();
-        let of = |key: &str| json.get("pretrained_cfg").and_then(|cfg| cfg.get(key)).or_else(|| json.get(key)).filter(|v| !v.is_null());
+        let architecture =
+            json.get("architecture").and_then(Value::as_str).ok_or("`architecture` is no name")?.to_owned();
+        let of = |key: &str| {
+            json.get("pretrained_cfg").and_then(|cfg| cfg.get(key)).or_else(|| json.get(key)).filter(|v| !v.is_null())
+        };
         let mut args = match json.get("model_args").filter(|args| !args.is_null()) {
             None => Map::new(),
             Some(Value::Object(args)) => args.clone(),
@@ -106,7 +110,8 @@ impl Config {
         };
         // That of `pretrained_cfg` are those of the weights from which these came.
         let own = |key: &str| value::<i64>(json.get(key).filter(|v| !v.is_null()), key);
-        let (_, tagged) = architecture.split_once('.').map_or((architecture.as_str(), None), |(name, tag)| (name, Some(tag)));
+        let (_, tagged) =
+            architecture.split_once('.').map_or((architecture.as_str(), None), |(name, tag)| (name, Some(tag)));
         let tag = of("tag").and_then(Value::as_str).or(tagged).filter(|tag| !tag.is_empty()).map(str::to_owned);
         Ok(Self {
             path: path.display().to_string(),
@@ -185,6 +190,8 @@ fn square(size: Option<[i64; 3]>) -> Result<Option<i64>, String> {
     match size {
         None => Ok(None),
         Some([3, h, w]) if h == w => Ok(Some(h)),
-        Some(other) => Err(format!("`input_size` is {other:?}: inputs are square and have three channels, [3, 224, 224] for instance")),
+        Some(other) => Err(format!(
+            "`input_size` is {other:?}: inputs are square and have three channels, [3, 224, 224] for instance"
+        )),
     }
 }

@@ -1,4 +1,5 @@
-//! The exponential moving average of a network's weights (`timm.utils.ModelEmaV3`): parameters and running statistics alike.
+//! The exponential moving average of a network's weights (`timm.utils.ModelEmaV3`): parameters and running statistics
+//! alike.
 use heterodyne_nn::{ParamStore, Tensors};
 use heterodyne_shim as shim;
 use tch::Tensor;
@@ -18,7 +19,8 @@ impl Ema {
     /// Starts at the network's weights.
     #[must_use]
     pub fn new(store: &ParamStore, decay: f64) -> Self {
-        let (names, live): (Vec<_>, Vec<_>) = store.entries().into_iter().map(|(name, t, _)| (name, t.detach())).unzip();
+        let (names, live): (Vec<_>, Vec<_>) =
+            store.entries().into_iter().map(|(name, t, _)| (name, t.detach())).unzip();
         let average = live.iter().map(Tensor::copy).collect();
         Self { decay, names, live, average }
     }
@@ -46,7 +48,8 @@ impl Ema {
     pub fn load(&self, saved: &Tensors) -> Result<()> {
         let _guard = shim::NoGrad::new();
         for (name, t) in self.names.iter().zip(&self.average) {
-            let saved = saved.get(name).ok_or_else(|| Error::State(format!("the checkpoint lacks the average of `{name}`")))?;
+            let saved =
+                saved.get(name).ok_or_else(|| Error::State(format!("the checkpoint lacks the average of `{name}`")))?;
             t.shallow_clone().f_copy_(saved).map_err(heterodyne_nn::Error::from)?;
         }
         Ok(())

@@ -23,7 +23,8 @@ pub enum Error {
     Plan(String),
     /// A loss or gradient stopped being a number.
     #[error(
-        "step {step} (epoch {epoch:.2}): {what} is {value}; the parameters were not updated by it and every file written before is whole\n  hint: {}", advice(*lr, largest.as_deref())
+        "step {step} (epoch {epoch:.2}): {what} is {value}; the parameters were not updated by it and every file \
+         written before is whole\n  hint: {}", advice(*lr, largest.as_deref())
     )]
     NonFinite {
         /// The optimizer step, counted from 1.
@@ -41,7 +42,8 @@ pub enum Error {
     },
     /// The teacher's output stopped being a number, so that nothing could be learned from it.
     #[error(
-        "step {step} (epoch {epoch:.2}): the teacher ({teacher}) gives values that are NaN or infinite; the student was not updated by it and every file written before is whole\n  hint: check the teacher's weights, teacher.mean, teacher.std and teacher.precision"
+        "step {step} (epoch {epoch:.2}): the teacher ({teacher}) gives values that are NaN or infinite; the student \
+         was not updated by it and every file written before is whole\n  hint: check the teacher's weights, teacher.mean, teacher.std and teacher.precision"
     )]
     Teacher {
         /// The optimizer step, counted from 1.
@@ -53,7 +55,8 @@ pub enum Error {
     },
     /// Weights that a checkpoint must not keep.
     #[error(
-        "step {step}: the run has diverged: {flaw}; the checkpoint and the weights before are kept\n  hint: lower optim.lr, add warm-up (schedule.warmup_epochs) or clipping (train.clip)"
+        "step {step}: the run has diverged: {flaw}; the checkpoint and the weights before are kept\n  hint: lower \
+         optim.lr, add warm-up (schedule.warmup_epochs) or clipping (train.clip)"
     )]
     Diverged {
         /// Optimizer steps done.
@@ -63,7 +66,8 @@ pub enum Error {
     },
     /// A checkpoint that was made with something else than what it is to go on with.
     #[error(
-        "{}: the checkpoint was made with something else:\n  {}\n  hint: put back what was there, or go on knowingly with --accept-changes; the result is then not that of an uninterrupted run",
+        "{}: the checkpoint was made with something else:\n  {}\n  hint: put back what was there, or go on knowingly \
+         with --accept-changes; the result is then not that of an uninterrupted run",
         path.display(),
         changes.join("\n  ")
     )]
@@ -74,7 +78,8 @@ pub enum Error {
         changes: Vec<String>,
     },
     /// A file of the run folder that could not be written.
-    #[error("{cause}\n  hint: what was saved before is whole; once this can be written, `heterodyne {command} --resume {}` goes on", folder.display())]
+    #[error("{cause}\n  hint: what was saved before is whole; once this can be written, `heterodyne {command} \
+        --resume {}` goes on", folder.display())]
     Unwritten {
         /// The file and the reason.
         cause: Box<Error>,

@@ -26,7 +26,8 @@ pub struct Measured {
     pub seconds: f64,
 }
 
-/// Runs `net` in evaluation mode over all images; sums stay on the device until the end. `each` hears how many images are done.
+/// Runs `net` in evaluation mode over all images; sums stay on the device until the end. `each` hears how many images
+/// are done.
 pub fn evaluate(net: &Net, loader: &EvalLoader, each: impl FnMut(usize)) -> Result<Measured> {
     evaluate_until(net, loader, &AtomicBool::new(false), each)
 }
@@ -60,7 +61,8 @@ fn measure(net: &Net, loader: &EvalLoader, stop: &AtomicBool, mut each: impl FnM
         let _ = counts.select(0, 0).index_add_(0, &labels_b, &ones);
         let _ = counts.select(0, 1).index_add_(0, &best.select(1, 0), &ones);
         let ranked = best.eq_tensor(&labels_b.unsqueeze(1)).to_kind(Kind::Double);
-        let loss = Labels::Hard(labels_b).cross_entropy(&logits_bc, 0.0).to_kind(Kind::Double) * batch.indices.len() as f64;
+        let loss =
+            Labels::Hard(labels_b).cross_entropy(&logits_bc, 0.0).to_kind(Kind::Double) * batch.indices.len() as f64;
         sums += Tensor::stack(&[ranked.narrow(1, 0, 1).sum(None::<Kind>), ranked.sum(None::<Kind>), loss], 0);
         flawed_c += logits_bc.isfinite().logical_not().sum_dim_intlist([0i64].as_slice(), false, Kind::Int64);
         images += batch.indices.len();
@@ -77,9 +79,14 @@ fn measure(net: &Net, loader: &EvalLoader, stop: &AtomicBool, mut each: impl FnM
         return Err(Error::Plan(flaw(&net.name, &flawed, images)));
     }
     if !loss.is_finite() {
-        return Err(Error::Plan(format!("the evaluation of {} gives a loss of {loss}: its logits are too large", net.name)));
+        return Err(Error::Plan(format!(
+            "the evaluation of {} gives a loss of {loss}: its logits are too large",
+            net.name
+        )));
     }
-    let seen = Vec::<i64>::try_from(counts.gt(0).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_device(Device::Cpu));
+    let seen = Vec::<i64>::try_from(
+        counts.gt(0).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_device(Device::Cpu),
+    );
     let seen = seen.map_err(heterodyne_nn::Error::from)?;
     Ok(Measured {
         top1: percent(sums[0]),
@@ -94,7 +101,8 @@ fn measure(net: &Net, loader: &EvalLoader, stop: &AtomicBool, mut each: impl FnM
 
 /// What to say of logits that are no numbers; `flawed` counts the images for each class.
 fn flaw(name: &str, flawed: &[i64], images: usize) -> String {
-    let classes: Vec<String> = (0..flawed.len()).filter(|&class| flawed[class] > 0).map(|class| class.to_string()).collect();
+    let classes: Vec<String> =
+        (0..flawed.len()).filter(|&class| flawed[class] > 0).map(|class| class.to_string()).collect();
     let most = flawed.iter().max().copied().unwrap_or_default();
     let which = match classes.len() {
         n if n == flawed.len() => "every class".to_owned(),
@@ -103,6 +111,7 @@ fn flaw(name: &str, flawed: &[i64], images: usize) -> String {
         _ => format!("the classes {}", classes.join(", ")),
     };
     format!(
-        "{name} gives logits that are NaN or infinite, for up to {most} of {images} images and {which}: its weights or activations have overflowed"
+        "{name} gives logits that are NaN or infinite, for up to {most} of {images} images and {which}: its weights \
+         or activations have overflowed"
     )
 }

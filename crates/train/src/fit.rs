@@ -80,9 +80,15 @@ impl<F: FnMut(&Event)> Observer for F {
     }
 }
 
-/// Trains `s` in `folder`, from the folder's checkpoint where `resume` is set, until the end or until `stop`. The summary is
-/// written in every case; an error leaves the last checkpoint and the weights of the last evaluation whole.
-pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Summary> {
+/// Trains `s` in `folder`, from the folder's checkpoint where `resume` is set, until the end or until `stop`. The
+/// summary is written in every case; an error leaves the last checkpoint and the weights of the last evaluation whole.
+pub fn fit(
+    s: &Session,
+    folder: &RunFolder,
+    resume: bool,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
     let Loaded { mut position, notes } = match resume && !folder.is_fresh()? {
         true => state::load(&folder.checkpoint(), s)?,
         false => Loaded { position: Position::default(), notes: Vec::new() },
@@ -90,7 +96,11 @@ pub fn fit(s: &Session, folder: &RunFolder, resume: bool, stop: &AtomicBool, obs
     notes.iter().for_each(|note| observer.on(&Event::Note(note)));
     let metrics = metrics(s, folder, resume, &position)?;
     let unwritten = |e: Error| e.while_writing(s.plan.command, folder.path());
-    let events = if resume { EventWriter::resume(&folder.events(), position.step) } else { EventWriter::create(&folder.events()) };
+    let events = if resume {
+        EventWriter::resume(&folder.events(), position.step)
+    } else {
+        EventWriter::create(&folder.events())
+    };
     let events = events.map_err(|e| unwritten(e.into()))?;
     folder.reopen().map_err(|e| unwritten(e.into()))?;
     let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default(), told: false };
@@ -109,7 +119,9 @@ fn metrics(s: &Session, folder: &RunFolder, resume: bool, position: &Position) -
     let path = folder.metrics();
     let by_step = || Writer::open(&path, resume.then_some(position.step));
     Ok(match position.metrics {
-        Some(extent) => Writer::open_at(&path, extent).or_else(|e| if s.accept_changes { by_step() } else { Err(e) })?,
+        Some(extent) => {
+            Writer::open_at(&path, extent).or_else(|e| if s.accept_changes { by_step() } else { Err(e) })?
+        }
         None => by_step()?,
     })
 }
@@ -237,7 +249,10 @@ impl Run<'_> {
                 clock.images += batch.indices.len() as u64;
             }
             position.seconds = seconds_before + since_epoch.start.elapsed().as_secs_f64();
-            self.observer.on(&Event::Step { images_per_second: since_epoch.images_per_second(), data_wait: since_epoch.data_wait() });
+            self.observer.on(&Event::Step {
+                images_per_second: since_epoch.images_per_second(),
+                data_wait: since_epoch.data_wait(),
+            });
             if position.step.is_multiple_of(recipe.train.log_every) {
                 self.log(position, &clock)?;
                 clock = Clock::new();
@@ -269,7 +284,9 @@ impl Run<'_> {
 
     /// Fetches the waiting values; a value that is no number ends the run here.
     fn log(&mut self, position: &Position, clock: &Clock) -> Result<()> {
-        let Some(window) = self.meter.fetch(self.s.pair.teacher.as_ref().map(|teacher| teacher.name.as_str()))? else { return Ok(()) };
+        let Some(window) = self.meter.fetch(self.s.pair.teacher.as_ref().map(|teacher| teacher.name.as_str()))? else {
+            return Ok(());
+        };
         let recipe = &self.s.plan.recipe;
         let batches = self.s.train.batches_per_epoch();
         let epoch = f64::from(position.epoch) + position.batch as f64 / batches as f64;
@@ -295,9 +312,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Measures the held-out and, as the recipe says, the test images and writes the weights. The best is chosen on the held-out images, or, where
-    /// there are none, on the test images, which the summary says.
-    /// Nothing is kept of an evaluation that is stopped.
+    /// Measures the held-out and, as the recipe says, the test images and writes the weights. The best is chosen on the
+    /// held-out images, or, where there are none, on the test images, which the summary says. Nothing is kept of an
+    /// evaluation that is stopped.
     fn evaluate(&mut self, position: &mut Position, epoch: u32, stop: &AtomicBool) -> Result<()> {
         let s = self.s;
         let t = &s.plan.recipe.train;
@@ -348,7 +365,8 @@ impl Run<'_> {
     fn measure(&mut self, step: u64, tested: bool, stop: &AtomicBool) -> Result<Vec<(&'static str, Measured)>> {
         let s = self.s;
         let mut out = Vec::new();
-        for (split, loader) in s.validation.iter().map(|l| ("validation", l)).chain(tested.then_some(("test", &s.test))) {
+        for (split, loader) in s.validation.iter().map(|l| ("validation", l)).chain(tested.then_some(("test", &s.test)))
+        {
             let each = |done| self.observer.on(&Event::Evaluating { done });
             let measured = eval::evaluate_until(&s.pair.student, loader, stop, each).map_err(|e| match e {
                 Error::Plan(what) => Error::Diverged { step, flaw: what },
@@ -396,7 +414,10 @@ fn summarise(s: &Session, position: &Position, outcome: &Result<Status>) -> Summ
         seconds: position.seconds,
         images_per_second: position.images as f64 / position.seconds.max(1e-9),
         device: if s.pair.student.device() == Device::Cpu { "cpu" } else { "cuda" }.to_owned(),
-        precision: serde_json::to_value(recipe.train.precision).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
+        precision: serde_json::to_value(recipe.train.precision)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default(),
         metrics: None,
         versions: Versions { heterodyne: env!("CARGO_PKG_VERSION").to_owned(), libtorch: "2.11.0".to_owned() },
     }

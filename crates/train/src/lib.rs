@@ -1,5 +1,5 @@
-//! From a recipe to a trained student. Data flows one way: [`plan`] checks everything, [`session`] builds it, [`mod@fit`] runs the
-//! steps, [`eval`] measures, [`state`] lets a run continue.
+//! From a recipe to a trained student. Data flows one way: [`plan`] checks everything, [`session`] builds it,
+//! [`mod@fit`] runs the steps, [`eval`] measures, [`state`] lets a run continue.
 
 pub mod bench;
 pub mod cache;

@@ -34,7 +34,14 @@ pub struct Window {
 impl Meter {
     /// Keeps a step's values, without fetching them.
     pub fn add(&mut self, step: u64, epoch: f64, lr: f64, values: StepValues) {
-        self.pending.push(Pending { step, epoch, lr, names: values.names, weights: values.weights, values: values.values });
+        self.pending.push(Pending {
+            step,
+            epoch,
+            lr,
+            names: values.names,
+            weights: values.weights,
+            values: values.values,
+        });
     }
 
     /// Number of steps that wait to be fetched.
@@ -49,8 +56,8 @@ impl Meter {
         self.pending.is_empty()
     }
 
-    /// Fetches all waiting values in one transfer and gives their means; an error names the first value that is not finite, or `teacher`
-    /// where that is where it came from.
+    /// Fetches all waiting values in one transfer and gives their means; an error names the first value that is not
+    /// finite, or `teacher` where that is where it came from.
     pub fn fetch(&mut self, teacher: Option<&str>) -> Result<Option<Window>> {
         let pending = std::mem::take(&mut self.pending);
         if pending.is_empty() {
@@ -73,7 +80,14 @@ impl Meter {
                     return Err(Error::Teacher { step: p.step, epoch: p.epoch, teacher: teacher.to_owned() });
                 }
                 let largest = (bad >= p.names.len()).then(|| p.largest(row)).flatten();
-                return Err(Error::NonFinite { step: p.step, epoch: p.epoch, what: p.column(bad), value: row[bad], lr: p.lr, largest });
+                return Err(Error::NonFinite {
+                    step: p.step,
+                    epoch: p.epoch,
+                    what: p.column(bad),
+                    value: row[bad],
+                    lr: p.lr,
+                    largest,
+                });
             }
             for (name, value) in p.names.iter().zip(row) {
                 terms.entry(name.clone()).or_default().add(*value);
@@ -89,7 +103,8 @@ impl Meter {
 impl Pending {
     /// The term that makes up most of the total, with its weight; `None` where there is but one.
     fn largest(&self, row: &[f64]) -> Option<String> {
-        let parts = self.names.iter().zip(&self.weights).zip(row).map(|((name, weight), value)| (weight * value, name, weight));
+        let parts =
+            self.names.iter().zip(&self.weights).zip(row).map(|((name, weight), value)| (weight * value, name, weight));
         let (_, name, weight) = parts.max_by(|a, b| a.0.abs().total_cmp(&b.0.abs()))?;
         Some(format!("`{name}` with a weight of {weight}"))
     }

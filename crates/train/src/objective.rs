@@ -42,7 +42,12 @@ impl Lesson {
     /// A scalar in float32 that is no number where any value of the lesson is none.
     pub fn trace(&self) -> Tensor {
         let mean = |t: &Tensor| t.mean(Kind::Float);
-        self.signals.iter().flatten().filter(|t| t.is_floating_point()).map(mean).fold(mean(&self.logits), |sum, t| sum + t)
+        self.signals
+            .iter()
+            .flatten()
+            .filter(|t| t.is_floating_point())
+            .map(mean)
+            .fold(mean(&self.logits), |sum, t| sum + t)
     }
 }
 
@@ -59,7 +64,8 @@ impl Objective {
         self.methods.iter().any(|m| m.method.reads_stages())
     }
 
-    /// Whether a method still learns from the teacher. One whose weight has decayed to nothing is not computed any more.
+    /// Whether a method still learns from the teacher. One whose weight has decayed to nothing is not computed any
+    /// more.
     #[must_use]
     pub fn needs_teacher(&self, epoch: f64) -> bool {
         self.methods.iter().any(|m| !self.has_ended(m, epoch))
@@ -86,9 +92,11 @@ impl Objective {
             return Ok(terms);
         }
         let lesson = lesson.ok_or_else(|| Error::Plan("a method needs a teacher's output".to_owned()))?;
-        for (m, signals) in self.methods.iter().zip(&lesson.signals).filter(|(m, _)| !self.has_ended(m, progress.epoch)) {
+        for (m, signals) in self.methods.iter().zip(&lesson.signals).filter(|(m, _)| !self.has_ended(m, progress.epoch))
+        {
             let teacher = Taught { logits: &lesson.logits, signals };
-            let context = Context { student, teacher, labels, samples, smoothing: self.smoothing, progress, ranks: &Alone };
+            let context =
+                Context { student, teacher, labels, samples, smoothing: self.smoothing, progress, ranks: &Alone };
             terms.extend(&m.name, m.weight.at(progress.epoch, self.epochs), m.method.loss(&context)?);
         }
         Ok(terms)

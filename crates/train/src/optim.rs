@@ -34,7 +34,8 @@ impl Optimizer {
     /// `optim.decay_all` says so.
     pub fn new(config: &Optim, parameters: Vec<(String, Tensor, Role)>) -> Result<Self> {
         let all = parameters.iter().map(|(_, t, _)| t.shallow_clone()).collect();
-        let (decay, plain): (Vec<_>, Vec<_>) = parameters.into_iter().partition(|(_, _, role)| config.decay_all || *role == Role::Decay);
+        let (decay, plain): (Vec<_>, Vec<_>) =
+            parameters.into_iter().partition(|(_, _, role)| config.decay_all || *role == Role::Decay);
         let groups = [(decay, config.weight_decay), (plain, 0.0)]
             .into_iter()
             .filter(|(params, _)| !params.is_empty())
@@ -54,11 +55,22 @@ impl Optimizer {
         for g in &self.groups {
             match &g.memory {
                 Memory::Sgd { momenta } => {
-                    let h = shim::Sgd { lr, momentum: c.momentum, weight_decay: g.weight_decay, nesterov: c.nesterov && c.momentum > 0.0 };
+                    let h = shim::Sgd {
+                        lr,
+                        momentum: c.momentum,
+                        weight_decay: g.weight_decay,
+                        nesterov: c.nesterov && c.momentum > 0.0,
+                    };
                     shim::sgd_step(&g.params, momenta, found_inf, h)?;
                 }
                 Memory::AdamW { exp_avgs, exp_avg_sqs, steps } => {
-                    let h = shim::AdamW { lr, beta1: c.betas[0], beta2: c.betas[1], weight_decay: g.weight_decay, eps: c.eps };
+                    let h = shim::AdamW {
+                        lr,
+                        beta1: c.betas[0],
+                        beta2: c.betas[1],
+                        weight_decay: g.weight_decay,
+                        eps: c.eps,
+                    };
                     shim::adamw_step(&g.params, exp_avgs, exp_avg_sqs, steps, found_inf, h)?;
                 }
             }
@@ -83,12 +95,24 @@ impl Optimizer {
         let _guard = shim::NoGrad::new();
         let own = self.state();
         if own.len() != saved.len() {
-            return Err(Error::State(format!("the optimizer has {} tensors and the checkpoint {}", own.len(), saved.len())));
+            return Err(Error::State(format!(
+                "the optimizer has {} tensors and the checkpoint {}",
+                own.len(),
+                saved.len()
+            )));
         }
         for (name, tensor) in &own {
             match saved.get(name) {
-                Some(t) if t.size() == tensor.size() => tensor.shallow_clone().f_copy_(t).map_err(heterodyne_nn::Error::from)?,
-                Some(t) => return Err(Error::State(format!("`{name}` is {:?} in the checkpoint and {:?} here", t.size(), tensor.size()))),
+                Some(t) if t.size() == tensor.size() => {
+                    tensor.shallow_clone().f_copy_(t).map_err(heterodyne_nn::Error::from)?
+                }
+                Some(t) => {
+                    return Err(Error::State(format!(
+                        "`{name}` is {:?} in the checkpoint and {:?} here",
+                        t.size(),
+                        tensor.size()
+                    )));
+                }
                 None => return Err(Error::State(format!("the checkpoint lacks the optimizer's `{name}`"))),
             }
         }
@@ -115,7 +139,9 @@ impl Memory {
     fn slots(&self) -> Vec<(&'static str, &[Tensor])> {
         match self {
             Self::Sgd { momenta } => vec![("momentum", momenta)],
-            Self::AdamW { exp_avgs, exp_avg_sqs, steps } => vec![("exp_avg", exp_avgs), ("exp_avg_sq", exp_avg_sqs), ("step", steps)],
+            Self::AdamW { exp_avgs, exp_avg_sqs, steps } => {
+                vec![("exp_avg", exp_avgs), ("exp_avg_sq", exp_avg_sqs), ("step", steps)]
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a checkpoint was made with: recipe, teacher, classes and images. An exact resume needs the same.
 //!
-//! Of images in memory all pixels are hashed; of image files the names, sizes and times of change, which costs one look at each file where
-//! reading them would cost a pass over the data; of anything else the classes, and the pixels of some images.
+//! Of images in memory all pixels are hashed; of image files the names, sizes and times of change, which costs one look
+//! at each file where reading them would cost a pass over the data; of anything else the classes, and the pixels of
+//! some images.
 use std::time::UNIX_EPOCH;
 
 use heterodyne_data::{Dataset, Splits, Stored};
@@ -73,7 +74,14 @@ impl Origin {
         }
         let (train, test) = (splits.train()?, splits.reported()?);
         let val = splits.chosen_on().map(|val| Split::of(&**val)).transpose()?;
-        Ok(Self { recipe, teacher, classes: train.classes().to_vec(), train: Split::of(&**train)?, val, test: Split::of(&**test)? })
+        Ok(Self {
+            recipe,
+            teacher,
+            classes: train.classes().to_vec(),
+            train: Split::of(&**train)?,
+            val,
+            test: Split::of(&**test)?,
+        })
     }
 
     /// What is different `now`, a line for each; empty where nothing is.
@@ -90,15 +98,19 @@ impl Origin {
         if self.classes.len() != now.classes.len() {
             lines.push(format!("there were {} classes and are {}", self.classes.len(), now.classes.len()));
         }
-        // Where the class is part of a file's name, the names of a renamed class are others; that is one change, not two.
-        let names: Vec<(&str, bool)> = self.classes.iter().zip(&now.classes).map(|(then, now)| (then.as_str(), then == now)).collect();
+        // Where the class is part of a file's name, the names of a renamed class are others; that is one change, not
+        // two.
+        let names: Vec<(&str, bool)> =
+            self.classes.iter().zip(&now.classes).map(|(then, now)| (then.as_str(), then == now)).collect();
         for (split, then, now) in [("training", &self.train, &now.train), ("test", &self.test, &now.test)] {
             lines.extend(then.changes(now, split, &names));
         }
         match (&self.val, &now.val) {
             (Some(then), Some(now)) => lines.extend(then.changes(now, "validation", &names)),
             (None, None) => {}
-            (then, _) => lines.push(format!("the data {} a validation split", if then.is_some() { "had" } else { "has" })),
+            (then, _) => {
+                lines.push(format!("the data {} a validation split", if then.is_some() { "had" } else { "has" }))
+            }
         }
         lines
     }
@@ -134,7 +146,8 @@ impl Split {
             }
         }
         let short = |hash: Sha256| hex(&hash.finalize()[..8]);
-        let classes = classes.into_iter().map(|(count, content, times)| Class(count, short(content), short(times))).collect();
+        let classes =
+            classes.into_iter().map(|(count, content, times)| Class(count, short(content), short(times))).collect();
         Ok(Self { order: short(order), classes })
     }
 
@@ -148,7 +161,8 @@ impl Split {
                 lines.push(format!("{split} images of class `{name}`: some were replaced"));
             } else if then.1 == now.1 && then.2 != now.2 {
                 lines.push(format!(
-                    "{split} images of class `{name}`: files of the same names and sizes have other times of change (copied, or replaced)"
+                    "{split} images of class `{name}`: files of the same names and sizes have other times of change \
+                     (copied, or replaced)"
                 ));
             }
         }

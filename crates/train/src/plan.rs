@@ -71,13 +71,19 @@ impl Plan {
             (Command::Train, Some(_)) => {
                 return Err(explain(
                     "",
-                    KeyError::new("teacher", "`train` uses no teacher: run `heterodyne distill`, or remove [teacher] and [methods]"),
+                    KeyError::new(
+                        "teacher",
+                        "`train` uses no teacher: run `heterodyne distill`, or remove [teacher] and [methods]",
+                    ),
                 ));
             }
             (Command::Distill, None) => {
                 return Err(explain(
                     "",
-                    KeyError::new("teacher", "`distill` needs a [teacher] with model and weights (or run `heterodyne train`)"),
+                    KeyError::new(
+                        "teacher",
+                        "`distill` needs a [teacher] with model and weights (or run `heterodyne train`)",
+                    ),
                 ));
             }
             _ => {}
@@ -85,13 +91,22 @@ impl Plan {
         let registered = recipe.teacher.as_ref().filter(|t| t.package.is_none());
         let teacher = registered.map(|t| network(t, "teacher", &explain)).transpose()?;
         if registered.is_some_and(|t| t.weights.is_none()) {
-            return Err(explain("teacher", KeyError::new("weights", "a teacher needs weights: a random network teaches nothing")));
+            return Err(explain(
+                "teacher",
+                KeyError::new("weights", "a teacher needs weights: a random network teaches nothing"),
+            ));
         }
         if command == Command::Train && !recipe.methods.is_empty() {
-            return Err(explain("", KeyError::new("methods", "`train` uses no methods: run `heterodyne distill`, or remove [methods]")));
+            return Err(explain(
+                "",
+                KeyError::new("methods", "`train` uses no methods: run `heterodyne distill`, or remove [methods]"),
+            ));
         }
         if command == Command::Distill && recipe.methods.is_empty() {
-            return Err(explain("", KeyError::new("methods", "`distill` needs at least one method, for example [methods.kd]")));
+            return Err(explain(
+                "",
+                KeyError::new("methods", "`distill` needs at least one method, for example [methods.kd]"),
+            ));
         }
         let augment = Augment::parse(&recipe.data.augment).map_err(|e| explain("data.augment", e))?;
         let mix = Mix::parse(&recipe.data.mix).map_err(|e| explain("data.mix", e))?;
@@ -102,7 +117,8 @@ impl Plan {
         let mut methods = Vec::new();
         for (name, table) in &mut recipe.methods {
             let path = format!("methods.{name}");
-            let def = heterodyne_methods::find(name).map_err(|e| explain("methods", KeyError::new(name, e.to_string())))?;
+            let def =
+                heterodyne_methods::find(name).map_err(|e| explain("methods", KeyError::new(name, e.to_string())))?;
             let mut own = table.clone();
             let weight = Weight::take(&mut own, recipe.train.epochs).map_err(|e| explain(&path, e))?;
             let mut settings = (def.configure)(&own).map_err(|e| explain(&path, with_shared_keys(e)))?;
@@ -116,12 +132,14 @@ impl Plan {
             }
         }
         if recipe.loss.ce == 0.0 && methods.is_empty() {
-            return Err(explain("loss", KeyError::new("ce", "the loss has no terms: loss.ce is 0 and no method has a weight")));
+            return Err(explain(
+                "loss",
+                KeyError::new("ce", "the loss has no terms: loss.ce is 0 and no method has a weight"),
+            ));
         }
         let epochs = f64::from(recipe.train.epochs);
         if recipe.loss.ce == 0.0 && methods.iter().all(|m| m.weight.end(epochs).is_some_and(|end| end < epochs)) {
-            let message =
-                "the loss has no terms at the end: loss.ce is 0 and the weight of every method decays to 0 before the last epoch is over";
+            let message = "the loss has no terms at the end: loss.ce is 0 and the weight of every method decays to 0 before the last epoch is over";
             return Err(explain("loss", KeyError::new("ce", message)));
         }
         Ok(Self { command, recipe, student, teacher, methods, augment, mix })
@@ -137,7 +155,8 @@ fn with_shared_keys(mut e: KeyError) -> KeyError {
 }
 
 fn network(table: &NetworkTable, role: &str, explain: &impl Fn(&str, KeyError) -> Error) -> Result<&'static ModelDef> {
-    let def = heterodyne_models::find(&table.model).map_err(|e| explain(role, KeyError::new("model", e.to_string())))?;
+    let def =
+        heterodyne_models::find(&table.model).map_err(|e| explain(role, KeyError::new("model", e.to_string())))?;
     (def.check_options)(&table.options).map_err(|e| explain(&format!("{role}.options"), e))?;
     if table.std.is_some_and(|std| std.iter().any(|s| !(s.is_finite() && *s > 0.0))) {
         return Err(explain(role, KeyError::new("std", "every standard deviation must be greater than 0")));

@@ -1,5 +1,5 @@
-//! A look at the teacher before anything is trained: most failed distillations begin with a teacher that does not know the data
-//! as it is presented to it.
+//! A look at the teacher before anything is trained: most failed distillations begin with a teacher that does not know
+//! the data as it is presented to it.
 use std::sync::{Arc, atomic::AtomicBool};
 
 use heterodyne_data::{Dataset, EvalLoader};
@@ -16,7 +16,8 @@ const BATCH: usize = 64;
 /// What the check found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TeacherCheck {
-    /// The teacher on test images (held-out ones, where those are to be left alone) at equal distances, shown to it as its own evaluation has them.
+    /// The teacher on test images (held-out ones, where those are to be left alone) at equal distances, shown to it as
+    /// its own evaluation has them.
     pub measured: Measured,
     /// Accuracy of guessing, in percent.
     pub chance: f64,
@@ -36,7 +37,8 @@ impl TeacherCheck {
     }
 }
 
-/// Up to [`IMAGES`] of the samples `indices` at equal distances, so that those of a folder, which lie class by class, are of all classes.
+/// Up to [`IMAGES`] of the samples `indices` at equal distances, so that those of a folder, which lie class by class,
+/// are of all classes.
 pub fn look(images: &Arc<dyn Dataset>, indices: Vec<usize>, spec: InputSpec, workers: usize) -> Result<EvalLoader> {
     Ok(EvalLoader::new(Arc::clone(images), indices, BATCH, spec, workers)?.spread(IMAGES, BATCH))
 }

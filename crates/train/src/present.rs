@@ -31,8 +31,13 @@ impl Stated {
     /// A word is unknown; comes with its key.
     pub fn by_table(table: &NetworkTable) -> Result<Self, KeyError> {
         let NetworkTable { img, mean, std, crop_pct, crop_mode, interpolation, .. } = table;
-        let crop_mode = crop_mode.as_deref().map(str::parse).transpose().map_err(|e: String| KeyError::new("crop_mode", e))?;
-        let interpolation = interpolation.as_deref().map(str::parse).transpose().map_err(|e: String| KeyError::new("interpolation", e))?;
+        let crop_mode =
+            crop_mode.as_deref().map(str::parse).transpose().map_err(|e: String| KeyError::new("crop_mode", e))?;
+        let interpolation = interpolation
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|e: String| KeyError::new("interpolation", e))?;
         Ok(Self { img: *img, mean: *mean, std: *std, crop_pct: *crop_pct, crop_mode, interpolation })
     }
 
@@ -95,8 +100,8 @@ impl Images {
         self.side.filter(|_| !self.resized)
     }
 
-    /// What a loader does for an evaluation of a network whose input is `spec`: all of it, or nothing where the images are all of one size
-    /// and are shown whole, so that the network's view can resize them on its device.
+    /// What a loader does for an evaluation of a network whose input is `spec`: all of it, or nothing where the images
+    /// are all of one size and are shown whole, so that the network's view can resize them on its device.
     #[must_use]
     pub fn loaded(&self, spec: InputSpec) -> InputSpec {
         match self.whole() {
@@ -108,12 +113,18 @@ impl Images {
     }
 }
 
-/// Settles a network's input and writes it into its table: the table's own words, else those of the weights, else the data's for a network
-/// that starts from scratch, else the model's. Of images that are all of one size nothing is cropped away unless somebody says so.
+/// Settles a network's input and writes it into its table: the table's own words, else those of the weights, else the
+/// data's for a network that starts from scratch, else the model's. Of images that are all of one size nothing is
+/// cropped away unless somebody says so.
 ///
 /// # Errors
 /// The input that comes out is not valid ([`InputSpec::check`]); the model's tag is not that of the weights.
-pub fn settle(table: &mut NetworkTable, def: &ModelDef, weights: Option<&Weights>, images: Images) -> Result<InputSpec> {
+pub fn settle(
+    table: &mut NetworkTable,
+    def: &ModelDef,
+    weights: Option<&Weights>,
+    images: Images,
+) -> Result<InputSpec> {
     let mut default = def.input;
     if images.whole().is_some() {
         default.crop_pct = 1.0;
@@ -145,5 +156,6 @@ pub(crate) fn by_table(table: &NetworkTable) -> Result<Stated> {
 pub fn write(table: &mut NetworkTable, spec: InputSpec) {
     let InputSpec { img, mean, std, crop_pct, crop_mode, interpolation } = spec;
     (table.img, table.mean, table.std) = (Some(img), Some(mean), Some(std));
-    (table.crop_pct, table.crop_mode, table.interpolation) = (Some(crop_pct), Some(crop_mode.to_string()), Some(interpolation.to_string()));
+    (table.crop_pct, table.crop_mode, table.interpolation) =
+        (Some(crop_pct), Some(crop_mode.to_string()), Some(interpolation.to_string()));
 }

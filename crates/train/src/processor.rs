@@ -1,7 +1,9 @@
-//! What the `preprocessor_config.json` of Hugging Face's transformers says of the images of a ViT or a DeiT, in timm's words.
+//! What the `preprocessor_config.json` of Hugging Face's transformers says of the images of a ViT or a DeiT, in timm's
+//! words.
 //!
-//! `size` and `do_resize`, `crop_size` and `do_center_crop`, `resample` (Pillow's number), `do_rescale`, `image_mean` and `image_std` are
-//! honoured, or refused by name where no evaluation here does the same; what is left out is as in the class that is named (transformers 5.24).
+//! `size` and `do_resize`, `crop_size` and `do_center_crop`, `resample` (Pillow's number), `do_rescale`, `image_mean`
+//! and `image_std` are honoured, or refused by name where no evaluation here does the same; what is left out is as in
+//! the class that is named (transformers 5.24).
 use heterodyne_nn::{CropMode, InputSpec, Interpolation};
 use serde_json::{Map, Value};
 
@@ -34,7 +36,10 @@ pub(crate) fn read(json: &Map<String, Value>, img: i64) -> Result<Stated, String
     }
     let rescale = given("rescale_factor").map_or(Some(1.0 / 255.0), Value::as_f64);
     if !flag("do_rescale", true)? || rescale.is_none_or(|factor| (factor * 255.0 - 1.0).abs() > 1e-6) {
-        return Err("`do_rescale` and `rescale_factor` do not bring pixels from 0..255 to 0..1, which is always done here".to_owned());
+        return Err(
+            "`do_rescale` and `rescale_factor` do not bring pixels from 0..255 to 0..1, which is always done here"
+                .to_owned(),
+        );
     }
     if let Some(other) = given("crop_pct") {
         return Err(format!("`crop_pct` is {other}: it belongs to another processor than ViT's and DeiT's"));
@@ -43,7 +48,9 @@ pub(crate) fn read(json: &Map<String, Value>, img: i64) -> Result<Stated, String
     let crops = flag("do_center_crop", defaults.crop.is_some())? && defaults.crop.is_some();
     let side = match (crops, given("crop_size"), defaults.crop) {
         (false, ..) if crop_mode == CropMode::Center => {
-            return Err(format!("`size` resizes the shorter side to {resized} and nothing is cropped: the images would not be square"));
+            return Err(format!(
+                "`size` resizes the shorter side to {resized} and nothing is cropped: the images would not be square"
+            ));
         }
         (false, ..) => resized,
         (true, Some(value), _) => match size(value)? {
@@ -73,12 +80,15 @@ pub(crate) fn read(json: &Map<String, Value>, img: i64) -> Result<Stated, String
 
 fn defaults(class: Option<&Value>) -> Result<Defaults, String> {
     let name = class.and_then(Value::as_str).unwrap_or("ViTImageProcessor");
-    let kind =
-        ["ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor"].iter().find_map(|end| name.strip_suffix(end));
+    let kind = ["ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor"]
+        .iter()
+        .find_map(|end| name.strip_suffix(end));
     match kind {
         Some("ViT") => Ok(Defaults { size: 224, crop: None, resample: Interpolation::Bilinear }),
         Some("DeiT") => Ok(Defaults { size: 256, crop: Some(224), resample: Interpolation::Bicubic }),
-        _ => Err(format!("its images are made by `{name}`: of transformers' processors ViT's and DeiT's are known here")),
+        _ => {
+            Err(format!("its images are made by `{name}`: of transformers' processors ViT's and DeiT's are known here"))
+        }
     }
 }
 
@@ -98,7 +108,9 @@ fn size(value: &Value) -> Result<(CropMode, i64), String> {
         },
         _ => None,
     };
-    found.ok_or_else(|| format!("a size is {value}; a height and a width that are equal, or `shortest_edge`, are expected"))
+    found.ok_or_else(|| {
+        format!("a size is {value}; a height and a width that are equal, or `shortest_edge`, are expected")
+    })
 }
 
 /// Pillow's number of a filter.
@@ -118,7 +130,8 @@ fn three(value: Option<&Value>, key: &str) -> Result<[f64; 3], String> {
     value.map_or(Ok(CENTRED), |v| serde_json::from_value(v.clone()).map_err(|e| format!("`{key}` is {v}: {e}")))
 }
 
-/// The share by which timm's words say that `side` is cropped from `resized`: the largest for which floor(side / share) is that.
+/// The share by which timm's words say that `side` is cropped from `resized`: the largest for which floor(side / share)
+/// is that.
 fn share(side: i64, resized: i64) -> f64 {
     let mut share = side as f64 / resized as f64;
     while (side as f64 / share).floor() < resized as f64 {
@@ -139,26 +152,40 @@ mod tests {
     fn every_crop_is_exact() {
         for resized in 1..600 {
             for side in 1..=resized {
-                assert_eq!(InputSpec { crop_pct: share(side, resized), ..InputSpec::whole(side, CENTRED, CENTRED) }.resized(), resized);
+                assert_eq!(
+                    InputSpec { crop_pct: share(side, resized), ..InputSpec::whole(side, CENTRED, CENTRED) }.resized(),
+                    resized
+                );
             }
         }
     }
 
     #[test]
     fn what_a_processor_does_is_said_in_timms_words() {
-        let vit =
-            of(r#"{"image_processor_type": "ViTImageProcessor", "size": {"height": 384, "width": 384}, "resample": 3}"#, 384).unwrap();
+        let vit = of(
+            r#"{"image_processor_type": "ViTImageProcessor", "size": {"height": 384, "width": 384}, "resample": 3}"#,
+            384,
+        )
+        .unwrap();
         let whole = InputSpec { crop_mode: CropMode::Squash, ..InputSpec::whole(384, CENTRED, CENTRED) };
         assert_eq!(vit, whole.into());
-        let old = of(r#"{"feature_extractor_type": "ViTFeatureExtractor", "size": 224, "image_mean": [0.1, 0.2, 0.3]}"#, 224).unwrap();
-        assert_eq!((old.mean, old.interpolation, old.img), (Some([0.1, 0.2, 0.3]), Some(Interpolation::Bilinear), Some(224)));
+        let old =
+            of(r#"{"feature_extractor_type": "ViTFeatureExtractor", "size": 224, "image_mean": [0.1, 0.2, 0.3]}"#, 224)
+                .unwrap();
+        assert_eq!(
+            (old.mean, old.interpolation, old.img),
+            (Some([0.1, 0.2, 0.3]), Some(Interpolation::Bilinear), Some(224))
+        );
         let deit = of(r#"{"image_processor_type": "DeiTImageProcessorFast"}"#, 224).unwrap();
         assert_eq!(
             (deit.crop_pct, deit.crop_mode, deit.interpolation),
             (Some(0.875), Some(CropMode::Squash), Some(Interpolation::Bicubic))
         );
-        let short =
-            of(r#"{"feature_extractor_type": "DeiTFeatureExtractor", "size": {"shortest_edge": 248}, "crop_size": 224}"#, 224).unwrap();
+        let short = of(
+            r#"{"feature_extractor_type": "DeiTFeatureExtractor", "size": {"shortest_edge": 248}, "crop_size": 224}"#,
+            224,
+        )
+        .unwrap();
         assert_eq!((short.crop_pct, short.crop_mode), (Some(share(224, 248)), Some(CropMode::Center)));
         let raw = of(r#"{"do_normalize": false}"#, 224).unwrap();
         assert_eq!((raw.mean, raw.std), (Some([0.0; 3]), Some([1.0; 3])));

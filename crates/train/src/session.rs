@@ -1,5 +1,5 @@
-//! A plan made real: networks, heads, optimizer and loaders. Whatever does not fit is refused here, the teacher and the methods
-//! before any data is read.
+//! A plan made real: networks, heads, optimizer and loaders. Whatever does not fit is refused here, the teacher and the
+//! methods before any data is read.
 use std::{
     path::Path,
     sync::{Arc, atomic::AtomicBool},
@@ -64,7 +64,8 @@ impl Session {
     /// Builds a plan.
     ///
     /// # Errors
-    /// Something does not fit or cannot be read; [`heterodyne_nn::Error::Stopped`] soon after `stop` is set while the images are audited.
+    /// Something does not fit or cannot be read; [`heterodyne_nn::Error::Stopped`] soon after `stop` is set while the
+    /// images are audited.
     pub fn build(mut plan: Plan, stop: &AtomicBool) -> Result<Self> {
         let device = device(plan.recipe.device)?;
         if let Ok(threads @ 1..) = i32::try_from(plan.recipe.threads) {
@@ -104,14 +105,18 @@ impl Session {
         let mut notes = splits.notices.clone();
         if let (Some(val), 1..) = (splits.chosen_on(), data.validation) {
             return Err(Error::Plan(format!(
-                "data.validation = {} holds out training images to choose on, and the data has images for that ({}): remove data.validation, or set data.val = \"\"",
+                "data.validation = {} holds out training images to choose on, and the data has images for that ({}): \
+                 remove data.validation, or set data.val = \"\"",
                 data.validation,
                 val.describe()
             )));
         }
         let resized = |side: &u32| data.img.is_some_and(|img| img != i64::from(*side));
-        let images =
-            Images { side: splits.side, resized: splits.side.as_ref().is_some_and(resized), statistics: Some((splits.mean, splits.std)) };
+        let images = Images {
+            side: splits.side,
+            resized: splits.side.as_ref().is_some_and(resized),
+            statistics: Some((splits.mean, splits.std)),
+        };
         if let (Some(def), Some(weights), Some(table)) = (plan.teacher, &mut teacher_weights, &plan.recipe.teacher) {
             notes.extend(weights.order_classes(def, &table.options, names, &about)?);
         }
@@ -122,7 +127,8 @@ impl Session {
             (Some(def), Some(weights), Some(table)) => {
                 let input = present::settle(table, def, Some(weights), images)?;
                 let classes = teacher_classes(weights, def, table)?;
-                let net = Net::build(def, table, input, classes, Some(weights), plan.recipe.train.precision, device, seed)?;
+                let net =
+                    Net::build(def, table, input, classes, Some(weights), plan.recipe.train.precision, device, seed)?;
                 net.store.freeze();
                 Some(net)
             }
@@ -134,7 +140,8 @@ impl Session {
             let known = teacher.taps().classes;
             if known != classes {
                 return Err(Error::Plan(format!(
-                    "the teacher ({}) knows {known} classes and the data ({about}) has {classes}: take a teacher that was fine-tuned on this data (`heterodyne train` does it)",
+                    "the teacher ({}) knows {known} classes and the data ({about}) has {classes}: take a teacher that \
+                     was fine-tuned on this data (`heterodyne train` does it)",
                     teacher.name,
                 )));
             }
@@ -147,7 +154,16 @@ impl Session {
         }
         let table = &mut plan.recipe.student;
         let input = present::settle(table, plan.student, student_weights.as_ref(), images)?;
-        let student = Net::build(plan.student, table, input, classes, student_weights.as_ref(), plan.recipe.train.precision, device, seed)?;
+        let student = Net::build(
+            plan.student,
+            table,
+            input,
+            classes,
+            student_weights.as_ref(),
+            plan.recipe.train.precision,
+            device,
+            seed,
+        )?;
         if let Some(teacher) = teacher.as_ref().filter(|_| !sized) {
             check_pair(&plan, student.taps(), teacher.taps())?;
         }
@@ -163,14 +179,15 @@ impl Session {
             (_, Some(held_out)) => (splits.chosen_on().unwrap_or(learned), held_out.indices().to_vec()),
             (_, None) => {
                 return Err(Error::Plan(
-                    "train.test leaves the test images alone, and no images are held out to measure instead: set data.validation"
+                    "train.test leaves the test images alone, and no images are held out to measure instead: set \
+                     data.validation"
                         .to_owned(),
                 ));
             }
         };
-        let look = teacher
-            .as_ref()
-            .map(|teacher| preflight::look(looked_at.0, looked_at.1.clone(), images.loaded(teacher.input), plan.recipe.data.workers));
+        let look = teacher.as_ref().map(|teacher| {
+            preflight::look(looked_at.0, looked_at.1.clone(), images.loaded(teacher.input), plan.recipe.data.workers)
+        });
         let look = look.transpose()?;
         let pair = Pair::new(student, teacher, &plan.methods, &plan.recipe, &loaders.sample_classes)?;
         let card = Card {
@@ -192,11 +209,25 @@ impl Session {
             cache = Some(opened);
         }
         let origin = Origin::of(&plan.recipe, identity, &splits)?;
-        Ok(Self { pair, cache, train, validation, test, look, card, data: about, notes, train_images, origin, accept_changes: false, plan })
+        Ok(Self {
+            pair,
+            cache,
+            train,
+            validation,
+            test,
+            look,
+            card,
+            data: about,
+            notes,
+            train_images,
+            origin,
+            accept_changes: false,
+            plan,
+        })
     }
 
-    /// The teacher's part of a training batch whose images are on the device as `images`; `None` where there is no teacher, or
-    /// nobody learns from it any more at this `epoch`.
+    /// The teacher's part of a training batch whose images are on the device as `images`; `None` where there is no
+    /// teacher, or nobody learns from it any more at this `epoch`.
     pub fn lesson(&self, batch: &Batch, images: &Tensor, epoch: f64) -> Result<Option<Lesson>> {
         if !self.pair.objective.needs_teacher(epoch) {
             return Ok(None);
@@ -236,7 +267,10 @@ pub fn cuda_problem() -> Option<String> {
 
 impl Net {
     /// Builds a network as its table says and loads its weights strictly.
-    #[expect(clippy::too_many_arguments, reason = "one call from each role; a struct of these would be the table again")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call from each role; a struct of these would be the table again"
+    )]
     pub fn build(
         def: &'static ModelDef,
         table: &NetworkTable,
@@ -251,11 +285,17 @@ impl Net {
         Self::of(model, input, concrete(table.precision.unwrap_or(precision), device))
     }
 
-    /// Loads the table's `package`. What the recipe does not say of its input the file does; both are written into the table.
+    /// Loads the table's `package`. What the recipe does not say of its input the file does; both are written into the
+    /// table.
     pub fn package(table: &mut NetworkTable, device: Device) -> Result<Self> {
-        let path = table.package.clone().ok_or_else(|| Error::Plan("a teacher is a `model` with `weights`, or a `package`".to_owned()))?;
+        let path = table
+            .package
+            .clone()
+            .ok_or_else(|| Error::Plan("a teacher is a `model` with `weights`, or a `package`".to_owned()))?;
         let Package { net, about, img } = package::open(&path, device, table.img)?;
-        let unknown = |key: &str| Error::Plan(format!("{}: does not say for which `{key}` it was made: set teacher.{key}", path.display()));
+        let unknown = |key: &str| {
+            Error::Plan(format!("{}: does not say for which `{key}` it was made: set teacher.{key}", path.display()))
+        };
         let mean = table.mean.or(about.as_ref().map(|a| a.mean)).ok_or_else(|| unknown("mean"))?;
         let std = table.std.or(about.as_ref().map(|a| a.std)).ok_or_else(|| unknown("std"))?;
         let crop_pct = about.as_ref().and_then(|a| a.crop).unwrap_or(1.0);
@@ -289,13 +329,15 @@ pub fn model(
     let (img, options) = (Some(input.img), &table.options);
     let Some(w) = weights else { return Ok(Model::build(def, classes, img, options, device, seed)?) };
     w.classes(def, options)?;
-    let checkpoint = Checkpoint { tensors: &w.tensors, from: &w.name, adapt_head: table.adapt_head, selection: &w.selection };
+    let checkpoint =
+        Checkpoint { tensors: &w.tensors, from: &w.name, adapt_head: table.adapt_head, selection: &w.selection };
     let model = Model::with_weights(def, classes, img, options, device, seed, &checkpoint)?;
     match sound::flaw(&model.store.tensors())? {
         None => Ok(model),
-        Some(flaw) => {
-            Err(Error::Plan(format!("{}: these weights of {} cannot be used: {flaw}; take another copy or another file", w.name, def.name)))
-        }
+        Some(flaw) => Err(Error::Plan(format!(
+            "{}: these weights of {} cannot be used: {flaw}; take another copy or another file",
+            w.name, def.name
+        ))),
     }
 }
 
@@ -306,7 +348,9 @@ fn weights(table: &NetworkTable) -> Result<Option<Weights>> {
 
 /// The number of a teacher's classes.
 fn teacher_classes(weights: &Weights, def: &'static ModelDef, table: &NetworkTable) -> Result<i64> {
-    let unknown = || Error::Plan(format!("{}: the weights have no classifier, so the teacher's classes are unknown", weights.name));
+    let unknown = || {
+        Error::Plan(format!("{}: the weights have no classifier, so the teacher's classes are unknown", weights.name))
+    };
     weights.classes(def, &table.options)?.ok_or_else(unknown)
 }
 
@@ -321,7 +365,13 @@ pub fn concrete(precision: Precision, device: Device) -> Precision {
 }
 
 /// A network's taps as they will be: from the recipe, else the weights file, else the dataset's own size.
-fn shape(table: &NetworkTable, def: &'static ModelDef, weights: Option<&Weights>, plan: &Plan, classes: i64) -> Result<TapSpec> {
+fn shape(
+    table: &NetworkTable,
+    def: &'static ModelDef,
+    weights: Option<&Weights>,
+    plan: &Plan,
+    classes: i64,
+) -> Result<TapSpec> {
     let mut table = table.clone();
     let side = heterodyne_data::find(&plan.recipe.data.name)?.side;
     let input = present::settle(&mut table, def, weights, Images { side, ..Images::default() })?;
@@ -345,14 +395,25 @@ impl Loaders {
     fn new(plan: &Plan, splits: &Splits, side: i64, evaluation: InputSpec) -> Result<Self> {
         let (train, test) = (splits.train()?, splits.reported()?);
         let (data, t) = (&plan.recipe.data, &plan.recipe.train);
-        let side = u32::try_from(side).ok().filter(|s| *s > 0).ok_or_else(|| Error::Plan(format!("data.img = {side} is no image size")))?;
-        let chosen = heterodyne_data::select(&**train, data.per_class, data.validation, data.seed.unwrap_or(plan.recipe.seed))?;
+        let side = u32::try_from(side)
+            .ok()
+            .filter(|s| *s > 0)
+            .ok_or_else(|| Error::Plan(format!("data.img = {side} is no image size")))?;
+        let chosen =
+            heterodyne_data::select(&**train, data.per_class, data.validation, data.seed.unwrap_or(plan.recipe.seed))?;
         let train_images = chosen.train.len();
         let sample_classes = chosen.train.iter().map(|&index| train.label(index) as i64).collect();
         let cached = plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref());
-        let views = cached.map_or(Views::Fresh, |c| Views::Fixed { count: c.views, seed: c.seed.unwrap_or(plan.recipe.seed) });
-        let config =
-            LoaderConfig { batch: t.batch, side, seed: plan.recipe.seed, workers: data.workers, augment: plan.augment.clone(), views };
+        let views =
+            cached.map_or(Views::Fresh, |c| Views::Fixed { count: c.views, seed: c.seed.unwrap_or(plan.recipe.seed) });
+        let config = LoaderConfig {
+            batch: t.batch,
+            side,
+            seed: plan.recipe.seed,
+            workers: data.workers,
+            augment: plan.augment.clone(),
+            views,
+        };
         let evaluator = |dataset: &Arc<dyn Dataset>, indices: Vec<usize>| {
             EvalLoader::new(Arc::clone(dataset), indices, t.eval_batch, evaluation, data.workers)
         };

@@ -7,7 +7,8 @@ use crate::Result;
 /// Larger values are damage or divergence: their products overflow float32 within a few layers.
 const LARGEST: f64 = 1e10;
 
-/// What is wrong with the first tensor that has a value which is no number, is absurdly large, or is a negative variance.
+/// What is wrong with the first tensor that has a value which is no number, is absurdly large, or is a negative
+/// variance.
 pub fn flaw(tensors: &Tensors) -> Result<Option<String>> {
     for (name, t) in tensors {
         if let Some(what) = flaw_of(name, t)? {
@@ -32,5 +33,6 @@ fn flaw_of(name: &str, t: &Tensor) -> Result<Option<String>> {
     if largest.abs() > LARGEST {
         return Ok(Some(format!("has a value of {:e}, with which nothing can be computed", largest as f32)));
     }
-    Ok((name.ends_with("running_var") && low < 0.0).then(|| format!("is a variance and has a value of {:e}", low as f32)))
+    Ok((name.ends_with("running_var") && low < 0.0)
+        .then(|| format!("is a variance and has a value of {:e}", low as f32)))
 }

@@ -1,5 +1,5 @@
-//! All that a run needs to continue as if it had not stopped: weights, heads, optimizer, average, generator and position.
-//! Augmentation and shuffling depend on (seed, epoch, sample) only, so a position is enough for the data.
+//! All that a run needs to continue as if it had not stopped: weights, heads, optimizer, average, generator and
+//! position. Augmentation and shuffling depend on (seed, epoch, sample) only, so a position is enough for the data.
 use std::{collections::HashMap, path::Path};
 
 use heterodyne_nn::{Tensors, file};
@@ -50,9 +50,11 @@ pub struct Loaded {
 /// Writes a checkpoint; the one before stays until this one is whole, and where the weights have diverged.
 pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
     let mut all = Tensors::new();
-    let mut put = |room: &str, tensors: Tensors| all.extend(tensors.into_iter().map(|(name, t)| (format!("{room}/{name}"), t)));
+    let mut put =
+        |room: &str, tensors: Tensors| all.extend(tensors.into_iter().map(|(name, t)| (format!("{room}/{name}"), t)));
     let diverged = |of: &str, tensors: &Tensors| {
-        sound::flaw(tensors)?.map_or(Ok(()), |flaw| Err(Error::Diverged { step: position.step, flaw: format!("{flaw} ({of})") }))
+        sound::flaw(tensors)?
+            .map_or(Ok(()), |flaw| Err(Error::Diverged { step: position.step, flaw: format!("{flaw} ({of})") }))
     };
     diverged("the student", &s.pair.student.store.tensors())?;
     diverged("the heads of the methods", &s.pair.objective.heads.tensors())?;
@@ -69,17 +71,21 @@ pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
     Ok(file::write(path, all.iter().map(|(name, t)| (name.as_str(), t)), metadata)?)
 }
 
-/// Puts a checkpoint back into a freshly built session, which must be what it was made with unless [`Session::accept_changes`] is set.
+/// Puts a checkpoint back into a freshly built session, which must be what it was made with unless
+/// [`Session::accept_changes`] is set.
 pub fn load(path: &Path, s: &Session) -> Result<Loaded> {
     let (all, metadata) = file::read(path)?;
-    let json = metadata.get(KEY).ok_or_else(|| Error::State(format!("{} is no checkpoint of a run", path.display())))?;
-    let position: Position =
-        serde_json::from_str(json).map_err(|e| Error::State(format!("{}: its position cannot be read ({e})", path.display())))?;
+    let json =
+        metadata.get(KEY).ok_or_else(|| Error::State(format!("{} is no checkpoint of a run", path.display())))?;
+    let position: Position = serde_json::from_str(json)
+        .map_err(|e| Error::State(format!("{}: its position cannot be read ({e})", path.display())))?;
     let notes = match metadata.get(ORIGIN) {
-        None => vec!["the checkpoint does not say with which teacher and data it was made, so they are not compared".to_owned()],
+        None => vec![
+            "the checkpoint does not say with which teacher and data it was made, so they are not compared".to_owned(),
+        ],
         Some(json) => {
-            let origin: Origin =
-                serde_json::from_str(json).map_err(|e| Error::State(format!("{}: its origin cannot be read ({e})", path.display())))?;
+            let origin: Origin = serde_json::from_str(json)
+                .map_err(|e| Error::State(format!("{}: its origin cannot be read ({e})", path.display())))?;
             origin.changes(&s.origin)
         }
     };
@@ -97,7 +103,8 @@ pub fn load(path: &Path, s: &Session) -> Result<Loaded> {
         ema.load(&room("ema"))?;
     }
     let rng = room("rng");
-    let state = rng.get("global").ok_or_else(|| Error::State(format!("{} lacks the generator's state", path.display())))?;
+    let state =
+        rng.get("global").ok_or_else(|| Error::State(format!("{} lacks the generator's state", path.display())))?;
     Rng::global(s.pair.student.device())?.set_state(state)?;
     Ok(Loaded { position, notes })
 }

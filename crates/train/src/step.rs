@@ -12,8 +12,8 @@ pub struct StepValues {
     pub names: Vec<String>,
     /// Their weights in the total.
     pub weights: Vec<f64>,
-    /// float32 (terms + 3): every unweighted term, the total, the gradient's 2-norm before clipping, and a sum over what the teacher said
-    /// (0 without one), which is finite where all of that is.
+    /// float32 (terms + 3): every unweighted term, the total, the gradient's 2-norm before clipping, and a sum over
+    /// what the teacher said (0 without one), which is finite where all of that is.
     pub values: Tensor,
 }
 
@@ -43,22 +43,31 @@ pub struct Given<'a> {
     pub lesson: Option<&'a Lesson>,
 }
 
-/// Forward, loss, backward, clip, update. A loss or gradient that is not finite updates nothing; [`crate::meter::Meter`] reports it at the next logging step.
+/// Forward, loss, backward, clip, update. A loss or gradient that is not finite updates nothing;
+/// [`crate::meter::Meter`] reports it at the next logging step.
 pub fn step(pair: &Pair, given: &Given, lr: f64, progress: Progress) -> Result<StepValues> {
     step_in_parts(pair, given, lr, progress, &mut |_| {})
 }
 
 /// As [`step`]; `done` hears when a part has been issued.
-pub fn step_in_parts(pair: &Pair, given: &Given, lr: f64, progress: Progress, done: &mut dyn FnMut(Part)) -> Result<StepValues> {
+pub fn step_in_parts(
+    pair: &Pair,
+    given: &Given,
+    lr: f64,
+    progress: Progress,
+    done: &mut dyn FnMut(Part),
+) -> Result<StepValues> {
     let x_bchw = pair.student.view.apply(given.images);
     let (terms, total) = {
         // One region for network and methods, so that a weight is cast to bfloat16 once per step.
         let _cast = pair.student.autocast()?;
-        let output = pair.student.network.forward(&x_bchw, Pass { train: true, taps: pair.objective.reads_student_taps() });
+        let output =
+            pair.student.network.forward(&x_bchw, Pass { train: true, taps: pair.objective.reads_student_taps() });
         done(Part::Student);
         let terms = pair.objective.terms(&output, given, progress)?;
-        let total =
-            terms.total().ok_or_else(|| crate::Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned()))?;
+        let total = terms.total().ok_or_else(|| {
+            crate::Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned())
+        })?;
         (terms, total)
     };
     done(Part::Method);

@@ -31,7 +31,8 @@ pub(crate) fn in_folder(folder: &Path) -> Result<PathBuf> {
     let file = WEIGHTS.map(|name| folder.join(name)).into_iter().find(|file| file.exists());
     let [safetensors, index, bin, bin_index] = WEIGHTS;
     file.ok_or_else(|| {
-        let message = format!("the folder holds neither {safetensors} nor {bin}, nor an index of shards ({index}, {bin_index})");
+        let message =
+            format!("the folder holds neither {safetensors} nor {bin}, nor an index of shards ({index}, {bin_index})");
         Error::Plan(format!("{}: {message}", folder.display()))
     })
 }
@@ -42,7 +43,10 @@ pub(crate) fn in_folder(folder: &Path) -> Result<PathBuf> {
 /// It is something else, damaged, or lacks `section`; a shard is missing; it is one shard of several.
 pub(crate) fn read(path: &Path, section: Option<&str>) -> Result<Stored> {
     if let Some(of) = shard_of(path) {
-        return Err(wrong(path, &format!("is one of {of} shards: name the folder, or the index that lists them (*.index.json)")));
+        return Err(wrong(
+            path,
+            &format!("is one of {of} shards: name the folder, or the index that lists them (*.index.json)"),
+        ));
     }
     read_one(path, section)
 }
@@ -83,7 +87,8 @@ fn pytorch(path: &Path, section: Option<&str>) -> Result<Stored> {
     let mut tensors = Tensors::new();
     for (name, stored) in section.tensors {
         let shape: Vec<i64> = stored.shape.iter().map(|&n| n as i64).collect();
-        let tensor = Tensor::f_from_data_size(&stored.bytes(), &shape, kind(stored.dtype)).map_err(heterodyne_nn::Error::from)?;
+        let tensor = Tensor::f_from_data_size(&stored.bytes(), &shape, kind(stored.dtype))
+            .map_err(heterodyne_nn::Error::from)?;
         tensors.insert(name, tensor);
     }
     let place = if section.place.is_empty() { String::new() } else { format!(" [{}]", section.place) };
@@ -105,8 +110,10 @@ fn shards(path: &Path, content: &Content, section: Option<&str>) -> Result<Store
         return Err(wrong(path, &format!("is {content}")));
     }
     let index = json.map(serde_json::from_value::<Index>).transpose();
-    let index =
-        index.ok().flatten().ok_or_else(|| wrong(path, "its `weight_map` is not a table of tensors and the files that they are in"))?;
+    let index = index
+        .ok()
+        .flatten()
+        .ok_or_else(|| wrong(path, "its `weight_map` is not a table of tensors and the files that they are in"))?;
     if let Some(section) = section {
         return Err(wrong(path, &format!("the shards of an index have no sections; remove `section` (\"{section}\")")));
     }
@@ -115,7 +122,10 @@ fn shards(path: &Path, content: &Content, section: Option<&str>) -> Result<Store
         files.entry(file).or_default().push(tensor);
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    if let Some(file) = files.keys().find(|file| !matches!(Path::new(file).components().collect::<Vec<_>>()[..], [Component::Normal(_)])) {
+    if let Some(file) = files
+        .keys()
+        .find(|file| !matches!(Path::new(file).components().collect::<Vec<_>>()[..], [Component::Normal(_)]))
+    {
         return Err(wrong(path, &format!("`{file}` is not the name of a file beside it")));
     }
     let missing: Vec<_> = files.keys().filter(|file| !folder.join(file).exists()).collect();
@@ -124,7 +134,10 @@ fn shards(path: &Path, content: &Content, section: Option<&str>) -> Result<Store
         let more = missing.len().saturating_sub(LISTED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let (verb, count) = (if missing.len() == 1 { "is" } else { "are" }, files.len());
-        return Err(wrong(path, &format!("of its {count} shards, {names}{more} {verb} not beside it; was the download complete?")));
+        return Err(wrong(
+            path,
+            &format!("of its {count} shards, {names}{more} {verb} not beside it; was the download complete?"),
+        ));
     }
     let mut tensors = Tensors::new();
     for (file, names) in files {
@@ -135,7 +148,10 @@ fn shards(path: &Path, content: &Content, section: Option<&str>) -> Result<Store
         }
         for (name, tensor) in part.tensors {
             if tensors.contains_key(&name) {
-                return Err(wrong(&shard, &format!("the tensor `{name}` is in another shard of {} too", path.display())));
+                return Err(wrong(
+                    &shard,
+                    &format!("the tensor `{name}` is in another shard of {} too", path.display()),
+                ));
             }
             tensors.insert(name, tensor);
         }

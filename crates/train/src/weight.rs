@@ -20,7 +20,8 @@ pub enum Decay {
 }
 
 settings! {
-    /// What a method's table says beside the method's own keys; times are in epochs, and the weight changes at every step.
+    /// What a method's table says beside the method's own keys; times are in epochs, and the weight changes at every
+    /// step.
     pub struct Weight {
         /// Factor of the method's whole loss; 0 leaves the method out.
         // Float32 overflows soon behind the bound, in the square of a gradient.
@@ -36,8 +37,8 @@ settings! {
         decay_end: Option<f64> = None, Ours;
         /// What is left of the weight then, as a share of it.
         decay_to: f64 = 0.0, Ours, between(0.0, 1.0);
-        /// Standardises both networks' logits first (Sun et al. 2024, arXiv 2403.01427); for kd, bkd, dkd, dist, uhkd and
-        /// lfcc.
+        /// Standardises both networks' logits first (Sun et al. 2024, arXiv 2403.01427); for kd, bkd, dkd, dist, uhkd
+        /// and lfcc.
         pub logit_std: bool = false, Ours;
     }
 }
@@ -48,13 +49,25 @@ impl Weight {
         let own = Self::KEYS.iter().filter_map(|key| table.remove_entry(key.name)).collect();
         let w = Self::read(&own)?;
         let end = f64::from(epochs);
-        demand("warmup_epochs", w.warmup_epochs, (0.0..=end).contains(&w.warmup_epochs), &format!("0 to the number of epochs, {epochs}"))?;
-        demand("decay_start", w.decay_start, (0.0..=end).contains(&w.decay_start), &format!("0 to the number of epochs, {epochs}"))?;
+        demand(
+            "warmup_epochs",
+            w.warmup_epochs,
+            (0.0..=end).contains(&w.warmup_epochs),
+            &format!("0 to the number of epochs, {epochs}"),
+        )?;
+        demand(
+            "decay_start",
+            w.decay_start,
+            (0.0..=end).contains(&w.decay_start),
+            &format!("0 to the number of epochs, {epochs}"),
+        )?;
         if let Some(decay_end) = w.decay_end {
             demand("decay_end", decay_end, decay_end > w.start(), "a number above `decay_start` and `warmup_epochs`")?;
         }
         if w.decay == Decay::None
-            && let Some(key) = ["decay_start", "decay_end", "decay_to"].into_iter().find(|&key| own.contains_key(key) && !w.is_default(key))
+            && let Some(key) = ["decay_start", "decay_end", "decay_to"]
+                .into_iter()
+                .find(|&key| own.contains_key(key) && !w.is_default(key))
         {
             return Err(KeyError::new(
                 key,
@@ -87,8 +100,8 @@ impl Weight {
         self.weight * (1.0 - gone + gone * self.decay_to)
     }
 
-    /// From which epoch of a run of `epochs` on it is 0 for good, if there is one. The keys say it, not the value, which may round
-    /// to 0 a little earlier.
+    /// From which epoch of a run of `epochs` on it is 0 for good, if there is one. The keys say it, not the value,
+    /// which may round to 0 a little earlier.
     #[must_use]
     pub fn end(&self, epochs: f64) -> Option<f64> {
         let end = match self.decay {
@@ -131,7 +144,11 @@ impl fmt::Display for Weight {
 }
 
 fn demand(key: &str, value: f64, holds: bool, wanted: &str) -> Result<(), KeyError> {
-    if holds && value.is_finite() { Ok(()) } else { Err(KeyError::new(key, format!("{value} is out of range, expected {wanted}"))) }
+    if holds && value.is_finite() {
+        Ok(())
+    } else {
+        Err(KeyError::new(key, format!("{value} is out of range, expected {wanted}")))
+    }
 }
 
 #[cfg(test)]
@@ -160,7 +177,10 @@ mod tests {
         values(&w, &[(2.0, 1.0), (4.0, 2.0), (10.0, 2.0), (15.0, 1.5), (20.0, 1.0)]);
         let w = weight("decay = \"cosine\"\ndecay_start = 10\ndecay_end = 14");
         values(&w, &[(0.0, 1.0), (10.0, 1.0), (12.0, 0.5), (14.0, 0.0), (18.0, 0.0)]);
-        values(&weight("decay = \"step\"\ndecay_start = 10\ndecay_to = 0.1"), &[(9.999, 1.0), (10.0, 0.1), (20.0, 0.1)]);
+        values(
+            &weight("decay = \"step\"\ndecay_start = 10\ndecay_to = 0.1"),
+            &[(9.999, 1.0), (10.0, 0.1), (20.0, 0.1)],
+        );
         // A decay from the start begins where the warm-up ends.
         values(&weight("warmup_epochs = 10\ndecay = \"linear\""), &[(5.0, 0.5), (10.0, 1.0), (15.0, 0.5), (20.0, 0.0)]);
     }
@@ -185,7 +205,8 @@ mod tests {
 
     #[test]
     fn the_method_s_own_keys_stay_in_the_table() {
-        let mut table: toml::Table = "weight = 2\ntemperature = 4.0\nwarmup_epochs = 1.5\nlogit_std = true".parse().unwrap();
+        let mut table: toml::Table =
+            "weight = 2\ntemperature = 4.0\nwarmup_epochs = 1.5\nlogit_std = true".parse().unwrap();
         let w = Weight::take(&mut table, 20).unwrap();
         assert_eq!(table.keys().collect::<Vec<_>>(), ["temperature"]);
         assert!(w.logit_std);
@@ -201,7 +222,10 @@ mod tests {
     fn it_is_shown_in_words() {
         assert_eq!(weight("weight = 0.9").to_string(), "weight 0.9");
         let w = weight("warmup_epochs = 4\ndecay = \"cosine\"\ndecay_start = 10\nlogit_std = true");
-        assert_eq!(w.to_string(), "weight 1, warm-up to epoch 4, cosine from epoch 10 to 0 of it at the end, standardised logits");
+        assert_eq!(
+            w.to_string(),
+            "weight 1, warm-up to epoch 4, cosine from epoch 10 to 0 of it at the end, standardised logits"
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Weights, wherever they come from: a file of heterodyne's, timm's or PyTorch's, shards, a folder of timm's or transformers', or the Hugging
-//! Face Hub.
+//! Weights, wherever they come from: a file of heterodyne's, timm's or PyTorch's, shards, a folder of timm's or
+//! transformers', or the Hugging Face Hub.
 use std::path::Path;
 
 use heterodyne_models::{ModelDef, Selection};
@@ -19,10 +19,11 @@ use crate::{
 /// Where weights are.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// A safetensors file, what `torch.save` has written, an index of shards, a folder with weights and `config.json` of timm's or
-    /// transformers', or `hf-hub:` and the name of a repository.
+    /// A safetensors file, what `torch.save` has written, an index of shards, a folder with weights and `config.json`
+    /// of timm's or transformers', or `hf-hub:` and the name of a repository.
     pub path: &'a Path,
-    /// The dictionary of tensors in a PyTorch file, where it has several and another one than timm would take is wanted.
+    /// The dictionary of tensors in a PyTorch file, where it has several and another one than timm would take is
+    /// wanted.
     pub section: Option<&'a str>,
     /// Only the tensors whose names begin with this; chosen by the names if not given.
     pub prefix: Option<&'a str>,
@@ -65,10 +66,13 @@ impl Weights {
         let Source { path, section, .. } = source;
         let shown = path.display().to_string();
         let (name, file, config, tag) = if heterodyne_hub::is_name(&shown) {
-            let name: heterodyne_hub::Name = shown.parse().map_err(|e: heterodyne_hub::Error| Error::Plan(e.to_string()))?;
+            let name: heterodyne_hub::Name =
+                shown.parse().map_err(|e: heterodyne_hub::Error| Error::Plan(e.to_string()))?;
             let files = heterodyne_hub::fetch(&name, |_| {}).map_err(|e| Error::Plan(e.to_string()))?;
-            let config = files.config.as_deref().map(|config| Config::read(config, files.processor.as_deref())).transpose()?;
-            let tag = name.repo.split_once('.').map(|(_, tag)| tag.to_owned()).filter(|_| name.repo.starts_with("timm/"));
+            let config =
+                files.config.as_deref().map(|config| Config::read(config, files.processor.as_deref())).transpose()?;
+            let tag =
+                name.repo.split_once('.').map(|(_, tag)| tag.to_owned()).filter(|_| name.repo.starts_with("timm/"));
             (Some(shown), files.weights, config, tag)
         } else if path.is_dir() {
             // What heterodyne has exported describes itself.
@@ -120,7 +124,8 @@ impl Weights {
     pub fn check_tag(&self, model: &str) -> Result<()> {
         match (model.split_once('.'), &self.tag) {
             (Some((network, wanted)), Some(own)) if wanted != own => Err(Error::Plan(format!(
-                "{} has the weights `{own}`, and `{model}` asks for `{wanted}`: name the model `{network}.{own}`, `{network}`, or other weights",
+                "{} has the weights `{own}`, and `{model}` asks for `{wanted}`: name the model `{network}.{own}`, \
+                 `{network}`, or other weights",
                 self.name
             ))),
             _ => Ok(()),
@@ -134,12 +139,19 @@ impl Weights {
         if card.is_empty() { self.config.as_ref().map_or(&[][..], |config| &config.class_names) } else { card }
     }
 
-    /// Brings the classifier's rows into the order of the data's classes, and leaves out those of classes that the data does not have, where
-    /// both sides name theirs; says so. `images` says whose `names` they are, `given` are the model's options besides those of the weights.
+    /// Brings the classifier's rows into the order of the data's classes, and leaves out those of classes that the data
+    /// does not have, where both sides name theirs; says so. `images` says whose `names` they are, `given` are the
+    /// model's options besides those of the weights.
     ///
     /// # Errors
     /// The names do not match, or the file's classifier is not of as many classes as it names.
-    pub fn order_classes(&mut self, def: &'static ModelDef, given: &toml::Table, names: &[String], images: &str) -> Result<Option<String>> {
+    pub fn order_classes(
+        &mut self,
+        def: &'static ModelDef,
+        given: &toml::Table,
+        names: &[String],
+        images: &str,
+    ) -> Result<Option<String>> {
         let own = self.class_names();
         if own.is_empty() || names.is_empty() {
             return Ok(None);
@@ -170,11 +182,16 @@ impl Weights {
         Ok(Some(if rows.len() as i64 == count {
             format!("{}: the {count} classes are matched by name, in the order of {images}", self.name)
         } else {
-            format!("{}: {} of its {count} classes are those of {images}, matched by name; the others are left out", self.name, rows.len())
+            format!(
+                "{}: {} of its {count} classes are those of {images}, matched by name; the others are left out",
+                self.name,
+                rows.len()
+            )
         }))
     }
 
-    /// The number of classes of its classifier, `None` without one. `given` are the model's options besides those of the weights.
+    /// The number of classes of its classifier, `None` without one. `given` are the model's options besides those of
+    /// the weights.
     ///
     /// # Errors
     /// They are weights of another model, or their description is of another classifier.
@@ -186,7 +203,9 @@ impl Weights {
             return Ok(Some(card.classes));
         }
         let weight = format!("{}.weight", def.head);
-        let Some((name, _)) = self.classifier(def, given)?.into_iter().find(|(_, timm)| *timm == weight) else { return Ok(None) };
+        let Some((name, _)) = self.classifier(def, given)?.into_iter().find(|(_, timm)| *timm == weight) else {
+            return Ok(None);
+        };
         let shape = self.tensors[&name].size();
         if let (Some(config), Some(classes)) = (&self.config, shape.first()) {
             config.check_classifier(&self.name, *classes, shape.get(1).copied())?;

@@ -12,13 +12,16 @@ use super::{
 use crate::{Dataset, Splits, files};
 
 /// What images are labelled with, and the list of its classes.
-const LEVELS: [(&str, &str); 3] = [("variant", "variants.txt"), ("family", "families.txt"), ("manufacturer", "manufacturers.txt")];
+const LEVELS: [(&str, &str); 3] =
+    [("variant", "variants.txt"), ("family", "families.txt"), ("manufacturer", "manufacturers.txt")];
 const FOLDERS: [&str; 3] = ["", "data", "fgvc-aircraft-2013b/data"];
 
 pub(super) fn open(source: &Source) -> Result<Splits> {
     let given = source.folder("the folder fgvc-aircraft-2013b, with data/variants.txt and data/images/")?;
     let data = FOLDERS.iter().map(|sub| given.join(sub)).find(|folder| folder.join(LEVELS[0].1).is_file());
-    let data = data.ok_or_else(|| Error::file(given, "holds no variants.txt; give the folder fgvc-aircraft-2013b of the archive"))?;
+    let data = data.ok_or_else(|| {
+        Error::file(given, "holds no variants.txt; give the folder fgvc-aircraft-2013b of the archive")
+    })?;
     let level = source.reading.label_column.as_deref().unwrap_or(LEVELS[0].0);
     let Some((level, list)) = LEVELS.iter().find(|(name, _)| *name == level) else {
         return Err(Error::invalid(format!(
@@ -40,7 +43,8 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
         let path = data.join(format!("images_{level}_{name}.txt"));
         let mut samples = Vec::new();
         for line in lines(&path)? {
-            let (id, class) = line.split_once(' ').ok_or_else(|| Error::file(&path, format!("has no class in `{line:.100}`")))?;
+            let (id, class) =
+                line.split_once(' ').ok_or_else(|| Error::file(&path, format!("has no class in `{line:.100}`")))?;
             let number = classes.number(class.trim(), || path.display().to_string())?;
             samples.push((data.join("images").join(format!("{id}.jpg")), number));
         }
@@ -49,7 +53,8 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
         }
         let title = format!("FGVC-Aircraft {name} ({level})");
         let (root, classes) = (data.join("images"), Arc::clone(&classes.names));
-        let dataset: Arc<dyn Dataset> = Arc::new(Pictures { title, root, classes, samples, decode: source.reading.decode });
+        let dataset: Arc<dyn Dataset> =
+            Arc::new(Pictures { title, root, classes, samples, decode: source.reading.decode });
         split.fill(&mut splits, dataset);
     }
     Ok(splits)

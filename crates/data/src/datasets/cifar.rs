@@ -107,7 +107,11 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
     );
     let given = source.path(&what)?;
     // A file stands for the folder that it lies in.
-    let root = if given.is_file() { given.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")) } else { given };
+    let root = if given.is_file() {
+        given.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    } else {
+        given
+    };
     let folders = variant.folders.iter().chain([&variant.python.folder]);
     for folder in std::iter::once(root.to_owned()).chain(folders.map(|sub| root.join(sub))) {
         let train = table::shards(&folder, "train")?;
@@ -121,7 +125,9 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
         if variant.train_files.iter().any(|name| folder.join(name).is_file()) {
             return from_binary(variant, &folder);
         }
-        if variant.python.train_files.iter().any(|name| folder.join(name).is_file()) && folder.join(variant.python.meta_file).is_file() {
+        if variant.python.train_files.iter().any(|name| folder.join(name).is_file())
+            && folder.join(variant.python.meta_file).is_file()
+        {
             return from_python(variant, &folder);
         }
     }
@@ -130,7 +136,14 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
 
 fn splits(variant: &Variant, train: Raster, test: Raster) -> Splits {
     let (mean, std) = (variant.mean, variant.std);
-    Splits { train: Some(Arc::new(train)), test: Some(Arc::new(test)), side: Some(SIDE as u32), mean, std, ..Splits::photographs() }
+    Splits {
+        train: Some(Arc::new(train)),
+        test: Some(Arc::new(test)),
+        side: Some(SIDE as u32),
+        mean,
+        std,
+        ..Splits::photographs()
+    }
 }
 
 fn from_tables(variant: &Variant, train: &[PathBuf], test: &[PathBuf], how: &Decode) -> Result<Splits> {
@@ -144,15 +157,19 @@ fn from_tables(variant: &Variant, train: &[PathBuf], test: &[PathBuf], how: &Dec
     };
     let (train, test_split) = (read("train", train)?, read("test", test)?);
     if train.classes != test_split.classes {
-        return Err(Error::file(&test[0], "names other classes than the train split; the files belong to different datasets"));
+        return Err(Error::file(
+            &test[0],
+            "names other classes than the train split; the files belong to different datasets",
+        ));
     }
     Ok(splits(variant, train, test_split))
 }
 
 fn from_binary(variant: &Variant, folder: &Path) -> Result<Splits> {
     let classes: Arc<[String]> = class_names(variant, &folder.join(variant.names_file))?.into();
-    let read =
-        |name: &str, files: &[&str]| gather(variant, folder, format!("{} {name} (binary)", variant.title), files, &classes, read_records);
+    let read = |name: &str, files: &[&str]| {
+        gather(variant, folder, format!("{} {name} (binary)", variant.title), files, &classes, read_records)
+    };
     Ok(splits(variant, read("train", variant.train_files)?, read("test", &[variant.test_file])?))
 }
 
@@ -163,10 +180,12 @@ fn from_python(variant: &Variant, folder: &Path) -> Result<Splits> {
         .get(variant.python.names_key)
         .and_then(Value::list)
         .map(|names| names.iter().filter_map(Value::text).map(str::to_owned).collect());
-    let names: Vec<String> = names.ok_or_else(|| Error::file(&path, format!("has no list `{}`", variant.python.names_key)))?;
+    let names: Vec<String> =
+        names.ok_or_else(|| Error::file(&path, format!("has no list `{}`", variant.python.names_key)))?;
     let classes: Arc<[String]> = counted(variant, &path, names)?.into();
-    let read =
-        |name: &str, files: &[&str]| gather(variant, folder, format!("{} {name} (python)", variant.title), files, &classes, read_pickle);
+    let read = |name: &str, files: &[&str]| {
+        gather(variant, folder, format!("{} {name} (python)", variant.title), files, &classes, read_pickle)
+    };
     Ok(splits(variant, read("train", variant.python.train_files)?, read("test", &[variant.python.test_file])?))
 }
 
@@ -188,7 +207,11 @@ fn gather(
         if *records.get_or_insert(count) != count {
             return Err(Error::file(
                 path,
-                format!("holds {count} images, where {} holds {}; was the copy cut short?", files[0], records.unwrap_or(0)),
+                format!(
+                    "holds {count} images, where {} holds {}; was the copy cut short?",
+                    files[0],
+                    records.unwrap_or(0)
+                ),
             ));
         }
     }
@@ -207,7 +230,10 @@ fn class_names(variant: &Variant, path: &Path) -> Result<Vec<String>> {
 /// Names of which there are as many as classes.
 fn counted(variant: &Variant, path: &Path, names: Vec<String>) -> Result<Vec<String>> {
     if names.len() != variant.class_names.len() {
-        return Err(Error::file(path, format!("names {} classes; {} has {}", names.len(), variant.name, variant.class_names.len())));
+        return Err(Error::file(
+            path,
+            format!("names {} classes; {} has {}", names.len(), variant.name, variant.class_names.len()),
+        ));
     }
     Ok(names)
 }
@@ -223,7 +249,10 @@ fn read_records(variant: &Variant, path: &Path, split: &mut Raster) -> Result<us
     if bytes.len() % size != 0 {
         return Err(Error::file(
             path,
-            format!("cut short in record {count}: {} bytes are no whole number of records of {size} bytes", bytes.len()),
+            format!(
+                "cut short in record {count}: {} bytes are no whole number of records of {size} bytes",
+                bytes.len()
+            ),
         ));
     }
     split.rgb.reserve(count * 3 * PIXELS);
@@ -240,7 +269,9 @@ fn read_pickle(variant: &Variant, path: &Path, split: &mut Raster) -> Result<usi
     let batch = unpickled(path)?;
     let key = variant.python.label_key;
     let labels = batch.get(key).and_then(Value::list).ok_or_else(|| failed(format!("has no list `{key}`")))?;
-    let Some(Value::Array { dtype, shape, bytes }) = batch.get("data") else { return Err(failed("has no array `data`".to_owned())) };
+    let Some(Value::Array { dtype, shape, bytes }) = batch.get("data") else {
+        return Err(failed("has no array `data`".to_owned()));
+    };
     let expected = [labels.len(), 3 * PIXELS];
     if dtype != "u1" || shape[..] != expected || bytes.len() != labels.len() * 3 * PIXELS || labels.is_empty() {
         return Err(failed(format!(
@@ -264,7 +295,11 @@ fn unpickled(path: &Path) -> Result<Value> {
 fn append(path: &Path, row: usize, label: i64, planes: &[u8], split: &mut Raster) -> Result<()> {
     let classes = split.classes.len();
     let number = u16::try_from(label).ok().filter(|label| usize::from(*label) < classes);
-    split.labels.push(number.ok_or_else(|| Error::file(path, format!("record {row} has label {label}; there are {classes} classes")))?);
+    split
+        .labels
+        .push(number.ok_or_else(|| {
+            Error::file(path, format!("record {row} has label {label}; there are {classes} classes"))
+        })?);
     let (red, rest) = planes.split_at(PIXELS);
     let (green, blue) = rest.split_at(PIXELS);
     split.rgb.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));

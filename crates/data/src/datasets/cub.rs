@@ -11,7 +11,8 @@ const FOLDER: &str = "CUB_200_2011";
 pub(super) fn open(source: &Source) -> Result<Splits> {
     let given = source.folder("the folder CUB_200_2011, with images.txt and images/")?;
     let root = [given.to_owned(), given.join(FOLDER)].into_iter().find(|folder| folder.join("images.txt").is_file());
-    let root = root.ok_or_else(|| Error::file(given, "holds no images.txt; give the folder CUB_200_2011 of the archive"))?;
+    let root =
+        root.ok_or_else(|| Error::file(given, "holds no images.txt; give the folder CUB_200_2011 of the archive"))?;
     let images = pairs(&root.join("images.txt"))?;
     let labels: HashMap<u64, String> = pairs(&root.join("image_class_labels.txt"))?.into_iter().collect();
     let training: HashMap<u64, String> = pairs(&root.join("train_test_split.txt"))?.into_iter().collect();
@@ -21,7 +22,10 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
     let mut samples = [Vec::new(), Vec::new()];
     for (id, file) in images {
         let unknown = |list: &str| Error::file(root.join(list), format!("says nothing of image {id}, {file}"));
-        let label = labels.get(&id).and_then(|label| places.get(&label.parse().ok()?)).ok_or_else(|| unknown("image_class_labels.txt"))?;
+        let label = labels
+            .get(&id)
+            .and_then(|label| places.get(&label.parse().ok()?))
+            .ok_or_else(|| unknown("image_class_labels.txt"))?;
         let split = match training.get(&id).map(String::as_str) {
             Some("1") => 0,
             Some("0") => 1,

@@ -1,5 +1,5 @@
-//! scikit-learn's handwritten digits: the test half of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, UCI Machine
-//! Learning Repository, 1998, CC BY 4.0). Where the file comes from: assets/SOURCE.md.
+//! scikit-learn's handwritten digits: the test half of "Optical Recognition of Handwritten Digits" (Alpaydin and
+//! Kaynak, UCI Machine Learning Repository, 1998, CC BY 4.0). Where the file comes from: assets/SOURCE.md.
 use std::{io::Read, sync::Arc};
 
 use flate2::read::GzDecoder;
@@ -21,7 +21,10 @@ const STD: f64 = 0.375_377_189_433_623_47;
 
 pub(super) fn open(source: &Source) -> Result<Splits> {
     if let Some(path) = source.path {
-        return Err(Error::invalid(format!("dataset `digits` is built in and takes no path (given: {})", path.display())));
+        return Err(Error::invalid(format!(
+            "dataset `digits` is built in and takes no path (given: {})",
+            path.display()
+        )));
     }
     let broken = |what: String| Error::invalid(format!("the built-in digits are broken: {what}"));
     let mut records = Vec::new();

@@ -38,7 +38,12 @@ pub(super) fn places(root: &Path, reading: &Reading) -> Result<Places> {
         if let Some((other, inner)) = found.iter().find(|(other, inner)| other != split && inner.starts_with(folder)) {
             return Err(Error::file(
                 inner,
-                format!("data.{} lies in {} (data.{}); the same images would be in both", other.key(), folder.display(), split.key()),
+                format!(
+                    "data.{} lies in {} (data.{}); the same images would be in both",
+                    other.key(),
+                    folder.display(),
+                    split.key()
+                ),
             ));
         }
     }
@@ -51,7 +56,12 @@ fn place(root: &Path, split: Split, reading: &Reading) -> Result<Option<PathBuf>
         Wanted::Named(name) => {
             let folder = if name == "." { root.to_owned() } else { root.join(name) };
             let known = || walk::folders(root).map(|folders| names(&folders).join(", ")).unwrap_or_default();
-            let missing = || Error::file(&folder, format!("is not a folder (data.{} = \"{name}\"); there are {}", split.key(), known()));
+            let missing = || {
+                Error::file(
+                    &folder,
+                    format!("is not a folder (data.{} = \"{name}\"); there are {}", split.key(), known()),
+                )
+            };
             return if folder.is_dir() { Ok(Some(folder)) } else { Err(missing()) };
         }
         Wanted::Usual(usual) => usual,
@@ -64,7 +74,11 @@ fn place(root: &Path, split: Split, reading: &Reading) -> Result<Option<PathBuf>
         [one] => Ok(Some(one.clone())),
         [..] => Err(Error::file(
             root,
-            format!("has {} for one split: say which with data.{}", names(found.iter().copied()).join(" and "), split.key()),
+            format!(
+                "has {} for one split: say which with data.{}",
+                names(found.iter().copied()).join(" and "),
+                split.key()
+            ),
         )),
     }
 }
@@ -75,18 +89,23 @@ fn nothing_found(root: &Path) -> Result<String> {
     let folders = walk::folders(root)?;
     for folder in &folders {
         let inner = walk::folders(folder)?;
-        if let Some(split) = inner.iter().find(|path| Split::ALL.iter().any(|s| s.usual().contains(&name(path).to_lowercase().as_str()))) {
+        if let Some(split) =
+            inner.iter().find(|path| Split::ALL.iter().any(|s| s.usual().contains(&name(path).to_lowercase().as_str())))
+        {
             return Ok(format!("{usual}, but {} has one ({}): give that path", folder.display(), name(split)));
         }
     }
     if folders.is_empty() {
         return Ok(format!(
-            "{usual}; the photographs of class c belong in train/c/, or a CSV file names files and classes (dataset `list`)"
+            "{usual}; the photographs of class c belong in train/c/, or a CSV file names files and classes (dataset \
+             `list`)"
         ));
     }
     Ok(format!(
-        "{usual}, but {} (the first are {}): move those to learn from below train/ and those to report on below val/. Where they are the classes of one split, `data.test = \".\"` \
-         evaluates them and `data.train = \".\"` with `data.validation` learns from them; where they are splits, name them in data.train, data.val and data.test",
+        "{usual}, but {} (the first are {}): move those to learn from below train/ and those to report on below val/. \
+         Where they are the classes of one split, `data.test = \".\"` \
+         evaluates them and `data.train = \".\"` with `data.validation` learns from them; where they are splits, name \
+         them in data.train, data.val and data.test",
         format_args!("{} {}", folders.len(), plural(folders.len(), "folder")),
         names(folders.iter().take(3)).join(", ")
     ))
@@ -113,13 +132,16 @@ struct Found {
 
 impl Found {
     fn look(split: Split, root: &Path) -> Result<Self> {
-        let mut found = Self { split, root: root.to_owned(), folders: Vec::new(), loose: Vec::new(), left: LeftOut::default() };
+        let mut found =
+            Self { split, root: root.to_owned(), folders: Vec::new(), loose: Vec::new(), left: LeftOut::default() };
         for entry in walk::list(root, &mut found.left)? {
             match entry {
                 Entry::Picture(path) => found.loose.push(path),
                 Entry::Folder(path) => {
                     let name = path.file_name().and_then(|name| name.to_str());
-                    let name = name.ok_or_else(|| Error::file(&path, "is a class name that is not UTF-8; rename it"))?.to_owned();
+                    let name = name
+                        .ok_or_else(|| Error::file(&path, "is a class name that is not UTF-8; rename it"))?
+                        .to_owned();
                     let pictures = walk::pictures(&path, &mut found.left)?;
                     found.folders.push((name, pictures));
                 }
@@ -201,7 +223,8 @@ fn classes_of(found: &[Found], reading: &Reading, labels: Option<&Labels>) -> Re
             Err(Error::file(
                 &first.root,
                 format!(
-                    "{pictures}: sort the pictures into a folder for each class ({}/CLASS/x.jpg), or give a list of files and classes with data.labels; \
+                    "{pictures}: sort the pictures into a folder for each class ({}/CLASS/x.jpg), or give a list of \
+                     files and classes with data.labels; \
                      `data.{} = \"\"` leaves the split out",
                     name(&first.root),
                     first.split.key()
@@ -220,7 +243,8 @@ fn in_folders(part: &mut Found, classes: &Classes, reading: &Reading) -> Result<
         return Err(Error::file(
             &part.root,
             format!(
-                "holds {} {} and no class folders: sort them into a folder for each class, give a list of files and classes with data.labels, or leave the split out with \
+                "holds {} {} and no class folders: sort them into a folder for each class, give a list of files and \
+                 classes with data.labels, or leave the split out with \
                  `data.{} = \"\"`",
                 part.loose.len(),
                 plural(part.loose.len(), "picture"),
@@ -234,14 +258,18 @@ fn in_folders(part: &mut Found, classes: &Classes, reading: &Reading) -> Result<
             let hint = did_you_mean(&name, classes.names.iter().map(String::as_str));
             return Err(Error::file(
                 folder,
-                format!("is a class that the training images do not have ({}){hint}", classes::list(classes.names.iter())),
+                format!(
+                    "is a class that the training images do not have ({}){hint}",
+                    classes::list(classes.names.iter())
+                ),
             ));
         };
         if pictures.is_empty() && !reading.empty_classes {
             return Err(Error::file(
                 folder,
                 format!(
-                    "is a class folder without a picture{}: fill it, remove it, or keep it as an empty class with `data.empty_classes = true`",
+                    "is a class folder without a picture{}: fill it, remove it, or keep it as an empty class with \
+                     `data.empty_classes = true`",
                     part.left.text(&part.root)
                 ),
             ));

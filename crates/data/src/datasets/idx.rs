@@ -88,22 +88,28 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
             (Wanted::Usual(usual), Split::Test) => ["t10k"].iter().chain(usual).copied().collect(),
             (Wanted::Usual(usual), _) => usual.to_vec(),
         };
-        let found = folders.iter().find_map(|folder| names.iter().find_map(|name| Some((*name, folder, file(folder, name, "images", 3)?))));
+        let found = folders
+            .iter()
+            .find_map(|folder| names.iter().find_map(|name| Some((*name, folder, file(folder, name, "images", 3)?))));
         let Some((name, folder, images)) = found else {
             match split.wanted(source.reading) {
-                Wanted::Named(name) => return Err(Error::file(root, format!("holds no {name}-images-idx3-ubyte (data.{})", split.key()))),
+                Wanted::Named(name) => {
+                    return Err(Error::file(root, format!("holds no {name}-images-idx3-ubyte (data.{})", split.key())));
+                }
                 _ => continue,
             }
         };
         let labels = file(folder, name, "labels", 1);
-        let labels = labels.ok_or_else(|| Error::file(&images, format!("has no {name}-labels-idx1-ubyte beside it")))?;
+        let labels =
+            labels.ok_or_else(|| Error::file(&images, format!("has no {name}-labels-idx1-ubyte beside it")))?;
         let (pixels, labels) = read(&images, &labels)?;
         parts.push(Part { split, pixels, labels });
     }
     if parts.is_empty() {
         return Err(Error::file(
             given,
-            "holds no train-images-idx3-ubyte (nor .gz) and no t10k-images-idx3-ubyte; for files of other names (emnist-letters-train-images-idx3-ubyte) set data.train = \
+            "holds no train-images-idx3-ubyte (nor .gz) and no t10k-images-idx3-ubyte; for files of other names \
+             (emnist-letters-train-images-idx3-ubyte) set data.train = \
              \"emnist-letters-train\" and data.test = \"emnist-letters-test\"",
         ));
     }
@@ -119,9 +125,12 @@ fn splits(variant: &Variant, parts: Vec<Part>, source: &Source) -> Result<Splits
         Classes::of(numbers.iter().map(String::as_str), source.reading)
     };
     let by_name = usize::from(highest) >= variant.names.len();
-    let mut splits = Splits { side: Some(SIDE as u32), mean: [variant.mean; 3], std: [variant.std; 3], ..Splits::photographs() };
+    let mut splits =
+        Splits { side: Some(SIDE as u32), mean: [variant.mean; 3], std: [variant.std; 3], ..Splits::photographs() };
     for Part { split, pixels, labels } in parts {
-        let number = |label: &u8| if by_name { classes.place(&label.to_string()).unwrap_or_default() } else { usize::from(*label) };
+        let number = |label: &u8| {
+            if by_name { classes.place(&label.to_string()).unwrap_or_default() } else { usize::from(*label) }
+        };
         let raster = Raster {
             title: format!("{} {}", variant.title, split.key()),
             side: SIDE,
@@ -148,7 +157,10 @@ fn read(images: &Path, labels: &Path) -> Result<(Vec<u8>, Vec<u8>)> {
     let (sizes, pixels) = array(images, IMAGES)?;
     let (counts, classes) = array(labels, LABELS)?;
     if sizes[1..] != [SIDE, SIDE] {
-        return Err(Error::file(images, format!("holds images of {} x {} pixels; {SIDE} x {SIDE} are expected", sizes[1], sizes[2])));
+        return Err(Error::file(
+            images,
+            format!("holds images of {} x {} pixels; {SIDE} x {SIDE} are expected", sizes[1], sizes[2]),
+        ));
     }
     if sizes[0] != counts[0] || sizes[0] == 0 {
         return Err(Error::file(labels, format!("holds {} labels for {} images", counts[0], sizes[0])));
@@ -167,7 +179,10 @@ fn array(path: &Path, magic: [u8; 4]) -> Result<(Vec<usize>, Vec<u8>)> {
         bytes = plain;
     }
     if bytes.get(..4) != Some(&magic) {
-        return Err(failed(format!("does not begin as an IDX file of {} does", if magic == IMAGES { "images" } else { "labels" })));
+        return Err(failed(format!(
+            "does not begin as an IDX file of {} does",
+            if magic == IMAGES { "images" } else { "labels" }
+        )));
     }
     let dimensions = usize::from(magic[3]);
     let head = 4 + 4 * dimensions;
@@ -175,7 +190,10 @@ fn array(path: &Path, magic: [u8; 4]) -> Result<(Vec<usize>, Vec<u8>)> {
     let sizes: Vec<usize> = sizes.map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
     let expected = sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
     if expected != Some(bytes.len() - head) {
-        return Err(failed(format!("has {} bytes for the sizes {sizes:?} in its head; was it cut short?", bytes.len() - head)));
+        return Err(failed(format!(
+            "has {} bytes for the sizes {sizes:?} in its head; was it cut short?",
+            bytes.len() - head
+        )));
     }
     bytes.drain(..head);
     Ok((sizes, bytes))

@@ -1,5 +1,5 @@
-//! ImageNet-1K (Russakovsky et al. 2015): training folders by WordNet id; validation in folders, or flat with the development kit's ground
-//! truth or with a list of files and classes.
+//! ImageNet-1K (Russakovsky et al. 2015): training folders by WordNet id; validation in folders, or flat with the
+//! development kit's ground truth or with a list of files and classes.
 use std::path::{Path, PathBuf};
 
 use heterodyne_nn::{Error, Result};
@@ -16,7 +16,8 @@ use crate::{Splits, files};
 /// Where archives and Kaggle keep the images, below the root.
 const IMAGES: [&str; 4] = ["", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"];
 /// Lists of the validation files, below the root.
-const LISTS: [&str; 5] = ["LOC_val_solution.csv", "val.txt", "val.csv", "val_labels.csv", "ILSVRC2012_validation_labels.csv"];
+const LISTS: [&str; 5] =
+    ["LOC_val_solution.csv", "val.txt", "val.csv", "val_labels.csv", "ILSVRC2012_validation_labels.csv"];
 /// Where the development kit lies, below the root.
 const KITS: [&str; 4] = ["ILSVRC2012_devkit_t12/data", "ILSVRC2012_devkit_t12", "devkit/data", "data"];
 const TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
@@ -25,7 +26,10 @@ const SYNSETS: &str = "meta.mat";
 pub(super) fn open(source: &Source) -> Result<Splits> {
     let root = source.folder("the folder with train/WNID/ and val/")?;
     let reading = source.reading;
-    let images = IMAGES.iter().map(|sub| root.join(sub)).find(|folder| Split::ALL.iter().any(|split| has(folder, *split, source)));
+    let images = IMAGES
+        .iter()
+        .map(|sub| root.join(sub))
+        .find(|folder| Split::ALL.iter().any(|split| has(folder, *split, source)));
     let images = images.unwrap_or_else(|| root.to_owned());
     let mut places = folder::places(&images, reading)?;
     // Its test images have no public labels.
@@ -38,19 +42,22 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
         (None, None) => None,
         (None, Some(_)) if reading.labels.is_none() => None,
         (_, Some(list)) => Some(read(&list, flat.map(|(_, folder)| folder.as_path()), source)?),
-        (Some((_, folder)), None) => match KITS.iter().map(|kit| root.join(kit).join(TRUTH)).find(|truth| truth.is_file()) {
-            Some(truth) => Some(ground_truth(&truth, folder)?),
-            None => {
-                return Err(Error::file(
-                    folder,
-                    format!(
-                        "holds pictures and no class folders: sort them into folders by WordNet id, put the development kit (ILSVRC2012_devkit_t12/data/{TRUTH} and {SYNSETS}) or \
+        (Some((_, folder)), None) => {
+            match KITS.iter().map(|kit| root.join(kit).join(TRUTH)).find(|truth| truth.is_file()) {
+                Some(truth) => Some(ground_truth(&truth, folder)?),
+                None => {
+                    return Err(Error::file(
+                        folder,
+                        format!(
+                            "holds pictures and no class folders: sort them into folders by WordNet id, put the \
+                             development kit (ILSVRC2012_devkit_t12/data/{TRUTH} and {SYNSETS}) or \
                          Kaggle's LOC_val_solution.csv into {}, or give a list of files and classes with data.labels",
-                        root.display()
-                    ),
-                ));
+                            root.display()
+                        ),
+                    ));
+                }
             }
-        },
+        }
     };
     folder::splits(&images, &places, reading, labels.as_ref())
 }
@@ -79,8 +86,8 @@ fn read(list: &Path, flat: Option<&Path>, source: &Source) -> Result<Labels> {
     }
 }
 
-/// The development kit's ground truth: line i is the number (ILSVRC2012_ID, from 1) of the class of the i-th validation image in the order of
-/// the names; which WordNet id that is says meta.mat beside it.
+/// The development kit's ground truth: line i is the number (ILSVRC2012_ID, from 1) of the class of the i-th validation
+/// image in the order of the names; which WordNet id that is says meta.mat beside it.
 fn ground_truth(path: &Path, val: &Path) -> Result<Labels> {
     let meta = path.with_file_name(SYNSETS);
     let synsets = mat::structs(&meta, "synsets", &["ILSVRC2012_ID", "WNID"])?;
@@ -97,14 +104,20 @@ fn ground_truth(path: &Path, val: &Path) -> Result<Labels> {
     if numbers.len() != pictures.len() {
         return Err(Error::file(
             path,
-            format!("has {} numbers for the {} pictures in {}; all of them must be there", numbers.len(), pictures.len(), val.display()),
+            format!(
+                "has {} numbers for the {} pictures in {}; all of them must be there",
+                numbers.len(),
+                pictures.len(),
+                val.display()
+            ),
         ));
     }
     let mut pairs = Vec::with_capacity(pictures.len());
     for ((line, number), picture) in (1..).zip(numbers).zip(pictures) {
         let wnid = number.parse::<i64>().ok().and_then(|number| wnids.get(&number));
-        let wnid =
-            wnid.ok_or_else(|| Error::file(path, format!("line {line} is `{number:.40}`, which {} does not know", meta.display())))?;
+        let wnid = wnid.ok_or_else(|| {
+            Error::file(path, format!("line {line} is `{number:.40}`, which {} does not know", meta.display()))
+        })?;
         pairs.push((picture.file_name().unwrap_or_default().to_string_lossy().into_owned(), wnid.clone()));
     }
     Labels::of(path, pairs)

@@ -69,7 +69,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Reads a table: columns divided by commas, semicolons or tabs (with quotes as in CSV), or a file name and a class divided by spaces.
+    /// Reads a table: columns divided by commas, semicolons or tabs (with quotes as in CSV), or a file name and a class
+    /// divided by spaces.
     ///
     /// # Errors
     /// It cannot be read, has fewer than two columns, or names columns of which none is known.
@@ -91,7 +92,9 @@ impl Table {
                 (Some(file), Some(label)) if !file.is_empty() && !label.is_empty() => {
                     rows.push(Row { file, label, split: split.and_then(field), line });
                 }
-                _ => return Err(failed(format!("line {line} has no file and class, but `{:.100}`", fields.join(", ")))),
+                _ => {
+                    return Err(failed(format!("line {line} has no file and class, but `{:.100}`", fields.join(", "))));
+                }
             }
         }
         if rows.is_empty() {
@@ -114,7 +117,8 @@ fn divider(line: &str) -> Option<u8> {
 type Records = Vec<(u64, Vec<String>)>;
 
 fn divided(text: &str, divider: u8) -> Result<Records, String> {
-    let mut reader = csv::ReaderBuilder::new().delimiter(divider).has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(divider).has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut records = Records::new();
     for record in reader.records() {
         let record = record.map_err(|e| e.to_string())?;
@@ -153,7 +157,9 @@ fn columns(first: &[String], reading: &Reading) -> Result<Option<(usize, usize, 
             Err(format!("has one column only (`{:.100}`); it needs file and class", first[0]))
         };
     }
-    let missing = |key: &str| format!("which column is the {key}? Name it with data.{key}_column; there are {}", first.join(", "));
+    let missing = |key: &str| {
+        format!("which column is the {key}? Name it with data.{key}_column; there are {}", first.join(", "))
+    };
     let (image, label) = (image.or_else(|| usual(&IMAGE)), label.or_else(|| usual(&LABEL)));
     // Of two columns the one that is not the one is the other.
     let other = |known: Option<usize>| known.filter(|_| names.len() == 2).map(|at| 1 - at);
@@ -171,8 +177,8 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    /// The classes of these labels: in the order of the numbers if all are numbers, else of the text. Numbers are places in `data.classes`
-    /// where that is given and does not name them.
+    /// The classes of these labels: in the order of the numbers if all are numbers, else of the text. Numbers are
+    /// places in `data.classes` where that is given and does not name them.
     pub fn of<'a>(labels: impl IntoIterator<Item = &'a str>, reading: &Reading) -> Self {
         let labels: BTreeSet<&str> = labels.into_iter().collect();
         let numbers: Option<Vec<u64>> = labels.iter().map(|label| label.parse().ok()).collect();
@@ -185,7 +191,9 @@ impl Classes {
         }
         numbers.sort_unstable();
         numbers.dedup();
-        let places = labels.iter().filter_map(|label| Some(((*label).to_owned(), numbers.binary_search(&label.parse().ok()?).ok()?)));
+        let places = labels
+            .iter()
+            .filter_map(|label| Some(((*label).to_owned(), numbers.binary_search(&label.parse().ok()?).ok()?)));
         let places = places.collect();
         Self { names: numbers.iter().map(u64::to_string).collect(), places }
     }
@@ -239,7 +247,10 @@ impl Labels {
             let (boxes, []) = words.as_chunks::<5>() else { return false };
             !boxes.is_empty() && boxes.iter().all(|[_, numbers @ ..]| numbers.iter().all(|n| n.parse::<f64>().is_ok()))
         };
-        let pairs = table.rows.into_iter().map(|row| (row.file, if boxed(&row.label) { first_word(&row.label) } else { row.label }));
+        let pairs = table
+            .rows
+            .into_iter()
+            .map(|row| (row.file, if boxed(&row.label) { first_word(&row.label) } else { row.label }));
         Self::of(path, pairs)
     }
 
@@ -260,11 +271,16 @@ impl Labels {
         self.by_name.values().map(String::as_str)
     }
 
-    /// The class of the file `path`, which lies in `split` below `root`: found by what it is called from either, by its name, or by its
-    /// name without suffix.
+    /// The class of the file `path`, which lies in `split` below `root`: found by what it is called from either, by its
+    /// name, or by its name without suffix.
     pub fn class(&self, path: &Path, split: &Path, root: &Path) -> Option<&str> {
         let relative = |to: &Path| path.strip_prefix(to).ok().and_then(Path::to_str);
-        let names = [relative(split), relative(root), path.file_name().and_then(|n| n.to_str()), path.file_stem().and_then(|n| n.to_str())];
+        let names = [
+            relative(split),
+            relative(root),
+            path.file_name().and_then(|n| n.to_str()),
+            path.file_stem().and_then(|n| n.to_str()),
+        ];
         names.into_iter().flatten().find_map(|name| self.by_name.get(name)).map(String::as_str)
     }
 
@@ -272,10 +288,17 @@ impl Labels {
     ///
     /// # Errors
     /// A picture is not in the list, or its class is unknown.
-    pub fn number(&self, pictures: Vec<PathBuf>, split: &Path, root: &Path, classes: &Classes) -> Result<Vec<(PathBuf, usize)>> {
+    pub fn number(
+        &self,
+        pictures: Vec<PathBuf>,
+        split: &Path,
+        root: &Path,
+        classes: &Classes,
+    ) -> Result<Vec<(PathBuf, usize)>> {
         // A list of numbers beside class folders that are names: places in their sorted list.
-        let by_place =
-            self.classes().all(|class| classes.place(class).is_none() && class.parse::<usize>().is_ok_and(|n| n < classes.names.len()));
+        let by_place = self.classes().all(|class| {
+            classes.place(class).is_none() && class.parse::<usize>().is_ok_and(|n| n < classes.names.len())
+        });
         let total = pictures.len();
         let mut samples = Vec::with_capacity(total);
         let mut missing = Vec::new();

@@ -70,16 +70,27 @@ fn in_folder(root: &Path, reading: &Reading) -> Result<Vec<Part>> {
             Wanted::Nothing => continue,
             Wanted::Named(name) => match root.join(name) {
                 path if path.is_file() => path,
-                path => return Err(Error::file(path, format!("is not a file; data.{} names the list of a split", split.key()))),
+                path => {
+                    return Err(Error::file(
+                        path,
+                        format!("is not a file; data.{} names the list of a split", split.key()),
+                    ));
+                }
             },
             Wanted::Usual(names) => {
-                let paths = names.iter().flat_map(|name| SUFFIXES.iter().map(move |suffix| root.join(format!("{name}.{suffix}"))));
+                let paths = names
+                    .iter()
+                    .flat_map(|name| SUFFIXES.iter().map(move |suffix| root.join(format!("{name}.{suffix}"))));
                 let found: Vec<PathBuf> = paths.filter(|path| path.is_file()).collect();
                 match found.len() {
                     0 => continue,
                     1 => found[0].clone(),
                     _ => {
-                        let message = format!("and {} are lists for one split: say which with data.{}", found[1].display(), split.key());
+                        let message = format!(
+                            "and {} are lists for one split: say which with data.{}",
+                            found[1].display(),
+                            split.key()
+                        );
                         return Err(Error::file(&found[0], message));
                     }
                 }
@@ -98,7 +109,8 @@ fn in_folder(root: &Path, reading: &Reading) -> Result<Vec<Part>> {
         return Err(Error::file(
             root,
             format!(
-                "holds no list train, val or test (.csv, .tsv, .txt), but {there}; name them in data.train, data.val and data.test, or give the path of one list"
+                "holds no list train, val or test (.csv, .tsv, .txt), but {there}; name them in data.train, data.val \
+                 and data.test, or give the path of one list"
             ),
         ));
     }
@@ -121,8 +133,11 @@ fn in_file(path: &Path, reading: &Reading) -> Result<Vec<Part>> {
                 // Left out by its key.
                 continue;
             }
-            let message =
-                format!("line {} belongs to the split `{name:.60}`: which is that? Name it in data.train, data.val or data.test", row.line);
+            let message = format!(
+                "line {} belongs to the split `{name:.60}`: which is that? Name it in data.train, data.val or \
+                 data.test",
+                row.line
+            );
             return Err(Error::file(path, message));
         };
         match parts.iter_mut().find(|part| part.split == split) {
@@ -141,7 +156,10 @@ impl Part {
         for row in &self.rows {
             let file = beside.join(format!("{}{ending}", row.file));
             if !file.is_file() {
-                return Err(Error::file(file, format!("is not there; line {} of {} names it", row.line, self.list.display())));
+                return Err(Error::file(
+                    file,
+                    format!("is not there; line {} of {} names it", row.line, self.list.display()),
+                ));
             }
             samples.push((file, classes.number(&row.label, || format!("{}, line {}", self.list.display(), row.line))?));
         }
@@ -151,12 +169,14 @@ impl Part {
     /// Where the first file of the list lies, and how its name ends.
     fn found(&self, root: &Path) -> Result<(PathBuf, &'static str)> {
         let parent = self.list.parent().unwrap_or(root);
-        let folders = [root, parent]
-            .into_iter()
-            .flat_map(|folder| BESIDE.into_iter().chain(self.split.usual().iter().copied()).map(|sub| folder.join(sub)));
+        let folders = [root, parent].into_iter().flat_map(|folder| {
+            BESIDE.into_iter().chain(self.split.usual().iter().copied()).map(|sub| folder.join(sub))
+        });
         let first = &self.rows[0];
         for folder in folders {
-            if let Some(ending) = ENDINGS.into_iter().find(|ending| folder.join(format!("{}{ending}", first.file)).is_file()) {
+            if let Some(ending) =
+                ENDINGS.into_iter().find(|ending| folder.join(format!("{}{ending}", first.file)).is_file())
+            {
                 return Ok((folder, ending));
             }
         }

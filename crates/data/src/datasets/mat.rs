@@ -1,4 +1,5 @@
-//! The struct arrays in MATLAB files of level 5, as far as ImageNet's development kit needs them (MathWorks, "MAT-File Format", version 5).
+//! The struct arrays in MATLAB files of level 5, as far as ImageNet's development kit needs them (MathWorks, "MAT-File
+//! Format", version 5).
 use std::{io::Read, path::Path};
 
 use flate2::read::ZlibDecoder;
@@ -81,7 +82,8 @@ fn parse(bytes: &[u8], name: &str, wanted: &[&str]) -> Result<Vec<Vec<Value>>, S
 /// The next element: its type and data; `rest` moves behind its padding.
 fn element<'a>(rest: &mut &'a [u8]) -> Result<(u32, &'a [u8]), String> {
     let short = || "is cut short".to_owned();
-    let word = |at: usize| rest.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes).ok_or_else(short);
+    let word =
+        |at: usize| rest.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes).ok_or_else(short);
     let first = word(0)?;
     // A small element has its size in the upper half of the first word, and its data in the second.
     let (kind, start, size, whole) = match (first >> 16) as usize {
@@ -113,21 +115,30 @@ impl<'a> Array<'a> {
         let (_, name) = element(&mut rest)?;
         let mut sizes = sizes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
         let count = sizes.try_fold(1usize, usize::checked_mul).ok_or("has an array of impossible size")?;
-        Ok(Self { class: *flags.first().ok_or("is cut short")?, name: String::from_utf8_lossy(name).into_owned(), count, rest })
+        Ok(Self {
+            class: *flags.first().ok_or("is cut short")?,
+            name: String::from_utf8_lossy(name).into_owned(),
+            count,
+            rest,
+        })
     }
 
     fn structs(&self, wanted: &[&str]) -> Result<Vec<Vec<Value>>, String> {
         let mut rest = self.rest;
         let (_, length) = element(&mut rest)?;
-        let length = length.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes).unwrap_or_default() as usize;
+        let length =
+            length.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes).unwrap_or_default() as usize;
         let (_, names) = element(&mut rest)?;
         if length == 0 {
             return Err("has a struct whose fields have no names".to_owned());
         }
-        let text = |name: &[u8]| String::from_utf8_lossy(name.split(|&b| b == 0).next().unwrap_or_default()).into_owned();
+        let text =
+            |name: &[u8]| String::from_utf8_lossy(name.split(|&b| b == 0).next().unwrap_or_default()).into_owned();
         let names: Vec<String> = names.chunks_exact(length).map(text).collect();
         let place = |field: &&str| names.iter().position(|name| name == field);
-        let places = wanted.iter().map(|field| place(field).ok_or_else(|| format!("has no field `{field}`, but {}", names.join(", "))));
+        let places = wanted
+            .iter()
+            .map(|field| place(field).ok_or_else(|| format!("has no field `{field}`, but {}", names.join(", "))));
         let places = places.collect::<Result<Vec<_>, _>>()?;
         let mut rows = Vec::new();
         for _ in 0..self.count {
@@ -151,7 +162,9 @@ fn value(rest: &mut &[u8], depth: usize) -> Result<Value, String> {
     let (kind, data) = element(&mut inner)?;
     if array.class == CHAR {
         let text = match kind {
-            UINT16 | UTF16 => String::from_utf16_lossy(&data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect::<Vec<_>>()),
+            UINT16 | UTF16 => String::from_utf16_lossy(
+                &data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect::<Vec<_>>(),
+            ),
             INT8 | UINT8 | UTF8 => String::from_utf8_lossy(data).into_owned(),
             _ => return Ok(Value::Other),
         };

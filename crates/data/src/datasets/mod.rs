@@ -59,7 +59,8 @@ const ALL: &[Entry] = &[
     },
     Entry {
         name: "cifar10",
-        summary: "CIFAR-10, 10 classes, 32 x 32 pixels, 50000 + 10000 images; the official binary or python files, or Parquet",
+        summary: "CIFAR-10, 10 classes, 32 x 32 pixels, 50000 + 10000 images; the official binary or python files, or \
+            Parquet",
         side: Some(32),
         side_in_files: false,
         keys: &[],
@@ -67,7 +68,8 @@ const ALL: &[Entry] = &[
     },
     Entry {
         name: "cifar100",
-        summary: "CIFAR-100, 100 classes, 32 x 32 pixels, 50000 + 10000 images; the official binary or python files, or Parquet",
+        summary: "CIFAR-100, 100 classes, 32 x 32 pixels, 50000 + 10000 images; the official binary or python files, \
+            or Parquet",
         side: Some(32),
         side_in_files: false,
         keys: &[],
@@ -75,7 +77,8 @@ const ALL: &[Entry] = &[
     },
     Entry {
         name: "mnist",
-        summary: "MNIST, 10 classes, 28 x 28 pixels, grey, 60000 + 10000 images; IDX files, plain or .gz; also EMNIST's and QMNIST's",
+        summary: "MNIST, 10 classes, 28 x 28 pixels, grey, 60000 + 10000 images; IDX files, plain or .gz; also \
+            EMNIST's and QMNIST's",
         side: Some(28),
         side_in_files: false,
         keys: &["train", "val", "test"],
@@ -107,7 +110,8 @@ const ALL: &[Entry] = &[
     },
     Entry {
         name: "imagenet",
-        summary: "ImageNet-1K: train/WNID/*; val/WNID/*, or val/* with the devkit's ground truth or a list of files and classes",
+        summary: "ImageNet-1K: train/WNID/*; val/WNID/*, or val/* with the devkit's ground truth or a list of files \
+            and classes",
         side: None,
         side_in_files: false,
         keys: &["train", "val", "test", "labels", "image_column", "label_column", "empty_classes"],
@@ -123,7 +127,8 @@ const ALL: &[Entry] = &[
     },
     Entry {
         name: "aircraft",
-        summary: "FGVC-Aircraft, 100 variants, 6667 + 3333 photographs; the folder fgvc-aircraft-2013b; trainval and test",
+        summary: "FGVC-Aircraft, 100 variants, 6667 + 3333 photographs; the folder fgvc-aircraft-2013b; trainval and \
+            test",
         side: None,
         side_in_files: false,
         keys: &["train", "val", "test", "label_column"],
@@ -131,7 +136,8 @@ const ALL: &[Entry] = &[
     },
     Entry {
         name: "list",
-        summary: "Photographs named by CSV or text files of file and class: train.csv, val.csv, test.csv, or one file with a column `split`",
+        summary: "Photographs named by CSV or text files of file and class: train.csv, val.csv, test.csv, or one file \
+            with a column `split`",
         side: None,
         side_in_files: false,
         keys: &["train", "val", "test", "image_column", "label_column"],
@@ -139,7 +145,8 @@ const ALL: &[Entry] = &[
     },
     Entry {
         name: "parquet",
-        summary: "Images in Parquet as Hugging Face's `datasets` writes them: train-*.parquet, validation-*.parquet, test-*.parquet, also in data/",
+        summary: "Images in Parquet as Hugging Face's `datasets` writes them: train-*.parquet, validation-*.parquet, \
+            test-*.parquet, also in data/",
         side: None,
         side_in_files: true,
         keys: &["train", "val", "test", "image_column", "label_column"],
@@ -159,11 +166,12 @@ pub fn find(name: &str) -> Result<&'static Entry> {
     ALL.iter().find(|entry| entry.name == name).ok_or_else(|| Error::invalid(unknown("dataset", name, &names())))
 }
 
-/// Opens the dataset `name`, whose files lie at `path`. Small images are decoded here, all of them, so that a broken one is found now.
+/// Opens the dataset `name`, whose files lie at `path`. Small images are decoded here, all of them, so that a broken
+/// one is found now.
 ///
 /// # Errors
-/// The name is unknown, a path is missing or superfluous, `reading` asks for what the dataset has no use for, the files are not what they
-/// should be, or there is only one class.
+/// The name is unknown, a path is missing or superfluous, `reading` asks for what the dataset has no use for, the files
+/// are not what they should be, or there is only one class.
 pub fn open(name: &str, path: Option<&Path>, reading: &Reading) -> Result<Splits> {
     let entry = find(name)?;
     if let Some(key) = reading.given().find(|key| !entry.keys.contains(key)) {
@@ -176,7 +184,8 @@ pub fn open(name: &str, path: Option<&Path>, reading: &Reading) -> Result<Splits
         && !reading.one_class
     {
         return Err(Error::invalid(format!(
-            "{} has only one class, `{only}`: is this the wrong level of the folder? (`data.one_class = true` allows it)",
+            "{} has only one class, `{only}`: is this the wrong level of the folder? (`data.one_class = true` allows \
+             it)",
             about(&splits)
         )));
     }
@@ -192,12 +201,20 @@ impl<'a> Source<'a> {
     fn path(&self, what: &str) -> Result<&'a Path> {
         let name = self.name;
         let path = self.path.ok_or_else(|| Error::invalid(format!("dataset `{name}` needs a path: {what}")))?;
-        if path.exists() { Ok(path) } else { Err(Error::file(path, format!("does not exist; dataset `{name}` needs {what}"))) }
+        if path.exists() {
+            Ok(path)
+        } else {
+            Err(Error::file(path, format!("does not exist; dataset `{name}` needs {what}")))
+        }
     }
 
     /// The same, where it must be a folder.
     fn folder(&self, what: &str) -> Result<&'a Path> {
         let path = self.path(what)?;
-        if path.is_dir() { Ok(path) } else { Err(Error::file(path, format!("is not a folder; dataset `{}` needs {what}", self.name))) }
+        if path.is_dir() {
+            Ok(path)
+        } else {
+            Err(Error::file(path, format!("is not a folder; dataset `{}` needs {what}", self.name)))
+        }
     }
 }

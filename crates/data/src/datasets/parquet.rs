@@ -27,9 +27,11 @@ const SMALL: u32 = 64;
 const MAX_DEPTH: usize = 3;
 
 pub(super) fn open(source: &Source) -> Result<Splits> {
-    let given = source.path("a folder with train-*.parquet and test-*.parquet or validation-*.parquet, or one such file")?;
+    let given =
+        source.path("a folder with train-*.parquet and test-*.parquet or validation-*.parquet, or one such file")?;
     let reading = source.reading;
-    let parts = if given.is_dir() { in_folder(given, reading)? } else { vec![(one(given, reading), vec![given.to_owned()])] };
+    let parts =
+        if given.is_dir() { in_folder(given, reading)? } else { vec![(one(given, reading), vec![given.to_owned()])] };
     let (image, label) = (reading.image_column.as_deref(), reading.label_column.as_deref());
     let columns = Columns { image: image.as_slice(), label: label.as_slice() };
     let parts = parts.into_iter().map(|(split, files)| Ok((split, files[0].clone(), Rows::read(&files, columns)?)));
@@ -65,9 +67,11 @@ fn one(file: &Path, reading: &Reading) -> Split {
 
 /// Whether the name of a file or folder says that it belongs to a split.
 fn belongs(name: &str, split: Split, reading: &Reading) -> bool {
-    split.is(name, reading) || name.split_once(['-', '_', '.']).is_some_and(|(first, _)| split.is(first, reading)) || {
-        matches!(split.wanted(reading), Wanted::Named(wanted) if name.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-')))
-    }
+    split.is(name, reading)
+        || name.split_once(['-', '_', '.']).is_some_and(|(first, _)| split.is(first, reading))
+        || {
+            matches!(split.wanted(reading), Wanted::Named(wanted) if name.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-')))
+        }
 }
 
 /// The files of every split.
@@ -89,7 +93,10 @@ fn in_folder(root: &Path, reading: &Reading) -> Result<Vec<(Split, Vec<PathBuf>)
         };
         let found: Vec<PathBuf> = files.iter().filter(of_split).cloned().collect();
         if let (Wanted::Named(name), true) = (split.wanted(reading), found.is_empty()) {
-            return Err(Error::file(root, format!("holds no {name}-*.parquet (data.{}), but {}", split.key(), listed(&files, root))));
+            return Err(Error::file(
+                root,
+                format!("holds no {name}-*.parquet (data.{}), but {}", split.key(), listed(&files, root)),
+            ));
         }
         if !found.is_empty() {
             table::whole(root, split.key(), &found)?;
@@ -120,7 +127,8 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
 }
 
 fn listed(files: &[PathBuf], root: &Path) -> String {
-    let names: Vec<String> = files.iter().take(4).map(|file| file.strip_prefix(root).unwrap_or(file).display().to_string()).collect();
+    let names: Vec<String> =
+        files.iter().take(4).map(|file| file.strip_prefix(root).unwrap_or(file).display().to_string()).collect();
     if files.is_empty() { "no Parquet files at all".to_owned() } else { names.join(", ") }
 }
 
@@ -156,7 +164,10 @@ impl Numbering {
             return rows.numbers(classes);
         }
         let texts = texts(&rows.labels);
-        texts.enumerate().map(|(row, label)| Ok(self.classes.number(&label, || rows.error(row, "").to_string())? as u16)).collect()
+        texts
+            .enumerate()
+            .map(|(row, label)| Ok(self.classes.number(&label, || rows.error(row, "").to_string())? as u16))
+            .collect()
     }
 }
 
@@ -183,18 +194,28 @@ fn common_side(parts: &[(Split, PathBuf, Rows)], how: &Decode) -> Result<Option<
 }
 
 /// Decodes images that are all of one size.
-pub(super) fn raster(rows: &Rows, side: u32, how: &Decode, title: String, labels: Vec<u16>, classes: Arc<[String]>) -> Result<Raster> {
+pub(super) fn raster(
+    rows: &Rows,
+    side: u32,
+    how: &Decode,
+    title: String,
+    labels: Vec<u16>,
+    classes: Arc<[String]>,
+) -> Result<Raster> {
     let side = side as usize;
     let mut rgb = vec![0u8; rows.images.len() * side * side * 3];
-    rgb.par_chunks_exact_mut(side * side * 3).zip(&rows.images).enumerate().try_for_each(|(row, (target, encoded))| {
-        let image = row_image(rows, row, encoded, how)?;
-        if image.size() != (side, side) {
-            let message = format!("the image has {} x {} pixels; {side} x {side} are expected", image.width, image.height);
-            return Err(rows.error(row, &message));
-        }
-        target.copy_from_slice(&image.rgb);
-        Ok(())
-    })?;
+    rgb.par_chunks_exact_mut(side * side * 3).zip(&rows.images).enumerate().try_for_each(
+        |(row, (target, encoded))| {
+            let image = row_image(rows, row, encoded, how)?;
+            if image.size() != (side, side) {
+                let message =
+                    format!("the image has {} x {} pixels; {side} x {side} are expected", image.width, image.height);
+                return Err(rows.error(row, &message));
+            }
+            target.copy_from_slice(&image.rgb);
+            Ok(())
+        },
+    )?;
     Ok(Raster { title, side, rgb, labels, classes })
 }
 
@@ -227,7 +248,8 @@ impl Dataset for Encoded {
 
     fn image(&self, index: usize) -> Result<Image> {
         let encoded = self.rows.images.get(index);
-        let encoded = encoded.ok_or_else(|| Error::invalid(format!("there is no sample {index} in {}", self.describe())))?;
+        let encoded =
+            encoded.ok_or_else(|| Error::invalid(format!("there is no sample {index} in {}", self.describe())))?;
         row_image(&self.rows, index, encoded, &self.decode)
     }
 

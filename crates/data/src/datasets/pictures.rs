@@ -47,7 +47,9 @@ impl Dataset for Pictures {
     }
 
     fn stored(&self, index: usize) -> Stored<'_> {
-        self.samples.get(index).map_or(Stored::Elsewhere, |(path, _)| Stored::File(path, path.strip_prefix(&self.root).unwrap_or(path)))
+        self.samples
+            .get(index)
+            .map_or(Stored::Elsewhere, |(path, _)| Stored::File(path, path.strip_prefix(&self.root).unwrap_or(path)))
     }
 
     fn describe(&self) -> String {
@@ -73,7 +75,8 @@ impl Files {
     /// The files among `paths`, and all pictures in and below the folders among them, sorted within a folder.
     ///
     /// # Errors
-    /// A path does not exist or is not a file, a folder holds images of formats that are not read, or there is no image at all.
+    /// A path does not exist or is not a file, a folder holds images of formats that are not read, or there is no image
+    /// at all.
     pub fn open(paths: &[PathBuf], decode: Decode) -> Result<Self> {
         let mut found = Vec::new();
         let mut left = LeftOut::default();
@@ -82,7 +85,10 @@ impl Files {
             if about.is_dir() {
                 let pictures = walk::pictures(path, &mut left)?;
                 if pictures.is_empty() {
-                    return Err(Error::file(path, format!("holds no {} file{}", crate::decode::FORMATS, left.text(path))));
+                    return Err(Error::file(
+                        path,
+                        format!("holds no {} file{}", crate::decode::FORMATS, left.text(path)),
+                    ));
                 }
                 found.extend(pictures);
             } else if about.is_file() {
@@ -121,7 +127,10 @@ impl Dataset for Files {
     }
 
     fn image(&self, index: usize) -> Result<Image> {
-        let path = self.paths.get(index).ok_or_else(|| Error::invalid(format!("there is no sample {index} in {}", self.describe())))?;
+        let path = self
+            .paths
+            .get(index)
+            .ok_or_else(|| Error::invalid(format!("there is no sample {index} in {}", self.describe())))?;
         read(path, &self.decode)
     }
 

@@ -1,5 +1,5 @@
-//! Rows of images and labels in Parquet files, as Hugging Face's `datasets` writes them: an image column {bytes, path}, a label column of
-//! integers or text, and the class names in the file's metadata.
+//! Rows of images and labels in Parquet files, as Hugging Face's `datasets` writes them: an image column {bytes, path},
+//! a label column of integers or text, and the class names in the file's metadata.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -28,7 +28,10 @@ pub(super) fn shards(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| Error::file(folder, e))? {
         let path = entry.map_err(|e| Error::file(folder, e))?.path();
-        let rest = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(split)?.strip_suffix(".parquet"));
+        let rest = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.strip_prefix(split)?.strip_suffix(".parquet"));
         if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) {
             found.push(path);
         }
@@ -41,7 +44,8 @@ pub(super) fn shards(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
 /// Refuses a part of the files of a split.
 pub(super) fn whole(folder: &Path, split: &str, found: &[PathBuf]) -> Result<()> {
     // train-00001-of-00003.parquet
-    let total = found.iter().filter_map(|path| path.file_stem()?.to_str()?.rsplit_once("-of-")?.1.parse::<usize>().ok()).max();
+    let total =
+        found.iter().filter_map(|path| path.file_stem()?.to_str()?.rsplit_once("-of-")?.1.parse::<usize>().ok()).max();
     match total.filter(|total| *total != found.len()) {
         Some(total) => Err(Error::file(
             folder,
@@ -51,8 +55,8 @@ pub(super) fn whole(folder: &Path, split: &str, found: &[PathBuf]) -> Result<()>
     }
 }
 
-/// Which columns are meant: names of image columns without `.bytes`, and of label columns, the preferred ones first; none where the file
-/// itself has to show it.
+/// Which columns are meant: names of image columns without `.bytes`, and of label columns, the preferred ones first;
+/// none where the file itself has to show it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Columns<'a> {
     pub image: &'a [&'a str],
@@ -93,7 +97,8 @@ impl Rows {
     /// Reads all rows of all files; the images stay encoded.
     ///
     /// # Errors
-    /// A file is damaged, lacks a column, or has a row without image or label; the files name different classes or hold no rows.
+    /// A file is damaged, lacks a column, or has a row without image or label; the files name different classes or hold
+    /// no rows.
     pub fn read(paths: &[PathBuf], columns: Columns) -> Result<Self> {
         let shards = paths.iter().map(|path| Shard::open(path, columns)).collect::<Result<Vec<_>>>()?;
         let bytes: u64 = shards.iter().map(Shard::image_bytes).sum();
@@ -101,7 +106,8 @@ impl Rows {
             return Err(Error::file(
                 &paths[0],
                 format!(
-                    "the images of this split take {:.1} GB, and {:.1} GB of memory are free: write them into class folders (dataset `folder`), which are read as they are needed",
+                    "the images of this split take {:.1} GB, and {:.1} GB of memory are free: write them into class \
+                     folders (dataset `folder`), which are read as they are needed",
                     bytes as f64 / 1e9,
                     free as f64 / 1e9
                 ),
@@ -119,14 +125,16 @@ impl Rows {
         for shard in &shards {
             let mut row = 0;
             for group in 0..shard.reader.num_row_groups() {
-                let rows = usize::try_from(shard.reader.metadata().row_group(group).num_rows()).map_err(|e| Error::file(shard.path, e))?;
+                let rows = usize::try_from(shard.reader.metadata().row_group(group).num_rows())
+                    .map_err(|e| Error::file(shard.path, e))?;
                 groups.push((shard, group, row, rows));
                 row += rows;
             }
         }
         let read = groups.into_par_iter().map(|(shard, group, first, rows)| {
             let context = || format!("{}: rows from {first}", shard.path.display());
-            catch(context, || shard.read_group(group, first, rows)).map(|(images, labels)| (shard.path, first, images, labels))
+            catch(context, || shard.read_group(group, first, rows))
+                .map(|(images, labels)| (shard.path, first, images, labels))
         });
         let mut all = Self { images: Vec::new(), labels: Labels::Numbers(Vec::new()), names, starts: Vec::new() };
         for (path, first, images, labels) in read.collect::<Result<Vec<_>>>()? {
@@ -162,7 +170,10 @@ impl Rows {
         };
         let number = |(row, &label): (usize, &i64)| match u16::try_from(label) {
             Ok(small) if usize::from(small) < classes => Ok(small),
-            _ => Err(self.error(row, &format!("has label {label}; there are {classes} classes").replacen("has label", "label", 1))),
+            _ => Err(self.error(
+                row,
+                &format!("has label {label}; there are {classes} classes").replacen("has label", "label", 1),
+            )),
         };
         labels.iter().enumerate().map(number).collect()
     }
@@ -199,8 +210,10 @@ impl<'a> Shard<'a> {
         let leaves: Vec<String> = schema.columns().iter().map(|column| column.path().string()).collect();
         let mut shard = Self { path, reader, image: 0, label: 0 };
         let features = shard.features()?;
-        shard.image = choose("image", &image_columns(&leaves, &features), columns.image, &leaves).map_err(|e| shard.error(e))?;
-        shard.label = choose("label", &label_columns(&leaves, &features), columns.label, &leaves).map_err(|e| shard.error(e))?;
+        shard.image =
+            choose("image", &image_columns(&leaves, &features), columns.image, &leaves).map_err(|e| shard.error(e))?;
+        shard.label =
+            choose("label", &label_columns(&leaves, &features), columns.label, &leaves).map_err(|e| shard.error(e))?;
         Ok(shard)
     }
 
@@ -211,10 +224,12 @@ impl<'a> Shard<'a> {
     /// The columns as the metadata under `huggingface` describes them; null where it does not.
     fn features(&self) -> Result<Value> {
         let metadata = self.reader.metadata().file_metadata().key_value_metadata();
-        let Some(text) = metadata.and_then(|pairs| pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref()) else {
+        let Some(text) = metadata.and_then(|pairs| pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref())
+        else {
             return Ok(Value::Null);
         };
-        let parsed: Value = serde_json::from_str(text).map_err(|e| self.error(format!("metadata `huggingface` is no JSON ({e})")))?;
+        let parsed: Value =
+            serde_json::from_str(text).map_err(|e| self.error(format!("metadata `huggingface` is no JSON ({e})")))?;
         Ok(parsed["info"]["features"].clone())
     }
 
@@ -222,7 +237,9 @@ impl<'a> Shard<'a> {
     fn class_names(&self) -> Result<Option<Vec<String>>> {
         let schema = self.reader.metadata().file_metadata().schema_descr();
         let names = &self.features()?[schema.column(self.label).name()]["names"];
-        Ok(names.as_array().map(|names| names.iter().map(|name| name.as_str().unwrap_or_default().to_owned()).collect()))
+        Ok(names
+            .as_array()
+            .map(|names| names.iter().map(|name| name.as_str().unwrap_or_default().to_owned()).collect()))
     }
 
     /// Bytes of the encoded images.
@@ -262,7 +279,8 @@ impl<'a> Shard<'a> {
                 let mut texts = Vec::new();
                 reader.read_records(rows, Some(&mut levels), None, &mut texts).map_err(failed)?;
                 let text = |t: ByteArray| {
-                    String::from_utf8(t.data().to_vec()).map_err(|_| self.error("the label column holds bytes that are no text"))
+                    String::from_utf8(t.data().to_vec())
+                        .map_err(|_| self.error("the label column holds bytes that are no text"))
                 };
                 Labels::Texts(texts.into_iter().map(text).collect::<Result<_>>()?)
             }
@@ -279,7 +297,8 @@ impl<'a> Shard<'a> {
     fn images(&self, group: &dyn RowGroupReader, first: usize, rows: usize) -> Result<Vec<ByteArray>> {
         let failed = |e: parquet::errors::ParquetError| self.error(format!("images of the rows from {first}: {e}"));
         let (mut levels, mut values) = (Vec::new(), Vec::new());
-        let ColumnReader::ByteArrayColumnReader(mut reader) = group.get_column_reader(self.image).map_err(failed)? else {
+        let ColumnReader::ByteArrayColumnReader(mut reader) = group.get_column_reader(self.image).map_err(failed)?
+        else {
             return Err(self.error("the image column does not hold bytes"));
         };
         reader.read_records(rows, Some(&mut levels), None, &mut values).map_err(failed)?;
@@ -288,29 +307,46 @@ impl<'a> Shard<'a> {
     }
 
     /// Every row must have a value. A definition level below the column's largest marks a row without one.
-    fn check_rows(&self, what: &str, levels: &[i16], column: usize, values: usize, first: usize, rows: usize) -> Result<()> {
+    fn check_rows(
+        &self,
+        what: &str,
+        levels: &[i16],
+        column: usize,
+        values: usize,
+        first: usize,
+        rows: usize,
+    ) -> Result<()> {
         let defined = self.reader.metadata().file_metadata().schema_descr().column(column).max_def_level();
         if let Some(row) = levels.iter().position(|&level| level < defined) {
             let hint = if what == "image" { " in the file (only a name of one, which lies elsewhere?)" } else { "" };
             return Err(self.error(format!("row {} has no {what}{hint}", first + row)));
         }
-        if values == rows { Ok(()) } else { Err(self.error(format!("rows from {first}: {values} {what}s for {rows} rows"))) }
+        if values == rows {
+            Ok(())
+        } else {
+            Err(self.error(format!("rows from {first}: {values} {what}s for {rows} rows")))
+        }
     }
 }
 
-/// The columns that hold images, their names and places: those that the metadata calls so, else all with bytes of their own.
+/// The columns that hold images, their names and places: those that the metadata calls so, else all with bytes of their
+/// own.
 fn image_columns(leaves: &[String], features: &Value) -> Vec<(String, usize)> {
     let all = leaves.iter().enumerate().map(|(at, leaf)| (leaf.strip_suffix(".bytes").unwrap_or(leaf).to_owned(), at));
     let nested: Vec<_> = all.filter(|(name, at)| leaves[*at].len() > name.len()).collect();
-    let typed: Vec<_> = nested.iter().filter(|(name, _)| features[name.as_str()]["_type"] == IMAGE_TYPE).cloned().collect();
+    let typed: Vec<_> =
+        nested.iter().filter(|(name, _)| features[name.as_str()]["_type"] == IMAGE_TYPE).cloned().collect();
     if typed.is_empty() { nested } else { typed }
 }
 
-/// The columns that hold classes: those that the metadata calls so, else one with a usual name, else the only one beside the images.
+/// The columns that hold classes: those that the metadata calls so, else one with a usual name, else the only one
+/// beside the images.
 fn label_columns(leaves: &[String], features: &Value) -> Vec<(String, usize)> {
-    const USUAL: [&str; 8] = ["label", "labels", "class", "fine_label", "target", "category", "class_label", "label_name"];
+    const USUAL: [&str; 8] =
+        ["label", "labels", "class", "fine_label", "target", "category", "class_label", "label_name"];
     let all: Vec<_> = leaves.iter().cloned().enumerate().map(|(at, leaf)| (leaf, at)).collect();
-    let typed: Vec<_> = all.iter().filter(|(name, _)| features[name.as_str()]["_type"] == CLASS_TYPE).cloned().collect();
+    let typed: Vec<_> =
+        all.iter().filter(|(name, _)| features[name.as_str()]["_type"] == CLASS_TYPE).cloned().collect();
     if !typed.is_empty() {
         return typed;
     }
@@ -336,7 +372,9 @@ fn choose(what: &str, candidates: &[(String, usize)], wanted: &[&str], leaves: &
     }
     match candidates {
         [(_, at)] => Ok(*at),
-        [] => Err(format!("has no column that is known to hold the {what}s; name it with data.{what}_column: its columns are {all}")),
+        [] => Err(format!(
+            "has no column that is known to hold the {what}s; name it with data.{what}_column: its columns are {all}"
+        )),
         [..] => {
             let names: Vec<&str> = candidates.iter().map(|(name, _)| name.as_str()).collect();
             Err(format!("has several {what} columns ({}); say which with data.{what}_column", names.join(", ")))

@@ -54,12 +54,17 @@ impl LeftOut {
     pub(super) fn text(&self, root: &Path) -> String {
         let mut parts = Vec::new();
         if self.others > 0 {
-            let names: Vec<_> = self.named.iter().map(|path| path.strip_prefix(root).unwrap_or(path).display().to_string()).collect();
+            let names: Vec<_> =
+                self.named.iter().map(|path| path.strip_prefix(root).unwrap_or(path).display().to_string()).collect();
             let more = if self.others > names.len() { ", .." } else { "" };
             parts.push(format!("{} {} ({}{more})", self.others, plural(self.others, "other file"), names.join(", ")));
         }
         if self.system > 0 {
-            parts.push(format!("{} hidden or system {}", self.system, plural(self.system, "entry").replace("entrys", "entries")));
+            parts.push(format!(
+                "{} hidden or system {}",
+                self.system,
+                plural(self.system, "entry").replace("entrys", "entries")
+            ));
         }
         if parts.is_empty() { String::new() } else { format!("; left out: {}", parts.join(" and ")) }
     }
@@ -98,7 +103,9 @@ pub(super) fn list(folder: &Path, left: &mut LeftOut) -> Result<Vec<Entry>> {
         let mut kind = entry.file_type().map_err(|e| Error::file(&path, e))?;
         if kind.is_symlink() {
             let target = fs::metadata(&path);
-            kind = target.map_err(|e| Error::file(&path, format!("is a link that leads nowhere ({e}); mend or remove it")))?.file_type();
+            kind = target
+                .map_err(|e| Error::file(&path, format!("is a link that leads nowhere ({e}); mend or remove it")))?
+                .file_type();
         }
         if kind.is_dir() {
             entries.push(Entry::Folder(path));
@@ -113,7 +120,8 @@ pub(super) fn list(folder: &Path, left: &mut LeftOut) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// All pictures in and below a folder; sorted by name within each folder, where a sub-folder stands at the place of its name.
+/// All pictures in and below a folder; sorted by name within each folder, where a sub-folder stands at the place of its
+/// name.
 pub(super) fn pictures(folder: &Path, left: &mut LeftOut) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     collect(folder, 0, &mut found, left)?;
@@ -159,7 +167,10 @@ fn is_picture(path: &Path) -> Result<bool> {
         return Ok(true);
     }
     if NOT_READ.contains(&suffix.as_str()) {
-        return Err(Error::file(path, format!("{suffix} pictures are not read; convert it to JPEG or PNG, or remove it")));
+        return Err(Error::file(
+            path,
+            format!("{suffix} pictures are not read; convert it to JPEG or PNG, or remove it"),
+        ));
     }
     Ok(decode::format(&files::head(path)?).is_some())
 }

@@ -52,8 +52,8 @@ pub fn center_region(image: &Image, side: usize) -> Region {
     Region { top: start(height), left: start(width), height: side.min(height), width: side.min(width) }
 }
 
-/// Pads by `pad` on all sides and cuts the image's own size out again, `top` and `left` (0..=2*pad) from the padded corner.
-/// Reflection needs `pad` to be smaller than both sides.
+/// Pads by `pad` on all sides and cuts the image's own size out again, `top` and `left` (0..=2*pad) from the padded
+/// corner. Reflection needs `pad` to be smaller than both sides.
 #[must_use]
 pub fn pad_crop(image: &Image, pad: usize, mode: PadMode, top: usize, left: usize) -> Image {
     let (height, width) = image.size();
@@ -99,9 +99,9 @@ pub fn flip(image: &mut Image) {
     }
 }
 
-/// A region whose area is a share in `scale` of the image's and whose width to height ratio lies in `ratio`, uniform in its logarithm:
-/// torchvision's `RandomResizedCrop.get_params` (after Szegedy et al. 2014). Where ten tries do not fit: the middle of the image, with
-/// the nearest allowed ratio.
+/// A region whose area is a share in `scale` of the image's and whose width to height ratio lies in `ratio`, uniform in
+/// its logarithm: torchvision's `RandomResizedCrop.get_params` (after Szegedy et al. 2014). Where ten tries do not fit:
+/// the middle of the image, with the nearest allowed ratio.
 pub fn random_region(image: &Image, scale: [f64; 2], ratio: [f64; 2], rng: &mut Random) -> Region {
     let (height, width) = image.size();
     let area = (height * width) as f64;

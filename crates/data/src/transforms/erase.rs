@@ -1,4 +1,5 @@
-//! Random erasing (Zhong et al., arXiv 1708.04896) with the paper's strongest filling: random values, here per pixel and channel.
+//! Random erasing (Zhong et al., arXiv 1708.04896) with the paper's strongest filling: random values, here per pixel
+//! and channel.
 use super::crop::Region;
 use crate::{Image, Random};
 
@@ -15,7 +16,12 @@ pub fn erase_region(image: &Image, rng: &mut Random) -> Option<Region> {
         let h = (target * aspect).sqrt().round_ties_even() as usize;
         let w = (target / aspect).sqrt().round_ties_even() as usize;
         if (1..height).contains(&h) && (1..width).contains(&w) {
-            return Some(Region { top: rng.below(height - h + 1), left: rng.below(width - w + 1), height: h, width: w });
+            return Some(Region {
+                top: rng.below(height - h + 1),
+                left: rng.below(width - w + 1),
+                height: h,
+                width: w,
+            });
         }
     }
     None

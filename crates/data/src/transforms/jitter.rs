@@ -41,9 +41,14 @@ pub fn adjust(image: &mut Image, how: Adjust) {
     }
 }
 
-/// torchvision's `ColorJitter`: each adjustment whose strength s is above 0 with a factor from U(max(0, 1-s), 1+s), in random order.
+/// torchvision's `ColorJitter`: each adjustment whose strength s is above 0 with a factor from U(max(0, 1-s), 1+s), in
+/// random order.
 pub fn jitter(image: &mut Image, brightness: f64, contrast: f64, saturation: f64, rng: &mut Random) {
-    let mut order = [(brightness, Adjust::Brightness as fn(f64) -> Adjust), (contrast, Adjust::Contrast), (saturation, Adjust::Saturation)];
+    let mut order = [
+        (brightness, Adjust::Brightness as fn(f64) -> Adjust),
+        (contrast, Adjust::Contrast),
+        (saturation, Adjust::Saturation),
+    ];
     rng.shuffle(&mut order);
     for (strength, how) in order {
         if strength > 0.0 {

@@ -51,7 +51,9 @@ pub fn operate(image: &mut Image, op: Op, filter: Filter, fill: [u8; 3]) {
         Op::ShearX(share) => affine(image, [1.0, share, 0.0, 0.0, 1.0, 0.0], filter, fill),
         Op::ShearY(share) => affine(image, [1.0, 0.0, 0.0, share, 1.0, 0.0], filter, fill),
         Op::TranslateX(share) => affine(image, [1.0, 0.0, share * f64::from(image.width), 0.0, 1.0, 0.0], filter, fill),
-        Op::TranslateY(share) => affine(image, [1.0, 0.0, 0.0, 0.0, 1.0, share * f64::from(image.height)], filter, fill),
+        Op::TranslateY(share) => {
+            affine(image, [1.0, 0.0, 0.0, 0.0, 1.0, share * f64::from(image.height)], filter, fill)
+        }
     }
 }
 
@@ -94,7 +96,8 @@ fn flattened(histogram: &[u32; 256]) -> Option<[u8; 256]> {
     }))
 }
 
-/// `ImageEnhance.Sharpness`: away from the image smoothed by the 3x3 kernel (1 1 1, 1 5 1, 1 1 1)/13, whose border stays.
+/// `ImageEnhance.Sharpness`: away from the image smoothed by the 3x3 kernel (1 1 1, 1 5 1, 1 1 1)/13, whose border
+/// stays.
 fn sharpen(image: &mut Image, factor: f32) {
     const SIDE: f32 = 1.0 / 13.0;
     const MIDDLE: f32 = 5.0 / 13.0;
@@ -108,7 +111,9 @@ fn sharpen(image: &mut Image, factor: f32) {
     let neighbours = rows.clone().zip(rows.clone().skip(1)).zip(rows.skip(2));
     for (((above, own), below), out) in neighbours.zip(image.rgb.chunks_exact_mut(stride).skip(1)) {
         for (i, value) in out.iter_mut().enumerate().take(stride - 3).skip(3) {
-            let row = |row: &[u8], middle: f32| f32::from(row[i - 3]) * SIDE + f32::from(row[i]) * middle + f32::from(row[i + 3]) * SIDE;
+            let row = |row: &[u8], middle: f32| {
+                f32::from(row[i - 3]) * SIDE + f32::from(row[i]) * middle + f32::from(row[i + 3]) * SIDE
+            };
             let smooth = f32::from((row(below, SIDE) + row(own, MIDDLE) + row(above, SIDE) + 0.5) as u8);
             *value = (smooth + factor * (f32::from(own[i]) - smooth)) as u8;
         }
@@ -138,7 +143,11 @@ fn affine(image: &mut Image, [a, b, c, d, e, f]: [f64; 6], filter: Filter, fill:
             let (px, py) = (x as f64 + 0.5, y as f64 + 0.5);
             let (from_x, from_y) = (a * px + b * py + c, d * px + e * py + f);
             let inside = from_x >= 0.0 && from_x < width as f64 && from_y >= 0.0 && from_y < height as f64;
-            out.extend(if inside { sample(&source, (height, width), from_x - 0.5, from_y - 0.5, filter) } else { fill });
+            out.extend(if inside {
+                sample(&source, (height, width), from_x - 0.5, from_y - 0.5, filter)
+            } else {
+                fill
+            });
         }
     }
     image.rgb = out;

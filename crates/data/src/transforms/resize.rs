@@ -51,13 +51,22 @@ pub fn resize(image: &Image, width: usize, height: usize, filter: impl Into<Inte
 ///
 /// # Errors
 /// The region or the target has no pixels.
-pub fn resized_crop(image: &Image, region: Region, width: usize, height: usize, filter: impl Into<Interpolation>) -> Result<Image> {
+pub fn resized_crop(
+    image: &Image,
+    region: Region,
+    width: usize,
+    height: usize,
+    filter: impl Into<Interpolation>,
+) -> Result<Image> {
     let filter = filter.into();
     if region.width == width && region.height == height {
         return Ok(crop(image, region));
     }
     if width * height * region.width * region.height == 0 {
-        return Err(Error::invalid(format!("cannot resize {} x {} pixels to {width} x {height}", region.width, region.height)));
+        return Err(Error::invalid(format!(
+            "cannot resize {} x {} pixels to {width} x {height}",
+            region.width, region.height
+        )));
     }
     SCRATCH.with_borrow_mut(|Scratch { resizer, from, rows, to }| {
         from.clear();
@@ -65,7 +74,8 @@ pub fn resized_crop(image: &Image, region: Region, width: usize, height: usize, 
         for row in region_rows(image, region) {
             from.extend(row.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]));
         }
-        // The resizer would begin with the columns. Two calls of one direction each keep Pillow's order, and so its rounding.
+        // The resizer would begin with the columns. Two calls of one direction each keep Pillow's order, and so its
+        // rounding.
         stretch(resizer, from, (region.width, region.height), rows, (width, region.height), filter)?;
         stretch(resizer, rows, (width, region.height), to, (width, height), filter)?;
         let mut out = Image::black(width, height);
@@ -85,10 +95,13 @@ fn stretch(
     to_size: (usize, usize),
     filter: Interpolation,
 ) -> Result<()> {
-    let failed = |e: &dyn std::fmt::Display| Error::invalid(format!("resizing {from_size:?} to {to_size:?} pixels: {e}"));
+    let failed =
+        |e: &dyn std::fmt::Display| Error::invalid(format!("resizing {from_size:?} to {to_size:?} pixels: {e}"));
     to.resize(to_size.0 * to_size.1 * 4, 0);
-    let source = images::ImageRef::new(from_size.0 as u32, from_size.1 as u32, from, PixelType::U8x4).map_err(|e| failed(&e))?;
-    let mut target = images::Image::from_slice_u8(to_size.0 as u32, to_size.1 as u32, to, PixelType::U8x4).map_err(|e| failed(&e))?;
+    let source =
+        images::ImageRef::new(from_size.0 as u32, from_size.1 as u32, from, PixelType::U8x4).map_err(|e| failed(&e))?;
+    let mut target = images::Image::from_slice_u8(to_size.0 as u32, to_size.1 as u32, to, PixelType::U8x4)
+        .map_err(|e| failed(&e))?;
     let algorithm = match filter {
         Interpolation::Nearest => ResizeAlg::Nearest,
         Interpolation::Box => ResizeAlg::Convolution(FilterType::Box),
@@ -101,14 +114,16 @@ fn stretch(
     resizer.resize(&source, &mut target, &options).map_err(|e| failed(&e))
 }
 
-/// Resizes so that the shorter side becomes `shorter` (the longer one is cut to whole pixels, as in torchvision's `Resize`) and takes
-/// the middle square of `side` pixels.
+/// Resizes so that the shorter side becomes `shorter` (the longer one is cut to whole pixels, as in torchvision's
+/// `Resize`) and takes the middle square of `side` pixels.
 ///
 /// # Errors
 /// `side` is 0 or larger than `shorter`.
 pub fn fit(image: &Image, shorter: usize, side: usize, filter: impl Into<Interpolation>) -> Result<Image> {
     if side == 0 || side > shorter {
-        return Err(Error::invalid(format!("cannot cut {side} x {side} pixels out of an image whose shorter side is {shorter}")));
+        return Err(Error::invalid(format!(
+            "cannot cut {side} x {side} pixels out of an image whose shorter side is {shorter}"
+        )));
     }
     let (height, width) = image.size();
     let (short, long) = (height.min(width), height.max(width));
@@ -121,8 +136,8 @@ pub fn fit(image: &Image, shorter: usize, side: usize, filter: impl Into<Interpo
     if h == side && w == side { Ok(resized) } else { Ok(crop(&resized, center_region(&resized, side))) }
 }
 
-/// What an image looks like in evaluation, but for the normalisation. An image that is already of the size that it would get is left
-/// alone.
+/// What an image looks like in evaluation, but for the normalisation. An image that is already of the size that it
+/// would get is left alone.
 ///
 /// # Errors
 /// `spec` is not valid ([`InputSpec::check`]).

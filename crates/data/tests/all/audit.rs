@@ -10,7 +10,12 @@ fn all_broken_samples_are_counted_and_ten_are_named() {
         let text = message(audit(&Pattern { faults: faults.clone(), ..Pattern::new(50, 4, 3) }, workers, &GO));
         says(
             &text,
-            &["pattern, 50 images: 3 broken", "sample 3: a bug in a decoder", "pictures/broken.png: is torn", "sample 49: label 3"],
+            &[
+                "pattern, 50 images: 3 broken",
+                "sample 3: a bug in a decoder",
+                "pictures/broken.png: is torn",
+                "sample 49: label 3",
+            ],
         );
     }
     let faults = (10..35).map(|i| (i, Fault::Label)).collect();

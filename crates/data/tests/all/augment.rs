@@ -14,7 +14,8 @@ fn parse(text: &str) -> Result<Augment, heterodyne_settings::KeyError> {
 #[test]
 fn a_table_is_read_and_its_defaults_change_nothing() {
     let full = parse(
-        "crop = \"resized\"\nscale = [0.2, 1.0]\nratio = [1.0, 1.0]\ninterpolation = \"random\"\nflip = true\nbrightness = 0.4\n\
+        "crop = \"resized\"\nscale = [0.2, 1.0]\nratio = [1.0, 1.0]\ninterpolation = \"random\"\nflip = \
+         true\nbrightness = 0.4\n\
          contrast = 0.3\nsaturation = 0.2\nerase = 0.25\npad = 2\npad_mode = \"zero\"",
     )
     .unwrap();
@@ -70,7 +71,15 @@ fn every_crop_gives_the_size_that_was_asked_for() {
     for crop in [Crop::None, Crop::Pad, Crop::Resized] {
         for (width, height) in [(8, 8), (16, 16), (40, 23), (5, 9)] {
             let image = Image::new(width, height, vec![100; (width * height * 3) as usize]).unwrap();
-            let augment = Augment { crop, flip: 0.5, brightness: 0.4, contrast: 0.4, saturation: 0.4, erase: 1.0, ..Augment::default() };
+            let augment = Augment {
+                crop,
+                flip: 0.5,
+                brightness: 0.4,
+                contrast: 0.4,
+                saturation: 0.4,
+                erase: 1.0,
+                ..Augment::default()
+            };
             let interpolated = Augment { interpolation: Interpolation::Random, ..augment.clone() };
             for sample in 0..20 {
                 let mut rng = Random::new(1, Purpose::Sample, 0, sample);

@@ -11,7 +11,10 @@ fn record(labels: &[u8], i: usize) -> Vec<u8> {
 }
 
 fn write_cifar10(folder: &Path, count: usize) {
-    for (n, name) in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"].iter().enumerate() {
+    for (n, name) in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"]
+        .iter()
+        .enumerate()
+    {
         let bytes: Vec<u8> = (0..count).flat_map(|i| record(&[((n + i) % 10) as u8], n * 100 + i)).collect();
         fs::write(folder.join(format!("{name}.bin")), bytes).unwrap();
     }
@@ -45,7 +48,10 @@ fn the_hundred_class_form_uses_the_fine_label() {
     fs::write(inside.join("train.bin"), [record(&[3, 99], 0), record(&[19, 0], 1)].concat()).unwrap();
     fs::write(inside.join("test.bin"), record(&[1, 42], 2)).unwrap();
     let splits = open("cifar100", Some(folder.path())).unwrap();
-    assert_eq!((splits.train().unwrap().label(0), splits.train().unwrap().label(1), splits.reported().unwrap().label(0)), (99, 0, 42));
+    assert_eq!(
+        (splits.train().unwrap().label(0), splits.train().unwrap().label(1), splits.reported().unwrap().label(0)),
+        (99, 0, 42)
+    );
     assert_eq!(splits.train().unwrap().classes()[99], "worm");
 }
 

@@ -2,7 +2,8 @@ use heterodyne_data::{Decode, decode::decode};
 
 use crate::support::{bytes, decode_as_is, difference, goldens, image};
 
-/// Largest and mean difference that a JPEG decoder may have from libjpeg-turbo's, in levels: inverse transforms may round differently.
+/// Largest and mean difference that a JPEG decoder may have from libjpeg-turbo's, in levels: inverse transforms may
+/// round differently.
 const JPEG: (u8, f64) = (3, 0.6);
 
 #[test]
@@ -26,7 +27,8 @@ fn no_picture_that_was_cut_short_is_accepted() {
         let whole = bytes(file);
         assert!(decode_as_is(&whole).is_ok());
         for length in (0..whole.len()).step_by(7).chain([whole.len() - 1, whole.len() - 2]) {
-            let error = decode_as_is(&whole[..length]).expect_err(&format!("{name} cut to {length} of {} bytes", whole.len()));
+            let error =
+                decode_as_is(&whole[..length]).expect_err(&format!("{name} cut to {length} of {} bytes", whole.len()));
             assert!(!error.is_empty());
         }
         assert!(decode_as_is(&whole[..whole.len() / 2]).unwrap_err().contains("cut short"), "{name}");
@@ -56,7 +58,8 @@ fn a_changed_byte_in_a_png_is_found() {
 }
 
 /// Formats whose decoders round as Pillow's need not: the largest and the mean difference in levels.
-const LOSSY: [(&str, (u8, f64)); 4] = [("jpeg", JPEG), ("exif_jpeg", JPEG), ("webp_lossy", (4, 0.6)), ("tiff_cmyk", (1, 0.5))];
+const LOSSY: [(&str, (u8, f64)); 4] =
+    [("jpeg", JPEG), ("exif_jpeg", JPEG), ("webp_lossy", (4, 0.6)), ("tiff_cmyk", (1, 0.5))];
 
 #[test]
 fn every_format_comes_out_as_pillow_shows_it() {
@@ -64,10 +67,12 @@ fn every_format_comes_out_as_pillow_shows_it() {
     let names: Vec<&str> = goldens.keys().filter_map(|key| key.strip_suffix(".file")).collect();
     assert_eq!(names.len(), 40);
     for name in names {
-        let ours = decode(&bytes(&goldens[&format!("{name}.file")]), &Decode::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let ours = decode(&bytes(&goldens[&format!("{name}.file")]), &Decode::default())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         let (max, mean) = difference(&ours, &image(&goldens[&format!("{name}.rgb")]));
         println!("{name}: max {max}, mean {mean:.3}");
-        let (allowed_max, allowed_mean) = LOSSY.iter().find(|(start, _)| name.starts_with(start)).map_or((0, 0.0), |(_, allowed)| *allowed);
+        let (allowed_max, allowed_mean) =
+            LOSSY.iter().find(|(start, _)| name.starts_with(start)).map_or((0, 0.0), |(_, allowed)| *allowed);
         assert!(max <= allowed_max && mean <= allowed_mean, "{name}: max {max}, mean {mean}");
     }
 }
@@ -98,7 +103,8 @@ fn changed_bytes_never_panic() {
             let before = file[at];
             for value in [0, 0xFF, before ^ 0x80] {
                 file[at] = value;
-                let outcome = std::panic::catch_unwind(|| drop(decode(&file, &Decode { max_pixels: 1 << 20, exif: true })));
+                let outcome =
+                    std::panic::catch_unwind(|| drop(decode(&file, &Decode { max_pixels: 1 << 20, exif: true })));
                 assert!(outcome.is_ok(), "{name}, byte {at} = {value}");
             }
             file[at] = before;

@@ -57,7 +57,10 @@ fn what_does_not_fit_is_named() {
     says(&message(opened(folder.path())), &["x.heic", "convert"]);
     fs::remove_file(folder.path().join("train/dog/x.heic")).unwrap();
     fs::rename(folder.path().join("val"), folder.path().join("vla")).unwrap();
-    says(&message(opened(folder.path()).unwrap().reported().map(|_| ())), &["no test or validation images", "train: folder", "data.test"]);
+    says(
+        &message(opened(folder.path()).unwrap().reported().map(|_| ())),
+        &["no test or validation images", "train: folder", "data.test"],
+    );
     fs::rename(folder.path().join("vla"), folder.path().join("test")).unwrap();
     opened(folder.path()).unwrap();
     fs::write(folder.path().join("test/dog/f.jpg"), picture()).unwrap();
@@ -115,13 +118,16 @@ fn name(text: &str) -> Option<String> {
 #[test]
 fn files_are_pictures_by_suffix_or_content_and_the_rest_is_counted() {
     let suffixes = ["jpg", "JPG", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "TIFF"];
-    let mut files: Vec<String> = suffixes.iter().enumerate().map(|(i, suffix)| format!("train/a/{i}.{suffix}")).collect();
+    let mut files: Vec<String> =
+        suffixes.iter().enumerate().map(|(i, suffix)| format!("train/a/{i}.{suffix}")).collect();
     files.extend(["train/a/no_suffix", "train/a/odd.jpg_large", "train/b/x.jpg", "val/a/x.jpg"].map(str::to_owned));
     let folder = made(&files.iter().map(String::as_str).collect::<Vec<_>>());
     for other in ["train/a/notes.txt", "train/labels.csv", "train/a/BM.dat"] {
         fs::write(folder.path().join(other), "BM, and no picture").unwrap();
     }
-    for system in ["train/.DS_Store", "train/Thumbs.db", "train/a/desktop.ini", "train/__MACOSX/x.jpg", "train/a/@eaDir/y.jpg"] {
+    for system in
+        ["train/.DS_Store", "train/Thumbs.db", "train/a/desktop.ini", "train/__MACOSX/x.jpg", "train/a/@eaDir/y.jpg"]
+    {
         let path = folder.path().join(system);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "x").unwrap();
@@ -131,7 +137,14 @@ fn files_are_pictures_by_suffix_or_content_and_the_rest_is_counted() {
     assert_eq!(splits.classes(), ["a", "b"]);
     audit(&**splits.train().unwrap(), 2, &GO).unwrap();
     let notice = &splits.notices[0];
-    says(notice, &["train: 14 images in 2 classes", "3 other files (labels.csv, a/BM.dat, a/notes.txt)", "5 hidden or system entries"]);
+    says(
+        notice,
+        &[
+            "train: 14 images in 2 classes",
+            "3 other files (labels.csv, a/BM.dat, a/notes.txt)",
+            "5 hidden or system entries",
+        ],
+    );
     assert_eq!(splits.notices[1], "val: 1 image in 1 class");
 }
 
@@ -141,12 +154,18 @@ fn splits_go_by_their_usual_names_or_by_those_given() {
         let files = [format!("{train}/a/1.jpg"), format!("{train}/b/1.jpg"), format!("{val}/a/2.jpg")];
         let folder = made(&[&files[0], &files[1], &files[2], "test/b/3.jpg", "test/a/3.jpg"]);
         let splits = read(&folder, &Reading::default()).unwrap();
-        assert_eq!((splits.train().unwrap().len(), splits.chosen_on().unwrap().len(), splits.reported().unwrap().len()), (2, 1, 2));
+        assert_eq!(
+            (splits.train().unwrap().len(), splits.chosen_on().unwrap().len(), splits.reported().unwrap().len()),
+            (2, 1, 2)
+        );
         // A split alone.
         fs::remove_dir_all(folder.path().join(train)).unwrap();
         fs::remove_dir_all(folder.path().join("test")).unwrap();
         let alone = read(&folder, &Reading { one_class: true, ..Reading::default() }).unwrap();
-        assert_eq!((alone.train.is_none(), alone.chosen_on().is_none(), alone.reported().unwrap().len()), (true, true, 1));
+        assert_eq!(
+            (alone.train.is_none(), alone.chosen_on().is_none(), alone.reported().unwrap().len()),
+            (true, true, 1)
+        );
     }
     let folder = made(&["seg_train/a/1.jpg", "seg_train/b/1.jpg", "seg_test/a/2.jpg", "val/a/1.jpg", "valid/a/1.jpg"]);
     says(&message(read(&folder, &Reading::default())), &["val and valid", "data.val"]);
@@ -164,7 +183,10 @@ fn a_folder_at_the_wrong_level_says_what_to_do() {
     let folder = made(&["archive/train/a/1.jpg", "archive/train/b/1.jpg", "archive/val/a/1.jpg"]);
     says(&message(read(&folder, &Reading::default())), &["archive has one (train)", "give that path"]);
     let classes = made(&["a/1.jpg", "b/2.jpg", "c/3.jpg"]);
-    says(&message(read(&classes, &Reading::default())), &["3 folders (the first are a, b, c)", "below train/", "data.test"]);
+    says(
+        &message(read(&classes, &Reading::default())),
+        &["3 folders (the first are a, b, c)", "below train/", "data.test"],
+    );
     let all = read(&classes, &Reading { train: name("."), ..Reading::default() }).unwrap();
     assert_eq!((all.train().unwrap().len(), all.classes().len()), (3, 3));
     let one = made(&["train/images/1.jpg", "train/images/2.jpg", "val/images/1.jpg"]);
@@ -176,14 +198,20 @@ fn a_folder_at_the_wrong_level_says_what_to_do() {
 #[test]
 fn flat_folders_and_empty_classes_need_a_word() {
     let flat = made(&["train/a1.jpg", "train/b1.jpg", "val/a2.jpg"]);
-    says(&message(read(&flat, &Reading::default())), &["2 pictures and no class folders", "train/CLASS/x.jpg", "data.labels"]);
+    says(
+        &message(read(&flat, &Reading::default())),
+        &["2 pictures and no class folders", "train/CLASS/x.jpg", "data.labels"],
+    );
     let list = flat.path().join("labels.csv");
     fs::write(&list, "id,species\na1,ape\nb1,bat\na2,ape\nunused,bat\n").unwrap();
     let splits = read(&flat, &Reading { labels: Some(list.clone()), ..Reading::default() }).unwrap();
     assert_eq!(splits.classes(), ["ape", "bat"]);
     assert_eq!((splits.train().unwrap().label(1), splits.reported().unwrap().label(0)), (1, 0));
     fs::write(&list, "a1.jpg ape\na2.jpg ape\n").unwrap();
-    says(&message(read(&flat, &Reading { labels: Some(list), ..Reading::default() })), &["labels.csv", "1 of the 2 pictures", "b1.jpg"]);
+    says(
+        &message(read(&flat, &Reading { labels: Some(list), ..Reading::default() })),
+        &["labels.csv", "1 of the 2 pictures", "b1.jpg"],
+    );
 
     // Kaggle's unlabelled test folder, and Tiny ImageNet's val/images.
     let kaggle = made(&["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "test/1.jpg"]);
@@ -199,8 +227,14 @@ fn flat_folders_and_empty_classes_need_a_word() {
     let empty = made(&["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg"]);
     fs::create_dir(empty.path().join("train/c")).unwrap();
     fs::write(empty.path().join("train/c/readme.md"), "none yet").unwrap();
-    says(&message(read(&empty, &Reading::default())), &["train/c", "without a picture", "c/readme.md", "data.empty_classes"]);
-    assert_eq!(read(&empty, &Reading { empty_classes: true, ..Reading::default() }).unwrap().classes(), ["a", "b", "c"]);
+    says(
+        &message(read(&empty, &Reading::default())),
+        &["train/c", "without a picture", "c/readme.md", "data.empty_classes"],
+    );
+    assert_eq!(
+        read(&empty, &Reading { empty_classes: true, ..Reading::default() }).unwrap().classes(),
+        ["a", "b", "c"]
+    );
 }
 
 #[test]
@@ -229,13 +263,20 @@ fn classes_come_in_the_order_that_is_given() {
     }
     let short = Reading { classes: Some(vec!["1".to_owned(), "2".to_owned(), "11".to_owned()]), ..Reading::default() };
     says(&message(read(&folder, &short)), &["1 of the data's 3", "`10`", "also has `11`"]);
-    for (text, what) in [("a\nb\na\n", "`a` twice"), ("", "no class"), (r#"{"a": 5}"#, "numbers 0, 1, 2"), (r#"["a", 1]"#, "list of names")]
-    {
+    for (text, what) in [
+        ("a\nb\na\n", "`a` twice"),
+        ("", "no class"),
+        (r#"{"a": 5}"#, "numbers 0, 1, 2"),
+        (r#"["a", 1]"#, "list of names"),
+    ] {
         fs::write(&list, text).unwrap();
         says(&message(heterodyne_data::classes::read(&list)), &["classes.txt", what]);
     }
     says(&message(heterodyne_data::open("digits", None, &short)), &["data.classes names 3 classes"]);
-    says(&message(heterodyne_data::open("digits", None, &Reading { train: name("x"), ..Reading::default() })), &["no use for data.train"]);
+    says(
+        &message(heterodyne_data::open("digits", None, &Reading { train: name("x"), ..Reading::default() })),
+        &["no use for data.train"],
+    );
 }
 
 #[test]

@@ -40,23 +40,34 @@ fn whole(splits: &Splits) {
 
 #[test]
 fn cifars_pickles_are_read_and_not_executed() {
-    // The same pixels from Python 2's opcodes and from Python 3's protocols need the same generator, so only each file is compared with
-    // its own labels and pixels below.
+    // The same pixels from Python 2's opcodes and from Python 3's protocols need the same generator, so only each file
+    // is compared with its own labels and pixels below.
     for folder in ["cifar10", "cifar10_python3"] {
-        for path in [layout(folder), layout(folder).join("cifar-10-batches-py"), layout(folder).join("cifar-10-batches-py/test_batch")] {
+        for path in [
+            layout(folder),
+            layout(folder).join("cifar-10-batches-py"),
+            layout(folder).join("cifar-10-batches-py/test_batch"),
+        ] {
             let splits = open("cifar10", Some(&path)).unwrap();
             assert_eq!(splits.train().unwrap().describe(), "CIFAR-10 train (python), 10 images");
-            assert_eq!((splits.reported().unwrap().len(), splits.side, splits.classes()[9].as_str()), (2, Some(32), "kind9"));
+            assert_eq!(
+                (splits.reported().unwrap().len(), splits.side, splits.classes()[9].as_str()),
+                (2, Some(32), "kind9")
+            );
             whole(&splits);
         }
     }
     let splits = open("cifar100", Some(&layout("cifar100"))).unwrap();
-    assert_eq!((splits.train().unwrap().len(), splits.reported().unwrap().len(), splits.classes()[42].as_str()), (3, 2, "fine42"));
+    assert_eq!(
+        (splits.train().unwrap().len(), splits.reported().unwrap().len(), splits.classes()[42].as_str()),
+        (3, 2, "fine42")
+    );
     // Three planes of 1024 levels follow each other in the file as they do in the array.
     let file = fs::read(layout("cifar10/cifar-10-batches-py/data_batch_1")).unwrap();
     let splits = open("cifar10", Some(&layout("cifar10"))).unwrap();
     let image = splits.train().unwrap().image(1).unwrap();
-    let planes: Vec<u8> = (0..3).flat_map(|c| image.rgb.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect();
+    let planes: Vec<u8> =
+        (0..3).flat_map(|c| image.rgb.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect();
     assert!(file.windows(3072).any(|window| window == planes), "the second image is nowhere in its file");
 }
 
@@ -115,7 +126,10 @@ fn idx_files_are_read_plain_and_compressed() {
         store("train", &[7, 0, 9]);
         store("t10k", &[1, 2, 3]);
         let splits = open("mnist", Some(root.path())).unwrap();
-        assert_eq!((labels(&**splits.train().unwrap()), labels(&**splits.reported().unwrap())), (vec![7, 0, 9], vec![1, 2, 3]));
+        assert_eq!(
+            (labels(&**splits.train().unwrap()), labels(&**splits.reported().unwrap())),
+            (vec![7, 0, 9], vec![1, 2, 3])
+        );
         let image = splits.train().unwrap().image(1).unwrap();
         assert_eq!((image.size(), &image.rgb[..6]), ((28, 28), &[31, 31, 31, 32, 32, 32][..]));
         let values: Vec<f64> = pixels.iter().map(|&p| f64::from(p) / 255.0).collect();
@@ -125,7 +139,8 @@ fn idx_files_are_read_plain_and_compressed() {
         // More classes than ten, of another name.
         store("emnist-letters-train", &[1, 26, 14]);
         store("emnist-letters-test", &[26, 1, 14]);
-        let reading = Reading { train: name("emnist-letters-train"), test: name("emnist-letters-test"), ..Reading::default() };
+        let reading =
+            Reading { train: name("emnist-letters-train"), test: name("emnist-letters-test"), ..Reading::default() };
         if sub != "MNIST/raw/" {
             let splits = heterodyne_data::open("mnist", Some(root.path()), &reading).unwrap();
             assert_eq!(
@@ -180,7 +195,8 @@ fn aircraft_are_labelled_at_three_levels() {
     put(&data, "variants.txt", "707-320\nA320\nF/A-18\n");
     put(&data, "families.txt", "A320\nBoeing 707\nF/A-18\n");
     put(&data, "manufacturers.txt", "Airbus\nBoeing\nMcDonnell Douglas\n");
-    for (level, [a, b, c]) in [("variant", ["707-320", "A320", "F/A-18"]), ("family", ["Boeing 707", "A320", "F/A-18"])] {
+    for (level, [a, b, c]) in [("variant", ["707-320", "A320", "F/A-18"]), ("family", ["Boeing 707", "A320", "F/A-18"])]
+    {
         put(&data, &format!("images_{level}_trainval.txt"), format!("0001 {a}\n0002 {b}\n"));
         put(&data, &format!("images_{level}_train.txt"), format!("0001 {a}\n"));
         put(&data, &format!("images_{level}_val.txt"), format!("0002 {b}\n"));
@@ -194,9 +210,14 @@ fn aircraft_are_labelled_at_three_levels() {
     assert_eq!((labels(&**splits.train().unwrap()), labels(&**splits.reported().unwrap())), (vec![0, 1], vec![2, 0]));
     assert!(splits.chosen_on().is_none());
     whole(&splits);
-    let apart = at(&Reading { train: name("train"), val: name("val"), label_column: name("family"), ..Reading::default() }).unwrap();
+    let apart =
+        at(&Reading { train: name("train"), val: name("val"), label_column: name("family"), ..Reading::default() })
+            .unwrap();
     assert_eq!((labels(&**apart.train().unwrap()), labels(&**apart.chosen_on().unwrap())), (vec![1], vec![0]));
-    says(&message(at(&Reading { label_column: name("maker"), ..Reading::default() })), &["variant, family or manufacturer"]);
+    says(
+        &message(at(&Reading { label_column: name("maker"), ..Reading::default() })),
+        &["variant, family or manufacturer"],
+    );
     put(&data, "images_variant_test.txt", "0003 A380\n");
     says(&message(at(&Reading::default())), &["images_variant_test.txt", "`A380` is not among the 3"]);
 }
@@ -231,7 +252,9 @@ fn imagenet_validates_by_ground_truth_list_or_folders() {
         assert_eq!(labels(&**splits.reported().unwrap()), [1, 3, 0, 2, 3]);
         whole(&splits);
         // Validation alone.
-        let val = heterodyne_data::open("imagenet", Some(root.path()), &Reading { train: name(""), ..Reading::default() }).unwrap();
+        let val =
+            heterodyne_data::open("imagenet", Some(root.path()), &Reading { train: name(""), ..Reading::default() })
+                .unwrap();
         assert_eq!((val.train.is_none(), labels(&**val.reported().unwrap())), (true, vec![1, 3, 0, 2, 3]));
         put(&kit, "ILSVRC2012_validation_ground_truth.txt", "4\n1\n2\n3\n");
         says(&message(open("imagenet", Some(root.path()))), &["4 numbers for the 5 pictures"]);
@@ -247,9 +270,11 @@ fn imagenet_validates_by_ground_truth_list_or_folders() {
 
 #[test]
 fn imagenet_lists_come_in_the_forms_that_are_about() {
-    let kaggle = "ImageId,PredictionString\nILSVRC2012_val_00000002,n02119789 85 1 499 272 \nILSVRC2012_val_00000001,n01443537 1 2 3 4 n01443537 5 6 7 8 \n\
+    let kaggle = "ImageId,PredictionString\nILSVRC2012_val_00000002,n02119789 85 1 499 272 \
+        \nILSVRC2012_val_00000001,n01443537 1 2 3 4 n01443537 5 6 7 8 \n\
                   ILSVRC2012_val_00000003,n01440764 0 0 9 9 \nILSVRC2012_val_00000004,n02100735 0 0 9 9 \nILSVRC2012_val_00000005,n02119789 0 0 9 9 \n";
-    let caffe = "ILSVRC2012_val_00000001.JPEG 1\nILSVRC2012_val_00000002.JPEG 3\nILSVRC2012_val_00000003.JPEG 0\nILSVRC2012_val_00000004.JPEG 2\n\
+    let caffe = "ILSVRC2012_val_00000001.JPEG 1\nILSVRC2012_val_00000002.JPEG 3\nILSVRC2012_val_00000003.JPEG \
+        0\nILSVRC2012_val_00000004.JPEG 2\n\
                  ILSVRC2012_val_00000005.JPEG 3\n";
     let pairs = "val/ILSVRC2012_val_00000001.JPEG,n01443537\nval/ILSVRC2012_val_00000002.JPEG,n02119789\nval/ILSVRC2012_val_00000003.JPEG,n01440764\n\
                  val/ILSVRC2012_val_00000004.JPEG,n02100735\nval/ILSVRC2012_val_00000005.JPEG,n02119789\n";
@@ -267,7 +292,11 @@ fn imagenet_lists_come_in_the_forms_that_are_about() {
         let list = images.join(file);
         let reading = Reading { labels: Some(list), ..Reading::default() };
         let splits = heterodyne_data::open("imagenet", Some(deep.path()), &reading).unwrap();
-        assert_eq!((splits.test.is_none(), labels(&**splits.reported().unwrap())), (true, vec![1, 3, 0, 2, 3]), "{file}");
+        assert_eq!(
+            (splits.test.is_none(), labels(&**splits.reported().unwrap())),
+            (true, vec![1, 3, 0, 2, 3]),
+            "{file}"
+        );
     }
     let root = imagenet();
     put(root.path(), "val.csv", "ILSVRC2012_val_00000001,n01443537\n");
@@ -314,7 +343,10 @@ fn lists_name_files_and_classes() {
     put(root.path(), "train.txt", "a.jpg 10\nb.jpg 9\na.jpg 100\n");
     put(root.path(), "val.txt", "b.jpg 10\n");
     let splits = list(&root, &Reading::default()).unwrap();
-    assert_eq!((splits.classes(), labels(&**splits.train().unwrap())), (&["9", "10", "100"].map(String::from)[..], vec![1, 0, 2]));
+    assert_eq!(
+        (splits.classes(), labels(&**splits.train().unwrap())),
+        (&["9", "10", "100"].map(String::from)[..], vec![1, 0, 2])
+    );
     put(root.path(), "train.txt", "a.jpg 1\nb.jpg 0\n");
     put(root.path(), "val.txt", "b.jpg 1\n");
     let reading = Reading { classes: Some(vec!["owl".to_owned(), "cat".to_owned()]), ..Reading::default() };
@@ -324,7 +356,11 @@ fn lists_name_files_and_classes() {
     // One file with a column for the split, columns of any name.
     let root = TempDir::new().unwrap();
     put(root.path(), "img/1.png", jpeg());
-    put(root.path(), "all.csv", "n,pic,kind,split\n0,1.png,x,train\n1,1.png,y,train\n2,1.png,y,validation\n3,1.png,x,test\n");
+    put(
+        root.path(),
+        "all.csv",
+        "n,pic,kind,split\n0,1.png,x,train\n1,1.png,y,train\n2,1.png,y,validation\n3,1.png,x,test\n",
+    );
     let file = root.path().join("all.csv");
     let reading = Reading { image_column: name("pic"), label_column: name("kind"), ..Reading::default() };
     let splits = heterodyne_data::open("list", Some(&file), &reading).unwrap();
@@ -378,8 +414,12 @@ fn hugging_faces_parquet_is_read_whatever_the_columns_are_called() {
     // Images of one small size are decoded at once; the names are the metadata's.
     let small = open("parquet", Some(&layout("huggingface_small"))).unwrap();
     assert_eq!((small.classes(), small.side), (&["no", "yes"].map(String::from)[..], Some(8)));
-    assert_eq!((labels(&**small.train().unwrap()), labels(&**small.reported().unwrap())), (vec![0, 1, 1, 0], vec![1, 0]));
-    let levels: Vec<f64> = (0..4).flat_map(|i| small.train().unwrap().image(i).unwrap().rgb).map(|v| f64::from(v) / 255.0).collect();
+    assert_eq!(
+        (labels(&**small.train().unwrap()), labels(&**small.reported().unwrap())),
+        (vec![0, 1, 1, 0], vec![1, 0])
+    );
+    let levels: Vec<f64> =
+        (0..4).flat_map(|i| small.train().unwrap().image(i).unwrap().rgb).map(|v| f64::from(v) / 255.0).collect();
     let mean = levels.iter().skip(1).step_by(3).sum::<f64>() / (levels.len() / 3) as f64;
     assert!((small.mean[1] - mean).abs() < 1e-12, "{} {mean}", small.mean[1]);
     // One file, and splits of other names.
@@ -387,10 +427,17 @@ fn hugging_faces_parquet_is_read_whatever_the_columns_are_called() {
     let alone = open("parquet", Some(&file)).unwrap();
     assert_eq!((alone.train.is_none(), labels(&**alone.reported().unwrap())), (true, vec![1, 0]));
     let at = |reading: &Reading| heterodyne_data::open("parquet", Some(&layout("huggingface")), reading);
-    let swapped = Reading { train: name("validation"), val: name(""), label_column: name("kind"), ..Reading::default() };
+    let swapped =
+        Reading { train: name("validation"), val: name(""), label_column: name("kind"), ..Reading::default() };
     says(&message(at(&swapped)), &["test-00000-of-00001.parquet: row 0", "`owl` is not among the 2"]);
-    says(&message(at(&Reading { train: name("holdout"), ..Reading::default() })), &["no holdout-*.parquet", "data.train"]);
-    says(&message(at(&Reading { label_column: name("sort"), ..Reading::default() })), &["no label column (sort)", "kind, picture.bytes"]);
+    says(
+        &message(at(&Reading { train: name("holdout"), ..Reading::default() })),
+        &["no holdout-*.parquet", "data.train"],
+    );
+    says(
+        &message(at(&Reading { label_column: name("sort"), ..Reading::default() })),
+        &["no label column (sort)", "kind, picture.bytes"],
+    );
     let classes = Some(["owl", "dog", "cat", "cow"].map(String::from).to_vec());
     let ordered = at(&Reading { classes, ..Reading::default() }).unwrap();
     assert_eq!(labels(&**ordered.train().unwrap()), [0, 2, 0, 1]);

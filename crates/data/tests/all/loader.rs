@@ -62,7 +62,8 @@ fn an_untouched_image_arrives_as_it_is() {
     let eval = EvalLoader::new(data.clone(), vec![3, 1], 4, spec(8, 1.0), 1).unwrap();
     for (index, _, pixels) in samples(train.epoch(0, 0)).into_iter().chain(samples(eval.iter())) {
         let image = data.image(index).unwrap();
-        let planes: Vec<u8> = (0..3).flat_map(|c| image.rgb.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect();
+        let planes: Vec<u8> =
+            (0..3).flat_map(|c| image.rgb.iter().skip(c).step_by(3).copied().collect::<Vec<_>>()).collect();
         assert_eq!(pixels, planes);
     }
 }
@@ -198,8 +199,14 @@ fn loaders_refuse_what_cannot_work() {
     says(&train(vec![1], config(0, 1)), &["batches of 0"]);
     says(&train(vec![1], LoaderConfig { side: 0, ..config(1, 1) }), &["0 pixels"]);
     let padded = Augment { crop: Crop::Pad, pad: 8, ..Augment::default() };
-    says(&train(vec![1], LoaderConfig { augment: padded, ..config(1, 1) }), &["`pad` is 8", "smaller than the image side 8"]);
-    says(&train(vec![1], LoaderConfig { augment: Augment { flip: 2.0, ..Augment::default() }, ..config(1, 1) }), &["flip"]);
+    says(
+        &train(vec![1], LoaderConfig { augment: padded, ..config(1, 1) }),
+        &["`pad` is 8", "smaller than the image side 8"],
+    );
+    says(
+        &train(vec![1], LoaderConfig { augment: Augment { flip: 2.0, ..Augment::default() }, ..config(1, 1) }),
+        &["flip"],
+    );
     for crop in [0.0, 1.1, f64::NAN] {
         says(&message(EvalLoader::new(data.clone(), vec![0], 1, spec(8, crop), 1)), &["crop_pct"]);
     }

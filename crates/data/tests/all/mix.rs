@@ -29,7 +29,12 @@ fn blending_is_the_weighted_mean_of_an_image_and_its_mirror_in_the_batch() {
     let hot = y.one_hot(3).to_kind(Kind::Float);
     let p = soft(labels);
     assert!(p.allclose(&(&hot * 0.3 + hot.flip([0]) * 0.7), 1e-6, 1e-6, false));
-    assert!(p.sum_dim_intlist([1i64].as_slice(), false, None).allclose(&Tensor::ones([4], (Kind::Float, Device::Cpu)), 1e-6, 1e-6, false));
+    assert!(p.sum_dim_intlist([1i64].as_slice(), false, None).allclose(
+        &Tensor::ones([4], (Kind::Float, Device::Cpu)),
+        1e-6,
+        1e-6,
+        false
+    ));
 }
 
 #[test]
@@ -61,7 +66,9 @@ fn weights_follow_the_beta_distribution() {
         let config = Mix { mixup: alpha, ..Mix::default() };
         let (mut mean, mut square) = (0.0, 0.0);
         for step in 0..N {
-            let Plan::Blend { lambda } = config.plan(32, 32, &mut Random::new(1, Purpose::Mix, 0, step)) else { panic!("not blended") };
+            let Plan::Blend { lambda } = config.plan(32, 32, &mut Random::new(1, Purpose::Mix, 0, step)) else {
+                panic!("not blended")
+            };
             assert!((0.0..=1.0).contains(&lambda));
             mean += lambda / N as f64;
             square += lambda * lambda / N as f64;
@@ -69,7 +76,11 @@ fn weights_follow_the_beta_distribution() {
         // Beta(a, a): mean 1/2, variance 1 / (4 (2a + 1)).
         let variance = 1.0 / (4.0 * (2.0 * alpha + 1.0));
         assert!((mean - 0.5).abs() < 5.0 * (variance / N as f64).sqrt(), "{alpha}: mean {mean}");
-        assert!((square - mean * mean - variance).abs() < 0.03 * variance, "{alpha}: {} {variance}", square - mean * mean);
+        assert!(
+            (square - mean * mean - variance).abs() < 0.03 * variance,
+            "{alpha}: {} {variance}",
+            square - mean * mean
+        );
     }
 }
 
@@ -83,11 +94,21 @@ fn boxes_lie_inside_and_both_kinds_come_up() {
             Plan::Blend { .. } => counts[1] += 1,
             Plan::Paste { rows, columns } => {
                 counts[2] += 1;
-                assert!(0 <= rows.0 && rows.0 <= rows.1 && rows.1 <= 20 && 0 <= columns.0 && columns.0 <= columns.1 && columns.1 <= 30);
+                assert!(
+                    0 <= rows.0
+                        && rows.0 <= rows.1
+                        && rows.1 <= 20
+                        && 0 <= columns.0
+                        && columns.0 <= columns.1
+                        && columns.1 <= 30
+                );
             }
         }
     }
-    assert!(counts[0].abs_diff(4000) < 250 && counts[1].abs_diff(2000) < 250 && counts[2].abs_diff(2000) < 250, "{counts:?}");
+    assert!(
+        counts[0].abs_diff(4000) < 250 && counts[1].abs_diff(2000) < 250 && counts[2].abs_diff(2000) < 250,
+        "{counts:?}"
+    );
     assert_eq!(Mix::default().plan(8, 8, &mut Random::new(0, Purpose::Mix, 0, 0)), Plan::Keep);
 }
 

@@ -22,14 +22,18 @@ fn copy_goldens(folder: &Path) {
 
 fn png(side: u32) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    image::RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8, y as u8, 7])).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    image::RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8, y as u8, 7]))
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .unwrap();
     bytes.into_inner()
 }
 
 /// Writes a file with the columns of `schema`, which are an image column and perhaps a label column.
 fn write(path: &Path, schema: &str, rows: &[Row]) {
     let schema = Arc::new(parse_message_type(schema).unwrap());
-    let mut writer = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Arc::new(WriterProperties::default())).unwrap();
+    let mut writer =
+        SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Arc::new(WriterProperties::default()))
+            .unwrap();
     let mut group = writer.next_row_group().unwrap();
     let images: Vec<ByteArray> = rows.iter().filter_map(|(image, _)| image.clone().map(ByteArray::from)).collect();
     let levels: Vec<i16> = rows.iter().map(|(image, _)| if image.is_some() { 2 } else { 1 }).collect();
@@ -58,7 +62,8 @@ fn open_rows(schema: &str, rows: &[Row]) -> heterodyne_nn::Result<heterodyne_dat
 
 #[test]
 fn shards_written_by_pyarrow_are_read_in_order() {
-    let hashes: serde_json::Value = serde_json::from_str(&fs::read_to_string(golden("parquet/sha256.json")).unwrap()).unwrap();
+    let hashes: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(golden("parquet/sha256.json")).unwrap()).unwrap();
     for path in [golden("parquet"), golden("parquet/train-00000-of-00002.parquet")] {
         let splits = open("cifar10", Some(&path)).unwrap();
         assert_eq!(splits.train().unwrap().describe(), "CIFAR-10 train (parquet), 7 images");
@@ -67,7 +72,8 @@ fn shards_written_by_pyarrow_are_read_in_order() {
         assert_eq!((0..2).map(|i| splits.reported().unwrap().label(i)).collect::<Vec<_>>(), [4, 2]);
         for (split, name) in [(splits.train().unwrap(), "train"), (splits.reported().unwrap(), "test")] {
             for index in 0..split.len() {
-                let digest: String = Sha256::digest(split.image(index).unwrap().rgb).iter().map(|b| format!("{b:02x}")).collect();
+                let digest: String =
+                    Sha256::digest(split.image(index).unwrap().rgb).iter().map(|b| format!("{b:02x}")).collect();
                 assert_eq!(hashes[name][index], digest, "{name} {index}");
             }
         }
@@ -91,15 +97,18 @@ fn a_file_cut_anywhere_is_refused_and_named() {
     copy_goldens(folder.path());
     let path = folder.path().join("train-00001-of-00002.parquet");
     let whole = fs::read(&path).unwrap();
-    for length in (0..whole.len()).step_by(997).chain([1, 4, 8, 12, whole.len() - 1, whole.len() - 4, whole.len() - 8]) {
+    for length in (0..whole.len()).step_by(997).chain([1, 4, 8, 12, whole.len() - 1, whole.len() - 4, whole.len() - 8])
+    {
         fs::write(&path, &whole[..length]).unwrap();
         says(&message(open("cifar10", Some(folder.path()))), &["train-00001-of-00002.parquet"]);
     }
-    // With its end intact, but bytes missing or changed inside. A change in a page's statistics, which nobody reads, may pass;
-    // a change in what is read may not.
+    // With its end intact, but bytes missing or changed inside. A change in a page's statistics, which nobody reads,
+    // may pass; a change in what is read may not.
     fs::write(&path, &whole).unwrap();
     let all = |splits: heterodyne_data::Splits| {
-        (0..7).map(|i| (splits.train().unwrap().label(i), splits.train().unwrap().image(i).unwrap())).collect::<Vec<_>>()
+        (0..7)
+            .map(|i| (splits.train().unwrap().label(i), splits.train().unwrap().image(i).unwrap()))
+            .collect::<Vec<_>>()
     };
     let reference = all(open("cifar10", Some(folder.path())).unwrap());
     let mut refused = 0;

@@ -52,7 +52,15 @@ fn every_operation_is_pillows_to_the_byte() {
         let mut ours = source.clone();
         operate(&mut ours, op(case), filter, fill);
         let theirs = image(&tensors[&case.name]);
-        assert_eq!(difference(&ours, &theirs).0, 0, "{} {:?} {}: mean {}", case.op, case.arg, case.filter, difference(&ours, &theirs).1);
+        assert_eq!(
+            difference(&ours, &theirs).0,
+            0,
+            "{} {:?} {}: mean {}",
+            case.op,
+            case.arg,
+            case.filter,
+            difference(&ours, &theirs).1
+        );
         changed += usize::from(ours != source);
     }
     assert!(changed >= cases.len() - 3, "{changed} of {}", cases.len());
@@ -71,7 +79,8 @@ fn rng(sample: u64) -> Random {
     Random::new(1, Purpose::Sample, 0, sample)
 }
 
-/// Of two operations with probability one half each, a quarter of the images are left alone, and a few more by operations that do nothing.
+/// Of two operations with probability one half each, a quarter of the images are left alone, and a few more by
+/// operations that do nothing.
 #[test]
 fn about_a_quarter_of_the_images_stay_and_the_draw_is_the_samples() {
     let pixels: Vec<u8> = (0..3 * 16 * 16).map(|i| (i * 37 % 251) as u8).collect();
@@ -87,7 +96,8 @@ fn about_a_quarter_of_the_images_stay_and_the_draw_is_the_samples() {
     assert_eq!(apply(5), apply(5));
     for sample in 0..200 {
         let mut always = source.clone();
-        RandAugment { chance: 1.0, ops: 4, magnitude: 10.0, std: 3.0, ..RandAugment::default() }.apply(&mut always, &mut rng(sample));
+        RandAugment { chance: 1.0, ops: 4, magnitude: 10.0, std: 3.0, ..RandAugment::default() }
+            .apply(&mut always, &mut rng(sample));
         assert_eq!(always.size(), source.size());
     }
 }

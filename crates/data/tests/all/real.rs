@@ -16,20 +16,28 @@ fn cifar100_is_complete_and_what_pillow_reads() {
     let splits = open("cifar100", Some(&folder)).unwrap();
     println!("CIFAR-100 opened and decoded in {:.2} s", start.elapsed().as_secs_f64());
     assert_eq!((splits.train().unwrap().len(), splits.reported().unwrap().len()), (50_000, 10_000));
-    assert_eq!((splits.train().unwrap().classes()[0].as_str(), splits.train().unwrap().classes()[99].as_str()), ("apple", "worm"));
+    assert_eq!(
+        (splits.train().unwrap().classes()[0].as_str(), splits.train().unwrap().classes()[99].as_str()),
+        ("apple", "worm")
+    );
     for (split, per_class) in [(splits.train().unwrap(), 500), (splits.reported().unwrap(), 100)] {
         let mut counts = [0; 100];
         (0..split.len()).for_each(|i| counts[split.label(i)] += 1);
         assert!(counts.iter().all(|&c| c == per_class));
     }
     for (c, (mean, std)) in statistics(&**splits.train().unwrap()).into_iter().enumerate() {
-        assert!((mean - splits.mean[c]).abs() < 1e-8 && (std - splits.std[c]).abs() < 1e-8, "channel {c}: {mean} {std}");
+        assert!(
+            (mean - splits.mean[c]).abs() < 1e-8 && (std - splits.std[c]).abs() < 1e-8,
+            "channel {c}: {mean} {std}"
+        );
     }
     let goldens = goldens("real.safetensors");
     for (split, name) in [(splits.train().unwrap(), "train"), (splits.reported().unwrap(), "test")] {
         let get = |what: &str| &goldens[&format!("cifar100.{name}.{what}")];
         let digests = bytes(get("sha256"));
-        for ((row, label), digest) in ints(get("rows")).into_iter().zip(ints(get("labels"))).zip(digests.chunks_exact(32)) {
+        for ((row, label), digest) in
+            ints(get("rows")).into_iter().zip(ints(get("labels"))).zip(digests.chunks_exact(32))
+        {
             assert_eq!(split.label(row as usize), label as usize);
             assert_eq!(Sha256::digest(split.image(row as usize).unwrap().rgb)[..], *digest, "{name} row {row}");
         }
@@ -38,7 +46,8 @@ fn cifar100_is_complete_and_what_pillow_reads() {
     // Speed, for the record: nothing is asserted about it.
     let augment = Augment { crop: Crop::Pad, flip: 0.5, ..Augment::default() };
     for workers in [1, 2] {
-        let config = LoaderConfig { batch: 64, side: 32, seed: 0, workers, augment: augment.clone(), views: Views::Fresh };
+        let config =
+            LoaderConfig { batch: 64, side: 32, seed: 0, workers, augment: augment.clone(), views: Views::Fresh };
         let loader = TrainLoader::new(splits.train().unwrap().clone(), (0..50_000).collect(), config).unwrap();
         let start = Instant::now();
         let images: i64 = loader.epoch(0, 0).map(|batch| batch.unwrap().labels.size()[0]).sum();
@@ -49,12 +58,19 @@ fn cifar100_is_complete_and_what_pillow_reads() {
 #[test]
 fn photographs_decode_and_resize_as_pillow_does() {
     let Some(folder) = shared("imagenet-sample") else { return };
-    let mut files: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "JPEG")).collect();
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "JPEG"))
+        .collect();
     files.sort();
     let names: Vec<&str> = files.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
     let goldens = goldens("real.safetensors");
-    assert_eq!(Sha256::digest(names.join("\n"))[..], bytes(&goldens["photo.sha256"]), "other photographs than the goldens'");
+    assert_eq!(
+        Sha256::digest(names.join("\n"))[..],
+        bytes(&goldens["photo.sha256"]),
+        "other photographs than the goldens'"
+    );
     let (decoded, fitted) = (ints(&goldens["photo.decoded"]), ints(&goldens["photo.fitted"]));
     // Histogram of differences in levels, over 64 pixels of each photograph.
     let mut gaps = [vec![0usize; 256], vec![0usize; 256]];
@@ -70,7 +86,8 @@ fn photographs_decode_and_resize_as_pillow_does() {
             }
         }
     }
-    // JPEG decoders may round their inverse transforms differently; resizing adds its own rare level (tests/all/transforms.rs).
+    // JPEG decoders may round their inverse transforms differently; resizing adds its own rare level
+    // (tests/all/transforms.rs).
     for (what, largest, gaps) in [("decoded", 3, &gaps[0]), ("resized to 248 and cropped to 224", 4, &gaps[1])] {
         let total: usize = gaps.iter().sum();
         let max = gaps.iter().rposition(|&n| n > 0).unwrap();
@@ -94,7 +111,8 @@ fn photographs_load_at_a_useful_speed() {
             fs::copy(&path, class.join(path.file_name().unwrap())).unwrap();
         }
     }
-    let splits = heterodyne_data::open("folder", Some(root.path()), &Reading { one_class: true, ..Reading::default() }).unwrap();
+    let splits =
+        heterodyne_data::open("folder", Some(root.path()), &Reading { one_class: true, ..Reading::default() }).unwrap();
     assert_eq!(splits.train().unwrap().len(), 99);
     let start = Instant::now();
     heterodyne_data::audit(&**splits.train().unwrap(), 0, &GO).unwrap();

@@ -28,7 +28,8 @@ fn a_selection_is_stratified_disjoint_and_deterministic() {
 fn uneven_classes_share_the_validation_samples() {
     // 34, 33 and 33 members.
     let selection = select(&Pattern::new(100, 2, 3), None, 10, 0).unwrap();
-    let counts: Vec<usize> = (0..3).map(|class| selection.validation.iter().filter(|&&i| i % 3 == class).count()).collect();
+    let counts: Vec<usize> =
+        (0..3).map(|class| selection.validation.iter().filter(|&&i| i % 3 == class).count()).collect();
     assert_eq!(counts, [4, 3, 3]);
 }
 

@@ -103,7 +103,13 @@ pub struct Pattern {
 
 impl Pattern {
     pub fn new(len: usize, side: usize, classes: usize) -> Self {
-        Self { len, side, classes: (0..classes).map(|c| format!("c{c}")).collect(), faults: Vec::new(), delay: std::time::Duration::ZERO }
+        Self {
+            len,
+            side,
+            classes: (0..classes).map(|c| format!("c{c}")).collect(),
+            faults: Vec::new(),
+            delay: std::time::Duration::ZERO,
+        }
     }
 
     pub fn shared(len: usize, side: usize, classes: usize) -> Arc<dyn Dataset> {

@@ -2,7 +2,8 @@ use heterodyne_data::{
     Image, Random,
     random::Purpose,
     transforms::{
-        Adjust, Filter, PadMode, Region, adjust, erase_region, evaluation, fit, flip, pad_crop, random_region, resize, resized_crop,
+        Adjust, Filter, PadMode, Region, adjust, erase_region, evaluation, fit, flip, pad_crop, random_region, resize,
+        resized_crop,
     },
 };
 use heterodyne_nn::{InputSpec, Tensors};
@@ -34,8 +35,8 @@ fn filter(name: &str) -> Filter {
     }
 }
 
-/// Largest and mean difference from Pillow in levels: the resizer's weights have 16 bits, Pillow's 22, so that a few roundings differ
-/// by one level, and by two where both passes differ.
+/// Largest and mean difference from Pillow in levels: the resizer's weights have 16 bits, Pillow's 22, so that a few
+/// roundings differ by one level, and by two where both passes differ.
 const PILLOW: (u8, f64) = (2, 0.01);
 
 #[test]
@@ -83,7 +84,9 @@ fn evaluation_is_timms_for_every_mode_and_filter() {
     let goldens = goldens("evaluation.safetensors");
     let mut checked = 0;
     for (name, expected) in &goldens {
-        let [source, img, crop_pct, crop_mode, interpolation] = name.split(' ').collect::<Vec<_>>()[..] else { continue };
+        let [source, img, crop_pct, crop_mode, interpolation] = name.split(' ').collect::<Vec<_>>()[..] else {
+            continue;
+        };
         let words = serde_json::json!({
             "img": img.parse::<i64>().unwrap(), "crop_pct": crop_pct.parse::<f64>().unwrap(), "crop_mode": crop_mode, "interpolation": interpolation,
             "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
@@ -91,7 +94,8 @@ fn evaluation_is_timms_for_every_mode_and_filter() {
         let spec: InputSpec = serde_json::from_value(words).unwrap();
         let ours = evaluation(image(&goldens[source]), &spec).unwrap();
         let (max, mean) = difference(&ours, &image(expected));
-        // Two of three thousand numbers of a small picture that are one level off are as many as the mean of large ones allows.
+        // Two of three thousand numbers of a small picture that are one level off are as many as the mean of large ones
+        // allows.
         assert!(max <= PILLOW.0 && mean < 5.0 * PILLOW.1, "{name}: max {max}, mean {mean}");
         checked += 1;
     }
@@ -113,14 +117,20 @@ fn padding_flipping_and_jitter_are_exact() {
     let small = image(&goldens["small"]);
     each(&goldens, "pad", |name, expected| {
         let mode = if name[0] == "zero" { PadMode::Zero } else { PadMode::Reflect };
-        assert_eq!(pad_crop(&small, 4, mode, name[1].parse().unwrap(), name[2].parse().unwrap()), image(expected), "{name:?}");
+        assert_eq!(
+            pad_crop(&small, 4, mode, name[1].parse().unwrap(), name[2].parse().unwrap()),
+            image(expected),
+            "{name:?}"
+        );
     });
     let mut flipped = image(&goldens["source"]);
     flip(&mut flipped);
     assert_eq!(flipped, image(&goldens["flip"]));
-    for (kind, how) in
-        [("brightness", Adjust::Brightness as fn(f64) -> Adjust), ("contrast", Adjust::Contrast), ("saturation", Adjust::Saturation)]
-    {
+    for (kind, how) in [
+        ("brightness", Adjust::Brightness as fn(f64) -> Adjust),
+        ("contrast", Adjust::Contrast),
+        ("saturation", Adjust::Saturation),
+    ] {
         each(&goldens, kind, |name, expected| {
             let mut ours = small.clone();
             adjust(&mut ours, how(name.join(".").parse().unwrap()));
@@ -150,11 +160,15 @@ fn regions_are_distributed_as_torchvisions() {
             }
         }
         for (i, [mean, square]) in sums.into_iter().enumerate() {
-            let (their_mean, their_std) = (expected.double_value(&[0, i as i64]), expected.double_value(&[1, i as i64]));
+            let (their_mean, their_std) =
+                (expected.double_value(&[0, i as i64]), expected.double_value(&[1, i as i64]));
             let std = (square - mean * mean).max(0.0).sqrt();
             // Both sides are estimates: five standard errors of their difference.
             let error = their_std * (2.0 / N as f64).sqrt();
-            assert!((mean - their_mean).abs() <= 5.0 * error + 1e-9, "{name:?} value {i}: mean {mean}, theirs {their_mean} +- {error}");
+            assert!(
+                (mean - their_mean).abs() <= 5.0 * error + 1e-9,
+                "{name:?} value {i}: mean {mean}, theirs {their_mean} +- {error}"
+            );
             assert!((std - their_std).abs() <= 5.0 * error + 1e-9, "{name:?} value {i}: std {std}, theirs {their_std}");
         }
     });
@@ -166,7 +180,10 @@ fn extreme_images_still_give_a_region() {
         let image = Image::new(w, h, vec![9; (h * w * 3) as usize]).unwrap();
         for seed in 0..200 {
             let r = random_region(&image, [0.08, 1.0], [0.75, 4.0 / 3.0], &mut rng(seed));
-            assert!(r.height >= 1 && r.width >= 1 && r.top + r.height <= h as usize && r.left + r.width <= w as usize, "{h}x{w}: {r:?}");
+            assert!(
+                r.height >= 1 && r.width >= 1 && r.top + r.height <= h as usize && r.left + r.width <= w as usize,
+                "{h}x{w}: {r:?}"
+            );
             assert!(resized_crop(&image, r, 8, 8, Filter::Bicubic).unwrap().rgb.iter().all(|&v| v == 9));
             if let Some(r) = erase_region(&image, &mut rng(seed)) {
                 assert!(r.top + r.height <= h as usize && r.left + r.width <= w as usize);
@@ -194,6 +211,7 @@ fn random_numbers_are_uniform_and_streams_differ() {
         assert!(streams.iter().skip(i + 1).all(|b| a != b));
     }
     assert_eq!(draws(5, 6, 7), draws(5, 6, 7));
-    let (mean, square) = (0..20000).map(|_| stream.normal()).fold((0.0, 0.0), |(m, s), x| (m + x / 20000.0, s + x * x / 20000.0));
+    let (mean, square) =
+        (0..20000).map(|_| stream.normal()).fold((0.0, 0.0), |(m, s), x| (m + x / 20000.0, s + x * x / 20000.0));
     assert!(mean.abs() < 0.04 && (square - 1.0).abs() < 0.06, "{mean} {square}");
 }

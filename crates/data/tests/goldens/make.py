@@ -146,17 +146,25 @@ def parquet():
     names = [f"kind{i}" for i in range(5)]
     features = {"img": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    schema = pa.schema([("img", kind), ("label", pa.int64())], {"huggingface": json.dumps({"info": {"features": features}})})
+    schema = pa.schema(
+        [("img", kind), ("label", pa.int64())], {"huggingface": json.dumps({"info": {"features": features}})}
+    )
     seed = 100
     hashes = {}
-    for name, labels in [("train-00000-of-00002", [0, 1, 2]), ("train-00001-of-00002", [3, 4, 0, 1]), ("test-00000-of-00001", [4, 2])]:
+    for name, labels in [
+        ("train-00000-of-00002", [0, 1, 2]),
+        ("train-00001-of-00002", [3, 4, 0, 1]),
+        ("test-00000-of-00001", [4, 2]),
+    ]:
         rows = []
         for label in labels:
             pixels = picture(32, 32, seed)
             rows.append({"img": {"bytes": encode(Image.fromarray(pixels), "PNG"), "path": None}, "label": label})
             hashes.setdefault(name.split("-")[0], []).append(hashlib.sha256(pixels.tobytes()).hexdigest())
             seed += 1
-        pq.write_table(pa.Table.from_pylist(rows, schema), folder / f"{name}.parquet", compression="snappy", row_group_size=2)
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema), folder / f"{name}.parquet", compression="snappy", row_group_size=2
+        )
     (folder / "sha256.json").write_text(json.dumps(hashes, indent=1) + "\n")
 
 

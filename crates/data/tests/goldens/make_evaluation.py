@@ -35,15 +35,23 @@ def main():
                     # Every filter once per mode, every mode and size with the usual two.
                     if filter not in ("bilinear", "bicubic") and (source != "landscape" or img != 32):
                         continue
-                    # A box takes a pixel that lies exactly on its border or leaves it, as rounding falls. And Pillow 13 resizes a portrait's
-                    # rows first where that is less work, which earlier ones and ours do not.
+                    # A box takes a pixel that lies exactly on its border or leaves it, as rounding falls. And Pillow 13
+                    # resizes a portrait's rows first where that is less work, which earlier ones and ours do not.
                     if (filter == "box" and mode != "border") or (source == "portrait" and mode == "squash"):
                         continue
                     transform = create_transform(
-                        (3, img, img), is_training=False, interpolation=filter, crop_pct=crop_pct, crop_mode=mode, mean=(0.485, 0.456, 0.406), normalize=False
+                        (3, img, img),
+                        is_training=False,
+                        interpolation=filter,
+                        crop_pct=crop_pct,
+                        crop_mode=mode,
+                        mean=(0.485, 0.456, 0.406),
+                        normalize=False,
                     )
                     out[f"{source} {img} {crop_pct} {mode} {filter}"] = transform(image).permute(1, 2, 0).contiguous()
-    metadata = {name: module.__version__ for name, module in (("timm", timm), ("torchvision", torchvision), ("pillow", PIL))}
+    metadata = {
+        name: module.__version__ for name, module in (("timm", timm), ("torchvision", torchvision), ("pillow", PIL))
+    }
     save_file(out, Path(__file__).with_name("evaluation.safetensors"), metadata)
 
 

@@ -51,14 +51,20 @@ def main():
     put("webp_lossless_alpha", encoded(rgba, format="WEBP", lossless=True, exact=True))
     put("webp_lossy", encoded(image, format="WEBP", quality=90))
     put("webp_lossy_alpha", encoded(rgba, format="WEBP", quality=90))
-    put("webp_animated", encoded(image, format="WEBP", lossless=True, save_all=True, append_images=[Image.fromarray(255 - rgb)]))
+    put(
+        "webp_animated",
+        encoded(image, format="WEBP", lossless=True, save_all=True, append_images=[Image.fromarray(255 - rgb)]),
+    )
     put("bmp_rgb", encoded(image, format="BMP"))
     put("bmp_grey", encoded(grey, format="BMP"))
     put("bmp_palette", encoded(palette, format="BMP"))
     put("bmp_bits", encoded(bits, format="BMP"))
     put("gif", encoded(palette, format="GIF"))
     put("gif_grey", encoded(grey, format="GIF"))
-    put("gif_animated", encoded(palette, format="GIF", save_all=True, append_images=[Image.fromarray(255 - rgb).quantize(64)]))
+    put(
+        "gif_animated",
+        encoded(palette, format="GIF", save_all=True, append_images=[Image.fromarray(255 - rgb).quantize(64)]),
+    )
     put("gif_interlaced", encoded(palette, format="GIF", interlace=1))
     for compression in ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"]:
         put(f"tiff_{compression}", encoded(image, format="TIFF", compression=compression))
@@ -74,8 +80,16 @@ def main():
     put("png_palette_transparent", encoded(palette, format="PNG", transparency=3))
     put("png_interlaced_grey_alpha", encoded(rgba.convert("LA"), format="PNG"))
     wide = np.random.default_rng(2).integers(0, 1 << 16, (17, 23), dtype=np.uint16)
-    put("png_grey16", encoded(Image.fromarray(wide), format="PNG"), np.repeat((wide >> 8).astype(np.uint8)[..., None], 3, -1))
-    put("tiff_grey16", encoded(Image.fromarray(wide), format="TIFF"), np.repeat((wide >> 8).astype(np.uint8)[..., None], 3, -1))
+    put(
+        "png_grey16",
+        encoded(Image.fromarray(wide), format="PNG"),
+        np.repeat((wide >> 8).astype(np.uint8)[..., None], 3, -1),
+    )
+    put(
+        "tiff_grey16",
+        encoded(Image.fromarray(wide), format="TIFF"),
+        np.repeat((wide >> 8).astype(np.uint8)[..., None], 3, -1),
+    )
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation

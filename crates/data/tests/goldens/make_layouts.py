@@ -56,7 +56,9 @@ def cifar():
     for name, dump in [("cifar10", python2), ("cifar10_python3", None)]:
         folder = HERE / name / "cifar-10-batches-py"
         folder.mkdir(parents=True)
-        for i, file in enumerate(["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"]):
+        for i, file in enumerate(
+            ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"]
+        ):
             data, labels = batch(rng, 2, 10)
             entry = {b"batch_label": b"batch", b"labels": labels, b"data": data, b"filenames": [b"a.png", b"b.png"]}
             if dump is None:
@@ -78,10 +80,18 @@ def cifar():
 
 
 def imagenet():
-    synsets = np.zeros((5, 1), dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O"), ("children", "O")])
+    synsets = np.zeros(
+        (5, 1), dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O"), ("children", "O")]
+    )
     # The fifth is a group of others, as in the real table.
     for row, wnid in enumerate(["n02119789", "n01440764", "n02100735", "n01443537", "n00001740"]):
-        synsets[row, 0] = (row + 1, wnid, f"words of {wnid}, \u00e9t\u00e9", 2 if row == 4 else 0, np.array([1, 2]) if row == 4 else np.array([]))
+        synsets[row, 0] = (
+            row + 1,
+            wnid,
+            f"words of {wnid}, \u00e9t\u00e9",
+            2 if row == 4 else 0,
+            np.array([1, 2]) if row == 4 else np.array([]),
+        )
     scipy.io.savemat(HERE / "meta.mat", {"synsets": synsets}, do_compression=True)
     scipy.io.savemat(HERE / "meta_plain.mat", {"other": np.arange(4.0), "synsets": synsets})
 
@@ -98,7 +108,11 @@ def huggingface():
         folder.mkdir(parents=True, exist_ok=True)
         datasets.Dataset.from_dict(rows, features=features).to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["no", "yes"])})
-    for path, labels in [("data/train-00000-of-00002", [0, 1, 1]), ("data/train-00001-of-00002", [0]), ("validation/0000", [1, 0])]:
+    for path, labels in [
+        ("data/train-00000-of-00002", [0, 1, 1]),
+        ("data/train-00001-of-00002", [0]),
+        ("validation/0000", [1, 0]),
+    ]:
         rows = {"image": [picture(8, 8, 50 + i) for i in range(len(labels))], "label": labels}
         file = HERE / "huggingface_small" / f"{path}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)

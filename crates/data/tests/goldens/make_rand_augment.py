@@ -23,7 +23,9 @@ FILTERS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
 def picture():
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     waves = [np.sin(0.3 * x + 0.1 * y), np.cos(0.2 * y) * np.sin(0.5 * x), ((x * 7 + y * 13) % 17) / 8.5 - 1]
-    return np.stack([40 + 30 * c + (50 + 20 * c) * wave for c, wave in enumerate(waves)], -1).clip(5, 240).astype(np.uint8)
+    return (
+        np.stack([40 + 30 * c + (50 + 20 * c) * wave for c, wave in enumerate(waves)], -1).clip(5, 240).astype(np.uint8)
+    )
 
 
 CASES = {
@@ -65,9 +67,22 @@ def main():
     levels = {}
     for name in aa._RAND_INCREASING_TRANSFORMS:
         to_arg = aa.LEVEL_TO_ARG[name]
-        levels[name] = {str(m): sorted({abs(a) for _ in range(40) for a in to_arg(m, {})}) if to_arg else [] for m in (0.0, 3.3, 9.0, 10.0)}
-    metadata = {"timm": timm.__version__, "pillow": PIL.__version__, "cases": json.dumps(cases), "levels": json.dumps(levels), "fill": json.dumps(FILL)}
-    save_file({k: np.ascontiguousarray(v) for k, v in out.items()}, Path(__file__).with_name("rand_augment.safetensors"), metadata)
+        levels[name] = {
+            str(m): sorted({abs(a) for _ in range(40) for a in to_arg(m, {})}) if to_arg else []
+            for m in (0.0, 3.3, 9.0, 10.0)
+        }
+    metadata = {
+        "timm": timm.__version__,
+        "pillow": PIL.__version__,
+        "cases": json.dumps(cases),
+        "levels": json.dumps(levels),
+        "fill": json.dumps(FILL),
+    }
+    save_file(
+        {k: np.ascontiguousarray(v) for k, v in out.items()},
+        Path(__file__).with_name("rand_augment.safetensors"),
+        metadata,
+    )
 
 
 if __name__ == "__main__":

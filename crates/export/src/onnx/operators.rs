@@ -44,7 +44,9 @@ pub fn write(w: &mut Writer, step: &Step) -> Result<()> {
         "aten::max_pool2d" => max_pool(c),
         "aten::permute" => permute(c),
         "aten::transpose" => transpose(c),
-        "aten::reshape" | "aten::view" | "aten::flatten" | "aten::unflatten" | "aten::unsqueeze" | "aten::squeeze" => reshape(c),
+        "aten::reshape" | "aten::view" | "aten::flatten" | "aten::unflatten" | "aten::unsqueeze" | "aten::squeeze" => {
+            reshape(c)
+        }
         "aten::expand" => expand(c),
         "aten::narrow" => narrow(c, c.int(2)?, c.int(2)? + c.int(3)?),
         "aten::slice" => slice(c),

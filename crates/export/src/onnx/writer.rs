@@ -13,8 +13,14 @@ use crate::graph::{Graph, Size};
 
 /// The whole graph.
 pub fn graph(graph: &Graph) -> Result<proto::Graph> {
-    let mut w =
-        Writer { graph, node: Vec::new(), initializer: BTreeMap::new(), names: HashMap::new(), lists: HashMap::new(), images: None };
+    let mut w = Writer {
+        graph,
+        node: Vec::new(),
+        initializer: BTreeMap::new(),
+        names: HashMap::new(),
+        lists: HashMap::new(),
+        images: None,
+    };
     w.names.insert(0, INPUT.to_owned());
     for step in &graph.program.steps {
         operators::write(&mut w, step)?;
@@ -79,7 +85,8 @@ impl<'a> Writer<'a> {
 
     /// A tensor under a name of its own.
     pub fn constant(&mut self, name: &str, t: &Tensor) -> Result<String> {
-        let (data_type, kind) = if t.is_floating_point() { (DataType::Float, Kind::Float) } else { (DataType::Int64, Kind::Int64) };
+        let (data_type, kind) =
+            if t.is_floating_point() { (DataType::Float, Kind::Float) } else { (DataType::Int64, Kind::Int64) };
         if !self.initializer.contains_key(name) {
             let t = t.detach().f_to(Device::Cpu)?.f_to_kind(kind)?.f_contiguous()?;
             let mut raw_data = vec![0; t.numel() * kind.elt_size_in_bytes()];
@@ -147,7 +154,10 @@ impl<'a> Writer<'a> {
 
     /// The members of a list.
     pub fn members(&self, value: usize) -> Result<Vec<usize>> {
-        self.lists.get(&value).cloned().ok_or_else(|| Error::invalid("a step reads a list that no step before it has made"))
+        self.lists
+            .get(&value)
+            .cloned()
+            .ok_or_else(|| Error::invalid("a step reads a list that no step before it has made"))
     }
 
     /// The sizes of a tensor.
@@ -167,7 +177,8 @@ impl<'a> Writer<'a> {
 
     /// The vector of `sizes`; the number of images is asked for where a size follows it.
     pub fn shape(&mut self, sizes: &[Size]) -> Result<String> {
-        let fixed: Option<Vec<_>> = sizes.iter().map(|size| if let Size::Fixed(n) = size { Some(*n) } else { None }).collect();
+        let fixed: Option<Vec<_>> =
+            sizes.iter().map(|size| if let Size::Fixed(n) = size { Some(*n) } else { None }).collect();
         if let Some(fixed) = fixed {
             return self.ints(&fixed);
         }
@@ -243,7 +254,10 @@ impl Call<'_, '_, '_> {
     /// Argument `i` as a dimension counted from the front, of a tensor of `rank` dimensions.
     pub fn dim(&self, i: usize, rank: usize) -> Result<usize> {
         let dim = self.int(i)?;
-        usize::try_from(if dim < 0 { dim + rank as i64 } else { dim }).ok().filter(|d| *d < rank).ok_or_else(|| self.unexpected(i))
+        usize::try_from(if dim < 0 { dim + rank as i64 } else { dim })
+            .ok()
+            .filter(|d| *d < rank)
+            .ok_or_else(|| self.unexpected(i))
     }
 
     /// The sizes of argument `i`, a tensor.
@@ -257,7 +271,11 @@ impl Call<'_, '_, '_> {
 
     /// Where argument `i` is among the values.
     pub fn at(&self, i: usize) -> Result<usize> {
-        self.step.inputs.get(i).copied().ok_or_else(|| Error::invalid(format!("{} has no argument {i}", self.step.operation)))
+        self.step
+            .inputs
+            .get(i)
+            .copied()
+            .ok_or_else(|| Error::invalid(format!("{} has no argument {i}", self.step.operation)))
     }
 
     /// The step's only result.

@@ -1,4 +1,5 @@
-//! Every network, every format, run by others: tract and libtorch here, and timm, PyTorch and ONNX Runtime where Python has them.
+//! Every network, every format, run by others: tract and libtorch here, and timm, PyTorch and ONNX Runtime where Python
+//! has them.
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -29,7 +30,8 @@ fn every_network_is_the_same_in_every_format() {
     let queue = Mutex::new(networks());
     let work = || {
         let next = || queue.lock().unwrap().next();
-        let made: Vec<_> = std::iter::from_fn(next).map(|(def, img, options)| made(def, img, options, folder.path())).collect();
+        let made: Vec<_> =
+            std::iter::from_fn(next).map(|(def, img, options)| made(def, img, options, folder.path())).collect();
         if let Some(python) = &python {
             check(python, &made);
         }

@@ -5,7 +5,8 @@ use heterodyne_models::{Model, ModelDef, all};
 use heterodyne_nn::{InputSpec, Result, shim::NoGrad};
 use tch::{Device, Kind, Tensor};
 
-/// Every network, the large ones small: the operators are the same. One Swin has windows to fill up and rolls an odd grid.
+/// Every network, the large ones small: the operators are the same. One Swin has windows to fill up and rolls an odd
+/// grid.
 pub fn networks() -> impl Iterator<Item = (&'static ModelDef, i64, &'static str)> {
     let small = |def: &'static ModelDef| match (def.family, def.input.img) {
         (_, img @ ..=32) => (def, img, ""),

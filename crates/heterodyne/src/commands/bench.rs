@@ -48,13 +48,20 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     say!("{} on {}, {} threads, batch {}, {} steps", session.data, m.device, m.threads, m.batch, m.steps);
-    say!("step        {:9.2} ms   ({:.2} to {:.2}), {:.0} img/s", m.step_ms, m.step_range_ms[0], m.step_range_ms[1], m.images_per_second);
+    say!(
+        "step        {:9.2} ms   ({:.2} to {:.2}), {:.0} img/s",
+        m.step_ms,
+        m.step_range_ms[0],
+        m.step_range_ms[1],
+        m.images_per_second
+    );
     let total: f64 = m.split_ms.values().sum();
     for (part, ms) in &m.split_ms {
         say!("  {part:10}{ms:9.2} ms   {:5.1} %", 100.0 * ms / total);
     }
     say!(
-        "arithmetic  {:9.2} GFLOP a step, {:.0} GFLOP/s; peaks {:.0} (matmul) and {:.0} (3x3 convolution): {:.0} % of the step",
+        "arithmetic  {:9.2} GFLOP a step, {:.0} GFLOP/s; peaks {:.0} (matmul) and {:.0} (3x3 convolution): {:.0} % of \
+         the step",
         m.gflop,
         m.gflops,
         m.peak_gflops.matmul,

@@ -1,4 +1,5 @@
-//! `heterodyne bench-step`: steps on demand, as `make bench` compares them with PyTorch's (bench/README.md has the protocol).
+//! `heterodyne bench-step`: steps on demand, as `make bench` compares them with PyTorch's (bench/README.md has the
+//! protocol).
 use std::{
     io::{BufRead, Write},
     path::PathBuf,
@@ -179,8 +180,21 @@ impl Job {
 
     fn net(&self, side: &Side, device: Device) -> Result<Net> {
         let def = heterodyne_models::find(&side.model)?;
-        let table = NetworkTable { options: side.options.clone(), precision: Some(self.precision), ..NetworkTable::of(&side.model) };
+        let table = NetworkTable {
+            options: side.options.clone(),
+            precision: Some(self.precision),
+            ..NetworkTable::of(&side.model)
+        };
         let input = InputSpec::whole(side.img, side.mean, side.std);
-        Ok(Net::build(def, &table, input, self.classes, Some(&Weights::read(side.weights.as_path().into())?), self.precision, device, 0)?)
+        Ok(Net::build(
+            def,
+            &table,
+            input,
+            self.classes,
+            Some(&Weights::read(side.weights.as_path().into())?),
+            self.precision,
+            device,
+            0,
+        )?)
     }
 }

@@ -28,7 +28,10 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome> {
     let session = ui::session(Plan::resolve(&Layered::read(&args.recipe, &args.sets)?, Command::Distill)?)?;
     let Some(cache) = &session.cache else {
-        bail!("{}: there is no cache to fill; add `--set teacher.cache.views=N`, N augmented views of each image", args.recipe.display());
+        bail!(
+            "{}: there is no cache to fill; add `--set teacher.cache.views=N`, N augmented views of each image",
+            args.recipe.display()
+        );
     };
     let stop = ui::stop_flag()?;
     let before = cache.stock();
@@ -48,7 +51,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     let (after, seconds) = (cache.stock(), start.elapsed().as_secs_f64());
     let new = after.written.saturating_sub(before.written);
-    say!("{new} entries written in {seconds:.1} s ({:.0} per second); {} of {}", new as f64 / seconds, after.written, after.entries);
+    say!(
+        "{new} entries written in {seconds:.1} s ({:.0} per second); {} of {}",
+        new as f64 / seconds,
+        after.written,
+        after.entries
+    );
     Ok(match filled {
         Filled::Full => Outcome::Done,
         Filled::Interrupted => {

@@ -15,8 +15,8 @@ use crate::{
 /// What is looked at.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A finished run: compares the stages of its two networks on test images (linear CKA, energy per frequency) and keeps the
-    /// result in its folder, where `heterodyne report` finds it
+    /// A finished run: compares the stages of its two networks on test images (linear CKA, energy per frequency) and
+    /// keeps the result in its folder, where `heterodyne report` finds it
     #[arg(long, value_name = "RUN", conflicts_with_all = ["teacher", "img", "options", "precision", "batch", "num_classes"])]
     pub features: Option<std::path::PathBuf>,
     /// With --features: test images that are looked at, spread evenly [default: 2048]
@@ -33,7 +33,11 @@ pub struct Args {
 impl Args {
     /// Refuses the options of `--features` without it.
     pub fn check(&self) -> Result<()> {
-        let given = [("--images", self.images.is_some()), ("--minibatch", self.minibatch.is_some()), ("--weights", self.weights.is_some())];
+        let given = [
+            ("--images", self.images.is_some()),
+            ("--minibatch", self.minibatch.is_some()),
+            ("--weights", self.weights.is_some()),
+        ];
         match given.iter().find(|(_, given)| self.features.is_none() && *given) {
             Some((option, _)) => bail!("{option} belongs to --features RUN, which is not there"),
             None => Ok(()),
@@ -94,7 +98,8 @@ fn text(view: &FeatureView) -> String {
     for side in [teacher, student] {
         out += &format!("{}\n", side.model);
         for (i, stage) in (1..).zip(&side.stages) {
-            let shares: Vec<String> = stage.energy.iter().take(8).map(|share| format!("{:6.2}", 100.0 * share)).collect();
+            let shares: Vec<String> =
+                stage.energy.iter().take(8).map(|share| format!("{:6.2}", 100.0 * share)).collect();
             let more = if stage.energy.len() > 8 { " .." } else { "" };
             out += &format!("  stage {i}  {:>2}x{:<2}  {}{more}\n", stage.grid[0], stage.grid[1], shares.join(" "));
         }

@@ -43,7 +43,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if args.json {
         let all: serde_json::Map<_, _> = splits
             .all()
-            .map(|(name, split)| (name.to_owned(), serde_json::json!({"images": split.len(), "per_class": sizes(&**split)})))
+            .map(|(name, split)| {
+                (name.to_owned(), serde_json::json!({"images": split.len(), "per_class": sizes(&**split)}))
+            })
             .collect();
         let (classes, side) = (splits.classes(), splits.side);
         say!(

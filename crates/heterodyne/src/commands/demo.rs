@@ -58,8 +58,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     prepare(work, &aside)?;
 
     say!("A vision transformer learns 1,297 scanned digits and then teaches a conv net that sees 50 of them.\n");
-    let Some(teacher) =
-        one(&Layered::from_str("recipes/digits/teacher.toml", TEACHER, &args.sets)?, Command::Train, &work.join("teacher"), &stop)?
+    let Some(teacher) = one(
+        &Layered::from_str("recipes/digits/teacher.toml", TEACHER, &args.sets)?,
+        Command::Train,
+        &work.join("teacher"),
+        &stop,
+    )?
     else {
         return Ok(Outcome::Interrupted);
     };
@@ -98,8 +102,8 @@ fn methods(recipe: &str) -> Result<toml::Value> {
     recipe.remove("methods").context("a recipe of the demo has no [methods]")
 }
 
-/// Makes an empty folder to work in. A complete earlier demo is moved aside until the new one is complete, too; anything that
-/// is no demo is left alone.
+/// Makes an empty folder to work in. A complete earlier demo is moved aside until the new one is complete, too;
+/// anything that is no demo is left alone.
 fn prepare(out: &Path, aside: &Path) -> Result<()> {
     for path in [out, aside] {
         if path.exists() && !path.join(MARK).is_file() {
@@ -111,7 +115,9 @@ fn prepare(out: &Path, aside: &Path) -> Result<()> {
         std::fs::rename(out, aside).with_context(|| format!("moving the earlier demo to {}", aside.display()))?;
     }
     remove(out)?;
-    std::fs::create_dir_all(out).and_then(|()| std::fs::write(out.join(MARK), "")).with_context(|| format!("making {}", out.display()))
+    std::fs::create_dir_all(out)
+        .and_then(|()| std::fs::write(out.join(MARK), ""))
+        .with_context(|| format!("making {}", out.display()))
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -169,7 +175,8 @@ fn finish(work: &Path, groups: &[Group], teacher: &Summary, start: Instant) -> R
         "seconds": start.elapsed().as_secs_f64(),
     });
     let intro = format!(
-        "A small vision transformer, trained on all 1,297 training digits ({:.2} % on the 500 test digits), teaches a ResNet-8 that sees five labelled digits per class.",
+        "A small vision transformer, trained on all 1,297 training digits ({:.2} % on the 500 test digits), teaches a \
+         ResNet-8 that sees five labelled digits per class.",
         teacher.last.as_ref().map_or(f64::NAN, |e| e.top1)
     );
     heterodyne_report::write(&work.join("report.html"), "heterodyne demo", &intro, groups)?;

@@ -39,7 +39,8 @@ enum Split {
 pub struct Args {
     /// Run folder: evaluates its weights on its data
     run: Option<PathBuf>,
-    /// Weights: last, best or ema of the run folder; a safetensors or PyTorch file, a folder with timm's config.json, hf-hub:OWNER/NAME
+    /// Weights: last, best or ema of the run folder; a safetensors or PyTorch file, a folder with timm's config.json,
+    /// hf-hub:OWNER/NAME
     #[arg(long)]
     weights: Option<PathBuf>,
     #[command(flatten)]
@@ -87,8 +88,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let mut table = subject.network;
     if table.model.is_empty() {
         let model = weights.model();
-        table.model =
-            model.with_context(|| format!("{} does not say which model it is: add --model", subject.weights.display()))?.to_owned();
+        table.model = model
+            .with_context(|| format!("{} does not say which model it is: add --model", subject.weights.display()))?
+            .to_owned();
     }
     let def = heterodyne_models::find(&table.model)?;
     let device = device(args.device)?;
@@ -106,8 +108,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if let Some(note) = weights.order_classes(def, &table.options, dataset.classes(), &dataset.describe())? {
         tell!("note: {note}");
     }
-    let classes =
-        weights.classes(def, &table.options)?.with_context(|| format!("{} has no classifier `{}`", subject.weights.display(), def.head))?;
+    let classes = weights
+        .classes(def, &table.options)?
+        .with_context(|| format!("{} has no classifier `{}`", subject.weights.display(), def.head))?;
     if dataset.classes().len() as i64 != classes {
         bail!(
             "{} knows {classes} classes and the data ({}) has {}",
@@ -124,7 +127,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
         tell!("{}: {}", weights.name, ui::loaded(report));
     }
     let loaded = images.loaded(input);
-    let loader = EvalLoader::new(Arc::clone(&dataset), (0..dataset.len()).collect(), args.batch, loaded, subject.data.workers)?;
+    let loader =
+        EvalLoader::new(Arc::clone(&dataset), (0..dataset.len()).collect(), args.batch, loaded, subject.data.workers)?;
     let bar = ui::bar("evaluating", dataset.len());
     let measured = evaluate(&net, &loader, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
@@ -149,7 +153,8 @@ impl Subject {
         let (mut network, data, weights) = match &args.run {
             Some(path) => {
                 let folder = RunFolder::open(path)?;
-                let recipe: Recipe = serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
+                let recipe: Recipe = serde_json::from_value(folder.read_plan()?)
+                    .with_context(|| format!("{}", folder.plan().display()))?;
                 let weights = match args.weights.as_deref().and_then(|w| w.to_str()) {
                     None => folder.weights("last"),
                     Some(name @ ("last" | "best" | "ema")) => folder.weights(name),
@@ -158,7 +163,10 @@ impl Subject {
                 (recipe.student, Some(recipe.data), weights)
             }
             None => {
-                let weights = args.weights.clone().context("which weights? Give a run folder, or --weights FILE with --data NAME")?;
+                let weights = args
+                    .weights
+                    .clone()
+                    .context("which weights? Give a run folder, or --weights FILE with --data NAME")?;
                 (NetworkTable::of(""), None, weights)
             }
         };

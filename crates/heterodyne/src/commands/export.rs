@@ -61,10 +61,12 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let exported = [heterodyne_export::CONFIG].iter().chain(&heterodyne_hub::WEIGHTS).any(|name| args.source.join(name).exists());
+    let exported =
+        [heterodyne_export::CONFIG].iter().chain(&heterodyne_hub::WEIGHTS).any(|name| args.source.join(name).exists());
     let (file, data) = if args.source.is_dir() && !exported {
         let folder = RunFolder::open(&args.source)?;
-        let recipe: Recipe = serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
+        let recipe: Recipe =
+            serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
         (folder.weights(&args.weights), Some(recipe.data.name))
     } else {
         (args.source.clone(), None)
@@ -75,7 +77,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let def = heterodyne_models::find(&name)?;
     let mut table = NetworkTable { options: recipe::options(&args.options)?, ..NetworkTable::of(&name) };
     args.present.lay_over(&mut table);
-    let classes = weights.classes(def, &table.options)?.with_context(|| format!("{} has no classifier `{}`", file.display(), def.head))?;
+    let classes = weights
+        .classes(def, &table.options)?
+        .with_context(|| format!("{} has no classifier `{}`", file.display(), def.head))?;
     let side = data.and_then(|name| heterodyne_data::find(&name).ok().and_then(|d| d.side));
     let input = present::settle(&mut table, def, Some(&weights), Images { side, ..Images::default() })?;
     let model = session::model(def, &table, input, classes, Some(&weights), Device::Cpu, 0)?;
@@ -96,11 +100,15 @@ pub fn run(args: &Args) -> Result<Outcome> {
         metadata: card.metadata()?,
         about: serde_json::to_string(&card)?,
     };
-    let programs = Programs { torchscript: args.format.contains(&Format::Torchscript), onnx: args.format.contains(&Format::Onnx) };
+    let programs =
+        Programs { torchscript: args.format.contains(&Format::Torchscript), onnx: args.format.contains(&Format::Onnx) };
     let made = export(&subject, programs, &args.out)?;
 
     if args.json {
-        let files = made.files.iter().map(|f| serde_json::json!({"name": f.name, "bytes": f.bytes, "difference": f.difference}));
+        let files = made
+            .files
+            .iter()
+            .map(|f| serde_json::json!({"name": f.name, "bytes": f.bytes, "difference": f.difference}));
         let report = serde_json::json!({"model": def.name, "timm": made.timm, "files": files.collect::<Vec<_>>()});
         say!("{report}");
         return Ok(Outcome::Done);
@@ -111,7 +119,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
         say!("{}: {}", weights.name, ui::loaded(report));
     }
     for file in &made.files {
-        let checked = file.difference.map_or_else(String::new, |d| format!("   logits differ by {d:.1e} of the largest"));
+        let checked =
+            file.difference.map_or_else(String::new, |d| format!("   logits differ by {d:.1e} of the largest"));
         say!("  {:<18} {:>9.2} MB{checked}", file.name, file.bytes as f64 / 1e6);
     }
     match made.timm {

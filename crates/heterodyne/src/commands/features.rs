@@ -90,7 +90,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let input = present::settle(&mut table, def, Some(&weights), Shown::default())?;
     let own = weights.classes(def, &table.options)?;
     let classes = args.num_classes.or(own);
-    let classes = classes.with_context(|| format!("{} has no classifier `{}`: give --num-classes", args.weights.display(), def.head))?;
+    let classes = classes
+        .with_context(|| format!("{} has no classifier `{}`: give --num-classes", args.weights.display(), def.head))?;
     let net = Net::build(def, &table, input, classes, Some(&weights), args.precision, device(args.device)?, 0)?;
 
     let count = images.len();

@@ -52,9 +52,13 @@ pub fn run(args: &Args, command: Command) -> Result<Outcome> {
             let layered = Layered::read(recipe, &args.sets)?;
             let mut plan = Plan::resolve(&layered, command)?;
             if plan.recipe.name.is_empty() {
-                plan.recipe.name = recipe.file_stem().map_or_else(|| "run".to_owned(), |s| s.to_string_lossy().into_owned());
+                plan.recipe.name =
+                    recipe.file_stem().map_or_else(|| "run".to_owned(), |s| s.to_string_lossy().into_owned());
             }
-            let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{}-s{}", plan.recipe.name, plan.recipe.seed)));
+            let out = args
+                .out
+                .clone()
+                .unwrap_or_else(|| Path::new("runs").join(format!("{}-s{}", plan.recipe.name, plan.recipe.seed)));
             RunFolder::check_free(&out)?;
             let session = ui::session(plan)?;
             let folder = RunFolder::create(&out)?;
@@ -90,7 +94,10 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
         lines.push(format!("method   {} ({})", m.name, m.weight));
     }
     if s.pair.objective.heads.num_parameters() > 0 {
-        lines.push(format!("heads    {:.2} M parameters, used in training only", s.pair.objective.heads.num_parameters() as f64 / 1e6));
+        lines.push(format!(
+            "heads    {:.2} M parameters, used in training only",
+            s.pair.objective.heads.num_parameters() as f64 / 1e6
+        ));
     }
     lines.push(format!(
         "run      {} on {:?}, {} epochs of {} steps",
@@ -120,7 +127,12 @@ fn closing(summary: &Summary, folder: &RunFolder) -> String {
         lines.push(format!("last epoch  {}", ui::show(last)));
     }
     if let Some(best) = &summary.best {
-        lines.push(format!("best epoch  {} (epoch {}, chosen on the {} images)", ui::show(best), best.epoch, summary.selected_on));
+        lines.push(format!(
+            "best epoch  {} (epoch {}, chosen on the {} images)",
+            ui::show(best),
+            best.epoch,
+            summary.selected_on
+        ));
     }
     lines.push(format!(
         "{:.1} s of training, {:.0} img/s; weights and summary in {}",

@@ -130,7 +130,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
             Subject { name: about.map_or_else(|| name.to_owned(), |a| a.name), net, store: None, img, device }
         } else {
             let def = heterodyne_models::find(name)?;
-            let Model { net, store, img, .. } = Model::build(def, args.num_classes, img, &recipe::options(options)?, device, 0)?;
+            let Model { net, store, img, .. } =
+                Model::build(def, args.num_classes, img, &recipe::options(options)?, device, 0)?;
             Subject { name: def.name.to_owned(), net, store: Some(store), img, device }
         };
         let network = catch(|| format!("running {name}"), || Ok(measure(&subject, args)))??;
@@ -141,8 +142,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if let Some(name) = &args.teacher {
         let (teacher, teacher_taps) = look(name, args.teacher_img, &args.teacher_options)?;
         report.teacher = Some(teacher);
-        report.methods =
-            heterodyne_methods::all().iter().map(|def| method(def, &taps, &teacher_taps, args.batch)).collect::<Result<_>>()?;
+        report.methods = heterodyne_methods::all()
+            .iter()
+            .map(|def| method(def, &taps, &teacher_taps, args.batch))
+            .collect::<Result<_>>()?;
     }
     if args.json {
         say!("{}", serde_json::to_string(&report)?);
@@ -199,7 +202,9 @@ fn measure(subject: &Subject, args: &Args) -> Result<Network> {
         stages: (1..).zip(&taps.stages).map(|(i, stage)| Stage::of(i, stage)).collect(),
         embedding: taps.embedding,
         parameters: store.as_ref().map(ParamStore::num_parameters),
-        gflop_per_image: Some(arithmetic.products + arithmetic.convolutions).filter(|sum| *sum > 0).map(|sum| sum as f64 / 1e9),
+        gflop_per_image: Some(arithmetic.products + arithmetic.convolutions)
+            .filter(|sum| *sum > 0)
+            .map(|sum| sum as f64 / 1e9),
         infer_images_per_second: infer,
         train_images_per_second: train,
         infer_peak_mb,
@@ -243,9 +248,15 @@ impl Stage {
 }
 
 /// What `def` with its defaults makes of a pair.
-fn method(def: &'static heterodyne_methods::MethodDef, student: &TapSpec, teacher: &TapSpec, batch: i64) -> Result<MethodReport> {
+fn method(
+    def: &'static heterodyne_methods::MethodDef,
+    student: &TapSpec,
+    teacher: &TapSpec,
+    batch: i64,
+) -> Result<MethodReport> {
     let settings = (def.configure)(&toml::Table::new()).map_err(|e| anyhow::anyhow!("{}: {e}", def.name))?;
-    let mut report = MethodReport { method: def.name, refused: None, parameters: 0, learned: Vec::new(), signals: Vec::new() };
+    let mut report =
+        MethodReport { method: def.name, refused: None, parameters: 0, learned: Vec::new(), signals: Vec::new() };
     if let Err(e) = settings.check(student, teacher, usize::try_from(batch)?) {
         report.refused = Some(e.to_string());
         return Ok(report);
@@ -309,7 +320,8 @@ fn network(n: &Network, args: &Args) -> String {
         n.model,
         n.img,
         n.classes,
-        n.parameters.map_or_else(|| "a package".to_owned(), |count| format!("{:.2} million parameters", count as f64 / 1e6)),
+        n.parameters
+            .map_or_else(|| "a package".to_owned(), |count| format!("{:.2} million parameters", count as f64 / 1e6)),
         n.gflop_per_image.map_or_else(String::new, |gflop| format!(", {gflop:.2} GFLOP an image"))
     );
     out += "  stage  kind    channels  grid      prefix tokens\n";
@@ -320,7 +332,8 @@ fn network(n: &Network, args: &Args) -> String {
     if let Some(embedding) = n.embedding {
         out += &format!("  embedding of {embedding}\n");
     }
-    let memory = |mb: Option<f64>| mb.map_or_else(String::new, |mb| format!(", the process has held {mb:.0} MB at most"));
+    let memory =
+        |mb: Option<f64>| mb.map_or_else(String::new, |mb| format!(", the process has held {mb:.0} MB at most"));
     out += &format!(
         "  forward pass            {:8.1} images/s in batches of {}{}\n",
         n.infer_images_per_second,

@@ -31,7 +31,12 @@ pub fn models(filter: &Filter) -> Result<Outcome> {
         about: format!("{} px: {}", d.input.img, d.summary),
         keys: d.options.iter().map(|o| [o.name, o.default, o.doc].map(str::to_owned)).collect(),
     };
-    show(filter, "Models", "Options go into `[student.options]` or `[teacher.options]`.", heterodyne_models::all().map(item).collect())
+    show(
+        filter,
+        "Models",
+        "Options go into `[student.options]` or `[teacher.options]`.",
+        heterodyne_models::all().map(item).collect(),
+    )
 }
 
 /// Lists the methods.
@@ -71,7 +76,8 @@ fn show(filter: &Filter, title: &str, intro: &str, items: Vec<Item>) -> Result<O
         return Ok(Outcome::Done);
     };
     let exact: Vec<&Item> = items.iter().filter(|i| i.name == wanted).collect();
-    let chosen = if exact.is_empty() { items.iter().filter(|i| i.name.contains(wanted.as_str())).collect() } else { exact };
+    let chosen =
+        if exact.is_empty() { items.iter().filter(|i| i.name.contains(wanted.as_str())).collect() } else { exact };
     if chosen.is_empty() {
         bail!("no name contains `{wanted}`; without a name the command lists them all");
     }

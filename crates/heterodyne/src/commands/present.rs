@@ -13,8 +13,8 @@ pub struct PresentArgs {
     /// Channel standard deviations, comma-separated
     #[arg(long, value_name = "R,G,B", value_parser = spreads)]
     std: Option<[f64; 3]>,
-    /// Share of the resized side that the crop in the middle keeps; what the weights say, else 1 for images that are all of one size,
-    /// else the model's
+    /// Share of the resized side that the crop in the middle keeps; what the weights say, else 1 for images that are
+    /// all of one size, else the model's
     #[arg(long, value_parser = share)]
     crop_pct: Option<f64>,
     /// Side that is resized: center (the shorter), squash (both) or border (the longer)
@@ -43,7 +43,8 @@ impl PresentArgs {
 }
 
 fn channels(text: &str) -> Result<[f64; 3], String> {
-    let numbers: Vec<f64> = text.split(',').filter_map(|part| part.trim().parse().ok()).filter(|x: &f64| x.is_finite()).collect();
+    let numbers: Vec<f64> =
+        text.split(',').filter_map(|part| part.trim().parse().ok()).filter(|x: &f64| x.is_finite()).collect();
     match numbers[..] {
         [r, g, b] if text.split(',').count() == 3 => Ok([r, g, b]),
         _ => Err("expected three numbers, for example 0.485,0.456,0.406".to_owned()),

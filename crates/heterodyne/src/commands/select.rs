@@ -12,7 +12,8 @@ pub struct SelectArgs {
     /// Only tensors whose names begin with this, which is taken away; chosen by the names if not given
     #[arg(long)]
     prefix: Option<String>,
-    /// Tensors to leave out: names, beginnings of names up to a dot, or patterns with * and ?; comma-separated, may be repeated
+    /// Tensors to leave out: names, beginnings of names up to a dot, or patterns with * and ?; comma-separated, may be
+    /// repeated
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     ignore: Vec<String>,
 }

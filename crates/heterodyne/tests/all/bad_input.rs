@@ -18,17 +18,26 @@ fn recipes_are_read_strictly() {
     place.bad("distill small.toml", &["teacher"]);
     place.bad("train taught.toml", &["teacher", "distill"]);
     place.bad("distill taught.toml --set teacher.model=vit_nan", &["vit_nano"]);
-    place.bad("distill taught.toml --set methods.uhkd.kk=3", &["unknown key `methods.uhkd.kk`", "did you mean `methods.uhkd.k`?"]);
+    place.bad(
+        "distill taught.toml --set methods.uhkd.kk=3",
+        &["unknown key `methods.uhkd.kk`", "did you mean `methods.uhkd.k`?"],
+    );
     place.bad("train small.toml --set schedule.min_lr=9", &["min_lr"]);
     assert!(!place.path("runs").exists(), "a refused recipe leaves no run folder");
 }
 
 #[test]
 fn a_level_of_the_processor_that_there_is_not_is_refused() {
-    let output = Command::new(env!("CARGO_BIN_EXE_heterodyne")).env("HETERODYNE_CPU", "sse9").arg("data").output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_heterodyne")).env("HETERODYNE_CPU", "sse9").arg("data").output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && output.stdout.is_empty(), "{text}");
-    assert!(text.starts_with("error: HETERODYNE_CPU is \"sse9\", and the levels are baseline, avx2, avx512, avx512bf16, amx"), "{text}");
+    assert!(
+        text.starts_with(
+            "error: HETERODYNE_CPU is \"sse9\", and the levels are baseline, avx2, avx512, avx512bf16, amx"
+        ),
+        "{text}"
+    );
 }
 
 #[test]
@@ -43,9 +52,13 @@ fn weights_that_do_not_fit_are_refused_with_a_report() {
     };
     let words = write("missing.safetensors", &|t| drop(t.shift_remove("norm.bias")));
     place.bad(&words, &["1 missing in the file", "norm.bias"]);
-    let words = write("extra.safetensors", &|t| drop(t.insert("surplus".to_owned(), Tensor::zeros([2], (Kind::Float, Device::Cpu)))));
+    let words = write("extra.safetensors", &|t| {
+        drop(t.insert("surplus".to_owned(), Tensor::zeros([2], (Kind::Float, Device::Cpu))))
+    });
     place.bad(&words, &["1 unknown to the network", "surplus"]);
-    let words = write("shape.safetensors", &|t| drop(t.insert("norm.bias".to_owned(), Tensor::zeros([3], (Kind::Float, Device::Cpu)))));
+    let words = write("shape.safetensors", &|t| {
+        drop(t.insert("norm.bias".to_owned(), Tensor::zeros([3], (Kind::Float, Device::Cpu))))
+    });
     place.bad(&words, &["of another shape", "norm.bias: [3] in the file, [64] in the network"]);
 
     let bytes = fs::read(place.path("teacher.safetensors")).unwrap();
@@ -56,9 +69,15 @@ fn weights_that_do_not_fit_are_refused_with_a_report() {
             &["cut.safetensors", if keep == 0 { "is empty" } else { "not a whole safetensors file" }],
         );
     }
-    place.bad("distill taught.toml --out runs/a --set teacher.weights=none.safetensors", &["none.safetensors", "No such file"]);
+    place.bad(
+        "distill taught.toml --out runs/a --set teacher.weights=none.safetensors",
+        &["none.safetensors", "No such file"],
+    );
     place.write_teacher("seven.safetensors", 7);
-    place.bad("distill taught.toml --out runs/a --set teacher.weights=seven.safetensors", &["knows 7 classes", "has 10"]);
+    place.bad(
+        "distill taught.toml --out runs/a --set teacher.weights=seven.safetensors",
+        &["knows 7 classes", "has 10"],
+    );
     assert!(!place.path("runs").exists());
 }
 
@@ -130,7 +149,8 @@ fn broken_images_are_found_before_training() {
             }
         }
     }
-    let words = "train small.toml --set data.name=folder --set data.path=photos --set data.per_class=3 --set data.img=32 --set train.batch=3 \
+    let words = "train small.toml --set data.name=folder --set data.path=photos --set data.per_class=3 --set \
+        data.img=32 --set train.batch=3 \
                  --set train.epochs=1 --set student.img=32";
     place.good(&format!("{words} --out runs/a"));
     let bytes = fs::read(&sample).unwrap();
@@ -147,16 +167,23 @@ fn a_truncated_parquet_is_refused_by_name() {
     for split in ["train", "test"] {
         let name = format!("{split}-00000-of-00001.parquet");
         let bytes = fs::read(data.join(&name)).unwrap();
-        fs::write(place.path("cifar").join(&name), &bytes[..if split == "train" { bytes.len() / 2 } else { bytes.len() }]).unwrap();
+        fs::write(
+            place.path("cifar").join(&name),
+            &bytes[..if split == "train" { bytes.len() / 2 } else { bytes.len() }],
+        )
+        .unwrap();
     }
-    let text = place.bad("train small.toml --set data.name=cifar100 --set data.path=cifar", &["train-00000-of-00001.parquet"]);
+    let text =
+        place.bad("train small.toml --set data.name=cifar100 --set data.path=cifar", &["train-00000-of-00001.parquet"]);
     assert!(text.lines().count() < 5, "{text}");
 }
 
 #[test]
 fn weights_that_nothing_can_be_computed_with_are_refused_by_name() {
     let place = Place::new();
-    for (name, value, says) in [("flawed", f64::NAN, "1 of 640 values that are NaN or infinite"), ("huge", 1e30, "has a value of 1e30")] {
+    for (name, value, says) in
+        [("flawed", f64::NAN, "1 of 640 values that are NaN or infinite"), ("huge", 1e30, "has a value of 1e30")]
+    {
         let (tensors, metadata) = file::read(&place.path("teacher.safetensors")).unwrap();
         let _ = tensors["head.weight"].get(3).get(5).fill_(value);
         file::write(&place.path(name), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
@@ -168,10 +195,20 @@ fn weights_that_nothing_can_be_computed_with_are_refused_by_name() {
 #[test]
 fn numbers_have_bounds_and_long_values_are_not_printed_whole() {
     let place = Place::new();
-    for set in ["data.img=20000", "threads=100000", "threads=4294967297", "data.workers=5000", "student.img=9000", "loss.ce=1e30"] {
+    for set in [
+        "data.img=20000",
+        "threads=100000",
+        "threads=4294967297",
+        "data.workers=5000",
+        "student.img=9000",
+        "loss.ce=1e30",
+    ] {
         place.bad(&format!("train small.toml --set {set}"), &[set.split('=').next().unwrap(), "at most"]);
     }
-    place.bad("distill taught.toml --set methods.kd.weight=1e30", &["methods.kd.weight", "a number from 0 to 1000000000"]);
+    place.bad(
+        "distill taught.toml --set methods.kd.weight=1e30",
+        &["methods.kd.weight", "a number from 0 to 1000000000"],
+    );
     let deep = vec!["a"; 50_000].join(".");
     assert!(place.bad(&format!("train small.toml --set {deep}=1"), &["a key of 50000 parts"]).len() < 3000);
     fs::write(place.path("long.toml"), format!("{}\n{}=1", crate::support::RECIPE, "x".repeat(1 << 20))).unwrap();

@@ -6,7 +6,11 @@ fn a_run_s_features_are_compared_kept_and_drawn() {
     let place = Place::new();
     place.good("distill taught.toml --out run");
     let printed = place.good("inspect --features run --images 300 --minibatch 100");
-    assert!(printed.contains("300 test images in minibatches of 100") && printed.contains("vit_nano (rows) against resnet8"), "{printed}");
+    assert!(
+        printed.contains("300 test images in minibatches of 100")
+            && printed.contains("vit_nano (rows) against resnet8"),
+        "{printed}"
+    );
     let mut view: serde_json::Value = serde_json::from_str(&place.read("run/features.json")).unwrap();
     view.as_object_mut().unwrap().shift_remove("checksum").unwrap();
     for side in ["teacher", "student"] {
@@ -20,14 +24,22 @@ fn a_run_s_features_are_compared_kept_and_drawn() {
         }
     }
     let cross = view["cka"]["teacher_student"].as_array().unwrap();
-    assert!(cross.len() == 4 && cross.iter().all(|row| row.as_array().unwrap().iter().all(|v| v.as_f64().unwrap().abs() < 1.1)));
+    assert!(
+        cross.len() == 4
+            && cross.iter().all(|row| row.as_array().unwrap().iter().all(|v| v.as_f64().unwrap().abs() < 1.1))
+    );
     // The same again, as one JSON object.
-    let again: serde_json::Value = serde_json::from_str(&place.good("inspect --features run --images 300 --minibatch 100 --json")).unwrap();
+    let again: serde_json::Value =
+        serde_json::from_str(&place.good("inspect --features run --images 300 --minibatch 100 --json")).unwrap();
     assert_eq!(again, view);
 
     place.good("report run --out page.html");
     let page = place.read("page.html");
-    assert!(page.contains("Features, stage by stage") && page.matches("class=\"heat\"").count() == 16, "{}", page.len());
+    assert!(
+        page.contains("Features, stage by stage") && page.matches("class=\"heat\"").count() == 16,
+        "{}",
+        page.len()
+    );
     assert_eq!(page.matches("<h4>Energy of stage").count(), 4);
 }
 

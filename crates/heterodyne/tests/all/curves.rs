@@ -1,5 +1,6 @@
-//! Twenty steps of every method: the losses and gradient norms of tests/goldens/curves.json, to the last digit on a processor whose values are in it
-//! and closely on any other. A change that means to leave the numbers alone leaves these alone.
+//! Twenty steps of every method: the losses and gradient norms of tests/goldens/curves.json, to the last digit on a
+//! processor whose values are in it and closely on any other. A change that means to leave the numbers alone leaves
+//! these alone.
 //!
 //! `HETERODYNE_RECORD=1` adds the values of this processor to the file.
 use std::{collections::BTreeMap, fs};
@@ -30,12 +31,16 @@ fn processor() -> Option<String> {
 fn curve(place: &Place, method: &str) -> Vec<[f64; 2]> {
     let run = format!("runs/{method}");
     place.good(&format!(
-        "distill taught.toml --set methods= --set methods.{method}={{}} --set train.epochs=5 --set train.log_every=1 --out {run}"
+        "distill taught.toml --set methods= --set methods.{method}={{}} --set train.epochs=5 --set train.log_every=1 \
+         --out {run}"
     ));
     let metrics = place.read(&format!("{run}/metrics.jsonl"));
     let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let number = |line: &Value, key: &str| line[key].as_f64().unwrap();
-    lines.filter(|line| line["kind"] == "train").map(|line| [number(&line, "loss"), number(&line, "grad_norm")]).collect()
+    lines
+        .filter(|line| line["kind"] == "train")
+        .map(|line| [number(&line, "loss"), number(&line, "grad_norm")])
+        .collect()
 }
 
 #[test]
@@ -43,7 +48,8 @@ fn every_method_learns_as_it_did() {
     let place = Place::new();
     let curves: BTreeMap<_, _> = methods::all().iter().map(|m| (m.name.to_owned(), curve(&place, m.name))).collect();
     assert!(curves.values().all(|curve| curve.len() == STEPS));
-    let mut golden: Curves = fs::read_to_string(GOLDEN).map_or_else(|_| Curves::new(), |text| serde_json::from_str(&text).unwrap());
+    let mut golden: Curves =
+        fs::read_to_string(GOLDEN).map_or_else(|_| Curves::new(), |text| serde_json::from_str(&text).unwrap());
     let processor = processor();
     if std::env::var_os("HETERODYNE_RECORD").is_some() {
         golden.insert(processor.unwrap(), curves);
@@ -61,7 +67,11 @@ fn every_method_learns_as_it_did() {
     let (_, other) = golden.first_key_value().unwrap();
     for (method, curve) in &curves {
         for (step, (found, known)) in curve.iter().flatten().zip(other[method].iter().flatten()).enumerate() {
-            assert!((found - known).abs() <= CLOSE * known.abs(), "{method}, step {}: {found} and {known}", step / 2 + 1);
+            assert!(
+                (found - known).abs() <= CLOSE * known.abs(),
+                "{method}, step {}: {found} and {known}",
+                step / 2 + 1
+            );
         }
     }
 }

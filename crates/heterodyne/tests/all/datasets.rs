@@ -63,12 +63,20 @@ fn validation_images_choose_and_test_images_report() {
     }
     let metrics = place.read("run/metrics.jsonl");
     let images = |split: &str| {
-        metrics.lines().filter(|line| line.contains(&format!("\"split\":\"{split}\""))).map(|line| line.to_owned()).collect::<Vec<_>>()
+        metrics
+            .lines()
+            .filter(|line| line.contains(&format!("\"split\":\"{split}\"")))
+            .map(|line| line.to_owned())
+            .collect::<Vec<_>>()
     };
-    assert!(images("validation").iter().all(|line| line.contains("\"images\":6")) && images("validation").len() == 2, "{metrics}");
+    assert!(
+        images("validation").iter().all(|line| line.contains("\"images\":6")) && images("validation").len() == 2,
+        "{metrics}"
+    );
     assert!(images("test").iter().all(|line| line.contains("\"images\":9")) && images("test").len() == 2, "{metrics}");
     for (split, count) in [("test", 9), ("val", 6), ("train", 12)] {
-        let json: serde_json::Value = serde_json::from_str(&place.good(&format!("eval run --split {split} --json"))).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&place.good(&format!("eval run --split {split} --json"))).unwrap();
         assert_eq!(json["images"], count, "{split}");
     }
     place.bad("train fruit.toml --set data.validation=3 --out other", &["data.validation = 3", "data.val"]);
@@ -80,7 +88,10 @@ fn validation_images_choose_and_test_images_report() {
     let words = "eval --weights run/weights/last.safetensors --data folder --path alone --set data.test=holdout --json";
     let json: serde_json::Value = serde_json::from_str(&place.good(words)).unwrap();
     assert_eq!(json["images"], 6);
-    place.bad("eval --weights run/weights/last.safetensors --data folder --path alone", &["has no folder train", "holdout"]);
+    place.bad(
+        "eval --weights run/weights/last.safetensors --data folder --path alone",
+        &["has no folder train", "holdout"],
+    );
     place.bad("eval run --set data.tset=x", &["tset"]);
 }
 
@@ -89,7 +100,12 @@ fn a_dataset_is_looked_into() {
     let place = Place::new();
     fruit(&place, &[("train", 2), ("val", 1)]);
     let said = place.good("data folder fruit");
-    for part in ["3 classes, photographs", "train  folder fruit/train, 6 images", "    1  banana", "note   val: 3 images in 3 classes"] {
+    for part in [
+        "3 classes, photographs",
+        "train  folder fruit/train, 6 images",
+        "    1  banana",
+        "note   val: 3 images in 3 classes",
+    ] {
         assert!(said.contains(part), "`{part}` is not in: {said}");
     }
     fs::write(place.path("fruit/train/apple/torn.jpg"), [0xFF, 0xD8, 0xFF, 0xE0]).unwrap();
@@ -106,7 +122,9 @@ fn a_named_pipe_among_the_images_ends_a_run_at_once() {
     let place = Place::new();
     fruit(&place, &[("train", 2), ("val", 1)]);
     assert!(Command::new("mkfifo").arg(place.path("fruit/train/apple/pipe.png")).status().unwrap().success());
-    for words in ["train fruit.toml --out run", "train fruit.toml --set data.audit=false --out run", "data folder fruit"] {
+    for words in
+        ["train fruit.toml --out run", "train fruit.toml --set data.audit=false --out run", "data folder fruit"]
+    {
         place.bad(words, &["pipe.png", "named pipe"]);
     }
     assert!(!place.path("run").exists());

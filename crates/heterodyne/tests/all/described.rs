@@ -10,7 +10,8 @@ fn a_description_is_honoured_or_refused() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/described.py");
     let made = std::process::Command::new(&python).arg(script).arg(place.path("")).output();
     if !made.as_ref().is_ok_and(|made| made.status.success()) {
-        let why = made.map_or_else(|e| e.to_string(), |made| stderr(&made).lines().last().unwrap_or_default().to_owned());
+        let why =
+            made.map_or_else(|e| e.to_string(), |made| stderr(&made).lines().last().unwrap_or_default().to_owned());
         assert!(why.contains("No module named") || why.contains("No such file"), "{why}");
         println!("skipped: {} has no timm ({why})", python.display());
         return;
@@ -24,7 +25,9 @@ fn a_description_is_honoured_or_refused() {
         let config: serde_json::Value = serde_json::from_str(&place.read(&format!("{name}/config.json"))).unwrap();
         let model = config["architecture"].as_str().unwrap();
         let (check, _) = file::read(&place.path(&name).join("check.safetensors")).unwrap();
-        let words = format!("features {model} --weights {name} --input {name}/check.safetensors --out f.safetensors --device cpu");
+        let words = format!(
+            "features {model} --weights {name} --input {name}/check.safetensors --out f.safetensors --device cpu"
+        );
         let output = place.run(&words);
         if let Some(argument) = name.strip_prefix("refused_") {
             refused(&output, &name, &["config.json", &format!("`{argument}`")]);

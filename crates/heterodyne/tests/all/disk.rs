@@ -11,7 +11,11 @@ use crate::support::{Place, interrupt, refused, stderr};
 /// The command in a shell that lets no file grow beyond `blocks` of 512 bytes.
 fn limited(place: &Place, blocks: u64, words: &str) -> Output {
     let command = format!("ulimit -f {blocks}; exec \"$0\" {words}");
-    Command::new("sh").args(["-c", &command, env!("CARGO_BIN_EXE_heterodyne")]).current_dir(place.path("")).output().unwrap()
+    Command::new("sh")
+        .args(["-c", &command, env!("CARGO_BIN_EXE_heterodyne")])
+        .current_dir(place.path(""))
+        .output()
+        .unwrap()
 }
 
 /// Files that a write has left unfinished, in `folder` and below.
@@ -95,14 +99,20 @@ fn a_full_disk_leaves_no_half_of_an_output() {
         refused(&limited(&place, 8, words), words, &["cannot be written", words.rsplit(' ').next().unwrap()]);
     }
     assert_eq!(place.read("old.html"), old);
-    assert!(!place.path("new.html").exists() && !place.path("exported").exists() && !place.path("new.safetensors").exists());
+    assert!(
+        !place.path("new.html").exists() && !place.path("exported").exists() && !place.path("new.safetensors").exists()
+    );
     assert_eq!(unfinished(&place.path("")), [""; 0]);
 }
 
 #[test]
 fn a_cache_that_cannot_grow_ends_no_run() {
     let place = Place::new();
-    let output = limited(&place, 2000, "distill taught.toml --out runs/a --set teacher.cache.path=cache --set teacher.cache.views=100000");
+    let output = limited(
+        &place,
+        2000,
+        "distill taught.toml --out runs/a --set teacher.cache.path=cache --set teacher.cache.views=100000",
+    );
     refused(&output, "a cache larger than the disk", &["cache"]);
     place.good("distill taught.toml --out runs/b --set teacher.cache.path=cache --set teacher.cache.views=1");
 }

@@ -11,7 +11,10 @@ use crate::support::Place;
 
 /// Five images of 8 x 8 levels, whose values follow from their place.
 fn levels() -> Tensor {
-    (Tensor::arange(5 * 3 * 64, (Kind::Int64, Device::Cpu)) * 37).remainder(256).reshape([5, 3, 8, 8]).to_kind(Kind::Uint8)
+    (Tensor::arange(5 * 3 * 64, (Kind::Int64, Device::Cpu)) * 37)
+        .remainder(256)
+        .reshape([5, 3, 8, 8])
+        .to_kind(Kind::Uint8)
 }
 
 /// As the weights' card says.
@@ -34,12 +37,22 @@ fn write_images(place: &Place) {
 
 fn expected(place: &Place) -> Tensors {
     let (tensors, _) = file::read(&place.path("teacher.safetensors")).unwrap();
-    let checkpoint = Checkpoint { tensors: &tensors, from: "teacher.safetensors", adapt_head: false, selection: &Selection::default() };
-    let model = Model::with_weights(find("vit_nano").unwrap(), 10, None, &toml::Table::new(), Device::Cpu, 0, &checkpoint).unwrap();
+    let checkpoint = Checkpoint {
+        tensors: &tensors,
+        from: "teacher.safetensors",
+        adapt_head: false,
+        selection: &Selection::default(),
+    };
+    let model =
+        Model::with_weights(find("vit_nano").unwrap(), 10, None, &toml::Table::new(), Device::Cpu, 0, &checkpoint)
+            .unwrap();
     let _guard = NoGrad::new();
     let out = model.net.forward(&normalised(&levels()), Pass::TEACH);
     let stages = (1..).zip(&out.stages).map(|(i, stage)| (format!("stage{i}"), stage.tensor().shallow_clone()));
-    [("logits".to_owned(), out.logits), ("embedding".to_owned(), out.embedding.unwrap())].into_iter().chain(stages).collect()
+    [("logits".to_owned(), out.logits), ("embedding".to_owned(), out.embedding.unwrap())]
+        .into_iter()
+        .chain(stages)
+        .collect()
 }
 
 fn compare(place: &Place, out: &str) {
@@ -112,7 +125,10 @@ fn what_cannot_be_computed_is_refused_and_an_old_file_stays() {
         place.bad(&format!("{COMMAND} --out f.safetensors {rest}"), parts);
         assert_eq!(place.read("f.safetensors"), "old", "{rest}");
     }
-    place.bad("features resnet8 --weights teacher.safetensors --input x.safetensors --out f.safetensors", &["vit_nano", "not of resnet8"]);
+    place.bad(
+        "features resnet8 --weights teacher.safetensors --input x.safetensors --out f.safetensors",
+        &["vit_nano", "not of resnet8"],
+    );
     let left: Vec<_> = std::fs::read_dir(place.path(".")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".new-")), "{left:?}");
 }

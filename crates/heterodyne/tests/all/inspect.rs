@@ -4,14 +4,19 @@ use crate::support::Place;
 #[test]
 fn a_network_is_described_by_its_known_numbers() {
     let place = Place::new();
-    let json: serde_json::Value = serde_json::from_str(&place.good("inspect resnet18 --img 64 --batch 2 --json --device cpu")).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&place.good("inspect resnet18 --img 64 --batch 2 --json --device cpu")).unwrap();
     let student = &json["student"];
     // torchvision's and timm's count; He et al. 2016 count 1.8 billion multiplications and additions at 224 px.
     assert_eq!(student["parameters"], 11_689_512);
     let gflop = student["gflop_per_image"].as_f64().unwrap() * (224.0f64 / 64.0).powi(2);
     assert!((gflop - 3.63).abs() < 0.06, "{gflop}");
-    let grids: Vec<_> =
-        student["stages"].as_array().unwrap().iter().map(|s| (s["channels"].as_i64().unwrap(), s["grid"][0].as_i64().unwrap())).collect();
+    let grids: Vec<_> = student["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| (s["channels"].as_i64().unwrap(), s["grid"][0].as_i64().unwrap()))
+        .collect();
     assert_eq!(grids, [(64, 16), (128, 8), (256, 4), (512, 2)]);
     assert!(student["train_images_per_second"].as_f64().unwrap() > 0.0 && json["teacher"].is_null());
 }

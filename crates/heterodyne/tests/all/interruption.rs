@@ -50,7 +50,8 @@ fn output_that_goes_nowhere_ends_no_run() {
     let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let status = place.command("train small.toml --out runs/full").stdout(full()).stderr(full()).status().unwrap();
     assert!(status.success() && place.read("runs/full/summary.json").contains("\"finished\""));
-    let mut child = place.command("train small.toml --out runs/head").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        place.command("train small.toml --out runs/head").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success() && place.read("runs/head/summary.json").contains("\"finished\""));
     // A list that nobody can have is a failure all the same.
@@ -63,7 +64,10 @@ fn output_that_goes_nowhere_ends_no_run() {
 fn a_closed_terminal_saves_once_however_often_it_says_so() {
     // A run inherits what `nohup` has set for its parents, and then goes on, as it should.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     if ignored.is_some_and(|mask| mask & 1 == 1) {
         println!("skipped: SIGHUP is ignored here (nohup)");
         return;
@@ -93,12 +97,16 @@ fn a_run_resumes_with_what_it_was_made_with_or_says_what_changed() {
     let other = tensors["head.bias"].copy() + 0.5;
     tensors.insert("head.bias".to_owned(), other);
     file::write(&place.path("teacher.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
-    place.bad("distill --resume runs/a", &["state.safetensors", "the teacher's weights are others", "--accept-changes"]);
+    place
+        .bad("distill --resume runs/a", &["state.safetensors", "the teacher's weights are others", "--accept-changes"]);
     fs::write(place.path("teacher.safetensors"), teacher).unwrap();
 
     let edited = plan.replace("\"lr\": 0.02", "\"lr\": 0.03");
     fs::write(place.path("runs/a/plan.json"), &edited).unwrap();
-    place.bad("distill --resume runs/a", &["plan.json: does not agree with its checksum", "remove the line `\"checksum\"`"]);
+    place.bad(
+        "distill --resume runs/a",
+        &["plan.json: does not agree with its checksum", "remove the line `\"checksum\"`"],
+    );
     fs::write(place.path("runs/a/plan.json"), without_checksum(&edited)).unwrap();
     place.bad("distill --resume runs/a", &["`optim.lr` was 0.02 and is 0.03", "--accept-changes"]);
     fs::write(place.path("runs/a/plan.json"), plan).unwrap();
@@ -117,7 +125,8 @@ fn a_run_killed_before_its_first_checkpoint_begins_again() {
     child.kill().unwrap();
     child.wait().unwrap();
     place.bad(words, &["holds a run already", "--resume"]);
-    let plan = place.read("runs/a/plan.json").replace("\"epochs\": 1000000", "\"epochs\": 2").replace(": 1000000", ": 1");
+    let plan =
+        place.read("runs/a/plan.json").replace("\"epochs\": 1000000", "\"epochs\": 2").replace(": 1000000", ": 1");
     fs::write(place.path("runs/a/plan.json"), without_checksum(&plan)).unwrap();
     place.good("train --resume runs/a");
     place.good("train small.toml --out runs/b");

@@ -1,4 +1,5 @@
-//! A run goes on with the images, class names and teacher that it was interrupted with, or says which of them are others.
+//! A run goes on with the images, class names and teacher that it was interrupted with, or says which of them are
+//! others.
 use std::{
     fs,
     path::Path,
@@ -40,7 +41,11 @@ const CHANGES: [Change; 8] = [
         |place| fs::remove_file(place.path("photos/train/dogs/1.bmp")).unwrap(),
         &["training images of class `dogs`: 4 then, 3 now"],
     ),
-    ("an image added", |place| picture(&place.path("photos/test/cats/9.bmp"), 16, 1), &["test images of class `cats`: 4 then, 5 now"]),
+    (
+        "an image added",
+        |place| picture(&place.path("photos/test/cats/9.bmp"), 16, 1),
+        &["test images of class `cats`: 4 then, 5 now"],
+    ),
     (
         "an image of another size under the same name",
         |place| picture(&place.path("photos/val/cats/2.bmp"), 20, 200),
@@ -82,7 +87,8 @@ const CHANGES: [Change; 8] = [
             let (mut tensors, metadata) = file::read(&place.path("two.safetensors")).unwrap();
             let other = tensors["head.bias"].copy() + 0.5;
             tensors.insert("head.bias".to_owned(), other);
-            file::write(&place.path("two.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
+            file::write(&place.path("two.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata)
+                .unwrap();
         },
         &["the teacher's weights are others"],
     ),
@@ -97,7 +103,8 @@ fn changed_images_classes_and_teachers_are_named_before_a_run_goes_on() {
         }
     }
     place.write_teacher("two.safetensors", 2);
-    let sets = "--set data.name=folder --set data.path=photos --set data.per_class= --set data.img=16 --set student.img=16 \
+    let sets = "--set data.name=folder --set data.path=photos --set data.per_class= --set data.img=16 --set \
+        student.img=16 \
                 --set teacher.weights=two.safetensors --set train.batch=4 --set train.epochs=60";
     assert_eq!(interrupt(&place, &format!("distill taught.toml --out run {sets}")), Some(130));
     let kept = tempfile::tempdir().unwrap();
@@ -106,7 +113,9 @@ fn changed_images_classes_and_teachers_are_named_before_a_run_goes_on() {
         change(&place);
         let said = place.bad("distill --resume run", &[&["state.safetensors", "--accept-changes"], says].concat());
         assert_eq!(
-            said.matches("images of class").count() + said.matches("is now").count() + said.matches("are others").count(),
+            said.matches("images of class").count()
+                + said.matches("is now").count()
+                + said.matches("are others").count(),
             says.len(),
             "{what}: {said}"
         );

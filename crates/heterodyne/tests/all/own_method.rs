@@ -19,7 +19,8 @@ fn a_method_of_ones_own_trains_and_is_known_to_every_command() {
         assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    let printed = good("distill taught.toml --set methods.cosine.weight=2.0 --set methods.cosine.warmup_epochs=1 --out run");
+    let printed =
+        good("distill taught.toml --set methods.cosine.weight=2.0 --set methods.cosine.warmup_epochs=1 --out run");
     assert!(printed.contains("cosine") && printed.contains("warm-up to epoch 1"), "{printed}");
     let metrics = place.read("run/metrics.jsonl");
     assert!(metrics.contains("\"cosine.cosine\":"), "{metrics}");
@@ -30,7 +31,10 @@ fn a_method_of_ones_own_trains_and_is_known_to_every_command() {
     good("report run");
 
     let bad = |words: &str, parts: &[&str]| refused(&example(&place, words).output().unwrap(), words, parts);
-    bad("distill taught.toml --set methods.cosine.bias=1 --out bad", &["`methods.cosine.bias` is the number 1", "true or false"]);
+    bad(
+        "distill taught.toml --set methods.cosine.bias=1 --out bad",
+        &["`methods.cosine.bias` is the number 1", "true or false"],
+    );
     bad("distill taught.toml --set methods.cosin={} --out bad", &["did you mean `cosine`?"]);
     // The plain command does not know it.
     place.bad("distill taught.toml --set methods.cosine={} --out bad", &["there is no method `cosine`"]);

@@ -35,20 +35,28 @@ fn a_package_is_asked_once_per_view_where_there_is_a_cache() {
     place.good("distill packaged.toml --out runs/b --set train.epochs=2 --set teacher.cache.views=2");
     let weights = |run: &str| std::fs::read(place.path(&format!("runs/{run}/weights/last.safetensors"))).unwrap();
     assert!(weights("a") == weights("b"), "views of every epoch are the epoch's own images");
-    let names: Vec<_> = std::fs::read_dir(place.path("cache")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<_> = std::fs::read_dir(place.path("cache"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert!(names.len() == 1 && names[0].starts_with("torch_two_maps_two_sequences-"), "{names:?}");
 }
 
 #[test]
 fn logits_alone_teach_methods_of_logits_and_others_say_what_is_missing() {
-    let place =
-        place("teacher_logits.pt", INPUT, "[methods.kd]\n[methods.bkd]\n[methods.dkd]\n[methods.dist]\n[methods.hard]\n[methods.ofa]\n");
+    let place = place(
+        "teacher_logits.pt",
+        INPUT,
+        "[methods.kd]\n[methods.bkd]\n[methods.dkd]\n[methods.dist]\n[methods.hard]\n[methods.ofa]\n",
+    );
     let said = place.good("distill packaged.toml --out runs/a --set train.epochs=1");
     assert!(said.contains("teacher_logits.pt at 32 px, a package that offers logits\n"), "{said}");
     // Before any data is read: the data are not there at all.
     for method in ["uhkd", "lfcc", "hcd", "fitnet"] {
-        let words =
-            format!("distill packaged.toml --out runs/b --set methods.{method}.weight=1 --set data.name=cifar10 --set data.path=nowhere");
+        let words = format!(
+            "distill packaged.toml --out runs/b --set methods.{method}.weight=1 --set data.name=cifar10 --set \
+             data.path=nowhere"
+        );
         place.bad(&words, &[method, "teacher", "logits only"]);
     }
     assert!(!place.path("runs/b").exists());
@@ -57,8 +65,18 @@ fn logits_alone_teach_methods_of_logits_and_others_say_what_is_missing() {
 #[test]
 fn what_a_package_decides_cannot_be_set() {
     let place = place("teacher_logits.pt", INPUT, "[methods.kd]\n");
-    for key in ["model=vit_nano", "weights=teacher.safetensors", "precision=bf16", "adapt_head=true", "section=model", "options.depth=5"] {
-        place.bad(&format!("distill packaged.toml --out runs/b --set teacher.{key}"), &[key.split(['=', '.']).next().unwrap(), "package"]);
+    for key in [
+        "model=vit_nano",
+        "weights=teacher.safetensors",
+        "precision=bf16",
+        "adapt_head=true",
+        "section=model",
+        "options.depth=5",
+    ] {
+        place.bad(
+            &format!("distill packaged.toml --out runs/b --set teacher.{key}"),
+            &[key.split(['=', '.']).next().unwrap(), "package"],
+        );
     }
     place.bad("distill packaged.toml --set student.package=x.pt", &["cannot be trained"]);
     place.bad("distill packaged.toml --set teacher.mean=", &["teacher.mean"]);
@@ -101,9 +119,13 @@ fn networks_of_timm_that_the_script_has_packaged_teach() {
         command.arg(&script).args(["test_resnet", "--img", "32", "--num-classes", "10", "--out"]).arg(place.path(name));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
-        let teacher = format!("[teacher]\npackage = \"{name}\"\n\n[methods.kd]\n[methods.uhkd]\n[methods.hcd]\n\n[train]");
+        let teacher =
+            format!("[teacher]\npackage = \"{name}\"\n\n[methods.kd]\n[methods.uhkd]\n[methods.hcd]\n\n[train]");
         std::fs::write(place.path("packaged.toml"), RECIPE.replace("[train]", &teacher)).unwrap();
         let said = place.good("distill packaged.toml --out runs/a --set train.epochs=1");
-        assert!(said.contains("timm/test_resnet at 32 px, a package that offers logits, an embedding and 4 stages"), "{said}");
+        assert!(
+            said.contains("timm/test_resnet at 32 px, a package that offers logits, an embedding and 4 stages"),
+            "{said}"
+        );
     }
 }

@@ -55,7 +55,8 @@ fn fruit(place: &Place) {
 
 /// (top1, loss) that `eval` prints.
 fn measured(place: &Place, words: &str) -> (f64, f64) {
-    let json: serde_json::Value = serde_json::from_str(&place.good(&format!("eval {words} --device cpu --json"))).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&place.good(&format!("eval {words} --device cpu --json"))).unwrap();
     (json["top1"].as_f64().unwrap(), json["loss"].as_f64().unwrap())
 }
 
@@ -77,10 +78,18 @@ fn classes_are_compared_by_name() {
         .iter()
         .map(|(name, t)| (name.clone(), if name.starts_with("fc.") { t.index_select(0, &index) } else { t.copy() }))
         .collect();
-    file::write(&place.path("turned.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), turned.metadata().unwrap()).unwrap();
+    file::write(
+        &place.path("turned.safetensors"),
+        tensors.iter().map(|(n, t)| (n.as_str(), t)),
+        turned.metadata().unwrap(),
+    )
+    .unwrap();
     let (top1, loss) = measured(&place, "--weights turned.safetensors --data folder --path fruit");
     assert!(top1 == 100.0 && (loss - own.1).abs() < 1e-6, "{top1} {loss} against {own:?}");
-    let teacher = RECIPE.replace("[train]", "[teacher]\nmodel = \"resnet8\"\nweights = \"turned.safetensors\"\n\n[methods.kd]\n\n[train]");
+    let teacher = RECIPE.replace(
+        "[train]",
+        "[teacher]\nmodel = \"resnet8\"\nweights = \"turned.safetensors\"\n\n[methods.kd]\n\n[train]",
+    );
     fs::write(place.path("taught.toml"), teacher).unwrap();
     let said = place.good("distill taught.toml --out taught");
     assert!(said.contains("teacher: 100.0 % top-1 on 36 test images of 3 classes, 3 of which it answers"), "{said}");
@@ -92,7 +101,10 @@ fn classes_are_compared_by_name() {
     let output = place.run("eval run --device cpu");
     assert!(output.status.success(), "{output:?}");
     let note = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(note.contains("2 of its 3 classes") && String::from_utf8_lossy(&output.stdout).contains("top-1 100.00 %"), "{note}");
+    assert!(
+        note.contains("2 of its 3 classes") && String::from_utf8_lossy(&output.stdout).contains("top-1 100.00 %"),
+        "{note}"
+    );
 
     // A name that the weights do not know is refused, with the lists.
     for split in ["train", "test"] {
@@ -110,8 +122,11 @@ fn a_run_and_its_export_are_evaluated_alike() {
     let run = measured(&place, "run");
     assert_eq!(run, measured(&place, "--weights exported --data folder --path fruit"));
     let metrics = place.read("run/metrics.jsonl");
-    let last: serde_json::Value =
-        metrics.lines().map(|line| serde_json::from_str(line).unwrap()).rfind(|m: &serde_json::Value| m["split"] == "test").unwrap();
+    let last: serde_json::Value = metrics
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .rfind(|m: &serde_json::Value| m["split"] == "test")
+        .unwrap();
     assert_eq!((last["top1"].as_f64().unwrap(), last["loss"].as_f64().unwrap()), run);
 }
 
@@ -119,15 +134,16 @@ fn a_run_and_its_export_are_evaluated_alike() {
 fn the_transform_travels_with_the_weights_and_can_be_set() {
     let place = Place::new();
     fruit(&place);
-    let stated = RECIPE.replace("img = 16", "img = 16\ncrop_pct = 0.8\ncrop_mode = \"squash\"\ninterpolation = \"bilinear\"");
+    let stated =
+        RECIPE.replace("img = 16", "img = 16\ncrop_pct = 0.8\ncrop_mode = \"squash\"\ninterpolation = \"bilinear\"");
     fs::write(place.path("stated.toml"), stated).unwrap();
     place.good("train stated.toml --out stated");
     let text = place.good("eval --weights stated/weights/last.safetensors --data folder --path fruit --device cpu");
     assert!(text.contains("both sides to 20 px (bilinear), centre 16 px"), "{text}");
     let text = place.good("eval stated --device cpu --crop-mode border --interpolation lanczos --crop-pct 1");
     assert!(text.contains("longer side to 16 px (lanczos)"), "{text}");
-    let ways =
-        ["", " --crop-mode squash", " --crop-pct 0.5", " --interpolation nearest"].map(|flags| measured(&place, &format!("run{flags}")).1);
+    let ways = ["", " --crop-mode squash", " --crop-pct 0.5", " --interpolation nearest"]
+        .map(|flags| measured(&place, &format!("run{flags}")).1);
     for (i, a) in ways.iter().enumerate() {
         assert!(ways[..i].iter().all(|b| (a - b).abs() > 1e-9), "every flag counts: {ways:?}");
     }
@@ -149,7 +165,10 @@ fn the_transform_travels_with_the_weights_and_can_be_set() {
     assert_ne!(card, metadata["heterodyne"]);
     metadata.insert("heterodyne".to_owned(), card);
     file::write(&place.path("cubic.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
-    place.bad("eval --weights cubic.safetensors --data folder --path fruit", &["cubic.safetensors", "cannot be read", "`cubic`"]);
+    place.bad(
+        "eval --weights cubic.safetensors --data folder --path fruit",
+        &["cubic.safetensors", "cannot be read", "`cubic`"],
+    );
 
     // A word of timm's config.json that is none of timm's.
     fs::create_dir(place.path("described")).unwrap();

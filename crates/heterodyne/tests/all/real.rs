@@ -23,10 +23,15 @@ fn deit(weights: &Path, img: i64, classes: i64) -> Net {
 /// timm with `F.interpolate(mode="bicubic")` on the same 1,000 images names 799 right, with a mean loss of 0.71169.
 #[test]
 fn the_real_teacher_knows_cifar100_as_it_does_in_timm() {
-    let (Some(cifar), Some(weights)) = (real("cifar100"), real("weights/deit_tiny_patch16_112.cifar100.safetensors")) else { return };
+    let (Some(cifar), Some(weights)) = (real("cifar100"), real("weights/deit_tiny_patch16_112.cifar100.safetensors"))
+    else {
+        return;
+    };
     let net = deit(&weights, 112, 100);
     let test = data::open("cifar100", Some(&cifar), &data::Reading::default()).unwrap().test.unwrap();
-    let loader = EvalLoader::new(Arc::clone(&test), (0..1000).collect(), 100, heterodyne::nn::InputSpec::centred(32, 1.0), 0).unwrap();
+    let loader =
+        EvalLoader::new(Arc::clone(&test), (0..1000).collect(), 100, heterodyne::nn::InputSpec::centred(32, 1.0), 0)
+            .unwrap();
     let measured = evaluate(&net, &loader, |_| {}).unwrap();
     assert!((measured.top1 - 79.9).abs() < 0.11, "{measured:?}");
     assert!((measured.loss - 0.711_69).abs() < 1e-4, "{measured:?}");
@@ -35,7 +40,11 @@ fn the_real_teacher_knows_cifar100_as_it_does_in_timm() {
 /// timm names 81 of the 99 photographs right (resize 248 bicubic, crop 224).
 #[test]
 fn the_real_imagenet_weights_know_the_photographs() {
-    let (Some(photos), Some(weights)) = (real("imagenet-sample"), real("weights/deit_tiny_patch16_224.in1k.safetensors")) else { return };
+    let (Some(photos), Some(weights)) =
+        (real("imagenet-sample"), real("weights/deit_tiny_patch16_224.in1k.safetensors"))
+    else {
+        return;
+    };
     let net = deit(&weights, 224, 1000);
     let root = tempfile::tempdir().unwrap();
     let mut expected = HashMap::new();
@@ -50,13 +59,20 @@ fn the_real_imagenet_weights_know_the_photographs() {
         }
         expected.insert(class.to_owned(), index);
     }
-    let test = Arc::clone(data::open("folder", Some(root.path()), &data::Reading::default()).unwrap().reported().unwrap());
+    let test =
+        Arc::clone(data::open("folder", Some(root.path()), &data::Reading::default()).unwrap().reported().unwrap());
     let loader = EvalLoader::new(Arc::clone(&test), (0..test.len()).collect(), 33, net.input, 0).unwrap();
     let mut hits = 0;
     for batch in loader.iter() {
         let batch = batch.unwrap();
-        let named = Vec::<i64>::try_from(net.infer(&batch.images, Pass::EVAL).unwrap().logits.argmax(-1, false)).unwrap();
-        hits += batch.indices.iter().zip(named).filter(|&(&i, name)| expected[&test.classes()[test.label(i)]] == name).count();
+        let named =
+            Vec::<i64>::try_from(net.infer(&batch.images, Pass::EVAL).unwrap().logits.argmax(-1, false)).unwrap();
+        hits += batch
+            .indices
+            .iter()
+            .zip(named)
+            .filter(|&(&i, name)| expected[&test.classes()[test.label(i)]] == name)
+            .count();
     }
     assert!((80..=82).contains(&hits), "{hits} of 99");
 }

@@ -17,14 +17,16 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn files(name: &str) -> Vec<PathBuf> {
-    let mut files: Vec<_> = std::fs::read_dir(folder(name)).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_file()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder(name)).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_file()).collect();
     files.sort();
     assert!(!files.is_empty(), "{name}");
     files
 }
 
 fn plan(path: &Path, sets: &[&str]) -> Plan {
-    let layered = Layered::read(path, &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{e}"));
+    let layered = Layered::read(path, &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+        .unwrap_or_else(|e| panic!("{e}"));
     let command = if layered.recipe().unwrap().teacher.is_some() { Command::Distill } else { Command::Train };
     Plan::resolve(&layered, command).unwrap_or_else(|e| panic!("{e}"))
 }
@@ -36,7 +38,9 @@ fn every_recipe_resolves() {
             match path.file_stem().unwrap().to_str().unwrap() {
                 // Layers without a method.
                 "pair" | "short" => continue,
-                _ if name == "digits" && !["student", "teacher"].iter().any(|s| path.ends_with(format!("{s}.toml"))) => {
+                _ if name == "digits"
+                    && !["student", "teacher"].iter().any(|s| path.ends_with(format!("{s}.toml"))) =>
+                {
                     plan(&path, &["teacher.weights=x.safetensors"])
                 }
                 _ => plan(&path, &[]),
@@ -57,7 +61,9 @@ fn every_method_has_a_recipe_and_it_is_what_the_name_says() {
 /// The values of PROTOCOL's table, where a slip would cost somebody 300 epochs.
 #[test]
 fn the_protocols_layers_hold_the_published_values() {
-    let base = |name: &str| plan(&folder("base").join(name), &["student.model=resnet18", "data.name=folder", "data.path=x"]).recipe;
+    let base = |name: &str| {
+        plan(&folder("base").join(name), &["student.model=resnet18", "data.name=folder", "data.path=x"]).recipe
+    };
     let lr = |name: &str| (base(name).optim.lr, base(name).schedule.min_lr, base(name).optim.weight_decay);
     assert_eq!(lr("hetero-cifar100-conv.toml"), (0.05, 1e-3, 2e-3));
     assert_eq!(lr("hetero-cifar100-token.toml"), (5e-4, 1e-5, 0.05));
@@ -72,7 +78,12 @@ fn the_protocols_layers_hold_the_published_values() {
         let plan = plan(&folder("base").join(name), &["student.model=resnet18", "data.path=x"]);
         let drawn = plan.augment.rand_augment.expect("RandAugment");
         assert_eq!((drawn.magnitude, drawn.std, drawn.ops, drawn.chance), (9.0, 0.5, 2, 0.5));
-        assert!(plan.mix.is_on() && plan.augment.erase == 0.25 && plan.augment.flip == 0.5 && plan.recipe.train.clip == Some(5.0));
+        assert!(
+            plan.mix.is_on()
+                && plan.augment.erase == 0.25
+                && plan.augment.flip == 0.5
+                && plan.recipe.train.clip == Some(5.0)
+        );
     }
     assert_eq!(base("hetero-imagenet-token.toml").train.ema, Some(0.99996));
     for name in ["hetero-cifar100-conv.toml", "hetero-cifar100-token.toml", "hetero-imagenet-token.toml"] {
@@ -84,11 +95,17 @@ fn the_protocols_layers_hold_the_published_values() {
         (300, 128, 0.1, None)
     );
     assert_eq!((multistep.optim.lr, multistep.optim.weight_decay, multistep.schedule.warmup_epochs), (0.05, 5e-4, 3.0));
-    assert_eq!((multistep.schedule.name, multistep.schedule.milestones), (ScheduleName::Step, vec![150.0, 200.0, 250.0]));
+    assert_eq!(
+        (multistep.schedule.name, multistep.schedule.milestones),
+        (ScheduleName::Step, vec![150.0, 200.0, 250.0])
+    );
     let light = base("cifar32-light.toml");
     assert_eq!((light.optim.lr, light.train.epochs, light.train.batch), (0.01, 240, 64));
     let cifar32 = base("cifar32.toml");
-    assert_eq!((cifar32.train.epochs, cifar32.train.batch, cifar32.optim.lr, cifar32.optim.weight_decay), (240, 64, 0.05, 5e-4));
+    assert_eq!(
+        (cifar32.train.epochs, cifar32.train.batch, cifar32.optim.lr, cifar32.optim.weight_decay),
+        (240, 64, 0.05, 5e-4)
+    );
 }
 
 /// A method's layer over a pair, as the guide says.
@@ -123,7 +140,8 @@ fn every_layer_of_a_method_can_be_laid_over_a_pair() {
 fn method(layer: &str) -> (f64, f64, toml::Table) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("recipe.toml");
-    let bases = ["cifar100/pair.toml".to_owned(), format!("methods/{layer}.toml")].map(|name| folder(&name).canonicalize().unwrap());
+    let bases = ["cifar100/pair.toml".to_owned(), format!("methods/{layer}.toml")]
+        .map(|name| folder(&name).canonicalize().unwrap());
     std::fs::write(&path, format!("base = [{:?}, {:?}]\nname = \"x\"\n", bases[0], bases[1])).unwrap();
     let mut recipe = plan(&path, &[]).recipe;
     assert_eq!(recipe.methods.len(), 1, "{layer}");
@@ -155,7 +173,8 @@ fn taps(model: &str) -> TapSpec {
     Model::outline(models::find(model).unwrap(), 100, Some(32), &toml::Table::new()).unwrap()
 }
 
-/// What the 32 px protocol's layers read, for each family of its networks as student and as teacher: (channels, side) behind the stem.
+/// What the 32 px protocol's layers read, for each family of its networks as student and as teacher: (channels, side)
+/// behind the stem.
 #[test]
 fn the_32_px_protocol_counts_layers_without_the_stem() {
     let families: &[(&str, &[(i64, i64)])] = &[
@@ -177,12 +196,16 @@ fn the_32_px_protocol_counts_layers_without_the_stem() {
                 levels.of(&student, &teacher)
             };
             for layer in ["cifar32/at", "cifar32/nst", "cifar32/vid", "cifar32/reviewkd"] {
-                let read = |taps: &TapSpec| stages(layer).into_iter().map(|n| shape(&taps.stages[n - 1])).collect::<Vec<_>>();
+                let read =
+                    |taps: &TapSpec| stages(layer).into_iter().map(|n| shape(&taps.stages[n - 1])).collect::<Vec<_>>();
                 assert_eq!((read(&student), read(&teacher)), (theirs.to_vec(), layers.to_vec()), "{layer}");
             }
             let hint = stages("cifar32/fitnet");
             assert_eq!(hint.len(), 1);
-            assert_eq!((shape(&student.stages[hint[0] - 1]), shape(&teacher.stages[hint[0] - 1])), (theirs[1], layers[1]));
+            assert_eq!(
+                (shape(&student.stages[hint[0] - 1]), shape(&teacher.stages[hint[0] - 1])),
+                (theirs[1], layers[1])
+            );
         }
     }
 }

@@ -41,8 +41,10 @@ impl Place {
     pub fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         std::fs::write(place.path("small.toml"), RECIPE).unwrap();
-        let taught =
-            RECIPE.replace("[train]", "[teacher]\nmodel = \"vit_nano\"\nweights = \"teacher.safetensors\"\n\n[methods.kd]\n\n[train]");
+        let taught = RECIPE.replace(
+            "[train]",
+            "[teacher]\nmodel = \"vit_nano\"\nweights = \"teacher.safetensors\"\n\n[methods.kd]\n\n[train]",
+        );
         std::fs::write(place.path("taught.toml"), taught).unwrap();
         place.write_teacher("teacher.safetensors", 10);
         place
@@ -88,7 +90,8 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What a refused command said; it must have ended by itself, with code 1 (2 for the command line), and without a panic.
+    /// What a refused command said; it must have ended by itself, with code 1 (2 for the command line), and without a
+    /// panic.
     pub fn bad(&self, words: &str, parts: &[&str]) -> String {
         refused(&self.run(words), words, parts)
     }

@@ -17,8 +17,11 @@ fn expected() -> Tensors {
 }
 
 /// The folders and the models that they are.
-const NETWORKS: [(&str, &str); 3] =
-    [("vit", "vit_tiny_patch16_224"), ("deit", "deit_tiny_distilled_patch16_224"), ("deit_class", "deit_tiny_distilled_patch16_224")];
+const NETWORKS: [(&str, &str); 3] = [
+    ("vit", "vit_tiny_patch16_224"),
+    ("deit", "deit_tiny_distilled_patch16_224"),
+    ("deit_class", "deit_tiny_distilled_patch16_224"),
+];
 
 /// A place with the folders and `x`.
 fn place() -> Place {
@@ -44,7 +47,8 @@ fn off(place: &Place, key: &str) -> f64 {
 fn their_logits_are_those_of_transformers() {
     let place = place();
     for (name, model) in NETWORKS {
-        let text = place.good(&format!("features {model} --weights {name} --input x.safetensors --out f.safetensors --device cpu"));
+        let text = place
+            .good(&format!("features {model} --weights {name} --input x.safetensors --out f.safetensors --device cpu"));
         assert!(text.contains("names: those of transformers, made timm's"), "{text}");
         let d = off(&place, &format!("{name}/x"));
         assert!(d < 1e-5, "{name}: {d:.1e}");
@@ -58,12 +62,15 @@ fn images_are_shown_as_its_processor_shows_them() {
     for (name, model) in NETWORKS {
         place.good(&format!("features {model} --weights {name} --input picture.png --out f.safetensors --device cpu"));
         let d = off(&place, &format!("{name}/picture"));
-        // A few pixels of the resized image are one level off Pillow's, whose weights have more bits (crates/data/tests/all/transforms.rs).
+        // A few pixels of the resized image are one level off Pillow's, whose weights have more bits
+        // (crates/data/tests/all/transforms.rs).
         assert!(d < 5e-4, "{name}: {d:.1e}");
     }
     // What else would be shown is something else.
     fs::remove_file(place.path("deit/preprocessor_config.json")).unwrap();
-    place.good("features deit_tiny_distilled_patch16_224 --weights deit --input picture.png --out f.safetensors --device cpu");
+    place.good(
+        "features deit_tiny_distilled_patch16_224 --weights deit --input picture.png --out f.safetensors --device cpu",
+    );
     assert!(off(&place, "deit/picture") > 1e-3);
 }
 
@@ -74,7 +81,8 @@ fn a_state_dict_from_memory_is_read_too() {
     fs::copy(golden("vit_memory.pth"), place.path("m.pth")).unwrap();
     let sizes = "--option dim=8 --option heads=2 --option depth=4 --option patch=4";
     place.good(&format!(
-        "features vit_tiny_patch16_224 {sizes} --option norm_eps=1e-12 --weights m.pth --input x.safetensors --out f.safetensors"
+        "features vit_tiny_patch16_224 {sizes} --option norm_eps=1e-12 --weights m.pth --input x.safetensors --out \
+         f.safetensors"
     ));
     assert!(off(&place, "vit/x") < 1e-5);
 }
@@ -94,7 +102,9 @@ fn the_folder_says_which_model_classes_and_size_it_is() {
 #[test]
 fn what_is_not_had_here_is_refused_by_name() {
     let place = place();
-    let run = |name: &str| format!("features vit_tiny_patch16_224 --weights {name} --input x.safetensors --out f.safetensors");
+    let run = |name: &str| {
+        format!("features vit_tiny_patch16_224 --weights {name} --input x.safetensors --out f.safetensors")
+    };
     let config = place.read("vit/config.json");
     for (old, new, part) in [
         ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"gelu_new\"", "`hidden_act`"),
@@ -118,7 +128,9 @@ fn what_is_not_had_here_is_refused_by_name() {
         place.bad(&run("vit"), &[part, "config.json"]);
     }
     fs::write(place.path("vit/config.json"), config).unwrap();
-    for (text, part) in [("{\"do_resize\": false}", "`do_resize`"), ("<html>", "a web page"), ("{", "EOF"), ("", "is empty")] {
+    for (text, part) in
+        [("{\"do_resize\": false}", "`do_resize`"), ("<html>", "a web page"), ("{", "EOF"), ("", "is empty")]
+    {
         fs::write(place.path("vit/preprocessor_config.json"), text).unwrap();
         place.bad(&run("vit"), &[part, "preprocessor_config.json"]);
     }
@@ -126,7 +138,8 @@ fn what_is_not_had_here_is_refused_by_name() {
     fs::remove_file(place.path("vit/preprocessor_config.json")).unwrap();
     let (mut tensors, _) = file::read(&place.path("vit/model.safetensors")).unwrap();
     tensors.shift_remove("vit.encoder.layer.1.attention.attention.key.weight");
-    file::write(&place.path("vit/model.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), Default::default()).unwrap();
+    file::write(&place.path("vit/model.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), Default::default())
+        .unwrap();
     place.bad(&run("vit"), &["`blocks.1.attn.qkv.weight`", "attention.query.weight"]);
 }
 
@@ -137,9 +150,15 @@ fn a_network_without_a_classifier_says_what_to_leave_out() {
     let (tensors, _) = file::read(&place.path("vit/model.safetensors")).unwrap();
     let bare = tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix("vit.")?, t)));
     let pooler = &tensors["classifier.weight"];
-    file::write(&place.path("vit/model.safetensors"), bare.chain([("pooler.dense.weight", pooler)]), Default::default()).unwrap();
+    file::write(
+        &place.path("vit/model.safetensors"),
+        bare.chain([("pooler.dense.weight", pooler)]),
+        Default::default(),
+    )
+    .unwrap();
     let run = "features vit_tiny_patch16_224 --num-classes 3 --weights vit --input x.safetensors --out f.safetensors";
     let output = place.run(run);
     assert!(stderr(&output).contains("ignore = [\"pooler\"]"), "{}", stderr(&output));
-    place.bad(&format!("{run} --ignore pooler"), &["2 missing", "`adapt_head = true`", "ignored: `pooler.` (1 tensor)"]);
+    place
+        .bad(&format!("{run} --ignore pooler"), &["2 missing", "`adapt_head = true`", "ignored: `pooler.` (1 tensor)"]);
 }

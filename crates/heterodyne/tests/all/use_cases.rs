@@ -21,9 +21,17 @@ fn train_distil_evaluate_and_report() {
     }
 
     // What was trained here teaches; the same plan again gives the same result.
-    place.good("distill taught.toml --out runs/b --set teacher.model=resnet8 --set teacher.weights=runs/a/weights/last.safetensors");
-    place.good("distill taught.toml --out runs/c --set teacher.model=resnet8 --set teacher.weights=runs/a/weights/last.safetensors");
-    let last = |run: &str| serde_json::from_str::<Value>(&place.read(&format!("runs/{run}/summary.json"))).unwrap()["last"]["loss"].clone();
+    place.good(
+        "distill taught.toml --out runs/b --set teacher.model=resnet8 --set \
+        teacher.weights=runs/a/weights/last.safetensors",
+    );
+    place.good(
+        "distill taught.toml --out runs/c --set teacher.model=resnet8 --set \
+        teacher.weights=runs/a/weights/last.safetensors",
+    );
+    let last = |run: &str| {
+        serde_json::from_str::<Value>(&place.read(&format!("runs/{run}/summary.json"))).unwrap()["last"]["loss"].clone()
+    };
     assert_eq!(last("b"), last("c"));
 
     let table = place.good("report runs/a runs/b --out page.html");
@@ -35,8 +43,8 @@ fn train_distil_evaluate_and_report() {
 fn fine_tuning_starts_from_weights_and_adapts_the_head() {
     let place = Place::new();
     place.write_teacher("seven.safetensors", 7);
-    let words =
-        "train small.toml --set student.model=vit_nano --set student.weights=seven.safetensors --set optim.name=adamw --set optim.lr=1e-3";
+    let words = "train small.toml --set student.model=vit_nano --set student.weights=seven.safetensors --set \
+        optim.name=adamw --set optim.lr=1e-3";
     place.bad(&format!("{words} --out runs/a"), &["7 classes", "adapt_head"]);
     place.good(&format!("{words} --out runs/a --set student.adapt_head=true"));
 }
@@ -81,7 +89,9 @@ fn a_cache_is_filled_ahead_and_used() {
     assert!(place.good(&format!("cache {cached}")).contains("0 entries written"));
     let printed = place.good(&format!("distill {cached} --out runs/a"));
     assert!(printed.contains("32 recomputed and equal") && printed.contains("the teacher need not run"), "{printed}");
-    assert!(place.good(&format!("distill {cached} --set teacher.cache.views=9 --out runs/b")).contains("9 views, 2 epochs"));
+    assert!(
+        place.good(&format!("distill {cached} --set teacher.cache.views=9 --out runs/b")).contains("9 views, 2 epochs")
+    );
     place.bad("cache taught.toml", &["teacher.cache.views"]);
     place.bad("distill taught.toml --set teacher.cache.view=2", &["teacher.cache.view", "views"]);
 }
@@ -111,7 +121,10 @@ fn a_tilde_is_the_home_folder() {
         let output = at_home(words);
         assert!(output.status.success(), "{words}: {}", stderr(&output));
     };
-    good("distill taught.toml --set teacher.weights=~/teacher.safetensors --set teacher.cache={views=1,path=\"~/cache\"} --out=~/run");
+    good(
+        "distill taught.toml --set teacher.weights=~/teacher.safetensors --set \
+         teacher.cache={views=1,path=\"~/cache\"} --out=~/run",
+    );
     assert!(place.path("home/run/summary.json").is_file() && place.path("home/cache").is_dir());
     good("eval ~/run");
     // Not below the recipe's own folder, as a relative base would be.

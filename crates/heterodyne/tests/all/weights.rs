@@ -16,14 +16,16 @@ fn golden(name: &str) -> PathBuf {
 fn difference(place: &Place, section: &str) -> f64 {
     let (expected, _) = file::read(&golden("expected.safetensors")).unwrap();
     let (found, _) = file::read(&place.path("f.safetensors")).unwrap();
-    (&found["logits"] - &expected[section]).abs().max().double_value(&[]) / expected[section].abs().max().double_value(&[])
+    (&found["logits"] - &expected[section]).abs().max().double_value(&[])
+        / expected[section].abs().max().double_value(&[])
 }
 
 fn features(place: &Place, weights: &str) -> std::process::Command {
     let (expected, _) = file::read(&golden("expected.safetensors")).unwrap();
     file::write(&place.path("x.safetensors"), [("x", &expected["x"])], Default::default()).unwrap();
-    let mut command =
-        place.command("features vit_nano --option dim=8 --option heads=2 --input x.safetensors --out f.safetensors --device cpu");
+    let mut command = place.command(
+        "features vit_nano --option dim=8 --option heads=2 --input x.safetensors --out f.safetensors --device cpu",
+    );
     command.arg("--weights").arg(weights);
     command
 }
@@ -50,8 +52,11 @@ fn checkpoints_of_pytorch_give_what_timm_gives() {
 fn means_are_three_numbers() {
     let place = Place::new();
     place.good("eval --weights teacher.safetensors --data digits --device cpu --mean 0.1,0.2,0.3 --std 0.3,0.3,0.3");
-    for (flags, part) in [("--mean 0.1,0.2", "three numbers"), ("--mean 0.1,x,0.3", "three numbers"), ("--std 0.1,0,0.1", "greater than 0")]
-    {
+    for (flags, part) in [
+        ("--mean 0.1,0.2", "three numbers"),
+        ("--mean 0.1,x,0.3", "three numbers"),
+        ("--std 0.1,0,0.1", "greater than 0"),
+    ] {
         place.bad(&format!("eval --weights teacher.safetensors --data digits {flags}"), &[part]);
     }
 }
@@ -59,8 +64,13 @@ fn means_are_three_numbers() {
 #[test]
 fn a_program_is_no_weights() {
     let place = Place::new();
-    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shim/tests/goldens/teacher_dict.pt").display().to_string();
-    refused(&features(&place, &package).output().unwrap(), "TorchScript", &["TorchScript", "as a teacher it is a `package`"]);
+    let package =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shim/tests/goldens/teacher_dict.pt").display().to_string();
+    refused(
+        &features(&place, &package).output().unwrap(),
+        "TorchScript",
+        &["TorchScript", "as a teacher it is a `package`"],
+    );
 }
 
 #[test]
@@ -96,7 +106,9 @@ fn a_name_of_the_hub_is_found_offline() {
     let place = Place::new();
     let weights = fs::read(golden("checkpoint.zip.pth")).unwrap();
     cached(&place, &[("config.json", CONFIG.into()), ("pytorch_model.bin", weights)]);
-    let run = |name: &str| features(&place, name).env("HF_HOME", place.path("hf")).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    let run = |name: &str| {
+        features(&place, name).env("HF_HOME", place.path("hf")).env("HF_HUB_OFFLINE", "1").output().unwrap()
+    };
     let output = run("hf-hub:someone/vit");
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(difference(&place, "state_dict_ema") < 1e-5);
@@ -110,7 +122,10 @@ fn an_endpoint_that_does_not_answer_is_named() {
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut command = features(&place, "hf-hub:someone/vit");
-    command.env("HF_HOME", place.path("hf")).env("HF_ENDPOINT", format!("http://127.0.0.1:{port}")).env_remove("HF_HUB_OFFLINE");
+    command
+        .env("HF_HOME", place.path("hf"))
+        .env("HF_ENDPOINT", format!("http://127.0.0.1:{port}"))
+        .env_remove("HF_HUB_OFFLINE");
     let output = command.output().unwrap();
     refused(&output, "no server", &["127.0.0.1"]);
     assert!(!place.path("f.safetensors").exists());
@@ -150,14 +165,17 @@ fn cut(folder: &Path, index: &str, names: [&str; 3]) {
     let tensors = tensors();
     let mut map = serde_json::Map::new();
     for (i, name) in names.iter().enumerate() {
-        let part: Vec<_> = tensors.iter().enumerate().filter(|(j, _)| j % 3 == i).map(|(_, (n, t))| (n.as_str(), t)).collect();
+        let part: Vec<_> =
+            tensors.iter().enumerate().filter(|(j, _)| j % 3 == i).map(|(_, (n, t))| (n.as_str(), t)).collect();
         map.extend(part.iter().map(|(n, _)| ((*n).to_owned(), (*name).into())));
         file::write(&folder.join(name), part, Default::default()).unwrap();
     }
-    fs::write(folder.join(index), serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string()).unwrap();
+    fs::write(folder.join(index), serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string())
+        .unwrap();
 }
 
-const SHARDS: [&str; 3] = ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"];
+const SHARDS: [&str; 3] =
+    ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"];
 const INDEX: &str = "model.safetensors.index.json";
 
 #[test]
@@ -170,13 +188,18 @@ fn shards_are_put_together() {
         assert!(difference(&place, "state_dict_ema") < 1e-5);
     }
     // PyTorch's, whatever is in them.
-    let bins = ["pytorch_model-00001-of-00003.bin", "pytorch_model-00002-of-00003.bin", "pytorch_model-00003-of-00003.bin"];
+    let bins =
+        ["pytorch_model-00001-of-00003.bin", "pytorch_model-00002-of-00003.bin", "pytorch_model-00003-of-00003.bin"];
     cut(&place.path("bin"), "pytorch_model.bin.index.json", bins);
     fs::copy(golden("checkpoint.zip.pth"), place.path("bin").join("whole.bin")).unwrap();
     let whole: serde_json::Map<_, _> = tensors().keys().map(|name| (name.clone(), "whole.bin".into())).collect();
     for map in [None, Some(whole)] {
         if let Some(map) = map {
-            fs::write(place.path("bin/pytorch_model.bin.index.json"), serde_json::json!({"weight_map": map}).to_string()).unwrap();
+            fs::write(
+                place.path("bin/pytorch_model.bin.index.json"),
+                serde_json::json!({"weight_map": map}).to_string(),
+            )
+            .unwrap();
         }
         let output = features(&place, "bin").output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
@@ -250,7 +273,12 @@ fn what_is_no_weights_is_named_whatever_it_is_called() {
             fs::write(place.path(name), bytes).unwrap();
             refused(&features(&place, name).output().unwrap(), name, &[name, what]);
             place.bad(&format!("distill taught.toml --set teacher.weights={name}"), &[what]);
-            place.bad(&format!("distill taught.toml --set teacher.model= --set teacher.weights= --set teacher.package={name}"), &[what]);
+            place.bad(
+                &format!(
+                    "distill taught.toml --set teacher.model= --set teacher.weights= --set teacher.package={name}"
+                ),
+                &[what],
+            );
         }
     }
     // And weights are read whatever they are called.
@@ -275,7 +303,9 @@ fn prefix_and_ignore_choose_among_networks() {
     let tensors = tensors();
     let zeros: Vec<_> = tensors.iter().map(|(name, t)| (format!("student.{name}"), t.zeros_like())).collect();
     let named: Vec<_> = tensors.iter().map(|(name, t)| (format!("teacher.{name}"), t.shallow_clone())).collect();
-    let all = || zeros.iter().chain(&named).map(|(name, t)| (name.as_str(), t)).chain([("loss.center", &tensors["cls_token"])]);
+    let all = || {
+        zeros.iter().chain(&named).map(|(name, t)| (name.as_str(), t)).chain([("loss.center", &tensors["cls_token"])])
+    };
     file::write(&place.path("both.safetensors"), all(), Default::default()).unwrap();
     let run = |flags: &[&str]| features(&place, "both.safetensors").args(flags).output().unwrap();
     refused(&run(&[]), "both", &["both.safetensors", "`student.`", "`teacher.`", "`prefix`"]);
@@ -290,7 +320,9 @@ fn prefix_and_ignore_choose_among_networks() {
     // In recipes too.
     let run = |sets: &str| {
         let options = "--set teacher.options.dim=8 --set teacher.options.heads=2";
-        place.run(&format!("distill taught.toml --out r --set train.epochs=1 --set teacher.weights=both.safetensors {options} {sets}"))
+        place.run(&format!(
+            "distill taught.toml --out r --set train.epochs=1 --set teacher.weights=both.safetensors {options} {sets}"
+        ))
     };
     refused(&run(""), "recipe", &["`student.`", "`teacher.`"]);
     let output = run("--set teacher.prefix=teacher");

@@ -10,6 +10,7 @@ needs torch, transformers, safetensors and pillow, and writes into transformers/
     picture.png            an image
     expected.safetensors   `x` (2,3,16,16), and for each folder NAME/x and NAME/picture: the logits of `x` and of the image
 """
+
 import sys
 from pathlib import Path
 
@@ -33,12 +34,17 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 HERE = Path(__file__).parent / "transformers"
 IMG = 16
-SIZES = dict(hidden_size=8, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32, image_size=IMG, patch_size=4)
+SIZES = dict(
+    hidden_size=8, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32, image_size=IMG, patch_size=4
+)
 NAMES = ["great grey owl", "tabby, tabby cat", "pug"]
 # Processors: the one whose settings are stored, and the one on Pillow that makes the image.
 VIT = (ViTImageProcessor, ViTImageProcessorPil, dict(size={"height": IMG, "width": IMG}, image_mean=[0.4, 0.5, 0.6]))
-DEIT = (DeiTImageProcessor, DeiTImageProcessorPil, dict(size={"height": 20, "width": 20}, crop_size={"height": IMG, "width": IMG},
-                                                        image_std=[0.2, 0.25, 0.3]))
+DEIT = (
+    DeiTImageProcessor,
+    DeiTImageProcessorPil,
+    dict(size={"height": 20, "width": 20}, crop_size={"height": IMG, "width": IMG}, image_std=[0.2, 0.25, 0.3]),
+)
 
 
 def net(kind, config):
@@ -54,7 +60,10 @@ def main():
     names = dict(id2label=dict(enumerate(NAMES)), label2id={name: i for i, name in enumerate(NAMES)})
     nets = {
         "vit": (net(ViTForImageClassification, ViTConfig(**SIZES, **names)), VIT),
-        "deit": (net(DeiTForImageClassificationWithTeacher, DeiTConfig(**SIZES, num_labels=5, layer_norm_eps=1e-2)), DEIT),
+        "deit": (
+            net(DeiTForImageClassificationWithTeacher, DeiTConfig(**SIZES, num_labels=5, layer_norm_eps=1e-2)),
+            DEIT,
+        ),
         "deit_class": (net(DeiTForImageClassification, DeiTConfig(**SIZES, num_labels=4)), DEIT),
     }
     HERE.mkdir(exist_ok=True)

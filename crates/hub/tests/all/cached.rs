@@ -49,7 +49,10 @@ fn a_cache_of_python_is_found() {
     std::os::unix::fs::symlink("../../blobs/aa", snapshot.join("pytorch_model.bin")).unwrap();
     fs::write(repository.join("refs/refs/pr/1"), format!("{COMMIT}\n")).unwrap();
     let files = get(&world, "hf-hub:timm/tiny@refs/pr/1").unwrap();
-    assert_eq!(files, Files { config: None, processor: None, weights: snapshot.join("pytorch_model.bin"), commit: COMMIT.into() });
+    assert_eq!(
+        files,
+        Files { config: None, processor: None, weights: snapshot.join("pytorch_model.bin"), commit: COMMIT.into() }
+    );
 
     // A link whose blob is gone is no file; a reference that is no commit leads nowhere, least of all out of the cache.
     fs::remove_file(repository.join("blobs/aa")).unwrap();

@@ -14,13 +14,18 @@ fn recovers(world: &World, fault: Fault) -> String {
     let error = world.tiny().unwrap_err().to_string();
     assert!(error.contains("timm/tiny"), "{error}");
     let model = etag(&large("model.safetensors"));
-    let whole = tree(&world.settings.cache).iter().any(|path| path.ends_with(&format!("blobs/{model}")) && !path.contains(".partial"));
+    let whole = tree(&world.settings.cache)
+        .iter()
+        .any(|path| path.ends_with(&format!("blobs/{model}")) && !path.contains(".partial"));
     assert!(!whole, "{fault:?} left a file under its final name");
     assert!(!world.repository().join("refs/main").exists());
     world.hub.set(Fault::None);
     let files = world.tiny().unwrap();
     assert_eq!(fs::read(files.weights).unwrap(), weights());
-    assert!(!tree(&world.settings.cache).iter().any(|path| path.contains(".part/") || path.ends_with(".part")), "a part is left over");
+    assert!(
+        !tree(&world.settings.cache).iter().any(|path| path.contains(".part/") || path.ends_with(".part")),
+        "a part is left over"
+    );
     error
 }
 
@@ -35,7 +40,8 @@ fn a_cut_body_is_gone_on_with() {
     let world = World::new(&usual());
     let error = recovers(&world, Fault::Cut(100_000));
     assert!(error.contains("of 300000 bytes") && error.contains("model.safetensors"), "{error}");
-    let ranges: Vec<String> = world.hub.requests().iter().filter_map(|r| r.header("range").map(str::to_owned)).collect();
+    let ranges: Vec<String> =
+        world.hub.requests().iter().filter_map(|r| r.header("range").map(str::to_owned)).collect();
     assert!(ranges.iter().any(|range| range != "bytes=0-" && range != "bytes=0-0"), "it began again: {ranges:?}");
 }
 
@@ -211,7 +217,8 @@ fn a_held_lock_is_waited_for() {
     let lock = fs::File::create(locks.join(format!("{}.lock", etag(&large("model.safetensors"))))).unwrap();
     lock.lock().unwrap();
     std::thread::scope(|scope| {
-        let fetch = scope.spawn(|| fetch_with(&Settings::clone(&world.settings), &"hf-hub:timm/tiny".parse().unwrap(), |_| {}));
+        let fetch =
+            scope.spawn(|| fetch_with(&Settings::clone(&world.settings), &"hf-hub:timm/tiny".parse().unwrap(), |_| {}));
         std::thread::sleep(Duration::from_millis(500));
         assert!(!fetch.is_finished());
         lock.unlock().unwrap();

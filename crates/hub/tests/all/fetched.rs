@@ -85,13 +85,22 @@ const INDEX: &str = "model.safetensors.index.json";
 const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
 
 fn index(shards: [&str; 2]) -> Served {
-    let text = format!("{{\"metadata\": {{}}, \"weight_map\": {{\"a\": \"{}\", \"b\": \"{}\", \"c\": \"{0}\"}}}}", shards[0], shards[1]);
+    let text = format!(
+        "{{\"metadata\": {{}}, \"weight_map\": {{\"a\": \"{}\", \"b\": \"{}\", \"c\": \"{0}\"}}}}",
+        shards[0], shards[1]
+    );
     Served { bytes: text.into_bytes(), ..small(INDEX) }
 }
 
 #[test]
 fn the_shards_of_an_index_come_with_it() {
-    let world = World::new(&[small("config.json"), small("preprocessor_config.json"), index(SHARDS), large(SHARDS[0]), large(SHARDS[1])]);
+    let world = World::new(&[
+        small("config.json"),
+        small("preprocessor_config.json"),
+        index(SHARDS),
+        large(SHARDS[0]),
+        large(SHARDS[1]),
+    ]);
     let files = world.tiny().unwrap();
     assert_eq!(files.weights.file_name(), Some(INDEX.as_ref()));
     assert!(files.processor.as_ref().unwrap().is_file());
@@ -140,7 +149,10 @@ fn no_configuration_is_no_error() {
 fn progress_rises_to_the_size() {
     let world = World::new(&usual());
     let mut seen = Vec::new();
-    fetch_with(&world.settings, &"hf-hub:timm/tiny".parse().unwrap(), |p| seen.push((p.file.to_owned(), p.done, p.total))).unwrap();
+    fetch_with(&world.settings, &"hf-hub:timm/tiny".parse().unwrap(), |p| {
+        seen.push((p.file.to_owned(), p.done, p.total))
+    })
+    .unwrap();
     let model: Vec<_> = seen.iter().filter(|(file, ..)| file == "model.safetensors").collect();
     assert!(model.iter().all(|(.., total)| *total == 300_000) && model.is_sorted_by_key(|(_, done, _)| *done));
     assert_eq!(model.last().unwrap().1, 300_000);
@@ -167,12 +179,20 @@ fn the_token_is_sent_as_a_header_and_kept_nowhere() {
     fetch_with(&settings, &"hf-hub:timm/tiny".parse().unwrap(), |_| {}).unwrap();
     let requests = world.hub.requests();
     for request in &requests {
-        let elsewhere = request.headers.iter().filter(|(name, _)| name != "authorization").any(|(_, value)| value.contains("secret"));
+        let elsewhere = request
+            .headers
+            .iter()
+            .filter(|(name, _)| name != "authorization")
+            .any(|(_, value)| value.contains("secret"));
         assert!(!request.path.contains("secret") && !elsewhere, "{request:?}");
         if request.header("host").unwrap().starts_with("127.0.0.1") {
             assert_eq!(request.header("authorization"), Some("Bearer hf_secret"));
         } else if request.header("range") != Some("bytes=0-0") {
-            assert_eq!(request.header("authorization"), None, "the body comes from another host, which is not the token's");
+            assert_eq!(
+                request.header("authorization"),
+                None,
+                "the body comes from another host, which is not the token's"
+            );
         }
     }
     for path in files_below(world.folder.path()) {
@@ -196,6 +216,10 @@ fn two_at_once_download_once() {
             assert_eq!(fs::read(one.join().unwrap().weights).unwrap(), weights());
         }
     });
-    let bodies = world.hub.requests().into_iter().filter(|r| r.path.starts_with("/large/") && r.header("range") == Some("bytes=0-"));
+    let bodies = world
+        .hub
+        .requests()
+        .into_iter()
+        .filter(|r| r.path.starts_with("/large/") && r.header("range") == Some("bytes=0-"));
     assert_eq!(bodies.count(), 1);
 }

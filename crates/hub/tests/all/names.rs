@@ -65,6 +65,11 @@ fn what_is_no_name_is_refused_with_its_reason() {
 fn a_name_made_by_hand_is_checked() {
     let world = crate::world::World::new(&[]);
     let name = Name { repo: "../..".into(), revision: None };
-    assert!(heterodyne_hub::fetch_with(&world.settings, &name, |_| {}).unwrap_err().to_string().contains("does not name a repository"));
+    assert!(
+        heterodyne_hub::fetch_with(&world.settings, &name, |_| {})
+            .unwrap_err()
+            .to_string()
+            .contains("does not name a repository")
+    );
     assert!(world.hub.requests().is_empty());
 }

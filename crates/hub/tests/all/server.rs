@@ -1,4 +1,5 @@
-//! A Hub on the loopback device: what the real one answers, as far as its clients ask, and the faults that a network has.
+//! A Hub on the loopback device: what the real one answers, as far as its clients ask, and the faults that a network
+//! has.
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -154,7 +155,9 @@ fn converse(stream: TcpStream, port: u16, state: &Mutex<State>) -> std::io::Resu
                 out.write_all(text.as_bytes())
             }
             _ if !allowed => head(&mut out, 401, &[("X-Error-Code", "RepoNotFound")], Some(0)),
-            (_, "main" | "v1" | "a%2Fb" | COMMIT | OLDER) => list(&mut out, &files, if revision == OLDER { OLDER } else { COMMIT }),
+            (_, "main" | "v1" | "a%2Fb" | COMMIT | OLDER) => {
+                list(&mut out, &files, if revision == OLDER { OLDER } else { COMMIT })
+            }
             _ => head(&mut out, 404, &[("X-Error-Code", "RevisionNotFound")], Some(0)),
         },
         ["api", ..] => head(&mut out, 401, &[("X-Error-Code", "RepoNotFound")], Some(0)),
@@ -192,12 +195,22 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
 
 fn list(out: &mut TcpStream, files: &[Served], commit: &str) -> std::io::Result<()> {
     let siblings: Vec<String> = files.iter().map(|file| format!("{{\"rfilename\":\"{}\"}}", file.name)).collect();
-    let text = format!("{{\"id\":\"timm/tiny\",\"private\":false,\"sha\":\"{commit}\",\"siblings\":[{}]}}", siblings.join(","));
+    let text = format!(
+        "{{\"id\":\"timm/tiny\",\"private\":false,\"sha\":\"{commit}\",\"siblings\":[{}]}}",
+        siblings.join(",")
+    );
     head(out, 200, &[("Content-Type", "application/json"), ("X-Repo-Commit", commit)], Some(text.len()))?;
     out.write_all(text.as_bytes())
 }
 
-fn resolve(out: &mut TcpStream, request: &Request, file: &Served, revision: &str, port: u16, fault: Fault) -> std::io::Result<()> {
+fn resolve(
+    out: &mut TcpStream,
+    request: &Request,
+    file: &Served,
+    revision: &str,
+    port: u16,
+    fault: Fault,
+) -> std::io::Result<()> {
     let commit = match fault {
         Fault::OtherCommit => "ffffffffffffffffffffffffffffffffffffffff",
         _ if revision == OLDER => OLDER,
@@ -229,7 +242,13 @@ fn resolve(out: &mut TcpStream, request: &Request, file: &Served, revision: &str
     head(out, 302, &headers, Some(0))
 }
 
-fn body(out: &mut TcpStream, request: &Request, file: &Served, headers: &[(&str, &str)], fault: Fault) -> std::io::Result<()> {
+fn body(
+    out: &mut TcpStream,
+    request: &Request,
+    file: &Served,
+    headers: &[(&str, &str)],
+    fault: Fault,
+) -> std::io::Result<()> {
     // Faults concern the file's body, and of small files none.
     let (first, wanted) = request.range().unwrap_or((0, true));
     let fault = if file.large { fault } else { Fault::None };

@@ -1,5 +1,5 @@
-//! A memory bank: one vector for every training image, refreshed when the image is seen, to contrast a batch with many more images
-//! than it holds (Wu et al. 2018, arXiv 1805.01978).
+//! A memory bank: one vector for every training image, refreshed when the image is seen, to contrast a batch with many
+//! more images than it holds (Wu et al. 2018, arXiv 1805.01978).
 use heterodyne_nn::{
     Error, Init, Result, Scope,
     shim::{NoGrad, Rng},
@@ -37,8 +37,8 @@ impl Bank {
     }
 }
 
-/// Draws training images of other classes. It holds the images sorted by class and where each class begins, so that a draw is one
-/// random number on the device and no list of candidates is kept.
+/// Draws training images of other classes. It holds the images sorted by class and where each class begins, so that a
+/// draw is one random number on the device and no list of candidates is kept.
 #[derive(Debug)]
 pub struct Others {
     /// Class of each image, int64 (N).
@@ -67,7 +67,8 @@ impl Others {
                 classes.len()
             )));
         }
-        let start: Vec<i64> = counts.iter().scan(0, |next, count| Some(std::mem::replace(next, *next + count))).collect();
+        let start: Vec<i64> =
+            counts.iter().scan(0, |next, count| Some(std::mem::replace(next, *next + count))).collect();
         let class_n = Tensor::f_from_slice(classes)?;
         let on = |t: Tensor| t.f_to(device);
         Ok(Self {

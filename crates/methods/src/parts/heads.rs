@@ -1,7 +1,7 @@
 //! Heads that bring any stage of a student to one vector per image.
 //!
-//! As in OFA-KD (Hao et al. 2023, arXiv 2310.19444): conv stages go through separable convolutions that halve the grid, token stages
-//! through patch merging (Swin, arXiv 2103.14030) and transformer blocks.
+//! As in OFA-KD (Hao et al. 2023, arXiv 2310.19444): conv stages go through separable convolutions that halve the grid,
+//! token stages through patch merging (Swin, arXiv 2103.14030) and transformer blocks.
 use heterodyne_nn::{
     FeatureMap, Init, Result, Scope, StageKind, StageSpec,
     layers::{BatchNorm2d, Block, BlockStyle, Conv, Conv2d, LayerNorm, Linear, Post},
@@ -56,8 +56,8 @@ impl SepConv {
     }
 }
 
-/// Every 2x2 patch becomes one token: layer norm of the four side by side, a linear map and, where asked for, GELU. Odd grids are filled
-/// up with zeros at the bottom and on the right.
+/// Every 2x2 patch becomes one token: layer norm of the four side by side, a linear map and, where asked for, GELU. Odd
+/// grids are filled up with zeros at the bottom and on the right.
 #[derive(Debug)]
 struct PatchMerging {
     norm: LayerNorm,
@@ -69,7 +69,13 @@ impl PatchMerging {
     fn new(scope: &Scope, width_in: i64, width_out: i64, post: Post<'static>) -> Result<Self> {
         Ok(Self {
             norm: LayerNorm::new(&scope.sub("norm"), 4 * width_in, 1e-5)?,
-            reduction: Linear::with(&scope.sub("reduction"), 4 * width_in, width_out, Init::TruncNormal { std: 0.02 }, None)?,
+            reduction: Linear::with(
+                &scope.sub("reduction"),
+                4 * width_in,
+                width_out,
+                Init::TruncNormal { std: 0.02 },
+                None,
+            )?,
             post,
         })
     }
@@ -77,7 +83,8 @@ impl PatchMerging {
     /// (B,H,W,C) to (B,ceil(H/2),ceil(W/2),C').
     fn forward(&self, x_bhwc: &Tensor) -> Tensor {
         let [b, h, w, c] = x_bhwc.size()[..] else { panic!("patch merging wants (B,H,W,C), got {:?}", x_bhwc.size()) };
-        let x = if h % 2 + w % 2 > 0 { x_bhwc.constant_pad_nd([0, 0, 0, w % 2, 0, h % 2]) } else { x_bhwc.shallow_clone() };
+        let x =
+            if h % 2 + w % 2 > 0 { x_bhwc.constant_pad_nd([0, 0, 0, w % 2, 0, h % 2]) } else { x_bhwc.shallow_clone() };
         let (h, w) = ((h + 1) / 2, (w + 1) / 2);
         let patches = x.reshape([b, h, 2, w, 2, c]).permute([0, 1, 3, 2, 4, 5]).reshape([b, h, w, 4 * c]);
         self.reduction.forward_post(&self.norm.forward(&patches), self.post)
@@ -96,28 +103,40 @@ pub struct Head {
 enum Body {
     /// Separable convolutions, then the mean over places.
     Conv(Vec<SepConv>),
-    /// The mean over places, then the 1x1 convolution: in this order one place is computed instead of all, with the same result.
+    /// The mean over places, then the 1x1 convolution: in this order one place is computed instead of all, with the
+    /// same result.
     Last(Linear),
-    /// Merging of the places, a linear map for what was not merged and is of another width, blocks over class token and places.
+    /// Merging of the places, a linear map for what was not merged and is of another width, blocks over class token and
+    /// places.
     Token { merge: Vec<PatchMerging>, widen: Option<Linear>, blocks: Vec<Block> },
 }
 
 impl Head {
-    /// The head of stage `level` (1 to 4). A conv stage ends `conv_width` wide after `4 - level` halvings whose channels
-    /// double up to the last; a token stage `token_width` wide after `max(4 - level, 1)` blocks, of which the first token is taken
-    /// where the network has a class token, else the mean over all.
+    /// The head of stage `level` (1 to 4). A conv stage ends `conv_width` wide after `4 - level` halvings whose
+    /// channels double up to the last; a token stage `token_width` wide after `max(4 - level, 1)` blocks, of which the
+    /// first token is taken where the network has a class token, else the mean over all.
     pub fn new(scope: &Scope, stage: &StageSpec, level: usize, conv_width: i64, token_width: i64) -> Result<Self> {
         let steps = NUM_LEVELS.saturating_sub(level);
         let (body, width) = match stage.kind {
-            StageKind::Map if steps == 0 => {
-                (Body::Last(Linear::with(&scope.sub("pointwise"), stage.channels, conv_width, Init::TorchDefault, None)?), conv_width)
-            }
+            StageKind::Map if steps == 0 => (
+                Body::Last(Linear::with(
+                    &scope.sub("pointwise"),
+                    stage.channels,
+                    conv_width,
+                    Init::TorchDefault,
+                    None,
+                )?),
+                conv_width,
+            ),
             StageKind::Map => {
                 let width = |i: usize| if i == steps { conv_width } else { stage.channels << i };
-                let convs = (0..steps).map(|i| SepConv::new(&scope.sub(i), width(i), width(i + 1))).collect::<Result<_>>()?;
+                let convs =
+                    (0..steps).map(|i| SepConv::new(&scope.sub(i), width(i), width(i + 1))).collect::<Result<_>>()?;
                 (Body::Conv(convs), conv_width)
             }
-            StageKind::Tokens { prefix } => (Self::token(scope, stage, prefix, steps.max(1), token_width)?, token_width),
+            StageKind::Tokens { prefix } => {
+                (Self::token(scope, stage, prefix, steps.max(1), token_width)?, token_width)
+            }
         };
         Ok(Self { body, width, kind: scope.kind() })
     }
@@ -167,7 +186,11 @@ impl Head {
                     _ => None,
                 };
                 let Some(class) = class else {
-                    return Ok(blocks.iter().fold(places, |x, block| block.forward(&x)).mean_dim([1i64].as_slice(), false, None::<Kind>));
+                    return Ok(blocks.iter().fold(places, |x, block| block.forward(&x)).mean_dim(
+                        [1i64].as_slice(),
+                        false,
+                        None::<Kind>,
+                    ));
                 };
                 let (last, before) = blocks.split_last().expect("a token head has at least one block");
                 let x_bnd = before.iter().fold(Tensor::cat(&[class, places], 1), |x, block| block.forward(&x));

@@ -7,8 +7,9 @@ pub const NUM_LEVELS: usize = 4;
 
 /// Stages of both networks, of the same relative depth, as a recipe names them.
 ///
-/// Some networks for 32 px show the output of their stem as their first stage ([`TapSpec::stem`]), and the protocol of these networks
-/// (RepDistiller, mdistiller) counts from the stage behind it. Where either side of a pair has a stem, its layer 1 is level 2.
+/// Some networks for 32 px show the output of their stem as their first stage ([`TapSpec::stem`]), and the protocol of
+/// these networks (RepDistiller, mdistiller) counts from the stage behind it. Where either side of a pair has a stem,
+/// its layer 1 is level 2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub enum Levels {
@@ -27,7 +28,8 @@ impl Levels {
         Self::Stages((1..=NUM_LEVELS).collect())
     }
 
-    /// The numbers of the stages in a pair, 1 for the shallowest; one that a side does not have is for the caller to refuse.
+    /// The numbers of the stages in a pair, 1 for the shallowest; one that a side does not have is for the caller to
+    /// refuse.
     #[must_use]
     pub fn of(&self, student: &TapSpec, teacher: &TapSpec) -> Vec<usize> {
         let stems = usize::from(student.stem || teacher.stem);
@@ -39,11 +41,16 @@ impl Levels {
     }
 }
 
-const WANTED: &str = "some of the stages 1, 2, 3 and 4 or of \"layer1\" to \"layer4\", each at most once, or \"layers\"";
+const WANTED: &str =
+    "some of the stages 1, 2, 3 and 4 or of \"layer1\" to \"layer4\", each at most once, or \"layers\"";
 
 /// The forms of a recipe.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected some of the stages 1, 2, 3 and 4 or of \"layer1\" to \"layer4\", each at most once, or \"layers\"")]
+#[serde(
+    untagged,
+    expecting = "expected some of the stages 1, 2, 3 and 4 or of \"layer1\" to \"layer4\", each at most once, or \
+        \"layers\""
+)]
 enum Written {
     Numbers(Vec<i64>),
     Names(Vec<String>),
@@ -55,13 +62,17 @@ impl TryFrom<Written> for Levels {
 
     fn try_from(written: Written) -> Result<Self, String> {
         let distinct = |numbers: Vec<usize>| {
-            let valid = numbers.iter().enumerate().all(|(i, n)| (1..=NUM_LEVELS).contains(n) && !numbers[..i].contains(n));
+            let valid =
+                numbers.iter().enumerate().all(|(i, n)| (1..=NUM_LEVELS).contains(n) && !numbers[..i].contains(n));
             (valid && !numbers.is_empty()).then_some(numbers)
         };
         let found = match &written {
-            Written::Numbers(numbers) => {
-                numbers.iter().map(|&n| usize::try_from(n).ok()).collect::<Option<_>>().and_then(distinct).map(Self::Stages)
-            }
+            Written::Numbers(numbers) => numbers
+                .iter()
+                .map(|&n| usize::try_from(n).ok())
+                .collect::<Option<_>>()
+                .and_then(distinct)
+                .map(Self::Stages),
             Written::Names(names) => {
                 let number = |name: &String| name.strip_prefix("layer").and_then(|n| n.parse().ok());
                 names.iter().map(number).collect::<Option<_>>().and_then(distinct).map(Self::Layers)

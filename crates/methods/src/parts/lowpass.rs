@@ -1,8 +1,8 @@
 //! Low-pass filters that bring a map down to a few windows, for several numbers of windows in one pass.
 //!
-//! Windows are those of adaptive pooling: along an axis of n places, window i of s covers `floor(i n/s) .. ceil((i+1) n/s)`. Where s
-//! divides n they are disjoint and of size n/s; otherwise sizes differ by at most one place and neighbours share one.
-//! The windows `k` of all scales follow each other, each scale row-major.
+//! Windows are those of adaptive pooling: along an axis of n places, window i of s covers `floor(i n/s) .. ceil((i+1)
+//! n/s)`. Where s divides n they are disjoint and of size n/s; otherwise sizes differ by at most one place and
+//! neighbours share one. The windows `k` of all scales follow each other, each scale row-major.
 use heterodyne_nn::{
     Init, Result, Scope,
     shim::{flops, window},
@@ -78,8 +78,8 @@ impl Windows {
 
     /// (B,C,H,W) to (B,K,C) in the kind of `weights` (R,C).
     ///
-    /// As matrices the windows of all scales are one product per channel, for which the map is copied twice; the kernel of
-    /// [`window`] reads it where it lies.
+    /// As matrices the windows of all scales are one product per channel, for which the map is copied twice; the kernel
+    /// of [`window`] reads it where it lies.
     pub fn sums(&self, x_bchw: &Tensor, weights: &Tensor) -> Result<Tensor> {
         if has_kernel(x_bchw, weights) {
             return Ok(window::window_sums(x_bchw, weights, &self.scales)?);
@@ -113,18 +113,19 @@ impl AveragePool {
             return Ok(window::window_sums(x_bchw, &self.weights, &self.scales)?);
         }
         let x_bchw = x_bchw.to_kind(self.weights.kind());
-        let at_scale = |&(rows, columns): &(i64, i64)| x_bchw.adaptive_avg_pool2d([rows, columns]).flatten(2, 3).transpose(1, 2);
+        let at_scale =
+            |&(rows, columns): &(i64, i64)| x_bchw.adaptive_avg_pool2d([rows, columns]).flatten(2, 3).transpose(1, 2);
         Ok(Tensor::cat(&self.scales.iter().map(at_scale).collect::<Vec<_>>(), 1))
     }
 }
 
 /// Weighted averages over windows with one learnable kernel per channel and scale.
 ///
-/// A scale's kernel has the size of its largest window; a window weights its places by the softmax of the kernel's leading rows and
-/// columns. So the weights are positive and sum to 1 in every window (a constant map passes unchanged), and the kernel starts
-/// uniform, as average pooling. Where s divides the grid this is a depthwise convolution whose stride is its kernel's size; that was
-/// measured to be 1.6 to 3 times slower in float32 and over 50 times slower in bfloat16 on a CPU than the products by which
-/// [`Windows`] replaces it (56x56, 64 channels).
+/// A scale's kernel has the size of its largest window; a window weights its places by the softmax of the kernel's
+/// leading rows and columns. So the weights are positive and sum to 1 in every window (a constant map passes
+/// unchanged), and the kernel starts uniform, as average pooling. Where s divides the grid this is a depthwise
+/// convolution whose stride is its kernel's size; that was measured to be 1.6 to 3 times slower in float32 and over 50
+/// times slower in bfloat16 on a CPU than the products by which [`Windows`] replaces it (56x56, 64 channels).
 #[derive(Debug)]
 pub struct LowPass {
     windows: Windows,
@@ -140,7 +141,8 @@ struct Kernel {
 }
 
 impl LowPass {
-    /// Kernels `theta` under the scale's name, for maps of `channels` on `grid`; as many windows along the rows as along the columns.
+    /// Kernels `theta` under the scale's name, for maps of `channels` on `grid`; as many windows along the rows as
+    /// along the columns.
     pub fn new(scope: &Scope, channels: i64, grid: (i64, i64), scales: &[i64]) -> Result<Self> {
         let kernel = |&s: &i64| {
             let sizes = sizes(grid, (s, s));

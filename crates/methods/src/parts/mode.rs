@@ -15,8 +15,8 @@ pub fn float(x: &Tensor) -> Tensor {
     x.to_kind(if x.kind() == Kind::Double { Kind::Double } else { Kind::Float })
 }
 
-/// `x` as a learnable part with parameters of `kind` takes it: as it is under autocast, which picks the kind of each operation
-/// itself, and in `kind` otherwise.
+/// `x` as a learnable part with parameters of `kind` takes it: as it is under autocast, which picks the kind of each
+/// operation itself, and in `kind` otherwise.
 pub fn part_input(x: &Tensor, kind: Kind) -> Result<Tensor> {
     Ok(if autocast_enabled(x.device())? { x.shallow_clone() } else { x.to_kind(kind) })
 }

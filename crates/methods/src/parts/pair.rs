@@ -41,14 +41,17 @@ pub fn check_batch(method: &str, batch: usize) -> Result<()> {
     if batch >= 2 {
         return Ok(());
     }
-    Err(Error::invalid(format!("{method} compares the images of a batch, and the batch has {batch}: use a batch of at least 2")))
+    Err(Error::invalid(format!(
+        "{method} compares the images of a batch, and the batch has {batch}: use a batch of at least 2"
+    )))
 }
 
 /// Refuses logits that cannot be compared class by class.
 pub fn check_classes(method: &str, student: &TapSpec, teacher: &TapSpec) -> Result<()> {
     if student.classes != teacher.classes {
         return Err(Error::invalid(format!(
-            "{method} compares logits class by class: the student gives (B,{}) and the teacher (B,{}); fine-tune the teacher on the student's \
+            "{method} compares logits class by class: the student gives (B,{}) and the teacher (B,{}); fine-tune the \
+             teacher on the student's \
              classes, or give the student the teacher's",
             student.classes, teacher.classes
         )));
@@ -91,7 +94,10 @@ pub fn stage_spec(method: &str, side: &str, level: usize, own: &TapSpec, other: 
         ))
     })?;
     if spec.channels < 1 || spec.grid.0 < 1 || spec.grid.1 < 1 {
-        return Err(Error::invalid(format!("{method}: stage {level} of the {side} is empty, {}: use larger images", shape(&spec))));
+        return Err(Error::invalid(format!(
+            "{method}: stage {level} of the {side} is empty, {}: use larger images",
+            shape(&spec)
+        )));
     }
     Ok(spec)
 }
@@ -103,7 +109,8 @@ pub fn embeddings(method: &str, student: &TapSpec, teacher: &TapSpec) -> Result<
         (own, _) => {
             let side = if own.is_none() { "student" } else { "teacher" };
             Err(Error::invalid(format!(
-                "{method} reads the pooled embeddings of both networks, and the {side} offers none (student: {}; teacher: {}): take a network \
+                "{method} reads the pooled embeddings of both networks, and the {side} offers none (student: {}; \
+                 teacher: {}): take a network \
                  that shows its embedding, or a method that reads logits only (kd)",
                 describe(student),
                 describe(teacher)
@@ -118,7 +125,8 @@ pub fn check_norm(method: &str, what: &str, batch: usize, grid: (i64, i64)) -> R
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "{method}: the batch norm of {what} would see one value per channel (batch {batch}, grid {}x{}): use a batch of at least 2",
+        "{method}: the batch norm of {what} would see one value per channel (batch {batch}, grid {}x{}): use a batch \
+         of at least 2",
         grid.0, grid.1
     )))
 }
@@ -135,10 +143,9 @@ pub fn stage<'a>(output: &'a Output, level: usize, side: &str) -> Result<&'a Fea
 
 /// The embedding of an output; an error where the network ran without taps.
 pub fn embedding<'a>(output: &'a Output, side: &str) -> Result<&'a Tensor> {
-    output
-        .embedding
-        .as_ref()
-        .ok_or_else(|| Error::invalid(format!("the {side}'s embedding is read, and its output holds none: run it with taps")))
+    output.embedding.as_ref().ok_or_else(|| {
+        Error::invalid(format!("the {side}'s embedding is read, and its output holds none: run it with taps"))
+    })
 }
 
 /// The signal that is the teacher's embedding, of this width.
@@ -155,7 +162,9 @@ pub fn observe_embedding(teacher: &Output, kind: Kind) -> Result<Tensor> {
 /// Signal `i` of a method in its own kind; an error where the teacher's side of the step is incomplete.
 pub fn signal(taught: Taught, i: usize, kind: Kind) -> Result<Tensor> {
     let found = taught.signals.get(i).map(|s| s.to_kind(kind));
-    found.ok_or_else(|| Error::invalid(format!("signal {i} of the teacher is read, and the step holds {}", taught.signals.len())))
+    found.ok_or_else(|| {
+        Error::invalid(format!("signal {i} of the teacher is read, and the step holds {}", taught.signals.len()))
+    })
 }
 
 /// A stage's shape in words.
@@ -170,6 +179,10 @@ pub fn shape(spec: &StageSpec) -> String {
 
 fn describe(spec: &TapSpec) -> String {
     let embedding = spec.embedding.map_or_else(|| "no embedding".to_owned(), |d| format!("an embedding ({d})"));
-    let stages = if spec.stages.is_empty() { "no stages".to_owned() } else { spec.stages.iter().map(shape).collect::<Vec<_>>().join(", ") };
+    let stages = if spec.stages.is_empty() {
+        "no stages".to_owned()
+    } else {
+        spec.stages.iter().map(shape).collect::<Vec<_>>().join(", ")
+    };
     format!("{stages}, {embedding}, {} classes", spec.classes)
 }

@@ -4,9 +4,9 @@ use tch::Tensor;
 
 /// A linear map over channels, the same at every place: `y = W x + b`, PyTorch's initialiser of a 1x1 `nn.Conv2d`.
 ///
-/// It commutes with every linear map over places that is the same for all channels. If that map's weights sum to 1 (pooling,
-/// resampling) the bias stays what it is; a Fourier transform moves the bias to the zero frequency. So the 1x1 convolution can be
-/// applied on whichever side has fewer places, with the same result.
+/// It commutes with every linear map over places that is the same for all channels. If that map's weights sum to 1
+/// (pooling, resampling) the bias stays what it is; a Fourier transform moves the bias to the zero frequency. So the
+/// 1x1 convolution can be applied on whichever side has fewer places, with the same result.
 #[derive(Debug)]
 pub struct Pointwise {
     weight: Tensor,
@@ -33,8 +33,8 @@ impl Pointwise {
         x.linear(&self.weight, Some(&self.bias))
     }
 
-    /// On a spectrum (B,2,K,K',in), giving (B,2,K,K',out). `zero` (2,K,K',1) is 1 at the real part of the zero frequency and 0
-    /// elsewhere: where the transform of a constant is.
+    /// On a spectrum (B,2,K,K',in), giving (B,2,K,K',out). `zero` (2,K,K',1) is 1 at the real part of the zero
+    /// frequency and 0 elsewhere: where the transform of a constant is.
     pub fn on_spectrum(&self, s_bpuvc: &Tensor, zero: &Tensor) -> Tensor {
         s_bpuvc.linear::<&Tensor>(&self.weight, None) + &self.bias * zero
     }

@@ -1,6 +1,7 @@
 //! The low end of a feature map's spectrum, computed without the rest.
 //!
-//! Shape letters: `u` kept frequencies along the rows, `v` along the columns, `p` real and imaginary part (or the amplitude alone).
+//! Shape letters: `u` kept frequencies along the rows, `v` along the columns, `p` real and imaginary part (or the
+//! amplitude alone).
 use std::f64::consts::TAU;
 
 use heterodyne_nn::{Init, Result, Scope};
@@ -15,13 +16,13 @@ pub const STANDARD_EPS: f64 = 1e-6;
 
 /// The frequencies, in cycles per image, that are compared between two grids: the `K_h x K_w` lowest around zero.
 ///
-/// Per axis `K` is clipped to the smaller of both grids, and is odd, as every frequency comes with its negative: an even number keeps
-/// one less. What an even grid of n places loses by that is its Nyquist line, on which n/2 and -n/2 are one: whether a scene has it
-/// depends on where the samples lie.
+/// Per axis `K` is clipped to the smaller of both grids, and is odd, as every frequency comes with its negative: an
+/// even number keeps one less. What an even grid of n places loses by that is its Nyquist line, on which n/2 and -n/2
+/// are one: whether a scene has it depends on where the samples lie.
 ///
-/// Rows hold `u = -floor(K_h/2) ..= floor(K_h/2)`, the order of a centred (`fftshift`) spectrum. Maps are real, so that `F(-u,-v)` is
-/// the conjugate of `F(u,v)`, and of the columns only the half `v = 0 ..= floor(K_w/2)` is kept: a bin with v > 0 stands for two
-/// of the whole plane ([`Band::roots`]).
+/// Rows hold `u = -floor(K_h/2) ..= floor(K_h/2)`, the order of a centred (`fftshift`) spectrum. Maps are real, so that
+/// `F(-u,-v)` is the conjugate of `F(u,v)`, and of the columns only the half `v = 0 ..= floor(K_w/2)` is kept: a bin
+/// with v > 0 stands for two of the whole plane ([`Band::roots`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Band {
     rows: i64,
@@ -48,14 +49,14 @@ impl Band {
         self.cols as f64 / (2 * self.cols - 1) as f64
     }
 
-    /// The root of the number of bins of the whole plane for which each stands, (K,K',1). A square of numbers that are multiplied by it,
-    /// summed over the half plane, is the sum over the whole.
+    /// The root of the number of bins of the whole plane for which each stands, (K,K',1). A square of numbers that are
+    /// multiplied by it, summed over the half plane, is the sum over the whole.
     pub fn roots(&self, kind: Kind, device: Device) -> Tensor {
         self.map(|_, v| if v == 0 { 1.0 } else { 2.0f64.sqrt() }, kind, device)
     }
 
-    /// The smallest grid that equal blocks of `grid` make and that keeps the band's frequencies apart: of more places per axis than
-    /// twice the highest one.
+    /// The smallest grid that equal blocks of `grid` make and that keeps the band's frequencies apart: of more places
+    /// per axis than twice the highest one.
     #[must_use]
     pub fn smallest_grid(&self, grid: (i64, i64)) -> (i64, i64) {
         let side = |n: i64, highest: i64| (2 * highest + 1..n).find(|m| n % m == 0).unwrap_or(n);
@@ -84,9 +85,10 @@ impl Band {
 /// A discrete Fourier transform of a grid cut down to a [`Band`]:
 /// `F(u,v) = 1/(HW) sum_hw x(h,w) exp(-2 pi i (u (h + 1/2)/H + v (w + 1/2)/W))`.
 ///
-/// A place of a grid stands for the middle of its part of the image, so that angles are counted from the image's edge and not from the
-/// first place, which lies elsewhere on every grid. With this and the factor the transform is the Fourier series of the scene:
-/// equal scenes have equal low bins on any grid. It is two products with small constant matrices; no bin is computed and thrown away.
+/// A place of a grid stands for the middle of its part of the image, so that angles are counted from the image's edge
+/// and not from the first place, which lies elsewhere on every grid. With this and the factor the transform is the
+/// Fourier series of the scene: equal scenes have equal low bins on any grid. It is two products with small constant
+/// matrices; no bin is computed and thrown away.
 #[derive(Debug)]
 pub struct Dft {
     band: Band,
@@ -107,7 +109,9 @@ impl Dft {
         let mut cols = Vec::new();
         for part in 0..2 {
             for v in band.v() {
-                cols.extend((0..w).map(|i| if part == 0 { angle(v, i, w).cos() } else { -angle(v, i, w).sin() } / w as f64));
+                cols.extend(
+                    (0..w).map(|i| if part == 0 { angle(v, i, w).cos() } else { -angle(v, i, w).sin() } / w as f64),
+                );
             }
         }
         let mut rows = Vec::new();
@@ -135,11 +139,13 @@ impl Dft {
         if factor == 1.0 { self } else { Self { along_rows: self.along_rows * factor, one: self.one * factor, ..self } }
     }
 
-    /// The band of a map (B,C,H,W) of the constants' kind: real and imaginary parts (B,2,K,K',C). Channels come last because
-    /// that is how tokens and channels-last maps lie in memory; those are read without a copy. Of other maps that
-    /// shrink the columns are transformed as they lie, and what is left of them is turned.
+    /// The band of a map (B,C,H,W) of the constants' kind: real and imaginary parts (B,2,K,K',C). Channels come last
+    /// because that is how tokens and channels-last maps lie in memory; those are read without a copy. Of other maps
+    /// that shrink the columns are transformed as they lie, and what is left of them is turned.
     pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
-        let [b, c, h, w] = x_bchw.size()[..] else { panic!("a spectrum is taken of (B,C,H,W), got {:?}", x_bchw.size()) };
+        let [b, c, h, w] = x_bchw.size()[..] else {
+            panic!("a spectrum is taken of (B,C,H,W), got {:?}", x_bchw.size())
+        };
         let (k, k_half) = self.band.size();
         let x_bhwc = x_bchw.permute([0, 2, 3, 1]);
         let half = if x_bchw.stride()[1] == 1 || w <= 2 * k_half {
@@ -205,7 +211,8 @@ impl Representation {
 
     /// Of real and imaginary parts (B,2,K,K',C): (B,P,K,K',C).
     pub fn of(self, s_bpuvc: &Tensor) -> Tensor {
-        let amplitude = || (s_bpuvc.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>) + AMPLITUDE_EPS).sqrt();
+        let amplitude =
+            || (s_bpuvc.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>) + AMPLITUDE_EPS).sqrt();
         match self {
             Self::Complex => s_bpuvc.shallow_clone(),
             Self::Amplitude => amplitude(),
@@ -224,8 +231,8 @@ pub enum WindowShape {
     None,
     /// 1 where `u^2+v^2 <= sigma^2`, 0 elsewhere.
     Ideal,
-    /// The Gaussian times factors `n softmax(theta)` of mean 1 over the n frequencies, so that the weights as a whole cannot
-    /// vanish; theta starts at 0.
+    /// The Gaussian times factors `n softmax(theta)` of mean 1 over the n frequencies, so that the weights as a whole
+    /// cannot vanish; theta starts at 0.
     Learnable,
 }
 
@@ -259,7 +266,9 @@ impl Window {
     pub fn weights(&self) -> Tensor {
         match &self.theta {
             None => self.fixed.shallow_clone(),
-            Some(theta) => &self.fixed * (theta.flatten(0, 1).softmax(0, None::<Kind>) * theta.numel() as f64).view_as(&self.fixed),
+            Some(theta) => {
+                &self.fixed * (theta.flatten(0, 1).softmax(0, None::<Kind>) * theta.numel() as f64).view_as(&self.fixed)
+            }
         }
     }
 }
@@ -278,8 +287,8 @@ pub enum Normalise {
 
 /// How two spectra are compared: weighted by frequency, standardised, and by the mean square over the whole plane.
 ///
-/// The mean of the real parts (or the amplitudes) is taken off; that of the imaginary ones is 0, as they change their sign with the
-/// frequency. The variance is that of all numbers of the plane, real and imaginary.
+/// The mean of the real parts (or the amplitudes) is taken off; that of the imaginary ones is 0, as they change their
+/// sign with the frequency. The variance is that of all numbers of the plane, real and imaginary.
 #[derive(Debug)]
 pub struct Comparison {
     window: Window,
@@ -315,7 +324,8 @@ impl Comparison {
             Normalise::Channel => (&[1, 2, 3], false),
         };
         let kept = (self.band.rows * self.band.cols) as f64;
-        let mean_b1c = self.real_roots.flatten(0, -1).unsqueeze(0).matmul(&x.flatten(1, 3)) * (self.band.kept_share() / kept);
+        let mean_b1c =
+            self.real_roots.flatten(0, -1).unsqueeze(0).matmul(&x.flatten(1, 3)) * (self.band.kept_share() / kept);
         let mean = if channels { mean_b1c.mean_dim([2i64].as_slice(), true, None::<Kind>) } else { mean_b1c };
         let x = x - mean.unsqueeze(1).unsqueeze(1) * &self.real_roots;
         let variance = x.square().mean_dim(over, true, None::<Kind>) * self.band.kept_share();

@@ -30,7 +30,8 @@ fn draws_are_uniform_over_the_images_of_other_classes() {
         let expected = draws as f64 / candidates.len() as f64;
         for i in 0..11 {
             let count = drawn.iter().filter(|&&d| d == i as i64).count() as f64;
-            let right = if candidates.contains(&i) { (count - expected).abs() < 5.0 * expected.sqrt() } else { count == 0.0 };
+            let right =
+                if candidates.contains(&i) { (count - expected).abs() < 5.0 * expected.sqrt() } else { count == 0.0 };
             assert!(right, "image {i} was drawn {count} times for image {anchor}, expected {expected}");
         }
     }
@@ -44,8 +45,13 @@ fn a_row_moves_towards_what_was_seen_and_the_others_stay() {
     let store = ParamStore::with_kind(CPU, Kind::Double, 3);
     let bank = Bank::new(&store.root(), "bank", 6, 4, 0.75).unwrap();
     let before = store.entries()[0].1.copy();
-    assert!((number(&before.square().sum_dim_intlist([1i64].as_slice(), false, None::<Kind>).mean(None::<Kind>)) - 1.0).abs() < 0.5);
-    let (index, v) = (Tensor::from_slice(&[4i64, 1]), Tensor::from_slice2(&[[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0]]));
+    assert!(
+        (number(&before.square().sum_dim_intlist([1i64].as_slice(), false, None::<Kind>).mean(None::<Kind>)) - 1.0)
+            .abs()
+            < 0.5
+    );
+    let (index, v) =
+        (Tensor::from_slice(&[4i64, 1]), Tensor::from_slice2(&[[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0]]));
     bank.refresh(&index, &v);
     let after = &store.entries()[0].1;
     for row in 0..6 {
@@ -68,11 +74,22 @@ fn built(settings: &str, classes: &[i64]) -> (ParamStore, Box<dyn Method>, TapSp
     (store, method, student, teacher)
 }
 
-fn loss(method: &dyn Method, student: &Output, teacher: &Output, samples: &[usize]) -> Result<Terms, heterodyne_nn::Error> {
+fn loss(
+    method: &dyn Method,
+    student: &Output,
+    teacher: &Output,
+    samples: &[usize],
+) -> Result<Terms, heterodyne_nn::Error> {
     loss_at(0, method, student, teacher, samples)
 }
 
-fn loss_at(step: u64, method: &dyn Method, student: &Output, teacher: &Output, samples: &[usize]) -> Result<Terms, heterodyne_nn::Error> {
+fn loss_at(
+    step: u64,
+    method: &dyn Method,
+    student: &Output,
+    teacher: &Output,
+    samples: &[usize],
+) -> Result<Terms, heterodyne_nn::Error> {
     let signals = method.observe(teacher)?;
     let labels = hard(&vec![0; samples.len()]);
     let teacher = Taught { logits: &teacher.logits, signals: &signals };
@@ -87,7 +104,8 @@ fn loss_at(step: u64, method: &dyn Method, student: &Output, teacher: &Output, s
     })
 }
 
-/// One draw for the whole batch estimates what a draw for each image does: the means over many draws agree within five standard errors.
+/// One draw for the whole batch estimates what a draw for each image does: the means over many draws agree within five
+/// standard errors.
 #[test]
 fn a_shared_draw_has_the_expectation_of_draws_of_ones_own() {
     let samples = [0usize, 1, 2, 8];
@@ -112,7 +130,10 @@ fn a_shared_draw_has_the_expectation_of_draws_of_ones_own() {
     };
     let ((shared, error_shared), (own, error_own)) = (estimate("shared"), estimate("own"));
     let error = error_shared.hypot(error_own);
-    assert!((shared - own).abs() < 5.0 * error && error < 0.02 * own, "{shared} ± {error_shared} and {own} ± {error_own}");
+    assert!(
+        (shared - own).abs() < 5.0 * error && error < 0.02 * own,
+        "{shared} ± {error_shared} and {own} ± {error_own}"
+    );
 }
 
 /// A student that shows each image what the teacher shows of it has less to learn than one that mixes them up.
@@ -165,7 +186,10 @@ fn what_it_cannot_contrast_is_refused() {
         let e = settings.build(&ParamStore::new(CPU, 0).root(), &student, &teacher, classes).err().unwrap().to_string();
         assert!(e.contains("of one class"), "{e}");
     }
-    let e = (find("crd").unwrap().configure)(&table("contrast = \"batch\"")).unwrap().check(&student, &teacher, 1).unwrap_err();
+    let e = (find("crd").unwrap().configure)(&table("contrast = \"batch\""))
+        .unwrap()
+        .check(&student, &teacher, 1)
+        .unwrap_err();
     assert!(e.to_string().contains("the batch has 1"), "{e}");
     let (_store, method, student, teacher) = built("", &CLASSES);
     let (student, teacher) = (output(&student, 3, Kind::Double), output(&teacher, 3, Kind::Double));

@@ -10,8 +10,8 @@ fn names_are_unique_and_an_unknown_one_is_answered_with_the_nearest() {
     assert_eq!(
         names,
         [
-            "kd", "bkd", "dkd", "dist", "hard", "fitnet", "vid", "reviewkd", "at", "sp", "cc", "rkd", "pkt", "nst", "crd", "rsd", "ofa",
-            "uhkd", "lfcc", "hcd"
+            "kd", "bkd", "dkd", "dist", "hard", "fitnet", "vid", "reviewkd", "at", "sp", "cc", "rkd", "pkt", "nst",
+            "crd", "rsd", "ofa", "uhkd", "lfcc", "hcd"
         ]
     );
     names.sort_unstable();
@@ -78,7 +78,10 @@ fn values_out_of_range_are_refused_with_their_key() {
     for method in ["fitnet", "vid", "reviewkd", "at", "sp", "nst", "ofa", "uhkd", "lfcc", "hcd"] {
         for text in levels {
             let (key, message) = refused(method, text);
-            assert!(key == "levels" && message.contains("some of the stages 1, 2, 3 and 4"), "{method} {text}: {key} {message}");
+            assert!(
+                key == "levels" && message.contains("some of the stages 1, 2, 3 and 4"),
+                "{method} {text}: {key} {message}"
+            );
         }
     }
     for method in ["kd", "dkd", "dist", "ofa", "uhkd", "lfcc", "hcd"] {
@@ -181,7 +184,15 @@ fn pairs_that_cannot_work_are_refused_with_both_shapes() {
     assert!(build("fitnet", &table(""), &ParamStore::new(CPU, 0), &conv(6, 3), &vit(1, 5, 4), 4).is_ok());
     // A teacher that offers logits and an embedding is enough for hcd, one with logits alone for kd.
     assert!(
-        build("hcd", &table(""), &ParamStore::new(CPU, 0), &conv(6, 3), &TapSpec { embedding: Some(5), ..logits_only.clone() }, 4).is_ok()
+        build(
+            "hcd",
+            &table(""),
+            &ParamStore::new(CPU, 0),
+            &conv(6, 3),
+            &TapSpec { embedding: Some(5), ..logits_only.clone() },
+            4
+        )
+        .is_ok()
     );
     assert!(build("kd", &table(""), &ParamStore::new(CPU, 0), &conv(6, 3), &logits_only, 1).is_ok());
 }

@@ -17,7 +17,8 @@ fn check(name: &str, settings: &str, token_student: bool, token_teacher: bool) {
     let student = leaves(&output(&student_taps, 4, Kind::Double));
     let teacher = output(&teacher_taps, 4, Kind::Double);
     let labels = hard(&[0, 2, 2, 1]);
-    let total = |student: &Output, labels: &Labels| loss(&*method, student, &teacher, labels, 0.1).unwrap().total().unwrap();
+    let total =
+        |student: &Output, labels: &Labels| loss(&*method, student, &teacher, labels, 0.1).unwrap().total().unwrap();
     total(&student, &labels).backward();
     let parameters = store.parameters().into_iter().map(|(name, tensor, _)| (name, tensor));
     let mut checked = 0;
@@ -82,15 +83,21 @@ fn gradients_are_those_of_finite_differences() {
     check("hcd", "cfm = \"linear\"\ndetach_sub = false\nnum_sub = 2\nlambda_t = 0.5", true, true);
 }
 
-/// The teacher's side of a learnable window is a target, not a quantity to learn: its gradient is cut, so finite differences see
-/// both sides and the analytic gradient one. Held here so that nobody "repairs" it.
+/// The teacher's side of a learnable window is a target, not a quantity to learn: its gradient is cut, so finite
+/// differences see both sides and the analytic gradient one. Held here so that nobody "repairs" it.
 #[test]
 fn a_learnable_window_learns_from_the_students_side_only() {
     let taps = conv(6, 3);
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
-    let method =
-        build("uhkd", &table("window = \"learnable\"\nrepresentation = \"complex\"\nlevels = [1]\nalpha = 0.0"), &store, &taps, &taps, 4)
-            .unwrap();
+    let method = build(
+        "uhkd",
+        &table("window = \"learnable\"\nrepresentation = \"complex\"\nlevels = [1]\nalpha = 0.0"),
+        &store,
+        &taps,
+        &taps,
+        4,
+    )
+    .unwrap();
     fill(&store);
     let student = output(&taps, 4, Kind::Double);
     // A student whose spectrum is zero everywhere: only the teacher's side depends on the window.
@@ -102,8 +109,14 @@ fn a_learnable_window_learns_from_the_students_side_only() {
             }
         }
     }
-    let terms =
-        loss(&*method, &student, &output(&taps, 4, Kind::Double), &Labels::Hard(Tensor::from_slice(&[0i64, 1, 2, 0])), 0.0).unwrap();
+    let terms = loss(
+        &*method,
+        &student,
+        &output(&taps, 4, Kind::Double),
+        &Labels::Hard(Tensor::from_slice(&[0i64, 1, 2, 0])),
+        0.0,
+    )
+    .unwrap();
     terms.total().unwrap().backward();
     let window = store.parameters().into_iter().find(|(name, ..)| name.ends_with("window")).unwrap().1;
     assert_eq!(number(&window.grad().abs().max()), 0.0);

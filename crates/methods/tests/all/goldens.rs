@@ -5,7 +5,9 @@ use heterodyne_nn::{Labels, Output, ParamStore, StageSpec, Tensors, file};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use crate::support::{CPU, build, feature, fill, leaves, loss, map, number, sample_classes, samples, taps, tensors, tokens};
+use crate::support::{
+    CPU, build, feature, fill, leaves, loss, map, number, sample_classes, samples, taps, tensors, tokens,
+};
 
 /// Both sides compute in float64 by different routes; what differs is rounding.
 const TOLERANCE: f64 = 1e-11;
@@ -53,8 +55,10 @@ fn close(what: &str, ours: &Tensor, theirs: &Tensor) {
 fn fill_banks(store: &ParamStore) {
     for (name, mut tensor, _) in store.entries().into_iter().filter(|(name, ..)| name.ends_with(".bank")) {
         let (dim, salt) = (tensor.size()[1], 0.1 * name.bytes().map(f64::from).sum::<f64>());
-        let values: Vec<f64> =
-            sample_classes().iter().flat_map(|class| (0..dim).map(move |d| 0.3 * (1.7 * (class * dim + d) as f64 + salt).sin())).collect();
+        let values: Vec<f64> = sample_classes()
+            .iter()
+            .flat_map(|class| (0..dim).map(move |d| 0.3 * (1.7 * (class * dim + d) as f64 + salt).sin()))
+            .collect();
         tensor.copy_(&Tensor::from_slice(&values).reshape(tensor.size()));
     }
 }
@@ -64,8 +68,12 @@ fn run(case: &Case, pair: &Pair, classes: i64, file: &Tensors) {
     let side = |name: &str, stages: &[Stage], d: i64| {
         let stages: Vec<StageSpec> = stages.iter().map(spec).collect();
         let read = |key: &str| file.get(&format!("{}/{name}.{key}", case.pair)).map(Tensor::copy);
-        let features = stages.iter().enumerate().map(|(i, s)| feature(s, read(&format!("stage{}", i + 1)).unwrap())).collect();
-        (taps(&stages, d, classes), Output { logits: read("logits").unwrap(), embedding: read("embedding"), stages: features })
+        let features =
+            stages.iter().enumerate().map(|(i, s)| feature(s, read(&format!("stage{}", i + 1)).unwrap())).collect();
+        (
+            taps(&stages, d, classes),
+            Output { logits: read("logits").unwrap(), embedding: read("embedding"), stages: features },
+        )
     };
     let (student_taps, student) = side("student", &pair.student, pair.d_s);
     let (teacher_taps, teacher) = side("teacher", &pair.teacher, pair.d_t);
@@ -96,7 +104,11 @@ fn run(case: &Case, pair: &Pair, classes: i64, file: &Tensors) {
             continue;
         };
         let pattern = (Tensor::arange(parameter.numel() as i64, (Kind::Double, CPU)) * 0.7).cos();
-        close(&format!("{what}: gradient of {name}"), &(parameter.grad().flatten(0, -1) * pattern).sum(Kind::Double), theirs);
+        close(
+            &format!("{what}: gradient of {name}"),
+            &(parameter.grad().flatten(0, -1) * pattern).sum(Kind::Double),
+            theirs,
+        );
     }
     let known = file.keys().filter(|key| key.starts_with(&format!("{}/param.", case.name))).count();
     let ours = store.parameters().iter().filter(|(_, p, _)| p.grad().defined()).count();

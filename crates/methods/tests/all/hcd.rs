@@ -19,7 +19,8 @@ fn with_sub_logits(settings: &str, u: &[f64], z_t: &[f64], label: i64, classes: 
     }
     drop(guard);
     let student = output(&spec, 2, Kind::Double);
-    let teacher = Output { logits: Tensor::from_slice(z_t).unsqueeze(0).repeat([2, 1]), ..output(&spec, 2, Kind::Double) };
+    let teacher =
+        Output { logits: Tensor::from_slice(z_t).unsqueeze(0).repeat([2, 1]), ..output(&spec, 2, Kind::Double) };
     loss(&*method, &student, &teacher, &hard(&[label, label]), 0.0).unwrap()
 }
 
@@ -68,7 +69,8 @@ fn detached_sub_logits_teach_and_do_not_learn() {
         let settings = format!("w_kd = 0.0\nw_gt = 0.0\nw_ol = 0.0\ndetach_sub = {detach}");
         let method = build("hcd", &table(&settings), &store, &student_taps, &teacher_taps, 4).unwrap();
         let student = leaves(&output(&student_taps, 4, Kind::Float));
-        let terms = loss(&*method, &student, &output(&teacher_taps, 4, Kind::Float), &hard(&[0, 1, 2, 0]), 0.0).unwrap();
+        let terms =
+            loss(&*method, &student, &output(&teacher_taps, 4, Kind::Float), &hard(&[0, 1, 2, 0]), 0.0).unwrap();
         assert_eq!(terms.len(), 1);
         terms.total().unwrap().backward();
         assert!(number(&student.logits.grad().abs().max()) > 0.0);

@@ -8,7 +8,9 @@ use heterodyne_methods::{
 use heterodyne_nn::{FeatureMap, Output, ParamStore, Result};
 use tch::{Kind, Tensor};
 
-use crate::support::{CPU, build, conv, fill, hard, loss, loss_among, map, number, output, seed, table, taps, tensor_of, value};
+use crate::support::{
+    CPU, build, conv, fill, hard, loss, loss_among, map, number, output, seed, table, taps, tensor_of, value,
+};
 
 const GRIDS: [((i64, i64), &[i64]); 7] = [
     ((8, 8), &[1, 2, 4]),
@@ -26,7 +28,8 @@ fn max(x: &Tensor) -> f64 {
 
 /// Adaptive pooling of libtorch to every scale: (B,K,C).
 fn pooled(x_bchw: &Tensor, scales: &[i64]) -> Tensor {
-    let each: Vec<Tensor> = scales.iter().map(|&s| x_bchw.adaptive_avg_pool2d([s, s]).flatten(2, 3).transpose(1, 2)).collect();
+    let each: Vec<Tensor> =
+        scales.iter().map(|&s| x_bchw.adaptive_avg_pool2d([s, s]).flatten(2, 3).transpose(1, 2)).collect();
     Tensor::cat(&each, 1)
 }
 
@@ -113,10 +116,14 @@ fn equal_similarities_give_log_b() {
 
 #[test]
 fn a_permuted_teacher_raises_the_loss() {
-    for settings in ["", "symmetric = true", "mask_same_class = true", "tau_learnable = false", "filter = \"avgpool\""] {
+    for settings in ["", "symmetric = true", "mask_same_class = true", "tau_learnable = false", "filter = \"avgpool\""]
+    {
         let same = contrast(settings, |student, _| {
-            let copy =
-                Output { logits: student.logits.copy(), embedding: None, stages: student.stages.iter().map(FeatureMap::detach).collect() };
+            let copy = Output {
+                logits: student.logits.copy(),
+                embedding: None,
+                stages: student.stages.iter().map(FeatureMap::detach).collect(),
+            };
             (student, copy)
         });
         let permuted = contrast(settings, |student, _| {
@@ -134,7 +141,11 @@ fn a_permuted_teacher_raises_the_loss() {
 #[test]
 fn the_learnable_temperature_starts_at_tau_and_stops_at_one_hundredth() {
     let plain = |student, teacher| (student, teacher);
-    assert!((contrast("tau = 0.2\ntau_learnable = true", plain) - contrast("tau = 0.2\ntau_learnable = false", plain)).abs() < 1e-12);
+    assert!(
+        (contrast("tau = 0.2\ntau_learnable = true", plain) - contrast("tau = 0.2\ntau_learnable = false", plain))
+            .abs()
+            < 1e-12
+    );
     let spec = conv(4, 3);
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
     let method = build("lfcc", &table("tau_learnable = true\nalpha = 0.0"), &store, &spec, &spec, 4).unwrap();
@@ -185,12 +196,13 @@ fn a_batch_of_one_and_scales_that_do_not_fit_are_refused() {
     let (student, teacher) = (output(&spec, 1, Kind::Float), output(&spec, 1, Kind::Float));
     let e = loss(&*method, &student, &teacher, &hard(&[0]), 0.0).unwrap_err().to_string();
     assert!(e.contains("batch of at least 2"), "{e}");
-    let e = build("lfcc", &table("scales = [4, 3]"), &ParamStore::new(CPU, 0), &spec, &spec, 4).err().unwrap().to_string();
+    let e =
+        build("lfcc", &table("scales = [4, 3]"), &ParamStore::new(CPU, 0), &spec, &spec, 4).err().unwrap().to_string();
     assert!(e.contains("level 4") && e.contains("(6,2,2)") && e.contains("at most 2"), "{e}");
 }
 
-/// One of two processes, both played in this one: what each says is written down in a first round and handed to the other in a
-/// second, with its graph.
+/// One of two processes, both played in this one: what each says is written down in a first round and handed to the
+/// other in a second, with its graph.
 #[derive(Debug)]
 struct Player {
     rank: i64,
@@ -226,8 +238,9 @@ fn rows(output: &Output, index: &[i64]) -> Output {
     }
 }
 
-/// Two processes with half of a batch each have, on average, the loss and the gradients of one with the whole batch. Both halves
-/// show the student the same images in another order, so that batch norms see the same statistics; the teacher's differ.
+/// Two processes with half of a batch each have, on average, the loss and the gradients of one with the whole batch.
+/// Both halves show the student the same images in another order, so that batch norms see the same statistics; the
+/// teacher's differ.
 #[test]
 fn negatives_of_all_processes_make_one_large_batch() {
     const HALVES: [[i64; 4]; 2] = [[0, 1, 2, 3], [4, 5, 6, 7]];
@@ -236,7 +249,12 @@ fn negatives_of_all_processes_make_one_large_batch() {
     let student = rows(&output(&spec, 4, Kind::Double), &[0, 1, 2, 3, 2, 0, 3, 1]);
     let teacher = output(&spec, 8, Kind::Double);
     let classes = [0, 1, 2, 0, 1, 1, 0, 2];
-    for settings in ["", "symmetric = true", "symmetric = true\nmask_same_class = true", "filter = \"avgpool\"\nmask_same_class = true"] {
+    for settings in [
+        "",
+        "symmetric = true",
+        "symmetric = true\nmask_same_class = true",
+        "filter = \"avgpool\"\nmask_same_class = true",
+    ] {
         let built = |negatives: &str| {
             let store = ParamStore::with_kind(CPU, Kind::Double, 0);
             let settings = table(&format!("alpha = 0.0\n{settings}\nnegatives = \"{negatives}\""));
@@ -244,7 +262,9 @@ fn negatives_of_all_processes_make_one_large_batch() {
             fill(&store);
             (store, method)
         };
-        let gradients = |store: &ParamStore| store.parameters().into_iter().map(|(name, p, _)| (name, p.grad().copy())).collect::<Vec<_>>();
+        let gradients = |store: &ParamStore| {
+            store.parameters().into_iter().map(|(name, p, _)| (name, p.grad().copy())).collect::<Vec<_>>()
+        };
         let (store, method) = built("local");
         let whole = loss(&*method, &student, &teacher, &hard(&classes), 0.0).unwrap().total().unwrap();
         whole.backward();
@@ -255,8 +275,10 @@ fn negatives_of_all_processes_make_one_large_batch() {
             let half = HALVES[rank];
             let labels = hard(&half.map(|i| classes[i as usize]));
             let player = Player { rank: rank as i64, said: RefCell::default(), heard };
-            let total =
-                loss_among(&player, &*method, &rows(&student, &half), &rows(&teacher, &half), &labels, 0.0).unwrap().total().unwrap();
+            let total = loss_among(&player, &*method, &rows(&student, &half), &rows(&teacher, &half), &labels, 0.0)
+                .unwrap()
+                .total()
+                .unwrap();
             (total, player.said.into_inner())
         };
         let [(_, first), (_, second)] = [0, 1].map(|rank| play(rank, Vec::new()));
@@ -273,7 +295,8 @@ fn negatives_of_all_processes_make_one_large_batch() {
         let labels = hard(&HALVES[1].map(|i| classes[i as usize]));
         let alone = loss(&*method, &half, &rows(&teacher, &HALVES[1]), &labels, 0.0).unwrap().total().unwrap();
         let player = Player { rank: 1, said: RefCell::default(), heard: Vec::new() };
-        let among = loss_among(&player, &*method, &half, &rows(&teacher, &HALVES[1]), &labels, 0.0).unwrap().total().unwrap();
+        let among =
+            loss_among(&player, &*method, &half, &rows(&teacher, &HALVES[1]), &labels, 0.0).unwrap().total().unwrap();
         assert!(player.said.borrow().is_empty());
         assert_eq!(number(&alone), number(&among));
     }

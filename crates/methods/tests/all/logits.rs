@@ -10,7 +10,8 @@ fn bare(classes: i64) -> TapSpec {
 }
 
 fn method(name: &str, settings: &str, classes: i64) -> Box<dyn Method> {
-    build(name, &table(settings), &ParamStore::with_kind(CPU, Kind::Double, 0), &bare(classes), &bare(classes), 6).unwrap()
+    build(name, &table(settings), &ParamStore::with_kind(CPU, Kind::Double, 0), &bare(classes), &bare(classes), 6)
+        .unwrap()
 }
 
 fn logits(classes: i64) -> Output {
@@ -45,12 +46,14 @@ fn a_student_that_agrees_has_nothing_to_learn() {
     assert!(number(&z_s.grad().abs().max()) < 1e-12);
 }
 
-/// Of a mixed label the class with the larger share is m. With the shares themselves the loss would be -145.5 at the last of
-/// these logits.
+/// Of a mixed label the class with the larger share is m. With the shares themselves the loss would be -145.5 at the
+/// last of these logits.
 #[test]
 fn ofas_target_of_a_mixed_label_is_its_largest_share() {
     let spec = bare(2);
-    let m = build("ofa", &table("eps = 1.5\nw_ofa = 0.0"), &ParamStore::with_kind(CPU, Kind::Double, 0), &spec, &spec, 1).unwrap();
+    let m =
+        build("ofa", &table("eps = 1.5\nw_ofa = 0.0"), &ParamStore::with_kind(CPU, Kind::Double, 0), &spec, &spec, 1)
+            .unwrap();
     let teacher = of(&Tensor::from_slice2(&[[-20.0, 20.0]]));
     for (logit, expected) in [(-10.0, 4.54e-5), (-100.0, 0.0), (-1000.0, 0.0)] {
         let student = of(&Tensor::from_slice2(&[[logit, 0.0]]));

@@ -1,4 +1,5 @@
-//! The methods against an independent implementation, finite differences, and the properties that their equations promise.
+//! The methods against an independent implementation, finite differences, and the properties that their equations
+//! promise.
 mod bank;
 mod configure;
 mod finite_differences;

@@ -21,7 +21,9 @@ fn copy(output: &Output) -> Output {
 fn changed(output: &Output, stage: impl Fn(&Tensor) -> Tensor, embedding: impl Fn(&Tensor) -> Tensor) -> Output {
     let of = |f: &FeatureMap| match f {
         FeatureMap::Map(x) => FeatureMap::Map(stage(x)),
-        FeatureMap::Tokens { tokens, prefix, grid } => FeatureMap::Tokens { tokens: stage(tokens), prefix: *prefix, grid: *grid },
+        FeatureMap::Tokens { tokens, prefix, grid } => {
+            FeatureMap::Tokens { tokens: stage(tokens), prefix: *prefix, grid: *grid }
+        }
     };
     Output {
         logits: output.logits.copy(),
@@ -161,7 +163,8 @@ fn an_exact_prediction_costs_the_variance_alone() {
     assert!((off - value - 4.0 * 0.5 / 5.0).abs() < 1e-12, "{off}");
 }
 
-/// The context loss of a constant difference is its square, whichever pools there are, on four stages and the embedding.
+/// The context loss of a constant difference is its square, whichever pools there are, on four stages and the
+/// embedding.
 #[test]
 fn a_constant_difference_costs_its_square_on_every_level() {
     let (taps, other) = (conv(6, 3), vit(1, 5, 3));

@@ -42,14 +42,16 @@ fn the_methods_no_longer_see_size_and_offset_of_logits() {
         seed(1);
         let (student, teacher) = (output(&taps, 4, Kind::Double), output(&other, 4, Kind::Double));
         let m = wrapped(name, &ParamStore::with_kind(CPU, Kind::Double, 0), &taps, &other).unwrap();
-        let total = |s: &Output, t: &Output| number(&loss(&*m, s, t, &hard(&[0, 2, 1, 1]), 0.0).unwrap().total().unwrap());
+        let total =
+            |s: &Output, t: &Output| number(&loss(&*m, s, t, &hard(&[0, 2, 1, 1]), 0.0).unwrap().total().unwrap());
         let scale = Tensor::from_slice(&[0.5, 3.0, 40.0, 1.0]).unsqueeze(1);
         let moved = |o: &Output| Output { logits: &o.logits * &scale - 7.0, ..leaves(o) };
         let before = total(&student, &teacher);
         assert!((before - total(&moved(&student), &moved(&teacher))).abs() < 1e-9, "{name}");
         // And it is the method itself on standardised logits.
         let plain = (find(name).unwrap().configure)(&table("")).unwrap();
-        let plain = plain.build(&ParamStore::with_kind(CPU, Kind::Double, 0).root(), &taps, &other, &sample_classes()).unwrap();
+        let plain =
+            plain.build(&ParamStore::with_kind(CPU, Kind::Double, 0).root(), &taps, &other, &sample_classes()).unwrap();
         let z = |o: &Output| Output { logits: standard(&o.logits), ..leaves(o) };
         let theirs = loss(&*plain, &z(&student), &z(&teacher), &hard(&[0, 2, 1, 1]), 0.0).unwrap().total().unwrap();
         assert_eq!(before, number(&theirs), "{name}");
@@ -67,7 +69,9 @@ fn gradients_are_finite_and_those_of_finite_differences() {
     total(&student).backward();
     let direction = Tensor::randn([4, 4], (Kind::Double, CPU));
     let analytic = number(&(student.logits.grad() * &direction).sum(None::<Kind>));
-    let at = |h: f64| number(&total(&Output { logits: student.logits.detach() + &direction * h, embedding: None, stages: vec![] }));
+    let at = |h: f64| {
+        number(&total(&Output { logits: student.logits.detach() + &direction * h, embedding: None, stages: vec![] }))
+    };
     assert!((analytic - (at(1e-6) - at(-1e-6)) / 2e-6).abs() < 1e-7);
     let flat = leaves(&Output { logits: Tensor::ones([4, 4], (Kind::Double, CPU)), embedding: None, stages: vec![] });
     total(&flat).backward();

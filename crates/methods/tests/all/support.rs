@@ -2,7 +2,9 @@
 use std::cell::RefCell;
 
 use heterodyne_methods::{Context, Method, Ranks, Taught, find, ranks::Alone};
-use heterodyne_nn::{FeatureMap, Labels, Output, ParamStore, Progress, Result, StageKind, StageSpec, TapSpec, Terms, shim::Rng};
+use heterodyne_nn::{
+    FeatureMap, Labels, Output, ParamStore, Progress, Result, StageKind, StageSpec, TapSpec, Terms, shim::Rng,
+};
 use tch::{Device, Kind, Tensor};
 
 pub const CPU: Device = Device::Cpu;
@@ -74,7 +76,9 @@ pub fn leaves(output: &Output) -> Output {
     let leaf = |x: &Tensor| x.detach().copy().set_requires_grad(true);
     let stage = |f: &FeatureMap| match f {
         FeatureMap::Map(x) => FeatureMap::Map(leaf(x)),
-        FeatureMap::Tokens { tokens, prefix, grid } => FeatureMap::Tokens { tokens: leaf(tokens), prefix: *prefix, grid: *grid },
+        FeatureMap::Tokens { tokens, prefix, grid } => {
+            FeatureMap::Tokens { tokens: leaf(tokens), prefix: *prefix, grid: *grid }
+        }
     };
     Output {
         logits: leaf(&output.logits),
@@ -85,7 +89,8 @@ pub fn leaves(output: &Output) -> Output {
 
 /// The leaves of an output by name.
 pub fn tensors(output: &Output) -> Vec<(String, Tensor)> {
-    let stages = output.stages.iter().enumerate().map(|(i, f)| (format!("stage{}", i + 1), tensor_of(f).shallow_clone()));
+    let stages =
+        output.stages.iter().enumerate().map(|(i, f)| (format!("stage{}", i + 1), tensor_of(f).shallow_clone()));
     let embedding = output.embedding.iter().map(|x| ("embedding".to_owned(), x.shallow_clone()));
     std::iter::once(("logits".to_owned(), output.logits.shallow_clone())).chain(embedding).chain(stages).collect()
 }
@@ -140,7 +145,15 @@ pub fn loss_among(
     assert_eq!(shapes, method.signals().into_iter().map(|s| s.shape).collect::<Vec<_>>());
     let teacher = Taught { logits: &teacher.logits, signals: &signals };
     let samples = samples(labels.len() as usize);
-    method.loss(&Context { student, teacher, labels, samples: &samples, smoothing, progress: Progress::default(), ranks })
+    method.loss(&Context {
+        student,
+        teacher,
+        labels,
+        samples: &samples,
+        smoothing,
+        progress: Progress::default(),
+        ranks,
+    })
 }
 
 pub fn number(x: &Tensor) -> f64 {

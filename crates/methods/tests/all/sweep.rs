@@ -5,7 +5,8 @@ use tch::{Kind, Tensor};
 
 use crate::support::{CPU, build, conv, hard, leaves, loss, map, number, output, seed, taps, tensors, tokens, vit};
 
-/// Conv networks, token networks with and without prefix, and a pyramid of tokens; grids odd, even, unequal and down to one place.
+/// Conv networks, token networks with and without prefix, and a pyramid of tokens; grids odd, even, unequal and down to
+/// one place.
 fn networks(classes: i64) -> Vec<TapSpec> {
     vec![
         taps(&[map(4, 16, 16), map(6, 8, 8), map(8, 4, 4), map(10, 2, 2)], 10, classes),
@@ -31,7 +32,14 @@ fn labels(batch: i64, classes: i64, soft: bool) -> Labels {
 }
 
 /// Builds, runs and goes back; every parameter and student logits or features must hear of it.
-fn run(name: &str, student_taps: &TapSpec, teacher_taps: &TapSpec, student: &Output, teacher: &Output, labels: &Labels) {
+fn run(
+    name: &str,
+    student_taps: &TapSpec,
+    teacher_taps: &TapSpec,
+    student: &Output,
+    teacher: &Output,
+    labels: &Labels,
+) {
     let what = format!("{name}: {student_taps:?} from {teacher_taps:?}");
     let store = ParamStore::new(CPU, 1);
     let method = build(name, &toml::Table::new(), &store, student_taps, teacher_taps, labels.len() as usize)
@@ -58,7 +66,8 @@ fn every_pair_of_kinds_and_grids_trains() {
     for def in all() {
         for (i, student_taps) in networks(5).iter().enumerate() {
             for (j, teacher_taps) in networks(5).iter().enumerate() {
-                let (student, teacher) = (leaves(&output(student_taps, 4, Kind::Float)), output(teacher_taps, 4, Kind::Float));
+                let (student, teacher) =
+                    (leaves(&output(student_taps, 4, Kind::Float)), output(teacher_taps, 4, Kind::Float));
                 run(def.name, student_taps, teacher_taps, &student, &teacher, &labels(4, 5, (i + j) % 2 == 1));
             }
         }
@@ -69,11 +78,13 @@ fn every_pair_of_kinds_and_grids_trains() {
 fn losses_are_float32_under_bfloat16_with_and_without_autocast() {
     let networks = networks(5);
     for def in all() {
-        for (student_taps, teacher_taps) in [(0, 3), (3, 1), (5, 4), (6, 0)].map(|(s, t)| (&networks[s], &networks[t])) {
+        for (student_taps, teacher_taps) in [(0, 3), (3, 1), (5, 4), (6, 0)].map(|(s, t)| (&networks[s], &networks[t]))
+        {
             for autocast in [false, true] {
                 for kind in [Kind::BFloat16, Kind::Float] {
                     let _autocast = Autocast::new(CPU, autocast).unwrap();
-                    let (student, teacher) = (leaves(&output(student_taps, 4, kind)), output(teacher_taps, 4, Kind::BFloat16));
+                    let (student, teacher) =
+                        (leaves(&output(student_taps, 4, kind)), output(teacher_taps, 4, Kind::BFloat16));
                     run(def.name, student_taps, teacher_taps, &student, &teacher, &labels(4, 5, false));
                 }
             }
@@ -119,8 +130,8 @@ fn huge_logits_and_two_classes_stay_finite() {
     }
 }
 
-/// No loss can be lowered without end by driving a logit away: of every method, with the settings that change a target, for every
-/// kind of label. vid is a likelihood, whose least value its least variance sets.
+/// No loss can be lowered without end by driving a logit away: of every method, with the settings that change a target,
+/// for every kind of label. vid is a likelihood, whose least value its least variance sets.
 #[test]
 fn every_loss_is_bounded_below_over_wild_logits() {
     let networks = networks(3);
@@ -137,7 +148,15 @@ fn every_loss_is_bounded_below_over_wild_logits() {
         for text in settings(def.name) {
             for (s, t) in [(0, 3), (3, 0)] {
                 let table: toml::Table = text.parse().unwrap();
-                let method = build(def.name, &table, &ParamStore::with_kind(CPU, Kind::Double, 1), &networks[s], &networks[t], 4).unwrap();
+                let method = build(
+                    def.name,
+                    &table,
+                    &ParamStore::with_kind(CPU, Kind::Double, 1),
+                    &networks[s],
+                    &networks[t],
+                    4,
+                )
+                .unwrap();
                 let teacher = output(&networks[t], 4, Kind::Double);
                 for size in [10.0, 100.0, 1000.0] {
                     for class in 0..3 {
@@ -158,14 +177,20 @@ fn every_loss_is_bounded_below_over_wild_logits() {
                                 (
                                     "one-hot",
                                     Labels::Soft(
-                                        Tensor::eye(3, (Kind::Double, CPU)).index_select(0, &Tensor::from_slice(&[2i64, 0, 1, 1])),
+                                        Tensor::eye(3, (Kind::Double, CPU))
+                                            .index_select(0, &Tensor::from_slice(&[2i64, 0, 1, 1])),
                                     ),
                                 ),
                                 ("even", Labels::Soft(Tensor::full([4, 3], 1.0 / 3.0, (Kind::Double, CPU)))),
                             ] {
                                 for term in &loss(&*method, &student, &teacher, &labels, 0.1).unwrap() {
                                     let value = number(&term.value);
-                                    assert!(value >= least, "{} {text}, {kind} label, {sign}{size}: {} is {value}", def.name, term.name);
+                                    assert!(
+                                        value >= least,
+                                        "{} {text}, {kind} label, {sign}{size}: {} is {value}",
+                                        def.name,
+                                        term.name
+                                    );
                                 }
                             }
                         }
@@ -213,7 +238,14 @@ fn constant_features_stay_finite() {
                     }
                     output
                 };
-                run(def.name, &networks[s], &networks[t], &leaves(&flat(&networks[s])), &flat(&networks[t]), &hard(&[0, 1, 2, 0]));
+                run(
+                    def.name,
+                    &networks[s],
+                    &networks[t],
+                    &leaves(&flat(&networks[s])),
+                    &flat(&networks[t]),
+                    &hard(&[0, 1, 2, 0]),
+                );
             }
         }
     }
@@ -245,7 +277,8 @@ fn without_a_graph_nothing_is_updated() {
 fn missing_taps_are_named() {
     let networks = networks(3);
     for def in all() {
-        let method = build(def.name, &toml::Table::new(), &ParamStore::new(CPU, 1), &networks[0], &networks[3], 4).unwrap();
+        let method =
+            build(def.name, &toml::Table::new(), &ParamStore::new(CPU, 1), &networks[0], &networks[3], 4).unwrap();
         if !method.reads_stages() {
             continue;
         }
@@ -273,7 +306,8 @@ fn methods_of_logits_take_a_teacher_of_logits() {
         match build(def.name, &toml::Table::new(), &store, &student_taps, &teacher_taps, 4) {
             Ok(method) => {
                 assert!(method.signals().is_empty(), "{}", def.name);
-                let (student, teacher) = (leaves(&output(&student_taps, 4, Kind::Float)), output(&teacher_taps, 4, Kind::Float));
+                let (student, teacher) =
+                    (leaves(&output(&student_taps, 4, Kind::Float)), output(&teacher_taps, 4, Kind::Float));
                 loss(&*method, &student, &teacher, &hard(&[0, 1, 2, 0]), 0.0).unwrap().total().unwrap().backward();
                 names.push(def.name);
             }
@@ -289,7 +323,8 @@ fn no_gradient_reaches_any_teacher() {
         for (student_taps, teacher_taps) in [(conv(6, 3), vit(1, 5, 3)), (vit(1, 8, 3), conv(5, 3))] {
             let store = ParamStore::new(CPU, 0);
             let method = build(def.name, &toml::Table::new(), &store, &student_taps, &teacher_taps, 4).unwrap();
-            let (student, teacher) = (leaves(&output(&student_taps, 4, Kind::Float)), leaves(&output(&teacher_taps, 4, Kind::Float)));
+            let (student, teacher) =
+                (leaves(&output(&student_taps, 4, Kind::Float)), leaves(&output(&teacher_taps, 4, Kind::Float)));
             loss(&*method, &student, &teacher, &hard(&[0, 2, 2, 1]), 0.1).unwrap().total().unwrap().backward();
             for (name, x) in tensors(&teacher) {
                 assert!(!x.grad().defined(), "{}: the teacher's {name} gets a gradient", def.name);

@@ -31,7 +31,9 @@ fn kept(band: Band) -> (Vec<i64>, Vec<i64>) {
 
 #[test]
 fn the_pruned_transform_is_the_crop_of_the_full_one() {
-    for (h, w) in [(1, 1), (2, 2), (3, 3), (4, 4), (7, 7), (8, 8), (14, 14), (16, 9), (5, 12), (1, 6), (28, 28), (56, 56)] {
+    for (h, w) in
+        [(1, 1), (2, 2), (3, 3), (4, 4), (7, 7), (8, 8), (14, 14), (16, 9), (5, 12), (1, 6), (28, 28), (56, 56)]
+    {
         for k in [1, 2, 3, 4, 5, 6, 7, 8, 14, 100] {
             let band = Band::shared(k, (h, w), (h, w));
             let odd = |n: i64| if n % 2 == 0 { n - 1 } else { n };
@@ -53,10 +55,13 @@ fn channels_last_maps_and_folded_tokens_have_the_same_spectrum() {
     // Grids whose columns are transformed after a copy, and as they lie.
     for (h, w) in [(6, 8), (6, 16), (33, 20)] {
         let x = Tensor::randn([2, 5, h, w], (Kind::Double, CPU));
-        let with_prefix = Tensor::cat(&[Tensor::randn([2, 1, 5], (Kind::Double, CPU)), x.flatten(2, 3).transpose(1, 2)], 1);
+        let with_prefix =
+            Tensor::cat(&[Tensor::randn([2, 1, 5], (Kind::Double, CPU)), x.flatten(2, 3).transpose(1, 2)], 1);
         let folded = FeatureMap::Tokens { tokens: with_prefix, prefix: 1, grid: (h, w) }.to_map();
         let dft = Dft::new((h, w), Band::shared(5, (h, w), (h, w)), Kind::Double, CPU);
-        for other in [heterodyne_nn::shim::channels_last(&x).unwrap(), folded, x.transpose(2, 3).contiguous().transpose(2, 3)] {
+        for other in
+            [heterodyne_nn::shim::channels_last(&x).unwrap(), folded, x.transpose(2, 3).contiguous().transpose(2, 3)]
+        {
             // Float64 sums in another order.
             assert!(number(&(dft.forward(&x) - dft.forward(&other)).abs().max()) < 1e-15);
         }
@@ -130,7 +135,8 @@ fn the_mean_over_blocks_keeps_the_phase() {
     assert!(along > 0.99, "{along}");
 }
 
-/// What the loss makes of it: a smooth map against itself on the coarse grid (0.69 with angles from the first place), and two unrelated ones.
+/// What the loss makes of it: a smooth map against itself on the coarse grid (0.69 with angles from the first place),
+/// and two unrelated ones.
 #[test]
 fn a_map_is_near_to_itself_on_a_coarse_grid() {
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
@@ -148,7 +154,8 @@ fn a_map_is_near_to_itself_on_a_coarse_grid() {
     assert!(itself < 0.1 && unrelated > 1.8, "{itself} and {unrelated}");
 }
 
-/// A 4-grid sees the frequencies 2 and -2 as one, an 8-grid does not; and every frequency is kept together with its negative.
+/// A 4-grid sees the frequencies 2 and -2 as one, an 8-grid does not; and every frequency is kept together with its
+/// negative.
 #[test]
 fn a_band_is_even_about_zero_and_has_no_nyquist_line() {
     let sides = |k, a: i64, b: i64| Band::shared(k, (a, a), (b, b)).size();
@@ -168,13 +175,16 @@ fn a_band_is_even_about_zero_and_has_no_nyquist_line() {
     assert_eq!(Band::shared(7, (4, 7), (4, 14)).size(), (3, 4), "each axis by itself");
 }
 
-/// The loss is that of the whole plane, of which a half is computed: no frequency counts more for lying along the columns.
+/// The loss is that of the whole plane, of which a half is computed: no frequency counts more for lying along the
+/// columns.
 #[test]
 fn half_the_plane_stands_for_the_whole() {
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
     let draw = || Tensor::randn([2, 3, 9, 8], (Kind::Double, CPU));
     let (x, y) = (draw(), draw() + 0.3);
-    for (n, representation) in [Representation::Complex, Representation::Amplitude, Representation::LogAmplitude].into_iter().enumerate() {
+    for (n, representation) in
+        [Representation::Complex, Representation::Amplitude, Representation::LogAmplitude].into_iter().enumerate()
+    {
         for normalise in [Normalise::Sample, Normalise::Channel, Normalise::None] {
             for k in [1, 4, 7] {
                 let of = |a: &Tensor, b: &Tensor| {
@@ -188,7 +198,10 @@ fn half_the_plane_stands_for_the_whole() {
                 };
                 let loss = of(&x, &y);
                 let turned = of(&x.transpose(2, 3), &y.transpose(2, 3));
-                assert!((loss - turned).abs() < 1e-12 * loss.max(1e-3), "{representation:?} {normalise:?} {k}: {loss} and {turned}");
+                assert!(
+                    (loss - turned).abs() < 1e-12 * loss.max(1e-3),
+                    "{representation:?} {normalise:?} {k}: {loss} and {turned}"
+                );
                 // The plane itself, with nothing left out.
                 let half = (k.min(8) - 1) / 2;
                 let axis: Vec<i64> = (-half..=half).collect();
@@ -202,11 +215,15 @@ fn half_the_plane_stands_for_the_whole() {
                         Normalise::Channel => &[2, 3],
                     };
                     let a = &a - a.mean_dim(dims, true, Kind::Double);
-                    let variance = a.square().mean_dim(dims, true, Kind::Double).mean_dim([1i64].as_slice(), true, Kind::Double);
+                    let variance =
+                        a.square().mean_dim(dims, true, Kind::Double).mean_dim([1i64].as_slice(), true, Kind::Double);
                     a / (variance + 1e-6).sqrt()
                 };
                 let plain = number(&(whole(&x) - whole(&y)).square().mean(Kind::Double));
-                assert!((loss - plain).abs() < 1e-10 * plain.max(1e-3), "{representation:?} {normalise:?} {k}: {loss} and {plain}");
+                assert!(
+                    (loss - plain).abs() < 1e-10 * plain.max(1e-3),
+                    "{representation:?} {normalise:?} {k}: {loss} and {plain}"
+                );
             }
         }
     }
@@ -221,7 +238,11 @@ fn windows_weigh_frequencies_by_their_distance_from_zero() {
     assert_eq!(gaussian.size(), [5, 3, 1]);
     assert!((gaussian.double_value(&[0, 1, 0]) - (-5.0f64 / 8.0).exp()).abs() < 1e-15, "u = -2, v = 1");
     assert_eq!(number(&at(WindowShape::None, "b").min()), 1.0);
-    assert_eq!(number(&at(WindowShape::Ideal, "c").sum(Kind::Double)), 9.0, "8 of 13 half-plane points, and (0,0), lie within radius 2");
+    assert_eq!(
+        number(&at(WindowShape::Ideal, "c").sum(Kind::Double)),
+        9.0,
+        "8 of 13 half-plane points, and (0,0), lie within radius 2"
+    );
     assert!(max(&(at(WindowShape::Learnable, "d") - &gaussian)) < 1e-15, "it starts as the Gaussian");
 }
 
@@ -242,7 +263,10 @@ fn equal_maps_give_no_loss_and_a_constant_map_gives_no_nan() {
                 let flat = Tensor::full([2, 3, 8, 8], fill, (Kind::Float, CPU)).set_requires_grad(true);
                 let value = comparison.mse(&of(&flat), &of(&x));
                 value.backward();
-                assert!(number(&value).is_finite() && max(&flat.grad()).is_finite(), "{representation:?} {normalise:?} {fill}");
+                assert!(
+                    number(&value).is_finite() && max(&flat.grad()).is_finite(),
+                    "{representation:?} {normalise:?} {fill}"
+                );
             }
         }
     }

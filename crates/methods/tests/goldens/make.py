@@ -35,7 +35,8 @@ class Params:
         return self.tensors[name]
 
 
-# --- inputs ---------------------------------------------------------------------------------------------------------------------
+# --- inputs
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def maps(*shapes):
@@ -47,15 +48,34 @@ def tokens(prefix, *shapes):
 
 
 PAIRS = {
-    "conv_conv": dict(student=maps((2, 12, 10), (3, 8, 8), (4, 5, 6), (5, 3, 3)), teacher=maps((3, 12, 10), (2, 8, 8), (4, 5, 6), (6, 3, 3)), d_s=8, d_t=6),
-    "conv_vit": dict(student=maps((2, 14, 14), (3, 8, 8), (4, 4, 4), (5, 2, 2)), teacher=tokens(1, *[(6, 7, 7)] * 4), d_s=5, d_t=6),
-    "vit_conv": dict(student=tokens(1, *[(6, 8, 8)] * 4), teacher=maps((2, 16, 16), (3, 8, 8), (4, 4, 4), (5, 2, 2)), d_s=6, d_t=9),
-    "swin_vit": dict(student=tokens(0, (3, 15, 16), (4, 9, 8), (5, 4, 4), (6, 2, 3)), teacher=tokens(2, *[(4, 5, 7)] * 4), d_s=8, d_t=4),
+    "conv_conv": dict(
+        student=maps((2, 12, 10), (3, 8, 8), (4, 5, 6), (5, 3, 3)),
+        teacher=maps((3, 12, 10), (2, 8, 8), (4, 5, 6), (6, 3, 3)),
+        d_s=8,
+        d_t=6,
+    ),
+    "conv_vit": dict(
+        student=maps((2, 14, 14), (3, 8, 8), (4, 4, 4), (5, 2, 2)), teacher=tokens(1, *[(6, 7, 7)] * 4), d_s=5, d_t=6
+    ),
+    "vit_conv": dict(
+        student=tokens(1, *[(6, 8, 8)] * 4), teacher=maps((2, 16, 16), (3, 8, 8), (4, 4, 4), (5, 2, 2)), d_s=6, d_t=9
+    ),
+    "swin_vit": dict(
+        student=tokens(0, (3, 15, 16), (4, 9, 8), (5, 4, 4), (6, 2, 3)),
+        teacher=tokens(2, *[(4, 5, 7)] * 4),
+        d_s=8,
+        d_t=4,
+    ),
 }
 # Token students whose grids are merged.
 MERGING = {
     "vit_vit": dict(student=tokens(1, *[(4, 14, 14)] * 4), teacher=tokens(1, *[(3, 7, 7)] * 4), d_s=4, d_t=3),
-    "swin_swin": dict(student=tokens(0, (2, 28, 28), (3, 14, 14), (4, 7, 7), (8, 4, 4)), teacher=tokens(0, (2, 14, 14), (3, 7, 7), (4, 4, 4), (5, 2, 2)), d_s=8, d_t=5),
+    "swin_swin": dict(
+        student=tokens(0, (2, 28, 28), (3, 14, 14), (4, 7, 7), (8, 4, 4)),
+        teacher=tokens(0, (2, 14, 14), (3, 7, 7), (4, 4, 4), (5, 2, 2)),
+        d_s=8,
+        d_t=5,
+    ),
 }
 ALL = {**PAIRS, **MERGING}
 
@@ -70,7 +90,9 @@ def inputs(pair, out):
             out[f"{pair}/{side}.stage{i + 1}"] = torch.randn(shape, generator=generator)
         out[f"{pair}/{side}.logits"] = 2.0 * torch.randn(BATCH, CLASSES, generator=generator)
     out[f"{pair}/teacher.embedding"] = torch.randn(BATCH, spec["d_t"], generator=generator)
-    out[f"{pair}/student.embedding"] = torch.randn(BATCH, spec["d_s"], generator=torch.Generator().manual_seed(1 + sum(pair.encode())))
+    out[f"{pair}/student.embedding"] = torch.randn(
+        BATCH, spec["d_s"], generator=torch.Generator().manual_seed(1 + sum(pair.encode()))
+    )
     out[f"{pair}/hard"] = torch.tensor([3, 0, 3, 1])
     out[f"{pair}/soft"] = torch.softmax(2.0 * torch.randn(BATCH, CLASSES, generator=generator), -1)
 
@@ -84,7 +106,8 @@ def as_map(x, spec):
     return torch.stack(rows, 1).permute(0, 3, 1, 2)
 
 
-# --- what methods share -----------------------------------------------------------------------------------------------------------
+# --- what methods share
+# -----------------------------------------------------------------------------------------------------------
 
 
 def kl(p_logits, q_logits, temperature):
@@ -99,7 +122,8 @@ def batch_norm(x, w, name):
     return F.batch_norm(x, None, None, w(f"{name}.weight", c), w(f"{name}.bias", c), training=True)
 
 
-# --- methods: (settings, w, student stages as maps, teacher stages as maps, step) -> terms -----------------------------------------
+# --- methods: (settings, w, student stages as maps, teacher stages as maps, step) -> terms
+# -----------------------------------------
 
 
 def kd(o, w, s, t, step):
@@ -179,7 +203,11 @@ def vid(o, w, s, t, step):
             x = F.relu(batch_norm(x, w, f"{name}.{part}.norm") if o["regressor"] == "norm" else x)
         mean = F.conv2d(x, w(f"{name}.last.weight", c, hidden, 1, 1))
         variance = torch.log(1 + torch.exp(w(f"{name}.spread", c))) + o["eps"]
-        total = total + sum(F.gaussian_nll_loss(mean[:, i], y[:, i], variance[i].expand_as(y[:, i]), eps=0.0) for i in range(c)) / c
+        total = (
+            total
+            + sum(F.gaussian_nll_loss(mean[:, i], y[:, i], variance[i].expand_as(y[:, i]), eps=0.0) for i in range(c))
+            / c
+        )
     return {"vid": total}
 
 
@@ -192,11 +220,15 @@ def reviewkd(o, w, s, t, step):
         x = batch_norm(F.conv2d(x, w(f"{name}.reduce.conv.weight", width, x.shape[1], 1, 1)), w, f"{name}.reduce.norm")
         if above is not None:
             up = F.interpolate(above, x.shape[2:], mode="nearest")
-            a = F.conv2d(torch.cat([x, up], 1), w(f"{name}.attention.weight", 2, 2 * width, 1, 1), w(f"{name}.attention.bias", 2)).sigmoid()
+            a = F.conv2d(
+                torch.cat([x, up], 1), w(f"{name}.attention.weight", 2, 2 * width, 1, 1), w(f"{name}.attention.bias", 2)
+            ).sigmoid()
             x = x * a[:, :1] + up * a[:, 1:]
         above = x
         x = F.interpolate(x, y.shape[2:], mode="nearest")
-        x = batch_norm(F.conv2d(x, w(f"{name}.expand.conv.weight", y.shape[1], width, 3, 3), padding=1), w, f"{name}.expand.norm")
+        x = batch_norm(
+            F.conv2d(x, w(f"{name}.expand.conv.weight", y.shape[1], width, 3, 3), padding=1), w, f"{name}.expand.norm"
+        )
         losses, weights = [F.mse_loss(x, y)], [1.0]
         for pool in (4, 2, 1):
             if pool < min(y.shape[2:]):
@@ -219,9 +251,14 @@ def cc(o, w, s, t, step):
     g = o["gamma"]
 
     def k(a, b):
-        return sum(math.exp(-2 * g) * (2 * g) ** p / math.factorial(p) * F.cosine_similarity(a, b, dim=0) ** p for p in range(o["order"] + 1))
+        return sum(
+            math.exp(-2 * g) * (2 * g) ** p / math.factorial(p) * F.cosine_similarity(a, b, dim=0) ** p
+            for p in range(o["order"] + 1)
+        )
 
-    return {"cc": sum((k(e_s[i], e_s[j]) - k(e_t[i], e_t[j])) ** 2 for i in range(BATCH) for j in range(BATCH)) / BATCH**2}
+    return {
+        "cc": sum((k(e_s[i], e_s[j]) - k(e_t[i], e_t[j])) ** 2 for i in range(BATCH) for j in range(BATCH)) / BATCH**2
+    }
 
 
 SAMPLES, NUM_SAMPLES = [7, 14, 21, 28], 60
@@ -229,7 +266,10 @@ SAMPLES, NUM_SAMPLES = [7, 14, 21, 28], 60
 
 def crd(o, w, s, t, step):
     """Image by image. Training images are of two classes in turn and all rows of a class are equal, so that no draw matters."""
-    v_s, v_t = (F.normalize(embed(w, f"{side}.embed", f, o["dim"])) for side, f in (("student", step.f_s), ("teacher", step.f_t)))
+    v_s, v_t = (
+        F.normalize(embed(w, f"{side}.embed", f, o["dim"]))
+        for side, f in (("student", step.f_s), ("teacher", step.f_t))
+    )
     tau, classes = o["tau"], [i % 2 for i in SAMPLES]
     if o["contrast"] == "batch":
         total = 0.0
@@ -241,8 +281,15 @@ def crd(o, w, s, t, step):
     k, n = o["num_negatives"], NUM_SAMPLES
 
     def against(v, name):
-        bank = torch.tensor([[0.3 * math.sin(1.7 * (c * o["dim"] + d) + 0.1 * sum(f"{name}.bank".encode())) for d in range(o["dim"])] for c in range(2)])
-        pos, neg = ([(v[i] @ bank[c] / tau).exp() for i, c in enumerate(rows)] for rows in (classes, [1 - c for c in classes]))
+        bank = torch.tensor(
+            [
+                [0.3 * math.sin(1.7 * (c * o["dim"] + d) + 0.1 * sum(f"{name}.bank".encode())) for d in range(o["dim"])]
+                for c in range(2)
+            ]
+        )
+        pos, neg = (
+            [(v[i] @ bank[c] / tau).exp() for i, c in enumerate(rows)] for rows in (classes, [1 - c for c in classes])
+        )
         z = n * (sum(pos) + k * sum(neg)).detach() / (BATCH * (k + 1))
         c = k / n
         return -sum((p / z / (p / z + c)).log() + k * (c / (q / z + c)).log() for p, q in zip(pos, neg)) / BATCH
@@ -286,7 +333,10 @@ def nst(o, w, s, t, step):
         grid = [min(a, b) for a, b in zip(s[level - 1].shape[2:], t[level - 1].shape[2:])]
         f_s, f_t = (F.adaptive_avg_pool2d(x[level - 1], grid).flatten(2) for x in (s, t))
         unit = lambda x: x / x.norm()
-        k = lambda a, b: sum((unit(x) @ unit(y)) ** 2 for i in range(BATCH) for x in a[i] for y in b[i]) / (BATCH * a.shape[1] * b.shape[1])
+        k = lambda a, b: (
+            sum((unit(x) @ unit(y)) ** 2 for i in range(BATCH) for x in a[i] for y in b[i])
+            / (BATCH * a.shape[1] * b.shape[1])
+        )
         losses.append(k(f_s, f_s) + k(f_t, f_t) - 2 * k(f_s, f_t))
     return {"selectivity": sum(losses)}
 
@@ -298,8 +348,12 @@ def rkd(o, w, s, t, step):
     def relations(e):
         d = {(i, j): (e[i] - e[j]).norm() if i != j else torch.zeros(()) for i, j in pairs}
         mean = sum(d.values()) / (BATCH * (BATCH - 1))
-        angle = lambda i, j, k: (e[i] - e[j]) @ (e[k] - e[j]) / (d[i, j] * d[k, j]) if i != j and k != j else torch.zeros(())
-        return torch.stack([d[p] / mean for p in pairs]), torch.stack([angle(i, j, k) for j in range(BATCH) for i, k in pairs])
+        angle = lambda i, j, k: (
+            (e[i] - e[j]) @ (e[k] - e[j]) / (d[i, j] * d[k, j]) if i != j and k != j else torch.zeros(())
+        )
+        return torch.stack([d[p] / mean for p in pairs]), torch.stack(
+            [angle(i, j, k) for j in range(BATCH) for i, k in pairs]
+        )
 
     (d_s, a_s), (d_t, a_t) = relations(step.f_s), relations(step.f_t)
     terms = {"distance": F.smooth_l1_loss(d_s, d_t), "angle": F.smooth_l1_loss(a_s, a_t)}
@@ -318,8 +372,19 @@ def ofa(o, w, s, t, step):
     exits = []
     for level in o["levels"] if o["w_ofa"] > 0 else []:
         name = f"level{level}"
-        f = head(w, f"{name}.head", s[level - 1], step.class_tokens[level - 1], step.student[level - 1]["kind"], level, step.d_s, max(step.d_s, step.d_t))
-        exits.append(loss(f @ w(f"{name}.classifier.weight", CLASSES, f.shape[1]).T + w(f"{name}.classifier.bias", CLASSES)))
+        f = head(
+            w,
+            f"{name}.head",
+            s[level - 1],
+            step.class_tokens[level - 1],
+            step.student[level - 1]["kind"],
+            level,
+            step.d_s,
+            max(step.d_s, step.d_t),
+        )
+        exits.append(
+            loss(f @ w(f"{name}.classifier.weight", CLASSES, f.shape[1]).T + w(f"{name}.classifier.bias", CLASSES))
+        )
     if exits:
         terms["ofa"] = sum(exits)
     return terms
@@ -377,13 +442,19 @@ def uhkd(o, w, s, t, step):
             if o["normalise"] == "none":
                 return a
             dims = (1, 2, 3) if o["normalise"] == "sample" else (2, 3)
-            a = torch.stack([x - (x.mean(dims, keepdim=True) if part == 0 else 0) for part, x in enumerate(a.unbind(-1))], -1)
+            a = torch.stack(
+                [x - (x.mean(dims, keepdim=True) if part == 0 else 0) for part, x in enumerate(a.unbind(-1))], -1
+            )
             return a / (a.square().mean((*dims, 4), keepdim=True) + 1e-6).sqrt()
 
-        # Half the number of places, rounded down to below it, is the highest frequency that a grid keeps apart from all others.
+        # Half the number of places, rounded down to below it, is the highest frequency that a grid keeps apart from all
+        # others.
         if o["fam_grid"] == "band":
             needed = [2 * max(abs(u) for u in us) + 1, 2 * max(vs) + 1]
-            block = [max(f for f in range(1, n + 1) if n % f == 0 and (f == 1 or n // f >= m)) for n, m in zip((h_s, w_s), needed)]
+            block = [
+                max(f for f in range(1, n + 1) if n % f == 0 and (f == 1 or n // f >= m))
+                for n, m in zip((h_s, w_s), needed)
+            ]
             x = F.avg_pool2d(x, block)
         z = F.conv2d(x, w(f"{name}.project.weight", c_t, c_s, 1, 1))
         z = F.relu(batch_norm(z, w, f"{name}.norm"))
@@ -464,9 +535,20 @@ def hcd(o, w, s, t, step):
     gt, distil, ol = [], [], []
     for level in o["levels"]:
         name = f"level{level}"
-        f_s = head(w, f"{name}.head", s[level - 1], step.class_tokens[level - 1], step.student[level - 1]["kind"], level, step.d_s, max(step.d_s, step.d_t))
+        f_s = head(
+            w,
+            f"{name}.head",
+            s[level - 1],
+            step.class_tokens[level - 1],
+            step.student[level - 1]["kind"],
+            level,
+            step.d_s,
+            max(step.d_s, step.d_t),
+        )
         joint = torch.cat([f_s, step.f_t], -1)
-        linear = lambda x, part, out: x @ w(f"{name}.cfm.{part}.weight", out, x.shape[1]).T + w(f"{name}.cfm.{part}.bias", out)
+        linear = lambda x, part, out: (
+            x @ w(f"{name}.cfm.{part}.weight", out, x.shape[1]).T + w(f"{name}.cfm.{part}.bias", out)
+        )
         if o["cfm"] == "mlp":
             u = linear(linear(joint, "fc1", step.d_t).relu(), "fc2", n * CLASSES)
         else:
@@ -480,7 +562,12 @@ def hcd(o, w, s, t, step):
                 keep = torch.ones(BATCH, CLASSES)
                 keep[range(BATCH), step.index] = 0.0
                 g.append(x * keep)
-            pairs = [F.relu(F.cosine_similarity(g[i], g[j]) - theta).square().mean() for i in range(n) for j in range(n) if i != j]
+            pairs = [
+                F.relu(F.cosine_similarity(g[i], g[j]) - theta).square().mean()
+                for i in range(n)
+                for j in range(n)
+                if i != j
+            ]
             ol.append(sum(pairs) / len(pairs))
     reduce = (lambda x: sum(x)) if o["reduce"] == "sum" else (lambda x: sum(x) / len(x))
     for key, values in (("gt", gt), ("hcd", distil), ("ol", ol)):
@@ -499,7 +586,9 @@ def head(w, name, x, classes, kind, level, d_s, d):
             c = x.shape[1]
             out = d if i == 3 - level else 2 * c
             for half, stride, width in (("down", 2, c), ("keep", 1, out)):
-                x = F.conv2d(x, w(f"{name}.{i}.{half}.depthwise.weight", c, 1, 3, 3), stride=stride, padding=1, groups=c)
+                x = F.conv2d(
+                    x, w(f"{name}.{i}.{half}.depthwise.weight", c, 1, 3, 3), stride=stride, padding=1, groups=c
+                )
                 x = F.conv2d(x, w(f"{name}.{i}.{half}.pointwise.weight", width, c, 1, 1))
                 x = F.relu(batch_norm(x, w, f"{name}.{i}.{half}.norm"))
         return x.mean((2, 3))
@@ -513,7 +602,16 @@ def head(w, name, x, classes, kind, level, d_s, d):
         x = (x @ w(f"{part}.reduction.weight", d_s, c).T).permute(0, 3, 1, 2)
         if merged == 0 or merged != merges - 1:
             x = F.gelu(x)
-    x = torch.cat([y if y.shape[-1] == d_s else y @ w(f"{name}.widen.weight", d_s, y.shape[-1]).T + w(f"{name}.widen.bias", d_s) for y in (classes, x.flatten(2).transpose(1, 2)) if y.shape[1]], 1)
+    x = torch.cat(
+        [
+            y
+            if y.shape[-1] == d_s
+            else y @ w(f"{name}.widen.weight", d_s, y.shape[-1]).T + w(f"{name}.widen.bias", d_s)
+            for y in (classes, x.flatten(2).transpose(1, 2))
+            if y.shape[1]
+        ],
+        1,
+    )
     heads = max(n for n in (1, 2, 3, 4) if d_s % n == 0)
     for i in range(max(4 - level, 1)):
         x = block(w, f"{name}.blocks.{i}", x, heads)
@@ -542,10 +640,13 @@ def rsd(o, w, s, t, step):
     e = F.gelu(hidden) @ w("project.weight", d_t, 2 * d_s).T
     s, t = ((x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-10).sqrt() for x in (e, step.f_t))
     r = lambda i, j: (t[:, i] * s[:, j]).sum() / BATCH
-    return {"rsd": sum((r(i, j) - 1) ** 2 if i == j else o["kappa"] * r(i, j) ** 2 for i in range(d_t) for j in range(d_t))}
+    return {
+        "rsd": sum((r(i, j) - 1) ** 2 if i == j else o["kappa"] * r(i, j) ** 2 for i in range(d_t) for j in range(d_t))
+    }
 
 
-# --- cases ------------------------------------------------------------------------------------------------------------------------
+# --- cases
+# ------------------------------------------------------------------------------------------------------------------------
 
 LEVELS = [1, 2, 3, 4]
 DEFAULTS = {
@@ -567,13 +668,45 @@ DEFAULTS = {
     "nst": dict(levels=LEVELS),
     "ofa": dict(w_kd=1.0, w_ofa=1.0, eps=1.0, temperature=1.0, levels=LEVELS),
     "uhkd": dict(
-        alpha=3.0, beta=100.0, temperature=1.0, levels=LEVELS, scaling="area", k=7, representation="complex", window="gaussian", sigma=0.5, normalise="sample", fam_grid="band", fam_mode="spectrum"
+        alpha=3.0,
+        beta=100.0,
+        temperature=1.0,
+        levels=LEVELS,
+        scaling="area",
+        k=7,
+        representation="complex",
+        window="gaussian",
+        sigma=0.5,
+        normalise="sample",
+        fam_grid="band",
+        fam_mode="spectrum",
     ),
     "lfcc": dict(
-        alpha=3.0, beta=3.0, temperature=1.0, levels=LEVELS, scales=[1, 2, 4], tau=0.07, tau_learnable=True, filter="learnable", symmetric=False, mask_same_class=False
+        alpha=3.0,
+        beta=3.0,
+        temperature=1.0,
+        levels=LEVELS,
+        scales=[1, 2, 4],
+        tau=0.07,
+        tau_learnable=True,
+        filter="learnable",
+        symmetric=False,
+        mask_same_class=False,
     ),
     "hcd": dict(
-        w_kd=1.0, w_gt=1.0, w_hcd=6.0, w_ol=1.0, temperature=1.0, levels=LEVELS, num_sub=4, theta=0.5, lambda_s=1.0, lambda_t=1.0, cfm="mlp", detach_sub=True, reduce="mean"
+        w_kd=1.0,
+        w_gt=1.0,
+        w_hcd=6.0,
+        w_ol=1.0,
+        temperature=1.0,
+        levels=LEVELS,
+        num_sub=4,
+        theta=0.5,
+        lambda_s=1.0,
+        lambda_t=1.0,
+        cfm="mlp",
+        detach_sub=True,
+        reduce="mean",
     ),
 }
 CASES = [
@@ -646,7 +779,10 @@ CASES = [
     *[("crd", pair, dict(contrast="batch", dim=12)) for pair in ("conv_conv", "swin_vit")],
     *[("hcd", pair, {}) for pair in PAIRS],
     *[("vid", pair, dict(regressor="norm")) for pair in ("conv_conv", "vit_conv")],
-    *[("fitnet", pair, dict(regressor="conv_bn_relu", levels=levels)) for pair, levels in (("conv_conv", LEVELS), ("conv_vit", [1, 2]), ("vit_conv", [1, 2, 3, 4]))],
+    *[
+        ("fitnet", pair, dict(regressor="conv_bn_relu", levels=levels))
+        for pair, levels in (("conv_conv", LEVELS), ("conv_vit", [1, 2]), ("vit_conv", [1, 2, 3, 4]))
+    ],
     *[("rsd", pair, {}) for pair in PAIRS],
     ("rsd", "vit_conv", dict(kappa=0.5)),
     # Mixed labels, and a class token that is carried past one and past several mergers.
@@ -664,7 +800,10 @@ class Step:
 def run(i, method, pair, changes, stored, out):
     """One case: terms and the gradient of their weighted sum. Odd cases have mixed labels and label smoothing."""
     settings, w, step, spec = {**DEFAULTS[method], **changes}, Params(), Step(), ALL[pair]
-    raw = {k: stored[f"{pair}/{k}"].clone().requires_grad_() for k in ["student.logits", "student.embedding"] + [f"student.stage{i}" for i in LEVELS]}
+    raw = {
+        k: stored[f"{pair}/{k}"].clone().requires_grad_()
+        for k in ["student.logits", "student.embedding"] + [f"student.stage{i}" for i in LEVELS]
+    }
     step.student, step.d_s, step.d_t = spec["student"], spec["d_s"], spec["d_t"]
     step.z_s, step.z_t = raw["student.logits"], stored[f"{pair}/teacher.logits"]
     step.f_s, step.f_t = raw["student.embedding"], stored[f"{pair}/teacher.embedding"]
@@ -672,13 +811,33 @@ def run(i, method, pair, changes, stored, out):
     step.target = stored[f"{pair}/{labels}"]
     step.index = step.target if labels == "hard" else step.target.argmax(-1)
     s = [as_map(raw[f"student.stage{i + 1}"], x) for i, x in enumerate(spec["student"])]
-    step.class_tokens = [raw[f"student.stage{i + 1}"][:, : x["prefix"]] if x["kind"] == "tokens" else None for i, x in enumerate(spec["student"])]
+    step.class_tokens = [
+        raw[f"student.stage{i + 1}"][:, : x["prefix"]] if x["kind"] == "tokens" else None
+        for i, x in enumerate(spec["student"])
+    ]
     t = [as_map(stored[f"{pair}/teacher.stage{i + 1}"], x) for i, x in enumerate(spec["teacher"])]
     terms = globals()[method](settings, w, s, t, step)
-    weights = {"kd": settings.get("alpha", settings.get("w_kd", 1.0)), "freq": settings.get("beta"), "con": settings.get("beta"), "feature": 1.0}
-    weights |= {"tckd": settings.get("alpha"), "nckd": settings.get("beta"), "inter": settings.get("beta"), "intra": settings.get("gamma"), "hard": 1.0}
+    weights = {
+        "kd": settings.get("alpha", settings.get("w_kd", 1.0)),
+        "freq": settings.get("beta"),
+        "con": settings.get("beta"),
+        "feature": 1.0,
+    }
+    weights |= {
+        "tckd": settings.get("alpha"),
+        "nckd": settings.get("beta"),
+        "inter": settings.get("beta"),
+        "intra": settings.get("gamma"),
+        "hard": 1.0,
+    }
     weights |= {"vid": 1.0, "review": 1.0, "cc": 1.0, "crd": 1.0, "rsd": 1.0}
-    weights |= {"attention": 1.0, "similarity": 1.0, "selectivity": 1.0, "distance": settings.get("distance"), "angle": settings.get("angle")}
+    weights |= {
+        "attention": 1.0,
+        "similarity": 1.0,
+        "selectivity": 1.0,
+        "distance": settings.get("distance"),
+        "angle": settings.get("angle"),
+    }
     weight = lambda term: settings.get(f"w_{term}", weights.get(term))
     sum(weight(name) * value for name, value in terms.items()).backward()
     case = f"case{i}"
@@ -691,7 +850,15 @@ def run(i, method, pair, changes, stored, out):
     for name, p in w.tensors.items():
         pattern = torch.tensor([math.cos(0.7 * i) for i in range(p.numel())])
         out[f"{case}/param.{name}"] = (p.grad.flatten() * pattern).sum()
-    return dict(name=case, method=method, pair=pair, settings=changes, labels=labels, smoothing=step.smoothing, weights={k: weight(k) for k in terms})
+    return dict(
+        name=case,
+        method=method,
+        pair=pair,
+        settings=changes,
+        labels=labels,
+        smoothing=step.smoothing,
+        weights={k: weight(k) for k in terms},
+    )
 
 
 def main():
@@ -699,7 +866,14 @@ def main():
     for pair in ALL:
         inputs(pair, out)
     cases = [run(i, *case, dict(out), out) for i, case in enumerate(CASES)]
-    metadata = {"torch": torch.__version__, "pairs": json.dumps(ALL), "cases": json.dumps(cases), "classes": str(CLASSES), "samples": json.dumps(SAMPLES), "num_samples": str(NUM_SAMPLES)}
+    metadata = {
+        "torch": torch.__version__,
+        "pairs": json.dumps(ALL),
+        "cases": json.dumps(cases),
+        "classes": str(CLASSES),
+        "samples": json.dumps(SAMPLES),
+        "num_samples": str(NUM_SAMPLES),
+    }
     save_file({k: v.contiguous() for k, v in out.items()}, Path(__file__).with_name("methods.safetensors"), metadata)
 
 

@@ -91,9 +91,11 @@ fn one() -> Tensor {
 }
 
 fn load(tensors: &Tensors, prefix: Option<&str>, ignore: &[&str]) -> (Model, Result<LoadReport>) {
-    let selection = Selection { prefix: prefix.map(str::to_owned), ignore: ignore.iter().map(|name| (*name).to_owned()).collect() };
+    let selection =
+        Selection { prefix: prefix.map(str::to_owned), ignore: ignore.iter().map(|name| (*name).to_owned()).collect() };
     let model = nano();
-    let report = model.load_checkpoint(&Checkpoint { tensors, from: "the file", adapt_head: false, selection: &selection });
+    let report =
+        model.load_checkpoint(&Checkpoint { tensors, from: "the file", adapt_head: false, selection: &selection });
     (model, report)
 }
 
@@ -134,7 +136,9 @@ fn prefixes_of_wrappers_are_taken_away() {
         assert!(report.left_out.is_empty(), "{report}");
     }
     // A wrapper around parts of the network.
-    let inner = renamed(|name| name.replace("blocks.1.", "blocks.1._checkpoint_wrapped_module.").replace("head.", "head._orig_mod."));
+    let inner = renamed(|name| {
+        name.replace("blocks.1.", "blocks.1._checkpoint_wrapped_module.").replace("head.", "head._orig_mod.")
+    });
     assert_eq!(loaded(&inner, None, &[]).adapted.len(), 2);
 }
 
@@ -145,15 +149,26 @@ fn a_prefix_before_some_names_only_is_left_and_reported() {
     let head = tensors.shift_remove("head.weight").unwrap();
     tensors.insert("module.head.weight".to_owned(), head);
     let report = own.load(&tensors, false).unwrap();
-    assert_eq!((report.missing, report.unexpected), (vec!["head.weight".to_owned()], vec!["module.head.weight".to_owned()]));
+    assert_eq!(
+        (report.missing, report.unexpected),
+        (vec!["head.weight".to_owned()], vec!["module.head.weight".to_owned()])
+    );
 }
 
 #[test]
 fn what_lies_outside_of_the_prefix_is_left_out_and_told() {
     for (prefix, others, told) in [
         ("model.", &["criterion.weight"][..], "outside of `model.`: `criterion.` (1 tensor)"),
-        ("backbone.", &["head.mlp.0.weight", "head.last_layer.weight_g", "queue"], "outside of `backbone.`: `head.` (2 tensors), `queue`"),
-        ("model.backbone.", &["model.neck.weight", "ema_decay"], "outside of `model.backbone.`: `model.` (1 tensor), `ema_decay`"),
+        (
+            "backbone.",
+            &["head.mlp.0.weight", "head.last_layer.weight_g", "queue"],
+            "outside of `backbone.`: `head.` (2 tensors), `queue`",
+        ),
+        (
+            "model.backbone.",
+            &["model.neck.weight", "ema_decay"],
+            "outside of `model.backbone.`: `model.` (1 tensor), `ema_decay`",
+        ),
     ] {
         let mut tensors = renamed(|name| format!("{prefix}{name}"));
         tensors.extend(others.iter().map(|name| ((*name).to_owned(), one())));
@@ -174,9 +189,18 @@ fn two_networks_in_one_file_are_not_guessed_between() {
         tensors.extend(renamed(|name| format!("{b}{name}")).into_iter().map(|(name, t)| (name, t.zeros_like())));
         tensors
     };
-    for (a, b) in [("teacher.", "student."), ("student.backbone.", "teacher.backbone."), ("module.encoder_q.", "module.encoder_k.")] {
+    for (a, b) in [
+        ("teacher.", "student."),
+        ("student.backbone.", "teacher.backbone."),
+        ("module.encoder_q.", "module.encoder_k."),
+    ] {
         let mut tensors = both(a, b);
-        refused(&tensors, None, &[], &["several networks", &format!("`{a}`"), &format!("`{b}`"), "`prefix`", "`ignore`"]);
+        refused(
+            &tensors,
+            None,
+            &[],
+            &["several networks", &format!("`{a}`"), &format!("`{b}`"), "`prefix`", "`ignore`"],
+        );
         loaded(&tensors, Some(a), &[]);
         loaded(&tensors, Some(a.trim_end_matches('.')), &[]);
         let report = loaded(&tensors, None, &[b]);
@@ -219,7 +243,8 @@ fn what_is_ignored_is_left_out_and_told_and_proposed_where_it_is_not() {
     let report = loaded(&mae, None, &["decoder_*", "mask_token"]);
     assert_eq!(
         report.left_out,
-        ["ignored: `decoder_embed.` (1 tensor), `decoder_blocks.` (1 tensor), `decoder_pred.` (1 tensor), `mask_token`"]
+        ["ignored: `decoder_embed.` (1 tensor), `decoder_blocks.` (1 tensor), `decoder_pred.` (1 tensor), \
+             `mask_token`"]
     );
     // The names of the file, and those without what was taken away, are both understood.
     let wrapped: Tensors = mae.into_iter().map(|(name, t)| (format!("module.{name}"), t)).collect();

@@ -5,7 +5,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::support::{Case, Goldens, difference, fill, goldens, images, noise, sample, tensor};
 
-/// Largest relative difference of an evaluation in float32, and of gradients in float64 (the goldens are stored in float32).
+/// Largest relative difference of an evaluation in float32, and of gradients in float64 (the goldens are stored in
+/// float32).
 const EVAL: f64 = 1e-4;
 const TRAIN: f64 = 1e-6;
 
@@ -39,8 +40,8 @@ fn evaluate(case: &Case, model: &Model, goldens: &Goldens) -> Vec<String> {
     complaints
 }
 
-/// What differs from timm in a training pass, in float64, with the weights of `filled`: its logits, every gradient, every running
-/// statistic.
+/// What differs from timm in a training pass, in float64, with the weights of `filled`: its logits, every gradient,
+/// every running statistic.
 fn train(case: &Case, filled: &Model, goldens: &Goldens) -> Vec<String> {
     let Some(theirs) = goldens.get(case, "train") else { return Vec::new() };
     let Model { net, store, .. } = case.in_store(ParamStore::with_kind(Device::Cpu, Kind::Double, 0).deferred());
@@ -62,8 +63,8 @@ fn train(case: &Case, filled: &Model, goldens: &Goldens) -> Vec<String> {
     for (i, (name, t, role)) in (0..).zip(entries) {
         let ours = sample(&if role == Role::Buffer { t.shallow_clone() } else { t.grad() }, 4);
         let theirs = theirs.get(i);
-        // An element is measured by the root mean square of all. Gradients that are 0 in exact arithmetic (a bias that a norm takes
-        // away again) are below 1e-13 in timm, all others above 1e-2.
+        // An element is measured by the root mean square of all. Gradients that are 0 in exact arithmetic (a bias that
+        // a norm takes away again) are below 1e-13 in timm, all others above 1e-2.
         let norm = theirs.double_value(&[4]).max(1e-6);
         let scale = theirs.abs().clamp_min(norm / (t.numel() as f64).sqrt());
         let d = ((ours - &theirs) / scale).abs().max().double_value(&[]);
@@ -91,7 +92,9 @@ fn check_all(wanted: impl Fn(&Case) -> bool) {
 
 #[test]
 fn conv_nets_compute_what_timm_computes() {
-    check_all(|case| ["resnet", "mobilenetv1", "mobilenetv2_100", "efficientnet"].iter().any(|name| case.model.starts_with(name)));
+    check_all(|case| {
+        ["resnet", "mobilenetv1", "mobilenetv2_100", "efficientnet"].iter().any(|name| case.model.starts_with(name))
+    });
 }
 
 #[test]
@@ -123,8 +126,12 @@ fn mlps_compute_what_timm_computes() {
 fn every_model_has_goldens_at_its_own_size_and_at_another() {
     let goldens = Goldens::read();
     for def in all() {
-        let sizes: Vec<_> =
-            goldens.cases.iter().filter(|case| case.model == def.name && case.options.is_empty()).map(|case| case.img).collect();
+        let sizes: Vec<_> = goldens
+            .cases
+            .iter()
+            .filter(|case| case.model == def.name && case.options.is_empty())
+            .map(|case| case.img)
+            .collect();
         assert!(sizes.len() >= 2 && sizes.contains(&def.input.img), "{}: {sizes:?}", def.name);
     }
 }
@@ -138,7 +145,8 @@ fn state_dicts_have_timms_names_shapes_and_order() {
         let (key, theirs) = section.split_once("]\n").unwrap();
         let case = goldens.cases.iter().find(|case| case.key == key).unwrap();
         let shape = |t: &Tensor| t.size().iter().map(i64::to_string).collect::<Vec<_>>().join("x");
-        let ours: Vec<_> = case.undrawn().store.entries().iter().map(|(name, t, _)| format!("{name} {}", shape(t))).collect();
+        let ours: Vec<_> =
+            case.undrawn().store.entries().iter().map(|(name, t, _)| format!("{name} {}", shape(t))).collect();
         for (ours, theirs) in ours.iter().zip(theirs.lines()) {
             assert_eq!(ours, theirs, "{key}");
         }

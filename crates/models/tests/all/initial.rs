@@ -4,8 +4,8 @@ use tch::Kind;
 
 use crate::support::Goldens;
 
-/// Mean, standard deviation and mean magnitude of every parameter within what two draws of its size differ by. The last tells a
-/// normal from a uniform distribution of the same variance. Constants must agree exactly.
+/// Mean, standard deviation and mean magnitude of every parameter within what two draws of its size differ by. The last
+/// tells a normal from a uniform distribution of the same variance. Constants must agree exactly.
 #[test]
 fn parameters_start_as_timms_do() {
     let goldens = Goldens::read();
@@ -21,7 +21,8 @@ fn parameters_start_as_timms_do() {
             let t = t.clamp(-far, far);
             let ours = [t.mean(Kind::Double), t.std(false), t.abs().mean(Kind::Double)].map(|v| v.double_value(&[]));
             let [mean, std, magnitude] = [0, 1, 2].map(|j| theirs.double_value(&[i, j]));
-            // Six standard errors of a difference of two estimates; those of the second and third are below std/sqrt(2n).
+            // Six standard errors of a difference of two estimates; those of the second and third are below
+            // std/sqrt(2n).
             let error = 6.0 * std / n.sqrt();
             let bounds = [error * 2f64.sqrt(), error, error].map(|e| e + 1e-7 * magnitude);
             let off = ours.iter().zip([mean, std, magnitude]).zip(bounds).any(|((a, b), bound)| (a - b).abs() > bound);

@@ -22,7 +22,10 @@ fn an_unknown_name_brings_the_nearest_ones() {
 #[test]
 fn sizes_that_do_not_fit_are_named_with_the_nearest_that_do() {
     let text = refusal("deit_tiny_patch16_224", 10, 100, "");
-    assert!(text.starts_with("deit_tiny_patch16_224: ") && text.contains("96 and 112") && text.contains("`patch`"), "{text}");
+    assert!(
+        text.starts_with("deit_tiny_patch16_224: ") && text.contains("96 and 112") && text.contains("`patch`"),
+        "{text}"
+    );
     assert!(refusal("mixer_s16_224", 10, 8, "").contains("smallest size is 16"));
     assert!(refusal("resmlp_12_224", 10, 30, "").contains("16 and 32"));
     assert!(refusal("swin_tiny_patch4_window7_224", 10, 50, "").contains("48 and 52"));
@@ -33,7 +36,9 @@ fn sizes_that_do_not_fit_are_named_with_the_nearest_that_do() {
     assert!(refusal("resnet18", 0, 32, "").contains("at least 1"));
     assert!(refusal("vgg8", 10, 7, "").contains("at least 8 px"));
     // A Swin's masks of such an image would be gigabytes of places.
-    assert!(refusal("swin_tiny_patch4_window7_224", 10, 1_000_000_000, "").contains("at most 1000000 classes and 16384 px"));
+    assert!(
+        refusal("swin_tiny_patch4_window7_224", 10, 1_000_000_000, "").contains("at most 1000000 classes and 16384 px")
+    );
     assert!(refusal("resnet8", i64::MAX, 32, "").contains("at most 1000000 classes"));
 }
 
@@ -59,7 +64,12 @@ fn options_that_cannot_be_are_refused_by_key() {
         ("swin_tiny_patch4_window7_224", "window = 0", "window", "at least 1"),
         ("swin_tiny_patch4_window7_224", "depths = [2, 2, 2]", "depths", "array of length 4"),
         ("swin_tiny_patch4_window7_224", "depths = [2, 0, 2, 2]", "depths", "at least 1"),
-        ("swin_tiny_patch4_window7_224", "depth = 4", "depth", "expected one of `patch`, `window`, `dim`, `depths`, `heads`"),
+        (
+            "swin_tiny_patch4_window7_224",
+            "depth = 4",
+            "depth",
+            "expected one of `patch`, `window`, `dim`, `depths`, `heads`",
+        ),
         ("convnext_tiny", "dim = 0", "dim", "at least 1"),
         ("convnext_tiny", "depths = 3", "depths", "array of length 4"),
         ("convnext_tiny", "window = 7", "window", "unknown field"),
@@ -100,7 +110,8 @@ fn arguments_that_change_nothing_in_timm_are_taken_and_others_refused() {
             (Ok(options), true) => {
                 for (name, value) in options {
                     let own = def.options.iter().find(|option| option.name == name).unwrap().default;
-                    let number = |text: String| text.parse::<f64>().map_or(text.replace(' ', ""), |number| number.to_string());
+                    let number =
+                        |text: String| text.parse::<f64>().map_or(text.replace(' ', ""), |number| number.to_string());
                     assert_eq!(number(value.to_string()), number(own.to_owned()), "{case}: {name}");
                 }
                 taken += 1;

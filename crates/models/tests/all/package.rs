@@ -31,7 +31,12 @@ fn a_dictionary_of_signals_is_what_a_network_of_our_own_gives() {
     let package = open(&golden("teacher_dict.pt"), Device::Cpu, None).unwrap();
     let map = |channels, side| StageSpec { kind: StageKind::Map, channels, grid: (side, side) };
     let tokens = |channels| StageSpec { kind: StageKind::Tokens { prefix: 1 }, channels, grid: (4, 4) };
-    let taps = TapSpec { stages: vec![map(6, 8), map(12, 4), tokens(8), tokens(16)], stem: false, embedding: Some(16), classes: 10 };
+    let taps = TapSpec {
+        stages: vec![map(6, 8), map(12, 4), tokens(8), tokens(16)],
+        stem: false,
+        embedding: Some(16),
+        classes: 10,
+    };
     assert_eq!(*package.net.taps(), taps);
     assert_eq!(package.img, 32);
     let Output { logits, embedding, stages } = package.net.forward(&expected("x"), Pass::TEACH);
@@ -107,14 +112,21 @@ fn other_files_are_named_for_what_they_are() {
         (b"Entry not found".to_vec(), "plain text"),
         (b"\x01\x02\x03\x04\x05\x06".to_vec(), "neither TorchScript nor a PT2 package"),
         (b"\x80\x02N.".to_vec(), "holds weights and no program"),
-        (std::fs::read(golden("expected.safetensors")).unwrap(), "a safetensors file, which holds weights and no program"),
+        (
+            std::fs::read(golden("expected.safetensors")).unwrap(),
+            "a safetensors file, which holds weights and no program",
+        ),
         (zipped(&["model/data.pkl", "model/version"]), "holds weights and no program"),
         (zipped(&["m/archive_format", "m/models/model.json"]), "is not compiled"),
         (zipped(&["readme.txt"]), "neither TorchScript nor a PT2 package"),
         (zipped(&["m/constants.pkl", "m/data.pkl"]), "cannot be loaded"),
         (zipped(&["m/data/aotinductor/model/x.so"]), "neither TorchScript nor a PT2 package"),
         (
-            zipped(&["m/archive_format", "m/data/aotinductor/model/x.wrapper.so", "m/data/aotinductor/model/x.wrapper_metadata.json"]),
+            zipped(&[
+                "m/archive_format",
+                "m/data/aotinductor/model/x.wrapper.so",
+                "m/data/aotinductor/model/x.wrapper_metadata.json",
+            ]),
             "cannot be loaded",
         ),
     ] {
@@ -141,7 +153,8 @@ fn a_file_that_is_cut_anywhere_is_refused() {
     let whole = std::fs::read(golden("teacher_dict.pt")).unwrap();
     for at in (0..whole.len()).step_by(whole.len() / 40) {
         std::fs::write(&path, &whole[..at]).unwrap();
-        let error = catch(|| "opening".to_owned(), || open(&path, Device::Cpu, None).map(drop)).unwrap_err().to_string();
+        let error =
+            catch(|| "opening".to_owned(), || open(&path, Device::Cpu, None).map(drop)).unwrap_err().to_string();
         assert!(error.contains("teacher.pt"), "{at}: {error}");
     }
 }

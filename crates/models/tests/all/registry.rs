@@ -80,7 +80,12 @@ fn without_taps_the_logits_stay_and_the_rest_goes() {
         let without = model.net.forward(&images(2, img), Pass::EVAL);
         assert!(without.stages.is_empty() && without.embedding.is_none(), "{}", def.name);
         assert!(difference(&without.logits, &with.logits) < 1e-5, "{}", def.name);
-        assert_eq!(model.net.forward(&images(2, img), Pass::EVAL).logits, without.logits, "{}: an evaluation is deterministic", def.name);
+        assert_eq!(
+            model.net.forward(&images(2, img), Pass::EVAL).logits,
+            without.logits,
+            "{}: an evaluation is deterministic",
+            def.name
+        );
     }
 }
 
@@ -158,7 +163,9 @@ fn only_training_moves_running_statistics() {
     for def in all() {
         let img = tiny(def).0[0];
         let model = build(def, img);
-        let buffers = || model.store.entries().into_iter().filter(|e| e.2 == Role::Buffer).map(|e| e.1.copy()).collect::<Vec<_>>();
+        let buffers = || {
+            model.store.entries().into_iter().filter(|e| e.2 == Role::Buffer).map(|e| e.1.copy()).collect::<Vec<_>>()
+        };
         let before = buffers();
         let _ = model.net.forward(&images(4, img), Pass::TEACH);
         assert_eq!(before, buffers(), "{}", def.name);
@@ -190,7 +197,11 @@ fn a_state_survives_its_file() {
         let tensors = one.store.tensors();
         file::write(&path, tensors.iter().map(|(name, t)| (name.as_str(), t)), Default::default()).unwrap();
         let report = other.load_file(&path, false).unwrap();
-        assert!(report.is_clean() && report.adapted.is_empty() && report.loaded == tensors.len(), "{}: {report}", def.name);
+        assert!(
+            report.is_clean() && report.adapted.is_empty() && report.loaded == tensors.len(),
+            "{}: {report}",
+            def.name
+        );
         assert_eq!(other.store.tensors(), tensors, "{}", def.name);
     }
 }

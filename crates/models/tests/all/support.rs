@@ -88,7 +88,8 @@ impl Case {
 
     pub fn in_store(&self, store: ParamStore) -> Model {
         let def = find(&self.model).unwrap();
-        let net = (def.build)(&store.root(), &Request { def, classes: CLASSES, img: self.img, options: &self.options }).unwrap();
+        let net = (def.build)(&store.root(), &Request { def, classes: CLASSES, img: self.img, options: &self.options })
+            .unwrap();
         Model { net, store, def, img: self.img, loaded: None }
     }
 }

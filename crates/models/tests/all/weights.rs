@@ -64,7 +64,10 @@ fn a_bias_table_is_resampled_as_timm_does() {
         tensors.insert(TABLE.into(), tensor(noise(4, (n * 3) as usize), &[n, 3]));
         let report = model.load(&tensors, false).unwrap();
         assert!(report.is_clean(), "{report}");
-        assert_eq!(report.adapted, [format!("relative_position_bias_table: 1 resampled from windows of {old}x{old} to {new}x{new}")]);
+        assert_eq!(
+            report.adapted,
+            [format!("relative_position_bias_table: 1 resampled from windows of {old}x{old} to {new}x{new}")]
+        );
         let theirs = goldens.tensor(&format!("bias_table/{old}/{new}"));
         let off = (&model.store.tensors()[TABLE] - theirs).abs().max().double_value(&[]);
         assert!(off < 1e-6, "{old} to {new}: {off:.1e}");
@@ -106,7 +109,10 @@ fn another_head_needs_permission_and_then_starts_new() {
 
     let text = ten.load_file(&path, false).unwrap_err().to_string();
     assert!(
-        text.contains("100 classes") && text.contains("10") && text.contains("adapt_head = true") && text.contains("number of classes"),
+        text.contains("100 classes")
+            && text.contains("10")
+            && text.contains("adapt_head = true")
+            && text.contains("number of classes"),
         "{text}"
     );
 
@@ -164,7 +170,8 @@ fn a_bad_file_is_reported_name_by_name() {
 #[test]
 fn half_precision_weights_are_widened() {
     let model = nano(10, 8);
-    let tensors: Tensors = model.store.tensors().iter().map(|(name, t)| (name.clone(), t.to_kind(Kind::BFloat16))).collect();
+    let tensors: Tensors =
+        model.store.tensors().iter().map(|(name, t)| (name.clone(), t.to_kind(Kind::BFloat16))).collect();
     let other = nano(10, 8);
     assert!(other.load(&tensors, false).unwrap().is_clean());
     let own = &other.store.tensors()["head.weight"];

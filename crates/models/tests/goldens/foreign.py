@@ -10,6 +10,7 @@ torchvision's networks are its own. Of the authors' repositories, whose code is 
 timm accepts: a state dict of timm's is renamed here, and timm's `checkpoint_filter_fn` has to lead back to the original.
 Weights and images follow from make.py's formula, applied in the order of the state dict.
 """
+
 import json
 
 import timm
@@ -41,8 +42,15 @@ def swin(name):
 
 
 def next_convnext(name):
-    for ours, theirs in [("stem.", "downsample_layers.0."), ("head.norm.", "norm."), ("head.fc.", "head."), (".conv_dw.", ".dwconv."),
-                         (".mlp.fc1.", ".pwconv1."), (".mlp.fc2.", ".pwconv2."), (".blocks.", ".")]:
+    for ours, theirs in [
+        ("stem.", "downsample_layers.0."),
+        ("head.norm.", "norm."),
+        ("head.fc.", "head."),
+        (".conv_dw.", ".dwconv."),
+        (".mlp.fc1.", ".pwconv1."),
+        (".mlp.fc2.", ".pwconv2."),
+        (".blocks.", "."),
+    ]:
         name = name.replace(ours, theirs)
     if ".downsample." in name:
         _, stage, _, rest = name.split(".", 3)
@@ -51,8 +59,13 @@ def next_convnext(name):
 
 
 def resmlp(name):
-    for ours, theirs in [("stem.", "patch_embed."), ("linear_tokens.", "attn."), ("mlp_channels.", "mlp."), (".ls1", ".gamma_1"),
-                         (".ls2", ".gamma_2")]:
+    for ours, theirs in [
+        ("stem.", "patch_embed."),
+        ("linear_tokens.", "attn."),
+        ("mlp_channels.", "mlp."),
+        (".ls1", ".gamma_1"),
+        (".ls2", ".gamma_2"),
+    ]:
         name = name.replace(ours, theirs)
     return name
 
@@ -88,7 +101,11 @@ def main():
         cases.append(dict(key=f"authors/{name}", model=name, img=64))
         text.append(f"[authors/{name}]")
         text += [f"{n} {'x'.join(map(str, t.shape))}" for n, t in theirs.items()]
-    save_file(logits, HERE / "foreign.safetensors", {**VERSIONS, "torchvision": torchvision.__version__, "cases": json.dumps(cases)})
+    save_file(
+        logits,
+        HERE / "foreign.safetensors",
+        {**VERSIONS, "torchvision": torchvision.__version__, "cases": json.dumps(cases)},
+    )
     (HERE / "foreign.txt").write_text("\n".join(text) + "\n")
 
 

@@ -9,6 +9,7 @@ needs torch, timm, numpy and safetensors, and writes beside itself
 
 Weights and images follow from a formula (`noise`, `fill`) that the tests repeat, so that none has to be stored.
 """
+
 import argparse
 import json
 import math
@@ -33,6 +34,7 @@ VERSIONS = {"torch": torch.__version__, "timm": timm.__version__, "numpy": np.__
 
 
 # ---- the formula
+
 
 def noise(seed, count):
     """`count` values in [-1,1): an integer mixer applied to their index."""
@@ -83,6 +85,7 @@ def sample(t, count=SAMPLES):
 
 # ---- residual networks for 32 px, after He et al. 2016, section 4.2, with 1x1 convolutions on changing shortcuts
 
+
 class Basic(nn.Module):
     def __init__(self, inputs, width, stride):
         super().__init__()
@@ -106,7 +109,9 @@ class CifarResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.act1 = nn.ReLU()
         for i in (1, 2, 3):
-            blocks = [Basic(widths[i - 1], widths[i], min(i, 2))] + [Basic(widths[i], widths[i], 1) for _ in range((depth - 2) // 6 - 1)]
+            blocks = [Basic(widths[i - 1], widths[i], min(i, 2))] + [
+                Basic(widths[i], widths[i], 1) for _ in range((depth - 2) // 6 - 1)
+            ]
             setattr(self, f"layer{i}", nn.Sequential(*blocks))
         self.fc = nn.Linear(widths[3], CLASSES)
         for m in self.modules():
@@ -123,7 +128,9 @@ class CifarResNet(nn.Module):
         return self.fc(self.forward_features(x).mean((2, 3)))
 
 
-# ---- the other networks for 32 px of the CRD benchmark: the structure, parameter names and initial values of RepDistiller's
+# ---- the other networks for 32 px of the CRD benchmark: the structure, parameter names and initial values of
+# RepDistiller's
+
 
 class Headed(nn.Module):
     """Subclasses give `forward_features`, and name their classifier in `head`."""
@@ -240,15 +247,21 @@ class V2Block(nn.Module):
     def __init__(self, inputs, outputs, stride):
         super().__init__()
         self.halves, width = stride == 2, outputs // 2
-        ways = [[("dw", inputs), ("pw", inputs)], [("pw", inputs), ("dw", width), ("pw", width)]] if self.halves else [
-            [], [("pw", width), ("dw", width), ("pw", width)]]
+        ways = (
+            [[("dw", inputs), ("pw", inputs)], [("pw", inputs), ("dw", width), ("pw", width)]]
+            if self.halves
+            else [[], [("pw", width), ("dw", width), ("pw", width)]]
+        )
         self.ways, number = [], 0
         for way in ways:
             numbers = []
             for kind, channels in way:
                 number += 1
-                conv = nn.Conv2d(channels, width, 1, bias=False) if kind == "pw" else nn.Conv2d(
-                    channels, channels, 3, stride, 1, groups=channels, bias=False)
+                conv = (
+                    nn.Conv2d(channels, width, 1, bias=False)
+                    if kind == "pw"
+                    else nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False)
+                )
                 setattr(self, f"conv{number}", conv)
                 setattr(self, f"bn{number}", nn.BatchNorm2d(conv.out_channels))
                 numbers.append((number, kind == "pw"))
@@ -273,7 +286,11 @@ class ShuffleNet(Headed):
         self.act1 = nn.ReLU()
         inputs = 24
         for i, (width, count) in enumerate(zip(widths, (4, 8, 4)), 1):
-            setattr(self, f"layer{i}", nn.Sequential(block(inputs, width, 2), *[block(width, width, 1) for _ in range(count - 1)]))
+            setattr(
+                self,
+                f"layer{i}",
+                nn.Sequential(block(inputs, width, 2), *[block(width, width, 1) for _ in range(count - 1)]),
+            )
             inputs = width
         if head:
             self.conv2 = nn.Conv2d(inputs, head, 1, bias=False)
@@ -293,9 +310,15 @@ class HalfBlock(nn.Module):
         super().__init__()
         width = inputs * expansion
         self.conv = nn.Sequential(
-            nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-            nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-            nn.Conv2d(width, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+            nn.Conv2d(inputs, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
         self.shortcut = stride == 1 and inputs == outputs
 
     def forward(self, x):
@@ -308,10 +331,19 @@ class HalfMobileNetV2(Headed):
     def __init__(self):
         super().__init__()
         unit = lambda inputs, outputs, kernel, stride: nn.Sequential(
-            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+        )
         self.conv1 = unit(3, 16, 3, 2)
         blocks, inputs = [], 16
-        for t, c, n, s in [(1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]:
+        for t, c, n, s in [
+            (1, 16, 1, 1),
+            (6, 24, 2, 1),
+            (6, 32, 3, 2),
+            (6, 64, 4, 2),
+            (6, 96, 3, 1),
+            (6, 160, 3, 2),
+            (6, 320, 1, 1),
+        ]:
             rest = [HalfBlock(c // 2, c // 2, 1, t) for _ in range(n - 1)]
             blocks.append(nn.Sequential(HalfBlock(inputs, c // 2, s, t), *rest))
             inputs = c // 2
@@ -328,7 +360,11 @@ class HalfMobileNetV2(Headed):
 
 
 CRD = {
-    **{f"wrn_{depth}_{widen}": lambda _, depth=depth, widen=widen: WideResNet(depth, widen) for depth in (16, 40) for widen in (1, 2)},
+    **{
+        f"wrn_{depth}_{widen}": lambda _, depth=depth, widen=widen: WideResNet(depth, widen)
+        for depth in (16, 40)
+        for widen in (1, 2)
+    },
     "vgg8": lambda img: Vgg(1, img),
     "vgg13": lambda img: Vgg(2, img),
     "mobilenetv2_half": lambda _: HalfMobileNetV2(),
@@ -336,14 +372,22 @@ CRD = {
     "shufflenetv2": lambda _: ShuffleNet(V2Block, (116, 232, 464), 1024),
 }
 NARROW, WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
-CIFAR = {"resnet8": (8, NARROW), "resnet20": (20, NARROW), "resnet32": (32, NARROW), "resnet56": (56, NARROW),
-         "resnet110": (110, NARROW), "resnet8x4": (8, WIDE), "resnet32x4": (32, WIDE)}
+CIFAR = {
+    "resnet8": (8, NARROW),
+    "resnet20": (20, NARROW),
+    "resnet32": (32, NARROW),
+    "resnet56": (56, NARROW),
+    "resnet110": (110, NARROW),
+    "resnet8x4": (8, WIDE),
+    "resnet32x4": (32, WIDE),
+}
 # The two students of OFA-KD (Hao et al. 2023) and their widths.
 OFA = {"swin_nano_patch4_window7_224": 64, "swin_pico_patch4_window7_224": 48}
 NANO = dict(patch=2, dim=64, depth=4, heads=4)
 
 
 # ---- models and their taps
+
 
 def vit(img, patch, dim, depth, heads, kind=VisionTransformer):
     return kind(img_size=img, patch_size=patch, embed_dim=dim, depth=depth, num_heads=heads, num_classes=CLASSES)
@@ -354,8 +398,16 @@ def mixer(img, patch, dim, depth, **kwargs):
 
 
 def swin(img, patch, window, dim, depths, heads):
-    return SwinTransformer(img_size=img, patch_size=patch, window_size=window, embed_dim=dim, depths=depths,
-                           num_heads=[heads * 2**i for i in range(4)], num_classes=CLASSES, drop_path_rate=0.0)
+    return SwinTransformer(
+        img_size=img,
+        patch_size=patch,
+        window_size=window,
+        embed_dim=dim,
+        depths=depths,
+        num_heads=[heads * 2**i for i in range(4)],
+        num_classes=CLASSES,
+        drop_path_rate=0.0,
+    )
 
 
 def convnext(patch, dim, depths):
@@ -380,7 +432,11 @@ def create(name, img, options):
         if name.startswith(("vit", "deit")):
             return vit(img, **sizes)
         del sizes["heads"]
-        return mixer(img, **sizes, **(dict(mlp_ratio=4, block_layer=ResBlock, norm_layer=Affine) if name.startswith("resmlp") else {}))
+        return mixer(
+            img,
+            **sizes,
+            **(dict(mlp_ratio=4, block_layer=ResBlock, norm_layer=Affine) if name.startswith("resmlp") else {}),
+        )
     if name.startswith(("resnet", "mobilenet", "efficientnet")):
         model = timm.create_model(name, num_classes=CLASSES)
         if options.get("stem") == "cifar":
@@ -462,19 +518,47 @@ def train_case(key, model, img, golden):
     golden[f"{key}/train_logits"] = logits.detach().float()
     (logits * tensor(noise(7, logits.numel()), logits.shape)).sum().backward()
     parameters = dict(model.named_parameters())
-    golden[f"{key}/train"] = torch.stack([sample(parameters[n].grad if n in parameters else t, 4) for n, t in state(model)])
+    golden[f"{key}/train"] = torch.stack(
+        [sample(parameters[n].grad if n in parameters else t, 4) for n, t in state(model)]
+    )
 
 
-# 72 px: windows are padded, a grid is odd, the last is smaller than a window; 75 px: pixels are left over at each stage.
+# 72 px: windows are padded, a grid is odd, the last is smaller than a window; 75 px: pixels are left over at each
+# stage.
 SWIN = {f"swin_{size}_patch4_window7_224": 72 for size in ("tiny", "small", "base", "nano", "pico")}
 CONVNEXT = {f"convnext_{size}": 75 for size in ("tiny", "small", "base")}
 IMAGENET = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenetv1_100", "mobilenetv2_100", "efficientnet_b0"]
-OTHER = {**SWIN, **CONVNEXT, **{n: 75 for n in IMAGENET}, "vit_nano": 12, "mixer_nano": 12, **{n: 27 for n in [*CIFAR, *CRD]}, "vgg8": 65}
+OTHER = {
+    **SWIN,
+    **CONVNEXT,
+    **{n: 75 for n in IMAGENET},
+    "vit_nano": 12,
+    "mixer_nano": 12,
+    **{n: 27 for n in [*CIFAR, *CRD]},
+    "vgg8": 65,
+}
 DEFAULT = {"vit_nano": 8, "mixer_nano": 8, **{n: 32 for n in [*CIFAR, *CRD]}}
 DISTILLED = [f"deit_{size}_distilled_patch16_224" for size in ("tiny", "small", "base")]
-MODELS = [*IMAGENET, *CIFAR, *CRD, *DISTILLED, "vit_tiny_patch16_224", "vit_small_patch16_224",
-          "vit_base_patch16_224", "deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "vit_nano",
-          "mixer_s16_224", "mixer_b16_224", "mixer_nano", "resmlp_12_224", "resmlp_24_224", *SWIN, *CONVNEXT]
+MODELS = [
+    *IMAGENET,
+    *CIFAR,
+    *CRD,
+    *DISTILLED,
+    "vit_tiny_patch16_224",
+    "vit_small_patch16_224",
+    "vit_base_patch16_224",
+    "deit_tiny_patch16_224",
+    "deit_small_patch16_224",
+    "deit_base_patch16_224",
+    "vit_nano",
+    "mixer_s16_224",
+    "mixer_b16_224",
+    "mixer_nano",
+    "resmlp_12_224",
+    "resmlp_24_224",
+    *SWIN,
+    *CONVNEXT,
+]
 
 
 def main():

@@ -7,6 +7,7 @@ For one network of each family (two where they differ), every argument that JSON
 anyway, and layers with every name that means the same. What timm builds then has the same parameters and, in double precision, the same logits.
 Needs timm.
 """
+
 import inspect
 import json
 import pathlib
@@ -68,7 +69,11 @@ def logits(model):
             generator = torch.Generator().manual_seed(sum(map(ord, key)))
             if value.is_floating_point():
                 noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-                value.copy_(noise.abs() + 0.5 if key.endswith(("var", "norm.weight")) else noise / max(1, value[0].numel() if value.dim() else 1) ** 0.5)
+                value.copy_(
+                    noise.abs() + 0.5
+                    if key.endswith(("var", "norm.weight"))
+                    else noise / max(1, value[0].numel() if value.dim() else 1) ** 0.5
+                )
         x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         return model(x)
 

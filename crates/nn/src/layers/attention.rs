@@ -40,8 +40,8 @@ impl Attention {
         self.forward_first(x_bnd, x_bnd.size()[1], Post::None)
     }
 
-    /// What [`Attention::forward`] gives for the first `queries` tokens, and `post` of it: (B,N,D) to (B,queries,D). All tokens are
-    /// attended to.
+    /// What [`Attention::forward`] gives for the first `queries` tokens, and `post` of it: (B,N,D) to (B,queries,D).
+    /// All tokens are attended to.
     pub fn forward_first(&self, x_bnd: &Tensor, queries: i64, post: Post) -> Tensor {
         let [_, n, d] = x_bnd.size()[..] else { panic!("attention wants (B,N,D), got {:?}", x_bnd.size()) };
         let attended = if queries == n {
@@ -55,8 +55,8 @@ impl Attention {
     }
 }
 
-/// softmax(q k^T / sqrt(D/heads) + bias) v in `heads` parts of the width: `qkv_bn3d` (B,N,3D), queries before keys before values, to
-/// (B,N,D).
+/// softmax(q k^T / sqrt(D/heads) + bias) v in `heads` parts of the width: `qkv_bn3d` (B,N,3D), queries before keys
+/// before values, to (B,N,D).
 ///
 /// `bias` (G,heads,N,N), with G a divisor of B, is added to the scores of image b as row b mod G.
 ///

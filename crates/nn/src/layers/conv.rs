@@ -31,7 +31,15 @@ impl Conv {
     /// A `kernel` x `kernel` convolution that keeps the grid: stride 1, "same" padding, no bias, PyTorch's initialiser.
     #[must_use]
     pub const fn same(kernel: i64) -> Self {
-        Self { kernel, stride: 1, padding: kernel / 2, groups: 1, bias: false, bias_init: None, init: Init::TorchDefault }
+        Self {
+            kernel,
+            stride: 1,
+            padding: kernel / 2,
+            groups: 1,
+            bias: false,
+            bias_init: None,
+            init: Init::TorchDefault,
+        }
     }
 
     /// With another stride.
@@ -84,7 +92,11 @@ impl Conv2d {
     /// `weight` (out, in/groups, k, k) and, where asked for, `bias` (out).
     pub fn new(scope: &Scope, channels_in: i64, channels_out: i64, shape: Conv) -> Result<Self> {
         let fan_in = channels_in / shape.groups * shape.kernel * shape.kernel;
-        let weight = scope.param("weight", &[channels_out, channels_in / shape.groups, shape.kernel, shape.kernel], shape.init)?;
+        let weight = scope.param(
+            "weight",
+            &[channels_out, channels_in / shape.groups, shape.kernel, shape.kernel],
+            shape.init,
+        )?;
         let bias_init = shape.bias_init.unwrap_or(Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() });
         let bias = shape.bias.then(|| scope.param("bias", &[channels_out], bias_init)).transpose()?;
         Ok(Self { weight, bias, shape, frozen: Frozen::default() })

@@ -3,8 +3,8 @@ use std::cell::{Ref, RefCell};
 use heterodyne_shim::{self as shim, autocast_enabled, cpu::fast_bf16, grad_enabled, packed};
 use tch::{Device, Kind, Tensor};
 
-/// What a layer keeps of parameters that are not trained: a form of them that is faster to compute with. It is made at the first pass
-/// that records no graph, and again after a write to a parameter and where another precision is wanted.
+/// What a layer keeps of parameters that are not trained: a form of them that is faster to compute with. It is made at
+/// the first pass that records no graph, and again after a write to a parameter and where another precision is wanted.
 #[derive(Debug)]
 pub struct Frozen<T>(RefCell<Option<Kept<T>>>);
 
@@ -29,13 +29,16 @@ impl<T> Default for Frozen<T> {
 }
 
 impl<T> Frozen<T> {
-    /// The form that `pack` makes of `parameters` to compute in a kind; `None` where the layer is to run as it is, because a graph is
-    /// recorded, a parameter is trained or is not float32.
+    /// The form that `pack` makes of `parameters` to compute in a kind; `None` where the layer is to run as it is,
+    /// because a graph is recorded, a parameter is trained or is not float32.
     ///
     /// # Panics
     /// Where libtorch fails, as tch's operators do.
     pub fn get(&self, parameters: &[&Tensor], pack: impl FnOnce(Kind) -> shim::Result<T>) -> Option<Ref<'_, T>> {
-        if grad_enabled() || shim::flops::plain() || parameters.iter().any(|p| p.requires_grad() || p.kind() != Kind::Float) {
+        if grad_enabled()
+            || shim::flops::plain()
+            || parameters.iter().any(|p| p.requires_grad() || p.kind() != Kind::Float)
+        {
             return None;
         }
         let key = sure(Key::new(parameters));

@@ -17,7 +17,13 @@ pub struct Linear {
 impl Linear {
     /// As PyTorch builds it: weight and bias in U(-b, b), b = 1/sqrt(in).
     pub fn new(scope: &Scope, inputs: i64, outputs: i64) -> Result<Self> {
-        Self::with(scope, inputs, outputs, Init::TorchDefault, Some(Init::Uniform { bound: 1.0 / (inputs as f64).sqrt() }))
+        Self::with(
+            scope,
+            inputs,
+            outputs,
+            Init::TorchDefault,
+            Some(Init::Uniform { bound: 1.0 / (inputs as f64).sqrt() }),
+        )
     }
 
     /// `weight` (out, in) and, where an initialiser is given, `bias` (out).
@@ -46,7 +52,10 @@ impl Linear {
     pub fn forward_part(&self, x: &Tensor, from: i64, count: i64) -> Tensor {
         match self.packed() {
             Some(packed) => sure(packed.forward_part(x, from, count, Post::None)),
-            None => x.linear(&self.weight.narrow(0, from, count), self.bias.as_ref().map(|b| b.narrow(0, from, count)).as_ref()),
+            None => x.linear(
+                &self.weight.narrow(0, from, count),
+                self.bias.as_ref().map(|b| b.narrow(0, from, count)).as_ref(),
+            ),
         }
     }
 

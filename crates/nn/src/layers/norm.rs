@@ -53,7 +53,8 @@ impl BatchNorm2d {
         )
     }
 
-    /// As [`BatchNorm2d::forward`], and `post` of it; in training as one operator that keeps less and reads less than several.
+    /// As [`BatchNorm2d::forward`], and `post` of it; in training as one operator that keeps less and reads less than
+    /// several.
     pub fn forward_post(&self, x: &Tensor, train: bool, post: Post) -> Tensor {
         let (residual, act) = match post {
             _ if !train || shim::flops::plain() => return post.apply(self.forward(x, train)),
@@ -73,7 +74,8 @@ impl BatchNorm2d {
         [&self.weight, &self.bias, &self.running_mean, &self.running_var]
     }
 
-    /// The layer of an evaluation as `x * scale + shift`: scale = weight / sqrt(var + eps), shift = bias - mean * scale, both (C).
+    /// The layer of an evaluation as `x * scale + shift`: scale = weight / sqrt(var + eps), shift = bias - mean *
+    /// scale, both (C).
     pub fn scale_and_shift(&self) -> (Tensor, Tensor) {
         let scale = &self.weight / (&self.running_var + self.eps).sqrt();
         let shift = &self.bias - &self.running_mean * &scale;
@@ -92,13 +94,17 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// `weight` (D) starts at 1, `bias` (D) at 0.
     pub fn new(scope: &Scope, width: i64, eps: f64) -> Result<Self> {
-        Ok(Self { weight: scope.param("weight", &[width], Init::Const(1.0))?, bias: scope.param("bias", &[width], Init::Const(0.0))?, eps })
+        Ok(Self {
+            weight: scope.param("weight", &[width], Init::Const(1.0))?,
+            bias: scope.param("bias", &[width], Init::Const(0.0))?,
+            eps,
+        })
     }
 
     /// Normalises the last dimension.
     ///
-    /// Where no graph is recorded bfloat16 stays what it is on a CPU: it is computed in float32 anyway, and autocast would write both the
-    /// input and the result in float32 for the next product to round again.
+    /// Where no graph is recorded bfloat16 stays what it is on a CPU: it is computed in float32 anyway, and autocast
+    /// would write both the input and the result in float32 for the next product to round again.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let keeps = x.kind() == Kind::BFloat16 && x.device() == Device::Cpu && !grad_enabled() && !shim::flops::plain();
         let _as_it_is = keeps.then(|| sure(Autocast::new(Device::Cpu, false)));

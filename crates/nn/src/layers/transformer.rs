@@ -85,8 +85,8 @@ impl Block {
         self.forward_first(x_bnd, x_bnd.size()[1])
     }
 
-    /// What [`Block::forward`] gives for the first `tokens` tokens: (B,N,D) to (B,tokens,D). The others are attended to and cost no more
-    /// than that.
+    /// What [`Block::forward`] gives for the first `tokens` tokens: (B,N,D) to (B,tokens,D). The others are attended to
+    /// and cost no more than that.
     pub fn forward_first(&self, x_bnd: &Tensor, tokens: i64) -> Tensor {
         let shortcut = x_bnd.narrow(1, 0, tokens);
         let x = self.attn.forward_first(&self.norm1.forward(x_bnd), tokens, Post::Add(&shortcut));

@@ -18,8 +18,19 @@ fn every_kind_and_shape_survives_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.safetensors");
     let mut tensors = Vec::new();
-    for kind in [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16, Kind::Int64, Kind::Int, Kind::Int16, Kind::Uint8, Kind::Bool] {
-        tensors.push((format!("{kind:?}"), Tensor::arange(6, (Kind::Float, Device::Cpu)).reshape([2, 3]).to_kind(kind)));
+    for kind in [
+        Kind::Float,
+        Kind::Double,
+        Kind::Half,
+        Kind::BFloat16,
+        Kind::Int64,
+        Kind::Int,
+        Kind::Int16,
+        Kind::Uint8,
+        Kind::Bool,
+    ] {
+        tensors
+            .push((format!("{kind:?}"), Tensor::arange(6, (Kind::Float, Device::Cpu)).reshape([2, 3]).to_kind(kind)));
     }
     tensors.push(("scalar".into(), Tensor::from(1.5f32)));
     tensors.push(("empty".into(), Tensor::zeros([0, 4], (Kind::Float, Device::Cpu))));
@@ -124,7 +135,8 @@ fn rows_written_one_after_the_other_make_the_same_file() {
     let (found, text) = file::read(&path).unwrap();
     assert_eq!((found.len(), &found["a"], &found["b"], text), (2, &a, &b, metadata));
 
-    let huge = RowWriter::create(&path, &[("a".to_owned(), vec![i64::MAX, 8])], HashMap::new()).unwrap_err().to_string();
+    let huge =
+        RowWriter::create(&path, &[("a".to_owned(), vec![i64::MAX, 8])], HashMap::new()).unwrap_err().to_string();
     assert!(huge.contains("too large"), "{huge}");
     assert!(RowWriter::create(&folder.path().join("no/where.safetensors"), &shapes, HashMap::new()).is_err());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary files stay");
@@ -144,10 +156,14 @@ fn equal_contents_are_equal_bytes() {
     let first = written(0);
     assert!((1..20).all(|i| written(i) == first));
     let (read, metadata) = file::read(&folder.path().join("0.safetensors")).unwrap();
-    assert_eq!((read["a"].int64_value(&[0]), read["b"].double_value(&[1]), metadata["key7"].as_str()), (3, 2.0, "value 7"));
+    assert_eq!(
+        (read["a"].int64_value(&[0]), read["b"].double_value(&[1]), metadata["key7"].as_str()),
+        (3, 2.0, "value 7")
+    );
 }
 
-/// Any single bit of a file, and any two bytes that change places, is noticed; a file of somebody else without a checksum is not judged.
+/// Any single bit of a file, and any two bytes that change places, is noticed; a file of somebody else without a
+/// checksum is not judged.
 #[test]
 fn damage_anywhere_is_noticed_and_foreign_files_are_taken_as_they_are() {
     let folder = tempfile::tempdir().unwrap();

@@ -90,11 +90,19 @@ fn convolutions_and_mlps_are_the_same_frozen_and_not() {
     let root = store.root();
     let conv = Conv2d::new(&root.sub("a"), 6, 10, Conv::same(3).stride(2).bias()).unwrap();
     let grouped = Conv2d::new(&root.sub("b"), 6, 6, Conv::same(3).groups(6)).unwrap();
-    let mlp = Mlp::new(&root.sub("c"), 12, 50, heterodyne_nn::Init::TorchDefault, heterodyne_nn::Init::Const(0.1)).unwrap();
+    let mlp =
+        Mlp::new(&root.sub("c"), 12, 50, heterodyne_nn::Init::TorchDefault, heterodyne_nn::Init::Const(0.1)).unwrap();
     let (image, x) = (randn(&[2, 6, 9, 8]), randn(&[2, 12, 12]));
     let _guard = NoGrad::new();
-    let all =
-        || vec![conv.forward(&image), grouped.forward(&image), mlp.forward(&x), mlp.forward_post(&x, Post::Add(&x)), mlp.mix_add(&x, &x)];
+    let all = || {
+        vec![
+            conv.forward(&image),
+            grouped.forward(&image),
+            mlp.forward(&x),
+            mlp.forward_post(&x, Post::Add(&x)),
+            mlp.mix_add(&x, &x),
+        ]
+    };
     let plain = all();
     store.freeze();
     for (a, b) in all().iter().zip(&plain) {
@@ -109,7 +117,8 @@ fn the_first_tokens_of_a_block_are_those_of_the_whole() {
     let block = Block::new(&store.root(), 24, 3, BlockStyle::VIT).unwrap();
     let x = randn(&[2, 7, 24]).to_kind(Kind::Double).set_requires_grad(true);
     let outcome = |y: Tensor| {
-        let inputs: Vec<_> = [x.shallow_clone()].into_iter().chain(store.parameters().into_iter().map(|(_, t, _)| t)).collect();
+        let inputs: Vec<_> =
+            [x.shallow_clone()].into_iter().chain(store.parameters().into_iter().map(|(_, t, _)| t)).collect();
         let mut all = Tensor::run_backward(&[y.sin().sum(Kind::Double)], &inputs, false, false);
         all.push(y);
         all

@@ -99,7 +99,12 @@ fn a_long_report_is_cut_and_says_so() {
     let report = store.load(&Tensors::new()).unwrap();
     assert_eq!(report.missing.len(), 12);
     let text = report.to_string();
-    assert!(text.contains("12 missing in the file") && text.contains("blocks.0.attn.qkv.bias") && text.ends_with("and 4 more"), "{text}");
+    assert!(
+        text.contains("12 missing in the file")
+            && text.contains("blocks.0.attn.qkv.bias")
+            && text.ends_with("and 4 more"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
 """Golden values of the initialisers, from PyTorch and timm. Needs torch, timm and safetensors; writes init.safetensors beside itself."""
+
 import math
 import pathlib
 
@@ -33,5 +34,13 @@ for name, fill in FILLS.items():
 torch.manual_seed(SEED)
 for name, layer in [("linear", nn.Linear(7, 5)), ("conv", nn.Conv2d(4, 6, 3, groups=2))]:
     golden[f"{name}.weight"], golden[f"{name}.bias"] = layer.weight.detach(), layer.bias.detach()
-save_file(golden, pathlib.Path(__file__).parent / "init.safetensors",
-          {"torch": torch.__version__, "timm": timm.__version__, "cpu": torch.backends.cpu.get_cpu_capability(), "seed": str(SEED)})
+save_file(
+    golden,
+    pathlib.Path(__file__).parent / "init.safetensors",
+    {
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "seed": str(SEED),
+    },
+)

@@ -1,4 +1,5 @@
-//! The values of a pickle: nodes that refer to each other by index. Sharing and cycles cost nothing, and dropping never recurses.
+//! The values of a pickle: nodes that refer to each other by index. Sharing and cycles cost nothing, and dropping never
+//! recurses.
 use super::known::View;
 use crate::{Fault, Result};
 
@@ -40,7 +41,8 @@ pub enum Node {
     Object(Box<Object>),
     /// A (part of a) storage.
     Storage(View),
-    /// A strided tensor: the arguments of the function that rebuilds it. `typed` where they name the dtype (`_rebuild_tensor_v3`).
+    /// A strided tensor: the arguments of the function that rebuilds it. `typed` where they name the dtype
+    /// (`_rebuild_tensor_v3`).
     Tensor { args: Id, typed: bool },
     /// A tensor of another kind (sparse, quantised, …): the function that rebuilds it.
     Foreign { function: Id },

@@ -72,7 +72,8 @@ impl Storage {
         Ok(Self { kind, bytes })
     }
 
-    /// Start and size in bytes of the part that old files name beside the storage: (key, first element, elements), or `None` for all.
+    /// Start and size in bytes of the part that old files name beside the storage: (key, first element, elements), or
+    /// `None` for all.
     pub fn part(&self, arena: &Arena, view: Id) -> Result<(u64, u64), Fault> {
         if matches!(arena.node(view), Node::None) {
             return Ok((0, self.bytes));
@@ -81,7 +82,8 @@ impl Storage {
             Some(&[_, start, count]) => arena.size(start).zip(arena.size(count)),
             _ => None,
         };
-        let bytes = part.and_then(|(start, count)| Some((start.checked_mul(self.kind.size)?, count.checked_mul(self.kind.size)?)));
+        let bytes = part
+            .and_then(|(start, count)| Some((start.checked_mul(self.kind.size)?, count.checked_mul(self.kind.size)?)));
         match bytes {
             Some((start, bytes)) if start.checked_add(bytes).is_some_and(|end| end <= self.bytes) => Ok((start, bytes)),
             _ => damaged("a part of a storage that does not lie in it"),
@@ -90,7 +92,11 @@ impl Storage {
 }
 
 /// The value of a call, where the function is known; otherwise the caller makes an object of it that is not understood.
-pub(super) fn call<R: Read + Seek>(machine: &mut Machine<R>, mut function: Id, mut args: Id) -> Result<Option<Id>, Fault> {
+pub(super) fn call<R: Read + Seek>(
+    machine: &mut Machine<R>,
+    mut function: Id,
+    mut args: Id,
+) -> Result<Option<Id>, Fault> {
     loop {
         // Arguments in a list may name themselves: a circle ends when the steps do.
         machine.count(1)?;
@@ -121,7 +127,9 @@ pub(super) fn call<R: Read + Seek>(machine: &mut Machine<R>, mut function: Id, m
             "collections.defaultdict" => Node::Dict(Vec::new()),
             "torch.Size" | "builtins.tuple" | "__builtin__.tuple" => Node::Tuple(elements(machine, first)?.into()),
             "builtins.list" | "__builtin__.list" => Node::List(elements(machine, first)?),
-            "builtins.set" | "__builtin__.set" | "builtins.frozenset" | "__builtin__.frozenset" => Node::Set(elements(machine, first)?),
+            "builtins.set" | "__builtin__.set" | "builtins.frozenset" | "__builtin__.frozenset" => {
+                Node::Set(elements(machine, first)?)
+            }
             _ => return Ok(None),
         };
         return machine.arena.add(node).map(Some);

@@ -148,7 +148,8 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
 
             EMPTY_TUPLE => self.push(Node::Tuple(Box::default()))?,
             TUPLE1 | TUPLE2 | TUPLE3 => {
-                let start = self.stack.len().checked_sub((code - TUPLE1) as usize + 1).filter(|&start| start >= self.fence());
+                let start =
+                    self.stack.len().checked_sub((code - TUPLE1) as usize + 1).filter(|&start| start >= self.fence());
                 let Some(start) = start else { return underflow() };
                 let items = self.stack.split_off(start);
                 self.push(Node::Tuple(items.into()))?;
@@ -381,7 +382,12 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
         }
         let value = match known::call(self, function, args)? {
             Some(value) => value,
-            None => self.arena.add(Node::Object(Box::new(Object { class: function, args, items: Vec::new(), state: None })))?,
+            None => self.arena.add(Node::Object(Box::new(Object {
+                class: function,
+                args,
+                items: Vec::new(),
+                state: None,
+            })))?,
         };
         self.stack.push(value);
         Ok(())
@@ -401,9 +407,13 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
     fn storage(&mut self, class: Id, key: Id, count: Id, part: Id) -> Result<Id, Fault> {
         let storage = Storage::new(&self.arena, class, count)?;
         let (start, bytes) = storage.part(&self.arena, part)?;
-        let Some(key) = self.arena.text(key).filter(|key| key.len() <= KEY) else { return damaged("a storage without a short key") };
+        let Some(key) = self.arena.text(key).filter(|key| key.len() <= KEY) else {
+            return damaged("a storage without a short key");
+        };
         let index = match self.storages.get_full(key) {
-            Some((_, _, known)) if *known != storage => return damaged(format!("storage `{key}` has two types or sizes")),
+            Some((_, _, known)) if *known != storage => {
+                return damaged(format!("storage `{key}` has two types or sizes"));
+            }
             Some((index, ..)) => index,
             None => self.storages.insert_full(key.into(), storage).0,
         };

@@ -1,5 +1,5 @@
-//! Pickles as data: a stack machine that builds an arena of plain nodes. It imports nothing and calls nothing; a class or a function is
-//! a name, and what PyTorch's own names stand for is said in one table ([`known`]).
+//! Pickles as data: a stack machine that builds an arena of plain nodes. It imports nothing and calls nothing; a class
+//! or a function is a name, and what PyTorch's own names stand for is said in one table ([`known`]).
 mod arena;
 mod known;
 mod machine;

@@ -20,7 +20,8 @@ opcodes! {
     GLOBAL = b'c', STACK_GLOBAL = 0x93, REDUCE = b'R', NEWOBJ = 0x81, NEWOBJ_EX = 0x92, BUILD = b'b', BINPERSID = b'Q',
 }
 
-/// Opcodes of Python that a weights file has no use for: text forms of protocols 0 and 1, registered extensions, buffers outside the file.
+/// Opcodes of Python that a weights file has no use for: text forms of protocols 0 and 1, registered extensions,
+/// buffers outside the file.
 const OTHERS: [(u8, &str); 19] = [
     (b'I', "INT"),
     (b'L', "LONG"),

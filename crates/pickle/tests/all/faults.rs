@@ -50,7 +50,11 @@ fn every_cut_is_noticed() {
         let whole = bytes(name);
         for length in (0..whole.len()).step_by(7).chain(whole.len() - 40..whole.len()) {
             let error = scratch.error(&whole[..length]);
-            assert!(error.contains("was the download cut short?"), "{name} cut to {length} of {} bytes: {error}", whole.len());
+            assert!(
+                error.contains("was the download cut short?"),
+                "{name} cut to {length} of {} bytes: {error}",
+                whole.len()
+            );
         }
     }
 }
@@ -94,7 +98,11 @@ fn no_changed_byte_of_a_zip_archive_changes_a_tensor() {
             Err(_) => noticed += 1,
             Ok(section) => {
                 for (name, tensor) in &section.tensors {
-                    assert_eq!((&tensor.shape, tensor.bytes()), (&truth.tensors[name].shape, truth.tensors[name].bytes()), "byte {at}");
+                    assert_eq!(
+                        (&tensor.shape, tensor.bytes()),
+                        (&truth.tensors[name].shape, truth.tensors[name].bytes()),
+                        "byte {at}"
+                    );
                 }
                 assert_eq!(section.tensors.len(), truth.tensors.len());
             }
@@ -107,7 +115,8 @@ fn no_changed_byte_of_a_zip_archive_changes_a_tensor() {
 fn random_changes_do_no_harm() {
     let (scratch, mut random, start) = (Scratch::new(), Random(7), Instant::now());
     let files: Vec<_> = FILES.iter().map(|name| bytes(name)).collect();
-    let pickles: Vec<_> = ["parameters.zip.pt", "protocol4.zip.pt", "module.zip.pt", "layouts.zip.pt"].map(pickle).into();
+    let pickles: Vec<_> =
+        ["parameters.zip.pt", "protocol4.zip.pt", "module.zip.pt", "layouts.zip.pt"].map(pickle).into();
     for round in 0..20_000 {
         let from = if round % 2 == 0 { &files } else { &pickles };
         let mut changed = from[random.below(from.len())].clone();

@@ -23,7 +23,10 @@ fn other_files_are_named() {
         (b"\xef\xbb\xbf<!DOCTYPE html>", "a web page"),
         (b"weights", "plain text, not weights (`weights`)"),
         (b"Entry not found", "plain text, not weights (`Entry not found`)"),
-        (b"{\"error\":\n \"Repository not found\"}", "JSON, not weights (`{\"error\": \"Repository not found\"}`); a server"),
+        (
+            b"{\"error\":\n \"Repository not found\"}",
+            "JSON, not weights (`{\"error\": \"Repository not found\"}`); a server",
+        ),
         (b"[1, 2]", "JSON"),
         (b"\x01\x02\x03\x04\x05", "neither a zip archive nor a pickle"),
         (b"\x80\x02N.", "a pickle that torch.save did not write"),

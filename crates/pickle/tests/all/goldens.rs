@@ -13,13 +13,21 @@ fn expected() -> Value {
 fn cases() -> Vec<(String, Value)> {
     let all = expected();
     let cases = all["cases"].as_array().unwrap().iter();
-    cases.flat_map(|case| case["files"].as_array().unwrap().iter().map(|file| (file.as_str().unwrap().to_owned(), case.clone()))).collect()
+    cases
+        .flat_map(|case| {
+            case["files"].as_array().unwrap().iter().map(|file| (file.as_str().unwrap().to_owned(), case.clone()))
+        })
+        .collect()
 }
 
 /// The tensors as the golden rows have them.
 fn rows(section: &Section) -> Value {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    section.tensors.iter().map(|(name, tensor)| json!([name, tensor.dtype.to_string(), tensor.shape, hex(&tensor.bytes())])).collect()
+    section
+        .tensors
+        .iter()
+        .map(|(name, tensor)| json!([name, tensor.dtype.to_string(), tensor.shape, hex(&tensor.bytes())]))
+        .collect()
 }
 
 #[test]
@@ -47,7 +55,8 @@ fn every_file_lists_its_dictionaries_in_order() {
         let listed: Vec<_> = file.sections().iter().map(|place| (place.place.clone(), place.tensors)).collect();
         let refused = case["refused"].as_array().unwrap();
         let sections = case["sections"].as_array().unwrap().iter();
-        let mut expected: Vec<_> = sections.map(|s| (s[0].as_str().unwrap().to_owned(), s[1].as_array().unwrap().len())).collect();
+        let mut expected: Vec<_> =
+            sections.map(|s| (s[0].as_str().unwrap().to_owned(), s[1].as_array().unwrap().len())).collect();
         expected.extend(refused.iter().map(|kind| (kind.as_str().unwrap().to_owned(), 1)));
         assert_eq!(listed, expected, "{name}");
     }
@@ -70,7 +79,10 @@ fn the_place_that_is_meant_is_chosen() {
 #[test]
 fn a_place_that_is_not_there_lists_those_that_are() {
     let error = read(&golden("checkpoint.zip.pt")).unwrap().section(Some("model")).unwrap_err().to_string();
-    assert!(error.contains("has no tensors at `model`; there are `state_dict` (7 tensors), `state_dict_ema` (7 tensors)"), "{error}");
+    assert!(
+        error.contains("has no tensors at `model`; there are `state_dict` (7 tensors), `state_dict_ema` (7 tensors)"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -106,7 +118,8 @@ fn files_of_another_kind_are_refused_by_name() {
 fn tied_tensors_share_their_bytes() {
     for name in ["layouts.zip.pt", "layouts.legacy.pt"] {
         let section = read(&golden(name)).unwrap().section(None).unwrap();
-        let [one, other, base, rows] = ["tied", "reshaped", "whole", "rows"].map(|name| section.tensors[name].bytes().as_ptr());
+        let [one, other, base, rows] =
+            ["tied", "reshaped", "whole", "rows"].map(|name| section.tensors[name].bytes().as_ptr());
         assert_eq!(one, other);
         // The second row begins six floats behind the first.
         assert_eq!(rows as usize - base as usize, 24);

@@ -133,20 +133,32 @@ fn values_that_hold_themselves_are_read_once() {
 #[test]
 fn a_call_that_names_itself_as_its_argument_ends() {
     let rebuild = global("torch._tensor", "_rebuild_from_type_v2");
-    let pickle = [b"\x80\x02".to_vec(), rebuild, b"q\x00]q\x01(h\x00Nh\x01Ne0".to_vec(), b"h\x00(h\x00Nh\x01NtR.".to_vec()].concat();
+    let pickle =
+        [b"\x80\x02".to_vec(), rebuild, b"q\x00]q\x01(h\x00Nh\x01Ne0".to_vec(), b"h\x00(h\x00Nh\x01NtR.".to_vec()]
+            .concat();
     let message = error(&pickle);
     assert!(message.contains("takes more than"), "{message}");
 }
 
 /// Opcodes that push a module with those `_modules`.
 fn module(children: &[u8]) -> Vec<u8> {
-    let state = [b"}(".to_vec(), text("_parameters"), b"}".to_vec(), text("w"), pair(), b"s".to_vec(), text("_modules")].concat();
+    let state =
+        [b"}(".to_vec(), text("_parameters"), b"}".to_vec(), text("w"), pair(), b"s".to_vec(), text("_modules")]
+            .concat();
     [global("m", "M"), b")\x81".to_vec(), state, children.to_vec(), b"ub".to_vec()].concat()
 }
 
 #[test]
 fn a_module_in_itself_is_refused() {
-    let circle = [global("m", "M"), b")\x81q\x09}(".to_vec(), text("_parameters"), b"}".to_vec(), text("_modules"), b"}".to_vec()].concat();
+    let circle = [
+        global("m", "M"),
+        b")\x81q\x09}(".to_vec(),
+        text("_parameters"),
+        b"}".to_vec(),
+        text("_modules"),
+        b"}".to_vec(),
+    ]
+    .concat();
     let pickle = [b"\x80\x02".to_vec(), circle, text("x"), b"h\x09sub.".to_vec()].concat();
     let message = error(&pickle);
     assert!(message.contains("nested deeper than 64, or in a circle"), "{message}");
@@ -172,7 +184,9 @@ fn dictionaries_that_double_at_every_level_are_listed_once() {
     for _ in 0..40 {
         nested = [b"}(".to_vec(), text("a"), nested, b"q\x05".to_vec(), text("b"), b"h\x05u".to_vec()].concat();
     }
-    let file = Scratch::new().read(&archive(&[b"\x80\x02".to_vec(), nested, b".".to_vec()].concat(), &[("0", &values())])).unwrap();
+    let file = Scratch::new()
+        .read(&archive(&[b"\x80\x02".to_vec(), nested, b".".to_vec()].concat(), &[("0", &values())]))
+        .unwrap();
     assert_eq!(file.sections().len(), 2);
     assert!(file.section(None).unwrap().tensors.contains_key("w"));
 }
@@ -193,8 +207,13 @@ fn an_expanded_tensor_may_not_fill_the_memory() {
     assert!(message.contains("unfold to more than"), "{message}");
     // Many names of one large tensor count as many.
     let large = tensor(storage("0", 2), 0, &[1 << 21], &[0]);
-    let again =
-        [text("x"), large, b"q\x00".to_vec(), (0..20).flat_map(|i| [text(&i.to_string()), b"h\x00".to_vec()].concat()).collect()].concat();
+    let again = [
+        text("x"),
+        large,
+        b"q\x00".to_vec(),
+        (0..20).flat_map(|i| [text(&i.to_string()), b"h\x00".to_vec()].concat()).collect(),
+    ]
+    .concat();
     let message = error(&[b"\x80\x02}(".to_vec(), again, b"u.".to_vec()].concat());
     assert!(message.contains("unfold to more than"), "{message}");
 }
@@ -258,12 +277,18 @@ fn storages_that_contradict_themselves_are_refused() {
 #[test]
 fn python_2_and_old_pytorch_are_understood() {
     // OrderedDict([[key, value]]), bytes as keys, Parameter(data) with a state, a CUDA storage.
-    let cuda = [tuple(&[text("storage"), global("torch.cuda", "FloatStorage"), text("0"), text("cuda:0"), int(2)]), b"Q".to_vec()].concat();
+    let cuda = [
+        tuple(&[text("storage"), global("torch.cuda", "FloatStorage"), text("0"), text("cuda:0"), int(2)]),
+        b"Q".to_vec(),
+    ]
+    .concat();
     let sizes = [tuple(&[int(2)]), tuple(&[int(1)])].concat();
     let data = [global("torch._utils", "_rebuild_tensor"), tuple(&[cuda, int(0), sizes]), b"R".to_vec()].concat();
     let parameter = [global("torch.nn.parameter", "Parameter"), data, b"\x85R(\x88\x89Ntb".to_vec()].concat();
     let entry = [b"](U\x01w".to_vec(), parameter, b"ee".to_vec()].concat();
-    let pickle = [b"\x80\x02".to_vec(), global("collections", "OrderedDict"), b"](".to_vec(), entry, b"\x85R.".to_vec()].concat();
+    let pickle =
+        [b"\x80\x02".to_vec(), global("collections", "OrderedDict"), b"](".to_vec(), entry, b"\x85R.".to_vec()]
+            .concat();
     for file in both(&pickle) {
         let section = Scratch::new().read(&file).unwrap().section(None).unwrap();
         assert_eq!(&*section.tensors["w"].bytes(), values());
@@ -287,7 +312,11 @@ fn a_compressed_bomb_is_refused() {
     let bytes = std::fs::read(golden("deflated.pt")).unwrap();
     assert!(Scratch::new().exhaust(&bytes));
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    zip.start_file("x/data.pkl", zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated)).unwrap();
+    zip.start_file(
+        "x/data.pkl",
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated),
+    )
+    .unwrap();
     let piece = vec![b'N'; 1 << 20];
     for _ in 0..65 {
         std::io::Write::write_all(&mut zip, &piece).unwrap();

@@ -15,7 +15,10 @@ fn values_are_read_as_they_are() {
     // {"a": [1, -2, "x"], b"k": (None, b"\xff"), 3: 4}: the entry whose key is a number is left out.
     let text = b"\x80\x03}(X\x01\0\0\0a](K\x01J\xfe\xff\xff\xffX\x01\0\0\0xeC\x01kNC\x01\xff\x86K\x03K\x04u.";
     let value = read(text).unwrap();
-    assert_eq!(value.get("a").unwrap().list().unwrap(), [Value::Integer(1), Value::Integer(-2), Value::Text("x".to_owned())]);
+    assert_eq!(
+        value.get("a").unwrap().list().unwrap(),
+        [Value::Integer(1), Value::Integer(-2), Value::Text("x".to_owned())]
+    );
     assert_eq!(value.get("k").unwrap().list().unwrap(), [Value::Other, Value::Bytes(vec![0xFF])]);
     assert!(matches!(&value, Value::Table(entries) if entries.len() == 2));
 }

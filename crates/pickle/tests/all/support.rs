@@ -73,7 +73,8 @@ pub fn archive(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// The old container around a pickle and one storage of 32-bit floats.
 pub fn legacy(pickle: &[u8], key: &str, values: &[f32]) -> Vec<u8> {
-    let mut file = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}X\x0d\0\0\0little_endian\x88s.".to_vec();
+    let mut file =
+        b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}X\x0d\0\0\0little_endian\x88s.".to_vec();
     file.extend(pickle);
     file.extend(b"\x80\x02]");
     if !values.is_empty() {
@@ -110,7 +111,8 @@ pub fn tuple(parts: &[Vec<u8>]) -> Vec<u8> {
 
 /// Opcodes that push a storage of `count` 32-bit floats.
 pub fn storage(key: &str, count: i64) -> Vec<u8> {
-    [tuple(&[text("storage"), global("torch", "FloatStorage"), text(key), text("cpu"), int(count)]), b"Q".to_vec()].concat()
+    [tuple(&[text("storage"), global("torch", "FloatStorage"), text(key), text("cpu"), int(count)]), b"Q".to_vec()]
+        .concat()
 }
 
 /// Opcodes that push a tensor over what `storage` pushes.

@@ -4,6 +4,7 @@ expected.json lists cases: files that hold the same, their dictionaries of tenso
 program), the one to take by default, and per dictionary the tensors in order as [name, dtype, shape, bytes], the bytes row-major and
 little-endian in hexadecimal, as torch.load gives them. Files and places that are `refused` carry a part of the message.
 """
+
 import argparse
 import collections
 import io
@@ -131,10 +132,22 @@ class Block(nn.Module):
         self.extra = {"not part of it": torch.ones(1)}
 
 
-DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
+DTYPES = [
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+]
 
 # Element types, at their limits.
-dtypes = OrderedDict((str(d).removeprefix("torch."), ramp(2, 3, dtype=d, start=-2.0 if d.is_signed else 250)) for d in DTYPES)
+dtypes = OrderedDict(
+    (str(d).removeprefix("torch."), ramp(2, 3, dtype=d, start=-2.0 if d.is_signed else 250)) for d in DTYPES
+)
 dtypes["bool"] = torch.tensor([True, False, True])
 dtypes["special"] = torch.tensor([float("inf"), -float("inf"), float("nan"), -0.0, 1e-45])
 dtypes["limits"] = torch.tensor([-(2**63), 2**63 - 1])
@@ -174,8 +187,11 @@ save("layouts", layouts, repacked=[("deflated.pt", {"method": zipfile.ZIP_DEFLAT
 parameter = nn.Parameter(ramp(2, 2))
 attributed = nn.Parameter(ramp(3), requires_grad=False)
 attributed.origin = "here"
-save("parameters", {"weight": parameter, "attributed": attributed, "tagged": ramp(2).as_subclass(Tagged), 3: ramp(1), "note": "x"},
-     repacked=[("zip64.pt", {"folder": "a/b", "force_zip64": True}), ("flat.pt", {"folder": ""})])
+save(
+    "parameters",
+    {"weight": parameter, "attributed": attributed, "tagged": ramp(2).as_subclass(Tagged), 3: ramp(1), "note": "x"},
+    repacked=[("zip64.pt", {"folder": "a/b", "force_zip64": True}), ("flat.pt", {"folder": ""})],
+)
 
 # Prefixes stay.
 torch.manual_seed(1)
@@ -191,7 +207,9 @@ optimizer.step()
 checkpoint = {
     "epoch": 12,
     "arch": "resnet",
-    "args": argparse.Namespace(lr=0.1, mean=[0.5, 0.4], nothing=None, path=pathlib.PurePosixPath("a/b"), big=2**80, minus=-1, blob=b"\0\xff"),
+    "args": argparse.Namespace(
+        lr=0.1, mean=[0.5, 0.4], nothing=None, path=pathlib.PurePosixPath("a/b"), big=2**80, minus=-1, blob=b"\0\xff"
+    ),
     "optimizer": optimizer.state_dict(),
     "state_dict": small.state_dict(),
     "state_dict_ema": {k: v * 2 for k, v in small.state_dict().items()},
@@ -212,17 +230,45 @@ save("protocol", checkpoint, "state_dict_ema", ("state_dict_ema", "model"), prot
 weights, others = {"w": ramp(2), "b": ramp(1)}, {"w": ramp(2, start=5.0), "b": ramp(1)}
 few = {"w": ramp(2, start=9.0)}
 one = {"containers": ["legacy"]}
-save("nested", {"info": 1, "checkpoint": {"lr": 0.1, "weights": weights, "few": few}}, "checkpoint.weights", ("checkpoint.weights", "checkpoint.few"), **one)
+save(
+    "nested",
+    {"info": 1, "checkpoint": {"lr": 0.1, "weights": weights, "few": few}},
+    "checkpoint.weights",
+    ("checkpoint.weights", "checkpoint.few"),
+    **one,
+)
 save("lists", (few, [others, {"model": weights, "x": few}, None]), None, ("0", "1.0", "1.1.model", "1.1.x"), **one)
-save("model", {"lr": torch.tensor(0.1), "optimizer": {**weights, "c": ramp(1)}, "model": weights}, "model", ("", "optimizer", "model"), **one)
-save("within", {"model_ema": {"module": weights, "few": few}, "model": others}, "model_ema.module", ("model_ema.module", "model_ema.few", "model"), **one)
-save("absent", {"state_dict_ema": None, "model": others, "state_dict": weights}, "state_dict", ("model", "state_dict"), **one)
+save(
+    "model",
+    {"lr": torch.tensor(0.1), "optimizer": {**weights, "c": ramp(1)}, "model": weights},
+    "model",
+    ("", "optimizer", "model"),
+    **one,
+)
+save(
+    "within",
+    {"model_ema": {"module": weights, "few": few}, "model": others},
+    "model_ema.module",
+    ("model_ema.module", "model_ema.few", "model"),
+    **one,
+)
+save(
+    "absent",
+    {"state_dict_ema": None, "model": others, "state_dict": weights},
+    "state_dict",
+    ("model", "state_dict"),
+    **one,
+)
 save("two", {"student": weights, "teacher": others}, None, ("student", "teacher"), **one)
 save("alias", {"generator": weights, "again": weights, "few": few}, "generator", ("generator", "again", "few"), **one)
 slots = Slots()
 slots.shadow = weights
-save("objects", {"average": Average(few), "slots": slots, "options": Options(w=ramp(2), inner=Options(v=ramp(1)))}, "slots.shadow",
-     ("average.shadow", "slots.shadow", "options", "options.inner"))
+save(
+    "objects",
+    {"average": Average(few), "slots": slots, "options": Options(w=ramp(2), inner=Options(v=ramp(1)))},
+    "slots.shadow",
+    ("average.shadow", "slots.shadow", "options", "options.inner"),
+)
 loop = {"model": weights}
 loop["self"] = loop
 loop["list"] = [loop, weights]
@@ -263,7 +309,8 @@ save("no_checksums", {"w": ramp(2, 3)}, containers=["zip"])
 torch.serialization.set_crc32_options(True)
 
 
-# Forms that only older versions wrote: parts of storages, CUDA storage types, tensors and parameters before 0.4, Python 2's OrderedDict.
+# Forms that only older versions wrote: parts of storages, CUDA storage types, tensors and parameters before 0.4, Python
+# 2's OrderedDict.
 class Old(pickle.Pickler):
     def persistent_id(self, value):
         if isinstance(value, tuple) and value[:1] == ("storage",):
@@ -285,7 +332,11 @@ class Call:
 
 def old(name, value, keys):
     with open(HERE / name, "wb") as file:
-        for part in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}):
+        for part in (
+            0x1950A86A20F9469CFC6C,
+            1001,
+            {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}},
+        ):
             pickle.dump(part, file, protocol=2)
         buffer = io.BytesIO()
         Old(buffer, protocol=2).dump(value)
@@ -303,11 +354,15 @@ def rebuilt(storage, offset, size, stride):
     return Call(torch._utils._rebuild_tensor, storage, offset, size, stride)
 
 
-old("old.pt", OrderedDict(
-    whole=rebuilt(("storage", torch.FloatStorage, "1", "cpu", 6, None), 0, (2, 3), (3, 1)),
-    part=rebuilt(part("1", 2, 4), 1, (3,), (1,)),
-    transposed=rebuilt(part("1", 1, 4), 0, (2, 2), (1, 2)),
-), {"1": ramp(6)})
+old(
+    "old.pt",
+    OrderedDict(
+        whole=rebuilt(("storage", torch.FloatStorage, "1", "cpu", 6, None), 0, (2, 3), (3, 1)),
+        part=rebuilt(part("1", 2, 4), 1, (3,), (1,)),
+        transposed=rebuilt(part("1", 1, 4), 0, (2, 2), (1, 2)),
+    ),
+    {"1": ramp(6)},
+)
 case(["old.pt"], "", [""])
 
 # Refused as a whole.
@@ -334,4 +389,6 @@ refused["plain.pt"] = "a pickle that torch.save did not write"
 
 versions = {"torch": torch.__version__, "python": platform.python_version()}
 rows = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
-(HERE / "expected.json").write_text(f'{{"versions": {json.dumps(versions)},\n"refused": {json.dumps(refused)},\n"cases": [\n{rows}\n]}}\n')
+(HERE / "expected.json").write_text(
+    f'{{"versions": {json.dumps(versions)},\n"refused": {json.dumps(refused)},\n"cases": [\n{rows}\n]}}\n'
+)

@@ -17,8 +17,10 @@ impl Heat<'_> {
     pub fn svg(&self, size: Size) -> String {
         let left = 16.0 + self.rows.1.iter().map(|name| width(name)).fold(0.0, f64::max);
         let top = 44.0;
-        let (cell_w, cell_h) =
-            ((size.w - left - 4.0) / self.columns.1.len().max(1) as f64, (size.h - top - 4.0) / self.rows.1.len().max(1) as f64);
+        let (cell_w, cell_h) = (
+            (size.w - left - 4.0) / self.columns.1.len().max(1) as f64,
+            (size.h - top - 4.0) / self.rows.1.len().max(1) as f64,
+        );
         let mut out = open(size, &self.label);
         out.push_str(&text(4.0, 14.0, "name", &format!("{} ↓   {} →", self.rows.0, self.columns.0)));
         for (j, name) in self.columns.1.iter().enumerate() {
@@ -33,7 +35,8 @@ impl Heat<'_> {
                 let number = value.map_or_else(|| "–".to_owned(), |v| format!("{v:.2}"));
                 let column = self.columns.1.get(j).map_or("", String::as_str);
                 out.push_str(&format!(
-                    "<rect class=\"heat\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill-opacity=\"{shade:.3}\"><title>{}</title></rect>\n",
+                    "<rect class=\"heat\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" \
+                     fill-opacity=\"{shade:.3}\"><title>{}</title></rect>\n",
                     x + 1.0,
                     y + 1.0,
                     cell_w - 2.0,

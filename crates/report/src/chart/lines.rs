@@ -77,13 +77,19 @@ impl Lines {
 
 fn curve(series: &Series, x: &Scale, y: &Scale) -> String {
     let points = &series.points;
-    let path = |value: &dyn Fn(&Point) -> f64| points.iter().map(|p| format!("{:.1},{:.1}", x.at(p.x), y.at(value(p)))).collect::<Vec<_>>();
+    let path = |value: &dyn Fn(&Point) -> f64| {
+        points.iter().map(|p| format!("{:.1},{:.1}", x.at(p.x), y.at(value(p)))).collect::<Vec<_>>()
+    };
     let mut out = String::new();
     if points.len() > 1 {
         if points.iter().any(|p| p.hi > p.lo) {
             let mut outline = path(&|p| p.hi);
             outline.extend(path(&|p| p.lo).into_iter().rev());
-            out.push_str(&format!("<polygon class=\"band {}\" points=\"{}\"/>\n", colour(series.look), outline.join(" ")));
+            out.push_str(&format!(
+                "<polygon class=\"band {}\" points=\"{}\"/>\n",
+                colour(series.look),
+                outline.join(" ")
+            ));
         }
         let line = path(&|p| p.mean).join(" ");
         out.push_str(&format!(
@@ -116,8 +122,9 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The curves of several runs as one: mean and range wherever runs have values. Between its own points a run is interpolated;
-/// before its first and after its last it has no say. Long curves are thinned by averaging neighbours first.
+/// The curves of several runs as one: mean and range wherever runs have values. Between its own points a run is
+/// interpolated; before its first and after its last it has no say. Long curves are thinned by averaging neighbours
+/// first.
 pub fn bundle(runs: &[Vec<(f64, f64)>]) -> Vec<Point> {
     let runs: Vec<Vec<(f64, f64)>> = runs.iter().map(|run| thin(run)).collect();
     let mut xs: Vec<f64> = runs.iter().flatten().map(|(x, _)| *x).collect();
@@ -139,7 +146,9 @@ pub fn bundle(runs: &[Vec<(f64, f64)>]) -> Vec<Point> {
 fn thin(run: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let stride = run.len().div_ceil(THIN).max(1);
     run.chunks(stride)
-        .filter_map(|chunk| Some((chunk.last()?.0, crate::stats::mean(&chunk.iter().map(|(_, y)| *y).collect::<Vec<_>>())?)))
+        .filter_map(|chunk| {
+            Some((chunk.last()?.0, crate::stats::mean(&chunk.iter().map(|(_, y)| *y).collect::<Vec<_>>())?))
+        })
         .collect()
 }
 
@@ -161,7 +170,10 @@ mod tests {
     fn runs_with_the_same_x_are_averaged_with_their_range() {
         let a = vec![(1.0, 10.0), (2.0, 20.0)];
         let b = vec![(1.0, 30.0), (2.0, 20.0)];
-        assert_eq!(bundle(&[a, b]), [Point { x: 1.0, mean: 20.0, lo: 10.0, hi: 30.0 }, Point { x: 2.0, mean: 20.0, lo: 20.0, hi: 20.0 }]);
+        assert_eq!(
+            bundle(&[a, b]),
+            [Point { x: 1.0, mean: 20.0, lo: 10.0, hi: 30.0 }, Point { x: 2.0, mean: 20.0, lo: 20.0, hi: 20.0 }]
+        );
     }
 
     #[test]

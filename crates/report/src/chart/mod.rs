@@ -1,4 +1,5 @@
-//! Charts as SVG: axes, ticks, labels, markers whose shape repeats what their colour says. Colours are classes of the page's style.
+//! Charts as SVG: axes, ticks, labels, markers whose shape repeats what their colour says. Colours are classes of the
+//! page's style.
 pub mod dots;
 pub mod heat;
 pub mod lines;

@@ -14,7 +14,9 @@ impl Scale {
     /// An axis over `values`, from pixel `from` to pixel `to`. Equal values get room around them; no values make 0..1.
     /// `log` counts only where every value is greater than 0.
     pub fn over(values: impl Iterator<Item = f64>, from: f64, to: f64, log: bool) -> Self {
-        let (lo, hi) = values.filter(|v| v.is_finite()).fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)));
+        let (lo, hi) = values
+            .filter(|v| v.is_finite())
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)));
         let log = log && lo > 0.0 && lo.is_finite();
         let (lo, hi) = match (lo <= hi, lo == hi, log) {
             (false, ..) => (0.0, 1.0),
@@ -52,7 +54,11 @@ impl Scale {
 
     /// The pixel of a value.
     pub fn at(&self, value: f64) -> f64 {
-        let share = if self.log { (value / self.lo).ln() / (self.hi / self.lo).ln() } else { (value - self.lo) / (self.hi - self.lo) };
+        let share = if self.log {
+            (value / self.lo).ln() / (self.hi / self.lo).ln()
+        } else {
+            (value - self.lo) / (self.hi - self.lo)
+        };
         self.from + share.clamp(-0.05, 1.05) * (self.to - self.from)
     }
 
@@ -64,7 +70,8 @@ impl Scale {
     fn even(&self, count: usize) -> Vec<(f64, String)> {
         let rough = (self.hi - self.lo) / count.max(1) as f64;
         let unit = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * unit).find(|s| *s >= rough * 0.999).unwrap_or(10.0 * unit);
+        let step =
+            [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * unit).find(|s| *s >= rough * 0.999).unwrap_or(10.0 * unit);
         let first = (self.lo / step - 1e-6).ceil();
         let last = (self.hi / step + 1e-6).floor();
         let number = (last - first).clamp(0.0, 50.0) as usize + 1;
@@ -114,8 +121,14 @@ mod tests {
     fn ticks_are_round_and_inside() {
         let scale = Scale::over([61.3, 92.7].into_iter(), 0.0, 100.0, false);
         assert_eq!(labels(&scale, 5), ["70", "80", "90"]);
-        assert_eq!(labels(&Scale::over([0.0, 0.05].into_iter(), 0.0, 1.0, false), 5), ["0.00", "0.01", "0.02", "0.03", "0.04", "0.05"]);
-        assert_eq!(labels(&Scale::over([0.0, 40_000.0].into_iter(), 0.0, 1.0, false), 4), ["0", "10k", "20k", "30k", "40k"]);
+        assert_eq!(
+            labels(&Scale::over([0.0, 0.05].into_iter(), 0.0, 1.0, false), 5),
+            ["0.00", "0.01", "0.02", "0.03", "0.04", "0.05"]
+        );
+        assert_eq!(
+            labels(&Scale::over([0.0, 40_000.0].into_iter(), 0.0, 1.0, false), 4),
+            ["0", "10k", "20k", "30k", "40k"]
+        );
         assert_eq!(labels(&Scale::over([1e-5, 5e-4].into_iter(), 0.0, 1.0, false), 4), ["2e-4", "4e-4"]);
     }
 

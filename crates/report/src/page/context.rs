@@ -14,7 +14,10 @@ pub fn section(groups: &[Loaded]) -> String {
     let mut pairs: Vec<(&'static Pair, Vec<&Loaded>)> = Vec::new();
     for group in groups {
         let Some(run) = group.runs.first().filter(|r| r.data().is_none_or(|data| data == "cifar100")) else { continue };
-        let Some(pair) = run.summary.teacher.as_ref().and_then(|teacher| published(teacher, &run.summary.student)) else { continue };
+        let Some(pair) = run.summary.teacher.as_ref().and_then(|teacher| published(teacher, &run.summary.student))
+        else {
+            continue;
+        };
         match pairs.iter_mut().find(|(known, _)| *known == pair) {
             Some((_, groups)) => groups.push(group),
             None => pairs.push((pair, vec![group])),
@@ -28,7 +31,8 @@ pub fn section(groups: &[Loaded]) -> String {
     head.extend(columns.iter().map(escape));
     let mut rows = Vec::new();
     for (pair, groups) in &pairs {
-        let mut row = vec![escape(format!("{} → {}", pair.teacher, pair.student)), format!("published, {} px", pair.img)];
+        let mut row =
+            vec![escape(format!("{} → {}", pair.teacher, pair.student)), format!("published, {} px", pair.img)];
         row.extend(columns.iter().map(|column| {
             pair.numbers.iter().find(|(name, _)| name == column).map_or_else(String::new, |(_, n)| {
                 let mark = match n.trust {
@@ -43,7 +47,10 @@ pub fn section(groups: &[Loaded]) -> String {
         rows.push(row);
         // Our own groups stand below, each under the published method of its name.
         let own = |column: &str| {
-            groups.iter().find(|g| g.name.eq_ignore_ascii_case(column)).map_or_else(String::new, |g| stats::spread(&g.results()))
+            groups
+                .iter()
+                .find(|g| g.name.eq_ignore_ascii_case(column))
+                .map_or_else(String::new, |g| stats::spread(&g.results()))
         };
         let cells: Vec<String> = columns.iter().map(|column| own(column)).collect();
         if cells.iter().any(|c| !c.is_empty()) {
@@ -52,7 +59,8 @@ pub fn section(groups: &[Loaded]) -> String {
             rows.push(row);
         }
     }
-    let note = "<p class=\"note\">Top-1 on CIFAR-100 in percent, for context only: other code, other recipes (300 epochs at 224 px, 240 at 32 px), \
+    let note = "<p class=\"note\">Top-1 on CIFAR-100 in percent, for context only: other code, other recipes (300 \
+        epochs at 224 px, 240 at 32 px), \
                 mostly one seed and often the best of all test evaluations. <sup>a</sup> not read in a source; the column reproduces a published average. \
                 <sup>b</sup> quoted by a third party. <sup>c</sup> quoted by a third party, low trust.</p>\n";
     titled("Published numbers, as context", &format!("{}{note}", table(&head, &rows, &[0, 1])))

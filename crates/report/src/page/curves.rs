@@ -12,18 +12,30 @@ use crate::{
 /// Test accuracy over epochs.
 pub fn accuracy(groups: &[Loaded]) -> String {
     let series = groups.iter().enumerate().map(|(look, group)| {
-        let runs: Vec<Vec<(f64, f64)>> = group.shown().iter().map(|r| r.evals().map(|e| (e.epoch, e.top1)).collect()).collect();
+        let runs: Vec<Vec<(f64, f64)>> =
+            group.shown().iter().map(|r| r.evals().map(|e| (e.epoch, e.top1)).collect()).collect();
         Series { name: group.name.clone(), look, points: bundle(&runs) }
     });
     let series: Vec<Series> = series.filter(|s| !s.points.is_empty()).collect();
-    let lines = Lines { label: "Test accuracy over epochs".to_owned(), x: "epoch", y: "test top-1, %", series, log: false, percent: true };
+    let lines = Lines {
+        label: "Test accuracy over epochs".to_owned(),
+        x: "epoch",
+        y: "test top-1, %",
+        series,
+        log: false,
+        percent: true,
+    };
     let note = "<p class=\"note\">Mean over seeds; the band runs from the lowest to the highest seed.</p>\n";
     section("Accuracy over epochs", &format!("{}{note}", full_width(&lines)))
 }
 
 /// The values of one training metric, per run, over steps.
 fn over_steps(group: &Loaded, value: impl Fn(&Metric) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
-    group.shown().iter().map(|r| r.metrics.iter().filter_map(|m| Some((m.step() as f64, value(m)?))).collect()).collect()
+    group
+        .shown()
+        .iter()
+        .map(|r| r.metrics.iter().filter_map(|m| Some((m.step() as f64, value(m)?))).collect())
+        .collect()
 }
 
 /// The terms of the loss, one small chart per method.
@@ -64,7 +76,8 @@ pub fn losses(groups: &[Loaded]) -> String {
             legend(lines.series.iter().map(|s| (s.look, s.name.as_str())))
         ));
     }
-    let note = "<p class=\"note\">Each term before its weight in the sum. The axis is logarithmic where terms differ by more than a factor of 30.</p>\n";
+    let note = "<p class=\"note\">Each term before its weight in the sum. The axis is logarithmic where terms differ \
+        by more than a factor of 30.</p>\n";
     section("Loss terms", &format!("<div class=\"panels\">\n{charts}</div>\n{note}"))
 }
 
@@ -82,6 +95,13 @@ pub fn rates(groups: &[Loaded]) -> String {
             None => series.push(Series { name: group.name.clone(), look, points }),
         }
     }
-    let lines = Lines { label: "Learning rate over steps".to_owned(), x: "step", y: "learning rate", series, log: false, percent: false };
+    let lines = Lines {
+        label: "Learning rate over steps".to_owned(),
+        x: "step",
+        y: "learning rate",
+        series,
+        log: false,
+        percent: false,
+    };
     section("Learning rate", &full_width(&lines))
 }

@@ -21,7 +21,8 @@ pub fn section_of(groups: &[Loaded]) -> String {
     if body.is_empty() {
         return body;
     }
-    let note = "<p class=\"note\">Linear CKA by minibatches with the unbiased estimator of HSIC: 1 where one network's features are the other's \
+    let note = "<p class=\"note\">Linear CKA by minibatches with the unbiased estimator of HSIC: 1 where one \
+        network's features are the other's \
                 up to rotation and scale, 0 where they have nothing in common. Energy: squared magnitudes of the 2-D Fourier transform of each channel, \
                 by distance from the zero frequency in cycles per image, as a share of their sum.</p>\n";
     section("Features, stage by stage", &format!("{body}{note}"))
@@ -38,7 +39,8 @@ fn one(group: &str, run: &Run, view: &FeatureView) -> String {
     let levels = view.teacher.stages.iter().zip(&view.student.stages);
     let energies: String = (1..).zip(levels).map(|(i, (t, s))| energy(i, view, t, s)).collect();
     format!(
-        "<h3>{}</h3>\n<p class=\"note\">Seed {}, {} test images in minibatches of {}, the student's {} weights.</p>\n<div class=\"panels\">\n<figure>\n<h4>Linear CKA</h4>\n{}</figure>\n{energies}</div>\n",
+        "<h3>{}</h3>\n<p class=\"note\">Seed {}, {} test images in minibatches of {}, the student's {} \
+         weights.</p>\n<div class=\"panels\">\n<figure>\n<h4>Linear CKA</h4>\n{}</figure>\n{energies}</div>\n",
         escape(group),
         run.summary.seed,
         view.images,
@@ -51,9 +53,18 @@ fn one(group: &str, run: &Run, view: &FeatureView) -> String {
 /// The spectra of both networks at one level.
 fn energy(level: usize, view: &FeatureView, teacher: &Stage, student: &Stage) -> String {
     let series = |look: usize, model: &str, stage: &Stage| {
-        let point = |(cycles, share): (usize, &f64)| Point { x: cycles as f64, mean: 100.0 * share, lo: 100.0 * share, hi: 100.0 * share };
+        let point = |(cycles, share): (usize, &f64)| Point {
+            x: cycles as f64,
+            mean: 100.0 * share,
+            lo: 100.0 * share,
+            hi: 100.0 * share,
+        };
         let [h, w] = stage.grid;
-        Series { name: format!("{model} ({h}x{w})"), look, points: stage.energy.iter().enumerate().map(point).collect() }
+        Series {
+            name: format!("{model} ({h}x{w})"),
+            look,
+            points: stage.energy.iter().enumerate().map(point).collect(),
+        }
     };
     let lines = Lines {
         label: format!("Energy of stage {level} by frequency"),

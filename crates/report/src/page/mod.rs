@@ -15,8 +15,12 @@ const STYLE: &str = include_str!("style.css");
 
 /// The whole page.
 pub fn page(title: &str, intro: &str, groups: &[Loaded]) -> String {
-    let paragraphs: String =
-        intro.split("\n\n").map(str::trim).filter(|p| !p.is_empty()).map(|p| format!("<p>{}</p>\n", escape(p))).collect();
+    let paragraphs: String = intro
+        .split("\n\n")
+        .map(str::trim)
+        .filter(|p| !p.is_empty())
+        .map(|p| format!("<p>{}</p>\n", escape(p)))
+        .collect();
     let body = if groups.iter().all(|g| g.runs.is_empty()) {
         "<p class=\"empty\">There are no runs.</p>\n".to_owned()
     } else {
@@ -36,7 +40,8 @@ pub fn page(title: &str, intro: &str, groups: &[Loaded]) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n\
+         <meta name=\"color-scheme\" content=\"light \
+         dark\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n\
          <body>\n<main>\n<h1>{title}</h1>\n{paragraphs}{body}</main>\n</body>\n</html>\n"
     )
 }
@@ -55,5 +60,9 @@ fn both(wide: &str, narrow: &str) -> String {
 fn full_width(lines: &Lines) -> String {
     let wide = lines.svg(Size { w: 880.0, h: 340.0 });
     let narrow = lines.svg(Size { w: 360.0, h: 280.0 });
-    format!("<figure>\n{}{}</figure>\n", both(&wide, &narrow), legend(lines.series.iter().map(|s| (s.look, s.name.as_str()))))
+    format!(
+        "<figure>\n{}{}</figure>\n",
+        both(&wide, &narrow),
+        legend(lines.series.iter().map(|s| (s.look, s.name.as_str())))
+    )
 }

@@ -56,10 +56,13 @@ pub fn section(groups: &[Loaded]) -> String {
     let mut body = summary_line(groups, &pairs);
     body.push_str(&table(&head, &rows, &left));
     body.push_str(
-        "<p class=\"note\">The result is the accuracy on the test images after the last epoch: mean ± sample standard deviation over seeds.",
+        "<p class=\"note\">The result is the accuracy on the test images after the last epoch: mean ± sample standard \
+         deviation over seeds.",
     );
     if groups.iter().flat_map(|g| &g.runs).any(|r| r.best().is_some() && r.summary.selected_on == "test") {
-        body.push_str(" A best epoch that was chosen on the test images themselves is too good to be true and is no result.");
+        body.push_str(
+            " A best epoch that was chosen on the test images themselves is too good to be true and is no result.",
+        );
     }
     body.push_str("</p>\n");
     body.push_str(&uncounted(groups));
@@ -76,8 +79,8 @@ fn pair(group: &Loaded) -> String {
     }
 }
 
-/// The distinct pairs. A student without a teacher counts only where it is nobody's pupil: beside a scratch row nobody needs to
-/// be told that it has no teacher.
+/// The distinct pairs. A student without a teacher counts only where it is nobody's pupil: beside a scratch row nobody
+/// needs to be told that it has no teacher.
 fn pairs(groups: &[Loaded]) -> IndexSet<String> {
     let taught = |g: &&Loaded| g.runs.first().is_some_and(|r| r.summary.teacher.is_some());
     let mut out: IndexSet<String> = groups.iter().filter(taught).map(pair).collect();
@@ -101,17 +104,23 @@ fn summary_line(groups: &[Loaded], pairs: &IndexSet<String>) -> String {
     if pairs.len() <= 3 {
         parts.extend(pairs.iter().cloned());
     }
-    format!("<p class=\"facts\">{}</p>\n", parts.iter().map(|p| format!("<span>{}</span>", escape(p))).collect::<Vec<_>>().join(" "))
+    format!(
+        "<p class=\"facts\">{}</p>\n",
+        parts.iter().map(|p| format!("<span>{}</span>", escape(p))).collect::<Vec<_>>().join(" ")
+    )
 }
 
 /// Each seed's result.
 fn seeds(group: &Loaded) -> String {
-    let one = |run: &Run| run.result().map(|top1| format!("<span class=\"seed\" title=\"seed {}\">{top1:.2}</span>", run.summary.seed));
+    let one = |run: &Run| {
+        run.result().map(|top1| format!("<span class=\"seed\" title=\"seed {}\">{top1:.2}</span>", run.summary.seed))
+    };
     group.runs.iter().filter_map(one).collect::<Vec<_>>().join(" ")
 }
 
 fn chosen_on(group: &Loaded) -> String {
-    let chosen: IndexSet<&str> = group.runs.iter().filter(|r| r.best().is_some()).map(|r| r.summary.selected_on.as_str()).collect();
+    let chosen: IndexSet<&str> =
+        group.runs.iter().filter(|r| r.best().is_some()).map(|r| r.summary.selected_on.as_str()).collect();
     let word = |on: &str| match on {
         "validation" => "held-out images".to_owned(),
         "test" => "<em>test images</em>".to_owned(),
@@ -127,10 +136,19 @@ fn uncounted(groups: &[Loaded]) -> String {
         .flat_map(|g| g.runs.iter().map(move |r| (g, r)))
         .filter(|(_, run)| run.result().is_none())
         .map(|(group, run)| {
-            format!("<li><strong>{}</strong>, seed {}: {}</li>\n", escape(&group.name), run.summary.seed, escape(why_not(run)))
+            format!(
+                "<li><strong>{}</strong>, seed {}: {}</li>\n",
+                escape(&group.name),
+                run.summary.seed,
+                escape(why_not(run))
+            )
         })
         .collect();
-    if items.is_empty() { items } else { format!("<div class=\"warning\"><p>Not counted above:</p>\n<ul>\n{items}</ul></div>\n") }
+    if items.is_empty() {
+        items
+    } else {
+        format!("<div class=\"warning\"><p>Not counted above:</p>\n<ul>\n{items}</ul></div>\n")
+    }
 }
 
 fn dots(groups: &[Loaded], scratch: Option<&Loaded>) -> String {
@@ -145,7 +163,12 @@ fn dots(groups: &[Loaded], scratch: Option<&Loaded>) -> String {
         })
         .collect();
     let reference = scratch.filter(|_| groups.len() > 1).and_then(|g| Some((g.mean()?, format!("{} mean", g.name))));
-    let plot = Dots { label: "Test accuracy of every seed, by method".to_owned(), x: "test top-1, last epoch, %", rows, reference };
+    let plot = Dots {
+        label: "Test accuracy of every seed, by method".to_owned(),
+        x: "test top-1, last epoch, %",
+        rows,
+        reference,
+    };
     format!(
         "<figure>\n{}<figcaption>One mark per seed; the bar is their mean.</figcaption>\n</figure>\n",
         both(&plot.svg(880.0), &plot.svg(360.0))
@@ -168,7 +191,9 @@ pub fn speed(groups: &[Loaded]) -> String {
         .iter()
         .map(|group| {
             let runs = group.shown();
-            let mean = |value: &dyn Fn(&Run) -> Option<f64>| stats::mean(&runs.iter().filter_map(|r| value(r)).collect::<Vec<_>>());
+            let mean = |value: &dyn Fn(&Run) -> Option<f64>| {
+                stats::mean(&runs.iter().filter_map(|r| value(r)).collect::<Vec<_>>())
+            };
             let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
             let words = |value: &dyn Fn(&Run) -> String| {
                 let all: IndexSet<String> = runs.iter().map(|r| value(r)).filter(|w| !w.is_empty()).collect();
@@ -182,7 +207,13 @@ pub fn speed(groups: &[Loaded]) -> String {
                 or_dash(mean(&|r| r.summary.last.as_ref().map(|last| last.seconds)).map(|v| format!("{v:.2}"))),
                 words(&|r| r.summary.device.clone()),
                 words(&|r| r.summary.precision.clone()),
-                words(&|r| if r.summary.parameters > 0 { format!("{:.2} M", r.summary.parameters as f64 / 1e6) } else { String::new() }),
+                words(&|r| {
+                    if r.summary.parameters > 0 {
+                        format!("{:.2} M", r.summary.parameters as f64 / 1e6)
+                    } else {
+                        String::new()
+                    }
+                }),
             ]
         })
         .collect();

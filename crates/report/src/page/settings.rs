@@ -45,7 +45,8 @@ fn list(settings: &[(&String, &String)]) -> String {
     if settings.is_empty() {
         return String::new();
     }
-    let lines: Vec<String> = settings.iter().map(|(key, value)| format!("{} = {}", escape(key), escape(value))).collect();
+    let lines: Vec<String> =
+        settings.iter().map(|(key, value)| format!("{} = {}", escape(key), escape(value))).collect();
     format!("<pre>{}</pre>\n", lines.join("\n"))
 }
 

@@ -45,7 +45,8 @@ fn a_full_page_is_well_formed_and_shows_everything() {
     assert!(page.len() < 400_000, "{}", page.len());
     // The page to look at, where somebody wants to.
     if let Some(path) = std::env::var_os("HETERODYNE_SAMPLE_PAGE") {
-        let intro = "A small vision transformer, trained on all 1,297 training digits (98.40 % on the 500 test digits), teaches a ResNet-8 that sees ten labelled digits per class.";
+        let intro = "A small vision transformer, trained on all 1,297 training digits (98.40 % on the 500 test \
+            digits), teaches a ResNet-8 that sees ten labelled digits per class.";
         write(path.as_ref(), "heterodyne demo", intro, &groups).unwrap();
     }
 }
@@ -97,7 +98,12 @@ fn odd_runs_make_a_page() {
     folder.write_summary(&Summary { metrics: Some(writer.extent().unwrap()), ..summary }).unwrap();
     let single = Group { name: "single".to_owned(), runs: vec![single] };
     assert!(page(std::slice::from_ref(&single)).contains("<circle"));
-    page(&[single, bare, Group { name: "none".to_owned(), runs: vec![] }, group(dir.path(), Some("kd"), &[80.0, 80.0])]);
+    page(&[
+        single,
+        bare,
+        Group { name: "none".to_owned(), runs: vec![] },
+        group(dir.path(), Some("kd"), &[80.0, 80.0]),
+    ]);
     // Metrics gone altogether.
     let gone = dir.path().join("gone");
     run(&gone, &Spec::default());
@@ -138,7 +144,11 @@ fn published_numbers_stand_beside_the_same_networks() {
     };
     run(&path, &spec);
     let text = page(&[Group { name: "kd".to_owned(), runs: vec![path] }]);
-    assert!(text.contains("Published numbers, as context") && text.contains("Swin-T → ResNet18") && text.contains("82.78<sup>b</sup>"));
+    assert!(
+        text.contains("Published numbers, as context")
+            && text.contains("Swin-T → ResNet18")
+            && text.contains("82.78<sup>b</sup>")
+    );
     assert!(text.contains("<td class=\"left\">these runs</td>") && text.contains("<td>78.10</td>"));
     let path = dir.path().join("b");
     run(&path, &Spec { data: "cifar10", ..spec });
@@ -153,8 +163,18 @@ fn the_published_table_is_consistent() {
     // One teacher and one student each have one accuracy, whatever they are paired with.
     for a in &pairs {
         for b in &pairs {
-            assert!(a.teacher != b.teacher || a.numbers[0].1.top1 == b.numbers[0].1.top1, "{} {}", a.teacher, a.student);
-            assert!(a.student != b.student || a.numbers[1].1.top1 == b.numbers[1].1.top1, "{} {}", a.teacher, a.student);
+            assert!(
+                a.teacher != b.teacher || a.numbers[0].1.top1 == b.numbers[0].1.top1,
+                "{} {}",
+                a.teacher,
+                a.student
+            );
+            assert!(
+                a.student != b.student || a.numbers[1].1.top1 == b.numbers[1].1.top1,
+                "{} {}",
+                a.teacher,
+                a.student
+            );
         }
     }
     let found = |t, s| heterodyne_report::published(t, s).map(|p| (p.teacher, p.student));

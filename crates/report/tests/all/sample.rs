@@ -103,7 +103,11 @@ pub fn run(path: &Path, spec: &Spec) {
         };
         writer.write(&metric).unwrap();
         if epoch % 5 == 0 {
-            let top1 = if epoch == 100 { spec.top1 } else { (spec.top1 - 60.0 * (-6.0 * t).exp() + 1.5 * noise.next()).clamp(0.0, 100.0) };
+            let top1 = if epoch == 100 {
+                spec.top1
+            } else {
+                (spec.top1 - 60.0 * (-6.0 * t).exp() + 1.5 * noise.next()).clamp(0.0, 100.0)
+            };
             evals.push(eval(step, f64::from(epoch), top1));
             writer.write(&Metric::Eval(evals[evals.len() - 1].clone())).unwrap();
         }

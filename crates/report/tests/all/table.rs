@@ -13,7 +13,8 @@ fn load(groups: &[Group]) -> Vec<Loaded> {
 fn means_deviations_and_differences() {
     let dir = TempDir::new().unwrap();
     // scratch: mean 81, deviations -1, 0, 1, so s = 1. kd: mean 84, deviations -2, -1, 3: s = sqrt(14 / 2) = 2.6458.
-    let groups = load(&[group(dir.path(), None, &[80.0, 81.0, 82.0]), group(dir.path(), Some("kd"), &[82.0, 83.0, 87.0])]);
+    let groups =
+        load(&[group(dir.path(), None, &[80.0, 81.0, 82.0]), group(dir.path(), Some("kd"), &[82.0, 83.0, 87.0])]);
     assert_eq!((groups[0].mean(), groups[0].std()), (Some(81.0), Some(1.0)));
     assert_eq!(groups[1].mean(), Some(84.0));
     assert!((groups[1].std().unwrap() - 7f64.sqrt()).abs() < 1e-12);
@@ -31,9 +32,14 @@ fn runs_that_did_not_finish_count_in_no_mean() {
     let dir = TempDir::new().unwrap();
     let mut kd = group(dir.path(), Some("kd"), &[90.0]);
     let long = "step 9: kd is NaN";
-    for (seed, status, error) in [(5, Some(Status::Failed), Some(long)), (6, Some(Status::Interrupted), None), (7, None, None)] {
+    for (seed, status, error) in
+        [(5, Some(Status::Failed), Some(long)), (6, Some(Status::Interrupted), None), (7, None, None)]
+    {
         let path = dir.path().join(format!("kd-s{seed}"));
-        run(&path, &Spec { name: "kd", method: Some("kd"), seed, status, error, epochs: 20, top1: 10.0, ..Spec::default() });
+        run(
+            &path,
+            &Spec { name: "kd", method: Some("kd"), seed, status, error, epochs: 20, top1: 10.0, ..Spec::default() },
+        );
         kd.runs.push(path);
     }
     let mut none = group(dir.path(), Some("at"), &[]);
@@ -59,7 +65,10 @@ fn the_row_to_compare_with_is_named_scratch_or_the_only_untaught() {
     assert!(table(&load(&[plain.clone(), kd.clone()])).contains("+5.00"));
     let mut other = plain.clone();
     other.name = "more labels".to_owned();
-    assert!(!table(&load(&[plain.clone(), other.clone(), kd.clone()])).contains("vs scratch"), "two rows without a teacher and no name");
+    assert!(
+        !table(&load(&[plain.clone(), other.clone(), kd.clone()])).contains("vs scratch"),
+        "two rows without a teacher and no name"
+    );
     other.name = "Scratch".to_owned();
     assert!(table(&load(&[plain, other, kd])).contains("+5.00"));
     assert_eq!(table(&[]), "method   test top-1 %   each seed   s per run\n");

@@ -76,7 +76,16 @@ fn text(text: &str) -> Result<(), String> {
 fn the_checker_finds_faults() {
     let page = |body: &str| check(&format!("<!DOCTYPE html><html>{body}</html>"));
     assert_eq!(page("<p class=\"a\" title=\"x > y\">1 &lt; 2</p><line x=\"1\"/><meta charset=\"u\">"), Ok(()));
-    for bad in ["<p>", "<p></b>", "a & b", "<p a=\"1\" a=\"2\"></p>", "<p a=1></p>", "< 3", "<p title=\"<b>\"></p>", "<i x=\"NaN\"/>"] {
+    for bad in [
+        "<p>",
+        "<p></b>",
+        "a & b",
+        "<p a=\"1\" a=\"2\"></p>",
+        "<p a=1></p>",
+        "< 3",
+        "<p title=\"<b>\"></p>",
+        "<i x=\"NaN\"/>",
+    ] {
         assert!(page(bad).is_err(), "{bad}");
     }
 }

@@ -27,9 +27,12 @@ pub fn recipe(r: &Recipe) -> Option<Problem> {
 
 fn all(r: &Recipe) -> Checked {
     let plain = !r.name.contains(['/', '\\']) && !r.name.contains(char::is_control) && r.name != "." && r.name != "..";
-    ensure(plain, "name", || format!("is {:?}; it names a folder, so it has no slashes and no control characters", r.name))?;
-    let positive =
-        |key, value: Option<i64>| ensure(value.is_none_or(|n| n >= 1), key, || format!("is {}; it must be at least 1", value.unwrap_or(0)));
+    ensure(plain, "name", || {
+        format!("is {:?}; it names a folder, so it has no slashes and no control characters", r.name)
+    })?;
+    let positive = |key, value: Option<i64>| {
+        ensure(value.is_none_or(|n| n >= 1), key, || format!("is {}; it must be at least 1", value.unwrap_or(0)))
+    };
     at_most("threads", r.threads as u64, MOST_THREADS)?;
     at_most("data.workers", r.data.workers as u64, MOST_THREADS)?;
     let side = |key, value: Option<i64>| {
@@ -48,13 +51,17 @@ fn all(r: &Recipe) -> Checked {
         ("student.ignore", !r.student.ignore.is_empty()),
     ];
     for (key, given) in chooses {
-        ensure(!given || r.student.weights.is_some(), key, || "says which tensors are meant, and there is no `student.weights`".to_owned())
-            .map_err(|p| Problem { hint: Some("name the weights, or remove it"), ..p })?;
+        ensure(!given || r.student.weights.is_some(), key, || {
+            "says which tensors are meant, and there is no `student.weights`".to_owned()
+        })
+        .map_err(|p| Problem { hint: Some("name the weights, or remove it"), ..p })?;
     }
     side("student.img", r.student.img)?;
     statistics("student.mean", "student.std", &r.student)?;
-    ensure(r.student.cache.is_none(), "student.cache", || "makes no sense: only a teacher says the same of an image every time".to_owned())
-        .map_err(|p| Problem { hint: Some("teacher.cache keeps what the teacher says"), ..p })?;
+    ensure(r.student.cache.is_none(), "student.cache", || {
+        "makes no sense: only a teacher says the same of an image every time".to_owned()
+    })
+    .map_err(|p| Problem { hint: Some("teacher.cache keeps what the teacher says"), ..p })?;
     if let Some(teacher) = &r.teacher {
         source(teacher)?;
         side("teacher.img", teacher.img)?;
@@ -93,9 +100,13 @@ fn source(teacher: &NetworkTable) -> Checked {
 
 fn statistics(mean: &'static str, std: &'static str, network: &NetworkTable) -> Checked {
     let plausible = |m: f64| (-1.0..=2.0).contains(&m);
-    ensure(network.mean.is_none_or(|m| m.into_iter().all(plausible)), mean, || "is not a mean of pixels in 0..1".to_owned())
-        .map_err(|p| Problem { hint: Some("means of pixels in 0..255 are to be divided by 255"), ..p })?;
-    ensure(network.std.is_none_or(|s| s.into_iter().all(|s| s > 0.0)), std, || "has a value that is not greater than 0".to_owned())
+    ensure(network.mean.is_none_or(|m| m.into_iter().all(plausible)), mean, || {
+        "is not a mean of pixels in 0..1".to_owned()
+    })
+    .map_err(|p| Problem { hint: Some("means of pixels in 0..255 are to be divided by 255"), ..p })?;
+    ensure(network.std.is_none_or(|s| s.into_iter().all(|s| s > 0.0)), std, || {
+        "has a value that is not greater than 0".to_owned()
+    })
 }
 
 fn train(t: &Train) -> Checked {
@@ -104,12 +115,16 @@ fn train(t: &Train) -> Checked {
     at_least_1("train.eval_batch", t.eval_batch as u64)?;
     range("train.label_smoothing", t.label_smoothing, |s| (0.0..1.0).contains(&s), "at least 0 and less than 1")?;
     if let Some(clip) = t.clip {
-        range("train.clip", clip, |c| c > 0.0, "greater than 0")
-            .map_err(|p| Problem { hint: Some("without train.clip nothing is clipped; `--set train.clip=` removes it"), ..p })?;
+        range("train.clip", clip, |c| c > 0.0, "greater than 0").map_err(|p| Problem {
+            hint: Some("without train.clip nothing is clipped; `--set train.clip=` removes it"),
+            ..p
+        })?;
     }
     if let Some(ema) = t.ema {
-        range("train.ema", ema, |d| d > 0.0 && d < 1.0, "greater than 0 and less than 1")
-            .map_err(|p| Problem { hint: Some("without train.ema there is no average; `--set train.ema=` removes it"), ..p })?;
+        range("train.ema", ema, |d| d > 0.0 && d < 1.0, "greater than 0 and less than 1").map_err(|p| Problem {
+            hint: Some("without train.ema there is no average; `--set train.ema=` removes it"),
+            ..p
+        })?;
     }
     at_least_1("train.log_every", t.log_every)?;
     at_least_1("train.eval_every", u64::from(t.eval_every))?;
@@ -120,7 +135,9 @@ fn optim(o: &Optim) -> Checked {
     range("optim.lr", o.lr, |lr| lr > 0.0, "greater than 0")?;
     range("optim.momentum", o.momentum, |m| (0.0..1.0).contains(&m), "at least 0 and less than 1")?;
     if o.name == OptimName::Sgd && o.nesterov {
-        ensure(o.momentum > 0.0, "optim.nesterov", || "is true and optim.momentum is 0; Nesterov's variant needs momentum".to_owned())?;
+        ensure(o.momentum > 0.0, "optim.nesterov", || {
+            "is true and optim.momentum is 0; Nesterov's variant needs momentum".to_owned()
+        })?;
     }
     let decays = o.betas.into_iter().all(|b| (0.0..1.0).contains(&b));
     ensure(decays, "optim.betas", || format!("is {:?}; both must be at least 0 and less than 1", o.betas))?;
@@ -131,12 +148,16 @@ fn optim(o: &Optim) -> Checked {
 fn schedule(s: &Schedule, r: &Recipe) -> Checked {
     let (lr, epochs) = (r.optim.lr, f64::from(r.train.epochs));
     range("schedule.warmup_epochs", s.warmup_epochs, |w| w >= 0.0, "at least 0")?;
-    ensure(s.warmup_epochs <= epochs, "schedule.warmup_epochs", || format!("is {}, more than train.epochs, {epochs}", s.warmup_epochs))?;
+    ensure(s.warmup_epochs <= epochs, "schedule.warmup_epochs", || {
+        format!("is {}, more than train.epochs, {epochs}", s.warmup_epochs)
+    })?;
     range("schedule.warmup_lr", s.warmup_lr, |lr| lr >= 0.0, "at least 0")?;
     let rises = s.warmup_epochs == 0.0 || s.warmup_lr <= lr;
     ensure(rises, "schedule.warmup_lr", || format!("is {}, more than optim.lr, {lr}, to which it rises", s.warmup_lr))?;
     range("schedule.min_lr", s.min_lr, |lr| lr >= 0.0, "at least 0")?;
-    ensure(s.min_lr <= lr, "schedule.min_lr", || format!("is {}, more than optim.lr, {lr}, from which it falls", s.min_lr))?;
+    ensure(s.min_lr <= lr, "schedule.min_lr", || {
+        format!("is {}, more than optim.lr, {lr}, from which it falls", s.min_lr)
+    })?;
     let times = s.milestones.iter().all(|m| *m > 0.0) && s.milestones.is_sorted_by(|a, b| a < b);
     ensure(times, "schedule.milestones", || {
         format!("is {:?}; epochs greater than 0, each later than the one before, are expected", s.milestones)

@@ -51,5 +51,10 @@ pub fn shortened(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let at = |n: usize| text.char_indices().nth(n).map_or(text.len(), |(place, _)| place);
-    Cow::Owned(format!("{} .. ({} characters) .. {}", &text[..at(head)], length - head - tail, &text[at(length - tail)..]))
+    Cow::Owned(format!(
+        "{} .. ({} characters) .. {}",
+        &text[..at(head)],
+        length - head - tail,
+        &text[at(length - tail)..]
+    ))
 }

@@ -1,5 +1,5 @@
-//! A recipe as layers: base files, the file itself, `--set`. Tables merge key by key, everything else is replaced, and every
-//! key remembers where it was written.
+//! A recipe as layers: base files, the file itself, `--set`. Tables merge key by key, everything else is replaced, and
+//! every key remembers where it was written.
 use std::{
     path::{Component, Path, PathBuf},
     sync::Arc,
@@ -22,7 +22,9 @@ const MOST_KEYS: usize = 32;
 pub fn options(texts: &[String]) -> Result<toml::Table, RecipeError> {
     let option = |text: &String| {
         let origin = Origin::File(format!("--option {text}").into(), 0);
-        let (key, value) = text.split_once('=').ok_or_else(|| RecipeError::new(&origin, "no `=` in it").with_hint("write KEY=VALUE"))?;
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| RecipeError::new(&origin, "no `=` in it").with_hint("write KEY=VALUE"))?;
         Ok((key.trim().to_owned(), tree::parse_value(value, &origin)?.value()))
     };
     texts.iter().map(option).collect()
@@ -30,10 +32,10 @@ pub fn options(texts: &[String]) -> Result<toml::Table, RecipeError> {
 
 /// The merged layers of a recipe.
 ///
-/// * `base = "other.toml"` or a list of files, at the top of a file, are laid below that file, the later over the earlier; paths are
-///   relative to the file that says so.
-/// * `--set a.b=c` comes last, in the order given. The value is TOML; a bare word is text. `--set a.b={}` makes a table, and
-///   `--set a.b=` with nothing right of the `=` removes a key or a whole table.
+/// * `base = "other.toml"` or a list of files, at the top of a file, are laid below that file, the later over the
+///   earlier; paths are relative to the file that says so.
+/// * `--set a.b=c` comes last, in the order given. The value is TOML; a bare word is text. `--set a.b={}` makes a
+///   table, and `--set a.b=` with nothing right of the `=` removes a key or a whole table.
 #[derive(Clone, Debug)]
 pub struct Layered {
     name: Arc<str>,
@@ -61,7 +63,8 @@ impl Layered {
         Ok(layered)
     }
 
-    /// Reads back what [`Layered::to_json`], or a serialised [`Recipe`], has stored; `name` is the file it was stored in.
+    /// Reads back what [`Layered::to_json`], or a serialised [`Recipe`], has stored; `name` is the file it was stored
+    /// in.
     pub fn from_json(name: &str, json: &serde_json::Value) -> Result<Self, RecipeError> {
         let broken = |e: String| RecipeError::new(name, format!("not a stored recipe: {e}"));
         let value: Value = serde_json::from_value(json.clone()).map_err(|e| broken(e.to_string()))?;
@@ -94,13 +97,15 @@ impl Layered {
         if let Some((path, number)) = check::not_finite(&self.root) {
             return Err(self.at(&KeyPath::of(path), |key| format!("{key} is {number}; a finite number is expected")));
         }
-        let mut recipe: Recipe = serde_path_to_error::deserialize(Value::Table(tree::plain(&self.root))).map_err(|e| {
-            let path = KeyPath::from(e.path());
-            self.word(path, e.into_inner().message())
-        })?;
+        let mut recipe: Recipe =
+            serde_path_to_error::deserialize(Value::Table(tree::plain(&self.root))).map_err(|e| {
+                let path = KeyPath::from(e.path());
+                self.word(path, e.into_inner().message())
+            })?;
         home::expand_all(&mut recipe);
         if recipe.name.is_empty() && self.names_run {
-            recipe.name = Path::new(&*self.name).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+            recipe.name =
+                Path::new(&*self.name).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         }
         match check::recipe(&recipe) {
             None => Ok(recipe),
@@ -111,9 +116,9 @@ impl Layered {
         }
     }
 
-    /// An error about a table that its owner reads (`methods.uhkd`; empty for the recipe itself): adds the place of `key` (empty
-    /// for the table itself) and, where `message` lists the valid names as serde does (`unknown field ..`, `expected ..`), the
-    /// nearest of them.
+    /// An error about a table that its owner reads (`methods.uhkd`; empty for the recipe itself): adds the place of
+    /// `key` (empty for the table itself) and, where `message` lists the valid names as serde does (`unknown field ..`,
+    /// `expected ..`), the nearest of them.
     #[must_use]
     pub fn explain(&self, table: &str, key: &str, message: &str) -> RecipeError {
         self.word(KeyPath::parse(table).join(key), message)
@@ -143,13 +148,15 @@ impl Layered {
         let mut error = self.at(&worded.path, |_| worded.message);
         error.hint = worded.hint;
         // `--set name=5` and `--set teacher=none` deserve to be told what would have worked.
-        if let (_, Some(Node { origin: Origin::Set(_), item: Item::Leaf(value) })) = tree::deepest(&self.root, &worded.path.keys)
+        if let (_, Some(Node { origin: Origin::Set(_), item: Item::Leaf(value) })) =
+            tree::deepest(&self.root, &worded.path.keys)
             && error.hint.is_none()
         {
             error.hint = match worded.expected {
-                Some(wording::TABLE) => {
-                    Some(format!("`--set {path}=` removes the table, `--set {path}={{}}` makes one", path = worded.path))
-                }
+                Some(wording::TABLE) => Some(format!(
+                    "`--set {path}=` removes the table, `--set {path}={{}}` makes one",
+                    path = worded.path
+                )),
                 Some(wording::TEXT) => Some(format!("quote it: --set '{}=\"{value}\"'", worded.path)),
                 _ => None,
             };
@@ -162,15 +169,19 @@ impl Layered {
         let origin = Origin::Set(text.into());
         let wrong = |message: String| Err(RecipeError::new(&origin, message));
         let Some((key, value)) = text.split_once('=') else {
-            return Err(RecipeError::new(&origin, "no `=` in it").with_hint("write --set KEY=VALUE, for example --set optim.lr=0.1"));
+            return Err(RecipeError::new(&origin, "no `=` in it")
+                .with_hint("write --set KEY=VALUE, for example --set optim.lr=0.1"));
         };
         let keys: Vec<String> = key.trim().split('.').map(|part| part.trim().to_owned()).collect();
         if keys.len() > MOST_KEYS {
             return wrong(format!("a key of {} parts; the deepest table lies {MOST_KEYS} deep", keys.len()));
         }
-        let bare = |part: &String| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        let bare =
+            |part: &String| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         let Some((last, parents)) = keys.split_last().filter(|_| keys.iter().all(bare)) else {
-            return wrong(format!("`{key}` is not a key; a key is names of letters, digits, - and _ with dots between them"));
+            return wrong(format!(
+                "`{key}` is not a key; a key is names of letters, digits, - and _ with dots between them"
+            ));
         };
         if keys == ["base"] {
             return wrong("`base` belongs into a file; it cannot be set".to_owned());
@@ -181,7 +192,9 @@ impl Layered {
             if remove && !table.contains_key(parent) {
                 return wrong(format!("there is no `{}` to remove", keys.join(".")));
             }
-            let node = table.entry(parent.clone()).or_insert_with(|| Node { item: Item::Table(Table::new()), origin: origin.clone() });
+            let node = table
+                .entry(parent.clone())
+                .or_insert_with(|| Node { item: Item::Table(Table::new()), origin: origin.clone() });
             match &mut node.item {
                 Item::Table(inner) => table = inner,
                 Item::Leaf(value) => {
@@ -218,13 +231,19 @@ fn read_layer(path: &Path, text: &str, chain: &mut Vec<PathBuf>) -> Result<Table
             let text = read_text(&file).map_err(|e| {
                 let error = wrong(format!("base {} {e}", file.display()));
                 match nearest_file(&file) {
-                    Some(near) => error.with_hint(format!("did you mean {}? A base is relative to the file that names it", near.display())),
+                    Some(near) => error.with_hint(format!(
+                        "did you mean {}? A base is relative to the file that names it",
+                        near.display()
+                    )),
                     None => error.with_hint("a base is relative to the file that names it"),
                 }
             })?;
             let id = identity(&file);
             if let Some(start) = chain.iter().position(|seen| *seen == id) {
-                let names = chain[start..].iter().chain([&id]).map(|p| p.file_name().unwrap_or(p.as_os_str()).to_string_lossy());
+                let names = chain[start..]
+                    .iter()
+                    .chain([&id])
+                    .map(|p| p.file_name().unwrap_or(p.as_os_str()).to_string_lossy());
                 return Err(wrong(format!("bases go round in a circle: {}", names.collect::<Vec<_>>().join(" -> "))));
             }
             chain.push(id);
@@ -241,9 +260,10 @@ fn base_names(item: &Item) -> Result<Vec<&str>, String> {
     let wrong = |found: String| format!("`base` is {found}; a file name in quotes or a list of them is expected");
     match item {
         Item::Leaf(Value::String(name)) => Ok(vec![name]),
-        Item::Leaf(Value::Array(names)) => {
-            names.iter().map(|name| name.as_str().ok_or_else(|| wrong(format!("a list with {} in it", wording::found(name))))).collect()
-        }
+        Item::Leaf(Value::Array(names)) => names
+            .iter()
+            .map(|name| name.as_str().ok_or_else(|| wrong(format!("a list with {} in it", wording::found(name)))))
+            .collect(),
         Item::Leaf(other) => Err(wrong(wording::found(other))),
         Item::Table(_) => Err(wrong("a table".to_owned())),
     }

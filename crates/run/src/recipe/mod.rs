@@ -9,4 +9,6 @@ mod wording;
 
 pub use error::{RecipeError, shortened};
 pub use layer::{Layered, options};
-pub use schema::{Data, DeviceChoice, Loss, NetworkTable, Optim, OptimName, Precision, Recipe, Schedule, ScheduleName, Train};
+pub use schema::{
+    Data, DeviceChoice, Loss, NetworkTable, Optim, OptimName, Precision, Recipe, Schedule, ScheduleName, Train,
+};

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-/// A whole recipe. Tables that belong to a model, a method or the augmentation stay raw here; their owners read them strictly.
+/// A whole recipe. Tables that belong to a model, a method or the augmentation stay raw here; their owners read them
+/// strictly.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -17,7 +18,8 @@ pub struct Recipe {
     /// Where to compute.
     #[serde(default)]
     pub device: DeviceChoice,
-    /// Threads that one operation may use on a CPU; 0 leaves it to libtorch (all cores). Tiny networks are faster with 1.
+    /// Threads that one operation may use on a CPU; 0 leaves it to libtorch (all cores). Tiny networks are faster with
+    /// 1.
     #[serde(default)]
     pub threads: usize,
     /// What to learn from.
@@ -66,8 +68,8 @@ pub struct Data {
     /// File or folder, relative to the working directory; not for embedded data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// What the training images are called: a folder, a list, or the start of file names, relative to `path`; the usual names (train, training)
-    /// are known. An empty name leaves them out.
+    /// What the training images are called: a folder, a list, or the start of file names, relative to `path`; the usual
+    /// names (train, training) are known. An empty name leaves them out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<String>,
     /// The same of the images to choose the best epoch on (val, valid, validation).
@@ -76,7 +78,8 @@ pub struct Data {
     /// The same of the images to report on (test, testing); the `val` images, if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<String>,
-    /// All classes in the order of their numbers: a list, or a file with a name a line or with JSON. In the order of their names if not given.
+    /// All classes in the order of their numbers: a list, or a file with a name a line or with JSON. In the order of
+    /// their names if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<ClassList>,
     /// A list of files and classes (CSV or text), for pictures that do not lie in class folders.
@@ -100,8 +103,8 @@ pub struct Data {
     /// The most pixels that a picture may have.
     #[serde(default = "max_pixels")]
     pub max_pixels: u64,
-    /// Side in pixels of the augmented image that both networks see, each resized to its own input; the dataset's own size, or
-    /// the larger of both inputs for photographs, if not given.
+    /// Side in pixels of the augmented image that both networks see, each resized to its own input; the dataset's own
+    /// size, or the larger of both inputs for photographs, if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub img: Option<i64>,
     /// Keep only this many training images of each class.
@@ -110,8 +113,8 @@ pub struct Data {
     /// Training images held out to choose the best epoch on; 0 chooses nothing and reports the last.
     #[serde(default)]
     pub validation: usize,
-    /// Seed that chooses the images of `per_class` and `validation`; the run's if not given. Runs with different seeds learn from, and
-    /// are held to, the same images if they give the same here.
+    /// Seed that chooses the images of `per_class` and `validation`; the run's if not given. Runs with different seeds
+    /// learn from, and are held to, the same images if they give the same here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Threads that decode and augment; 0 chooses by the machine.
@@ -154,21 +157,24 @@ pub struct NetworkTable {
     /// A name that `heterodyne models` lists.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub model: String,
-    /// Instead of `model` and `weights`, for a teacher: a file with a whole network, TorchScript or PT2. It is a program that runs
-    /// with the rights of this process.
+    /// Instead of `model` and `weights`, for a teacher: a file with a whole network, TorchScript or PT2. It is a
+    /// program that runs with the rights of this process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<PathBuf>,
-    /// Weights to start from, required for a teacher: a safetensors file, one that `torch.save` has written, a folder with timm's
-    /// config.json, or `hf-hub:OWNER/NAME`.
+    /// Weights to start from, required for a teacher: a safetensors file, one that `torch.save` has written, a folder
+    /// with timm's config.json, or `hf-hub:OWNER/NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
-    /// The dictionary of tensors in a PyTorch file that holds several; an average of the weights if not given, else what timm takes.
+    /// The dictionary of tensors in a PyTorch file that holds several; an average of the weights if not given, else
+    /// what timm takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub section: Option<String>,
-    /// Only the tensors of the weights whose names begin with this, which is taken away; chosen by the names if not given.
+    /// Only the tensors of the weights whose names begin with this, which is taken away; chosen by the names if not
+    /// given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// Tensors of the weights that are left out knowingly: names, beginnings of names up to a dot, or patterns with `*` and `?`.
+    /// Tensors of the weights that are left out knowingly: names, beginnings of names up to a dot, or patterns with `*`
+    /// and `?`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<String>,
     /// Build a new classifier where the weights' number of classes differs from the data's.
@@ -183,11 +189,12 @@ pub struct NetworkTable {
     /// Standard deviation of the channels; as `mean`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std: Option<[f64; 3]>,
-    /// In evaluations, share of the resized side that the crop in the middle keeps; what the weights say, else 1 for images that are all of
-    /// one size, else the model's.
+    /// In evaluations, share of the resized side that the crop in the middle keeps; what the weights say, else 1 for
+    /// images that are all of one size, else the model's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop_pct: Option<f64>,
-    /// In evaluations, `center` resizes the shorter side, `squash` both, `border` the longer; what the weights say, else `center`.
+    /// In evaluations, `center` resizes the shorter side, `squash` both, `border` the longer; what the weights say,
+    /// else `center`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop_mode: Option<String>,
     /// In evaluations, the filter of the resizing; what the weights say, else `bicubic`.
@@ -196,7 +203,8 @@ pub struct NetworkTable {
     /// Precision of this network alone; `train.precision` if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
-    /// Keeps what the teacher says of a fixed number of views of each image, so that it runs once per view; only for a teacher.
+    /// Keeps what the teacher says of a fixed number of views of each image, so that it runs once per view; only for a
+    /// teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheTable>,
     /// `[student.options]`, read by the model's family.
@@ -231,7 +239,8 @@ pub enum Precision {
     Fp32,
     /// bfloat16 autocast.
     Bf16,
-    /// `Bf16` where the device has fast arithmetic for it (a GPU, a CPU with AMX), else `Fp32`; a run's plan says which.
+    /// `Bf16` where the device has fast arithmetic for it (a GPU, a CPU with AMX), else `Fp32`; a run's plan says
+    /// which.
     Auto,
 }
 
@@ -272,8 +281,8 @@ pub struct Train {
     pub log_every: u64,
     /// Epochs between evaluations; the last epoch is always evaluated.
     pub eval_every: u32,
-    /// When the test images are measured: `every` evaluation, after the `last` epoch alone, or `never`; but for `every` there must be held-out
-    /// images.
+    /// When the test images are measured: `every` evaluation, after the `last` epoch alone, or `never`; but for `every`
+    /// there must be held-out images.
     pub test: TestWhen,
     /// Epochs between resumable checkpoints; one is also written when interrupted and at the end.
     pub checkpoint_every: u32,
@@ -365,8 +374,8 @@ pub enum CosineFrom {
     /// The end of the warm-up: the rate falls from `lr` without a jump.
     #[default]
     Warmup,
-    /// The start of the run, as timm counts (its `warmup_prefix = False`): after the warm-up the rate steps down to where the cosine
-    /// has come by then.
+    /// The start of the run, as timm counts (its `warmup_prefix = False`): after the warm-up the rate steps down to
+    /// where the cosine has come by then.
     Start,
 }
 

@@ -123,7 +123,8 @@ pub fn parse_value(text: &str, origin: &Origin) -> Result<Node, RecipeError> {
     Ok(Node { item, origin: origin.clone() })
 }
 
-/// Lays `upper` over `lower`: tables key by key, anything else replaced. A table that both write counts as written by `upper`.
+/// Lays `upper` over `lower`: tables key by key, anything else replaced. A table that both write counts as written by
+/// `upper`.
 pub fn merge(lower: &mut Table, upper: Table) {
     for (key, node) in upper {
         match (lower.get_mut(&key), node) {

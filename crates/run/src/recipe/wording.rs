@@ -29,7 +29,10 @@ impl KeyPath {
     /// Reads `a.b[2].c`.
     pub fn parse(text: &str) -> Self {
         let (keys, rest) = text.split_at(text.find('[').unwrap_or(text.len()));
-        Self { keys: keys.split('.').filter(|k| !k.is_empty() && *k != "?").map(str::to_owned).collect(), rest: rest.to_owned() }
+        Self {
+            keys: keys.split('.').filter(|k| !k.is_empty() && *k != "?").map(str::to_owned).collect(),
+            rest: rest.to_owned(),
+        }
     }
 
     /// `inner`, as [`KeyPath::parse`] reads it, below this path.
@@ -50,7 +53,9 @@ impl From<&Path> for KeyPath {
         let mut out = Self::default();
         for segment in path {
             match segment {
-                Segment::Map { key } | Segment::Enum { variant: key } if out.rest.is_empty() => out.keys.push(key.clone()),
+                Segment::Map { key } | Segment::Enum { variant: key } if out.rest.is_empty() => {
+                    out.keys.push(key.clone())
+                }
                 Segment::Map { key } | Segment::Enum { variant: key } => out.rest.push_str(&format!(".{key}")),
                 Segment::Seq { index } => out.rest.push_str(&format!("[{index}]")),
                 Segment::Unknown => {}
@@ -100,8 +105,8 @@ const TYPES: [(&str, &str); 15] = [
     ("a map", TABLE),
 ];
 
-/// Turns serde's `message` about `path` into the recipe's words; `value` is what stands there. A sentence that is not serde's
-/// stays as it is.
+/// Turns serde's `message` about `path` into the recipe's words; `value` is what stands there. A sentence that is not
+/// serde's stays as it is.
 pub fn word(mut path: KeyPath, value: Option<&Value>, message: &str) -> Worded {
     let quoted = backticked(message);
     if let Some(name) = message.strip_prefix("unknown field `").and_then(|_| quoted.first().copied()) {
@@ -135,11 +140,18 @@ pub fn word(mut path: KeyPath, value: Option<&Value>, message: &str) -> Worded {
             let known = TYPES.iter().find(|(serde, _)| *serde == expected).map(|(_, ours)| *ours);
             let known = known.or_else(|| expected.starts_with("struct ").then_some(TABLE));
             let expected = known.map_or_else(|| expected.replace("an array of length ", "a list of "), str::to_owned);
-            return Worded { message: format!("`{path}` is {found}; {expected} is expected"), path, hint: None, expected: known };
+            return Worded {
+                message: format!("`{path}` is {found}; {expected} is expected"),
+                path,
+                hint: None,
+                expected: known,
+            };
         }
     }
     // An owner's own sentence, perhaps with a list of valid names.
-    let hint = message.split_once("expected ").and_then(|(before, after)| hint_for_name(backticked(before).last()?, &backticked(after)));
+    let hint = message
+        .split_once("expected ")
+        .and_then(|(before, after)| hint_for_name(backticked(before).last()?, &backticked(after)));
     let message = if path == KeyPath::default() { message.to_owned() } else { format!("`{path}`: {message}") };
     Worded { path, message, hint, expected: None }
 }
@@ -209,7 +221,9 @@ fn hint_for_key(path: &KeyPath, name: &str, valid: &[&str]) -> String {
     }
     let list = valid.join(", ");
     // `epochs` at the top, or `batch` in [data], belongs elsewhere.
-    let elsewhere = TABLES.iter().find(|(table, keys)| *table != parent && path.keys.len() <= 2 && keys().iter().any(|k| k == name));
+    let elsewhere = TABLES
+        .iter()
+        .find(|(table, keys)| *table != parent && path.keys.len() <= 2 && keys().iter().any(|k| k == name));
     match (nearest(name, valid.iter().copied()), elsewhere) {
         (_, Some((table, _))) => format!("did you mean `{table}.{name}`? {owner} takes {list}"),
         (Some(near), None) => format!("did you mean `{prefix}{near}`? {owner} takes {list}"),
@@ -236,7 +250,10 @@ mod tests {
     fn every_fixed_table_is_known_with_its_keys() {
         let tables: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
         let scalars = ["name", "seed", "device", "threads", "methods"];
-        assert_eq!(keys_of::<crate::Recipe>().iter().map(String::as_str).filter(|k| !scalars.contains(k)).collect::<Vec<_>>(), tables);
+        assert_eq!(
+            keys_of::<crate::Recipe>().iter().map(String::as_str).filter(|k| !scalars.contains(k)).collect::<Vec<_>>(),
+            tables
+        );
         assert!(TABLES.iter().all(|(_, keys)| !keys().is_empty()));
         assert_eq!(keys_of::<Loss>(), ["ce"]);
     }

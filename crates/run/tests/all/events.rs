@@ -82,7 +82,10 @@ fn records_and_scalars_read_back() {
         for (number, value) in fields(&event[2].1) {
             assert_eq!(number, 1);
             let scalar = fields(&value);
-            scalars.insert(String::from_utf8(scalar[0].1.clone()).unwrap(), f32::from_le_bytes(scalar[1].1[..].try_into().unwrap()));
+            scalars.insert(
+                String::from_utf8(scalar[0].1.clone()).unwrap(),
+                f32::from_le_bytes(scalar[1].1[..].try_into().unwrap()),
+            );
         }
     }
     assert_eq!(scalars["train/terms/kd"], 0.3);
@@ -111,7 +114,9 @@ fn steps(folder: &std::path::Path) -> Vec<u64> {
             let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
             let data = &rest[12..12 + length];
             assert_eq!(u32::from_le_bytes(rest[12 + length..16 + length].try_into().unwrap()), masked(data));
-            steps.extend(fields(data).into_iter().find(|(n, _)| *n == 2).map(|(_, v)| u64::from_le_bytes(v.try_into().unwrap())));
+            steps.extend(
+                fields(data).into_iter().find(|(n, _)| *n == 2).map(|(_, v)| u64::from_le_bytes(v.try_into().unwrap())),
+            );
             rest = &rest[16 + length..];
         }
     }

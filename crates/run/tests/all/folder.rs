@@ -7,7 +7,9 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use heterodyne_run::{Eval, RunFolder, Status, Summary, Versions, metrics, metrics::Extent, read_json, write_json_atomic};
+use heterodyne_run::{
+    Eval, RunFolder, Status, Summary, Versions, metrics, metrics::Extent, read_json, write_json_atomic,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -55,7 +57,10 @@ fn a_run_is_made_written_and_opened() {
     let open = RunFolder::open(&path).unwrap();
     assert_eq!(open.read_plan().unwrap(), json!({"seed": 1}));
     assert_eq!(open.read_summary().unwrap(), summary());
-    assert!(open.weights("best").ends_with("runs/a/weights/best.safetensors") && open.weights("best").parent().unwrap().is_dir());
+    assert!(
+        open.weights("best").ends_with("runs/a/weights/best.safetensors")
+            && open.weights("best").parent().unwrap().is_dir()
+    );
     assert!(open.checkpoint().parent().unwrap().is_dir());
     #[cfg(unix)]
     {
@@ -77,12 +82,18 @@ fn only_a_free_folder_becomes_a_run() {
     let folder = RunFolder::create(&path).unwrap();
     folder.write_plan(&json!({})).unwrap();
     drop(folder);
-    assert_eq!(message(RunFolder::create(&path), &dir), "a: holds a run already: choose another folder, or continue it with --resume");
+    assert_eq!(
+        message(RunFolder::create(&path), &dir),
+        "a: holds a run already: choose another folder, or continue it with --resume"
+    );
     let other = dir.path().join("b");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("thesis.tex"), "").unwrap();
     assert_eq!(message(RunFolder::create(&other), &dir), "b: exists and is not empty: choose another folder");
-    assert_eq!(message(RunFolder::create(&other.join("thesis.tex")), &dir), "b/thesis.tex: is a file; a run needs a folder");
+    assert_eq!(
+        message(RunFolder::create(&other.join("thesis.tex")), &dir),
+        "b/thesis.tex: is a file; a run needs a folder"
+    );
     assert_eq!(message(RunFolder::open(&other), &dir), "b: is not a run folder: it has no plan.json");
     assert_eq!(message(RunFolder::open(&other.join("thesis.tex")), &dir), "b/thesis.tex: is a file, not a run folder");
     assert_eq!(message(RunFolder::open(&dir.path().join("c")), &dir), "c: there is no such folder");
@@ -92,7 +103,8 @@ fn only_a_free_folder_becomes_a_run() {
     );
 }
 
-/// Runs this binary again as a child that runs the test `name` with `variable` set. `shell` is what the shell does before.
+/// Runs this binary again as a child that runs the test `name` with `variable` set. `shell` is what the shell does
+/// before.
 fn child(name: &str, variable: &str, value: &Path, shell: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{shell} exec \"$0\" \"$@\"")]).arg(std::env::current_exe().unwrap());
@@ -112,7 +124,9 @@ fn one_process_at_a_time_and_nothing_stale_after_a_crash() {
     let path = dir.path().join("a");
     RunFolder::create(&path).unwrap().write_plan(&json!({})).unwrap();
     let mut holder =
-        child("folder::one_process_at_a_time_and_nothing_stale_after_a_crash", "HETERODYNE_TEST_HOLD", &path, "").spawn().unwrap();
+        child("folder::one_process_at_a_time_and_nothing_stale_after_a_crash", "HETERODYNE_TEST_HOLD", &path, "")
+            .spawn()
+            .unwrap();
     let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap() == "held"), "the child did not get the lock");
     let refused = message(RunFolder::resume(&path), &dir);
@@ -157,13 +171,20 @@ fn a_full_disk_leaves_the_old_file_whole() {
     }
     let dir = TempDir::new().unwrap();
     let name = "folder::a_full_disk_leaves_the_old_file_whole";
-    // A limit on the size of files makes writes fail half-way, as a full disk does; the signal that comes with it is ignored.
-    let output = child(name, "HETERODYNE_TEST_FULL", dir.path(), "trap '' XFSZ; ulimit -f 8 || exit 77;").output().unwrap();
+    // A limit on the size of files makes writes fail half-way, as a full disk does; the signal that comes with it is
+    // ignored.
+    let output =
+        child(name, "HETERODYNE_TEST_FULL", dir.path(), "trap '' XFSZ; ulimit -f 8 || exit 77;").output().unwrap();
     if output.status.code() == Some(77) {
         println!("skipped: the shell has no ulimit -f");
         return;
     }
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(String::from_utf8_lossy(&output.stdout).contains("full disk done"), "the child ran no test");
 }
 
@@ -172,7 +193,10 @@ fn full_disk(dir: &Path) {
     let path = dir.join("summary.json");
     write_json_atomic(&path, &json!({"seed": 1})).unwrap();
     let e = write_json_atomic(&path, &vec![0u8; 100_000]).unwrap_err().to_string();
-    assert!(e.contains("summary.json: cannot be written (") && e.ends_with("; what was there before is unchanged"), "{e}");
+    assert!(
+        e.contains("summary.json: cannot be written (") && e.ends_with("; what was there before is unchanged"),
+        "{e}"
+    );
     assert_eq!(read_json::<serde_json::Value>(&path).unwrap(), json!({"seed": 1}));
     let e = write_json_atomic(&dir.join("new.json"), &vec![0u8; 100_000]).unwrap_err().to_string();
     assert!(!e.contains("before"), "{e}");
@@ -191,7 +215,10 @@ fn full_disk(dir: &Path) {
 fn a_failed_write_says_so() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("absent/x.json");
-    assert!(message(write_json_atomic(&path, &1), &dir).starts_with("absent/x.json: cannot be written (No such file or directory"));
+    assert!(
+        message(write_json_atomic(&path, &1), &dir)
+            .starts_with("absent/x.json: cannot be written (No such file or directory")
+    );
     // The target is a folder: the rename fails after the write.
     let path = dir.path().join("taken");
     fs::create_dir(&path).unwrap();
@@ -214,7 +241,12 @@ fn damaged_files_say_what_is_wrong() {
     let text = read("<html>");
     assert!(text.starts_with("summary.json: is not JSON (expected value at line 1"), "{text}");
     let text = read(&whole.replace("\"failed\"", "\"lost\""));
-    assert!(text.starts_with("summary.json: does not hold what it should (`status`: unknown variant `lost`, expected one of"), "{text}");
+    assert!(
+        text.starts_with(
+            "summary.json: does not hold what it should (`status`: unknown variant `lost`, expected one of"
+        ),
+        "{text}"
+    );
     let text = read(&format!("{whole}\n{whole}"));
     assert!(text.starts_with("summary.json: has something behind its end ("), "{text}");
 }
@@ -246,7 +278,10 @@ fn damage_anywhere_in_a_json_file_is_noticed() {
         noticed(&whole[..end], &format!("{end} bytes"));
     }
     let text = String::from_utf8(whole).unwrap();
-    assert!(noticed(text.replace("1000", "100").replace(": 100,", ": 1000,").as_bytes(), "two numbers that changed places"));
+    assert!(noticed(
+        text.replace("1000", "100").replace(": 100,", ": 1000,").as_bytes(),
+        "two numbers that changed places"
+    ));
 }
 
 #[test]
@@ -293,7 +328,10 @@ fn links_in_the_place_of_files_are_refused_by_name() {
     fs::remove_file(path.join(".lock")).unwrap();
     let folder = RunFolder::resume(&path).unwrap();
     symlink(&victim, folder.metrics()).unwrap();
-    assert!(message(metrics::Writer::open(&folder.metrics(), Some(0)), &dir).starts_with("a/metrics.jsonl: cannot be read (it is a link"));
+    assert!(
+        message(metrics::Writer::open(&folder.metrics(), Some(0)), &dir)
+            .starts_with("a/metrics.jsonl: cannot be read (it is a link")
+    );
     fs::create_dir(folder.events()).unwrap();
     let events = folder.events().join("events.out.tfevents.1.heterodyne.1.0");
     symlink(&victim, &events).unwrap();

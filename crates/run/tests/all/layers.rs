@@ -36,15 +36,21 @@ fn later_layers_win_and_tables_merge() {
         (
             "claims/c.toml",
             &format!(
-                "base = [\"../base/a.toml\", \"../base/b.toml\"]\n{BODY}[schedule]\nmilestones = [9]\n[methods.kd]\ntemperature = 4.0\n[methods.uhkd]\n"
+                "base = [\"../base/a.toml\", \"../base/b.toml\"]\n{BODY}[schedule]\nmilestones = \
+                 [9]\n[methods.kd]\ntemperature = 4.0\n[methods.uhkd]\n"
             ),
         ),
     ]);
-    let l = read(&dir, "claims/c.toml", &["seed=7", "methods.kd.temperature=2", "train.batch = 8", "methods.lfcc={}"]).unwrap();
+    let l = read(&dir, "claims/c.toml", &["seed=7", "methods.kd.temperature=2", "train.batch = 8", "methods.lfcc={}"])
+        .unwrap();
     let r = l.recipe().unwrap();
     assert_eq!((r.name.as_str(), r.seed, r.optim.lr, r.optim.momentum, r.train.batch), ("c", 7, 0.2, 0.8, 8));
     assert_eq!(r.schedule.milestones, [9.0], "lists are replaced");
-    assert_eq!(r.methods.keys().collect::<Vec<_>>(), ["kd", "at", "uhkd", "lfcc"], "the order in which they were first written");
+    assert_eq!(
+        r.methods.keys().collect::<Vec<_>>(),
+        ["kd", "at", "uhkd", "lfcc"],
+        "the order in which they were first written"
+    );
     assert_eq!(r.methods["kd"].to_string(), "weight = 0.9\ntemperature = 2\n");
     let place = |key| here(&dir, &l.place(key));
     assert_eq!(place("optim.lr"), "base/b.toml:2");
@@ -56,9 +62,15 @@ fn later_layers_win_and_tables_merge() {
 
 #[test]
 fn an_error_in_a_base_names_the_base() {
-    let dir = files(&[("base/a.toml", "# first\n[optim]\nlerning_rate = 1\n"), ("c.toml", &format!("base = \"base/a.toml\"\n{BODY}"))]);
+    let dir = files(&[
+        ("base/a.toml", "# first\n[optim]\nlerning_rate = 1\n"),
+        ("c.toml", &format!("base = \"base/a.toml\"\n{BODY}")),
+    ]);
     let e = read(&dir, "c.toml", &[]).unwrap().recipe().unwrap_err();
-    assert_eq!((here(&dir, &e.place).as_str(), e.message.as_str()), ("base/a.toml:3", "unknown key `optim.lerning_rate`"));
+    assert_eq!(
+        (here(&dir, &e.place).as_str(), e.message.as_str()),
+        ("base/a.toml:3", "unknown key `optim.lerning_rate`")
+    );
     let dir = files(&[("a.toml", "x = ["), ("c.toml", "base = \"a.toml\"")]);
     assert!(read(&dir, "c.toml", &[]).unwrap_err().starts_with("a.toml:1:6: not valid TOML: "));
 }
@@ -84,18 +96,26 @@ fn bases_that_cannot_be() {
     assert_eq!(message("self.toml"), "self.toml:1: bases go round in a circle: self.toml -> self.toml");
     assert_eq!(
         message("absent.toml"),
-        "absent.toml:1: base sub/d.toml cannot be read: No such file or directory\n  hint: did you mean sub/c.toml? A base is relative to the file that names it"
+        "absent.toml:1: base sub/d.toml cannot be read: No such file or directory\n  hint: did you mean sub/c.toml? A \
+         base is relative to the file that names it"
     );
     assert_eq!(
         message("far.toml"),
-        "far.toml:1: base zzz/qqq.toml cannot be read: No such file or directory\n  hint: a base is relative to the file that names it"
+        "far.toml:1: base zzz/qqq.toml cannot be read: No such file or directory\n  hint: a base is relative to the \
+         file that names it"
     );
-    assert_eq!(message("number.toml"), "number.toml:1: `base` is the number 3; a file name in quotes or a list of them is expected");
+    assert_eq!(
+        message("number.toml"),
+        "number.toml:1: `base` is the number 3; a file name in quotes or a list of them is expected"
+    );
     assert_eq!(
         message("mixed.toml"),
         "mixed.toml:1: `base` is a list with the number 3 in it; a file name in quotes or a list of them is expected"
     );
-    assert_eq!(message("twise.toml"), "twise.toml: cannot be read: No such file or directory\n  hint: did you mean twice.toml?");
+    assert_eq!(
+        message("twise.toml"),
+        "twise.toml: cannot be read: No such file or directory\n  hint: did you mean twice.toml?"
+    );
     // The same base by two ways is no circle.
     assert_eq!(read(&dir, "twice.toml", &[]).unwrap().recipe().unwrap().seed, 4);
     fs::write(dir.path().join("latin.toml"), b"name = \"\xe4\"").unwrap();
@@ -122,32 +142,50 @@ fn set_reads_toml_and_bare_words() {
 fn set_merges_removes_and_refuses() {
     let text = format!("{BODY}[teacher]\nmodel = \"vit\"\n[methods.kd]\nweight = 2\n");
     let json = |sets: &[&str]| layered(&text, sets).map(|l| l.to_json()).map_err(|e| e.to_string());
-    assert_eq!(json(&["methods.kd={}"]).unwrap()["methods"].to_string(), r#"{"kd":{"weight":2}}"#, "an empty table takes nothing away");
+    assert_eq!(
+        json(&["methods.kd={}"]).unwrap()["methods"].to_string(),
+        r#"{"kd":{"weight":2}}"#,
+        "an empty table takes nothing away"
+    );
     assert_eq!(json(&["methods.kd=", "methods.uhkd={}"]).unwrap()["methods"].to_string(), r#"{"uhkd":{}}"#);
     assert!(json(&["teacher="]).unwrap().get("teacher").is_none());
     assert_eq!(json(&["teacher=", "teacher.model=b"]).unwrap()["teacher"].to_string(), r#"{"model":"b"}"#);
-    assert_eq!(json(&["methods.kd.xyz="]).unwrap_err(), "--set methods.kd.xyz=: there is no `methods.kd.xyz` to remove");
+    assert_eq!(
+        json(&["methods.kd.xyz="]).unwrap_err(),
+        "--set methods.kd.xyz=: there is no `methods.kd.xyz` to remove"
+    );
     assert_eq!(
         json(&["methods.kd.weigth="]).unwrap_err(),
         "--set methods.kd.weigth=: there is no `methods.kd.weigth` to remove\n  hint: did you mean `methods.kd.weight`?"
     );
     assert_eq!(json(&["a.b="]).unwrap_err(), "--set a.b=: there is no `a.b` to remove");
-    assert_eq!(json(&["data.name.x=1"]).unwrap_err(), "--set data.name.x=1: `data.name` is the text \"digits\", not a table (x.toml:2)");
+    assert_eq!(
+        json(&["data.name.x=1"]).unwrap_err(),
+        "--set data.name.x=1: `data.name` is the text \"digits\", not a table (x.toml:2)"
+    );
     assert_eq!(json(&["a=1", "a.b=1"]).unwrap_err(), "--set a.b=1: `a` is the number 1, not a table (--set a=1)");
-    assert_eq!(json(&["a"]).unwrap_err(), "--set a: no `=` in it\n  hint: write --set KEY=VALUE, for example --set optim.lr=0.1");
+    assert_eq!(
+        json(&["a"]).unwrap_err(),
+        "--set a: no `=` in it\n  hint: write --set KEY=VALUE, for example --set optim.lr=0.1"
+    );
     assert_eq!(
         json(&["a b=1"]).unwrap_err(),
         "--set a b=1: `a b` is not a key; a key is names of letters, digits, - and _ with dots between them"
     );
-    assert_eq!(json(&["=1"]).unwrap_err(), "--set =1: `` is not a key; a key is names of letters, digits, - and _ with dots between them");
+    assert_eq!(
+        json(&["=1"]).unwrap_err(),
+        "--set =1: `` is not a key; a key is names of letters, digits, - and _ with dots between them"
+    );
     assert_eq!(json(&["base=x.toml"]).unwrap_err(), "--set base=x.toml: `base` belongs into a file; it cannot be set");
     assert_eq!(json(&["a=[1"]).unwrap_err(), "--set a=[1: the value is not valid TOML: unclosed array, expected `]`");
 }
 
 #[test]
 fn a_stored_recipe_reads_back_to_the_same_numbers() {
-    let text =
-        format!("{BODY}[optim]\nlr = 0.30000000000000004\neps = 1e-8\n[methods.uhkd]\nscales = [1, 2.5]\nsub = {{ a = 'x', b = true }}\n");
+    let text = format!(
+        "{BODY}[optim]\nlr = 0.30000000000000004\neps = 1e-8\n[methods.uhkd]\nscales = [1, 2.5]\nsub = {{ a = 'x', b \
+         = true }}\n"
+    );
     let recipe = layered(&text, &["seed=3"]).unwrap().recipe().unwrap();
     let stored = serde_json::to_string(&recipe).unwrap();
     let json: serde_json::Value = serde_json::from_str(&stored).unwrap();
@@ -161,7 +199,8 @@ fn a_stored_recipe_reads_back_to_the_same_numbers() {
     broken["optim"]["lr"] = "x".into();
     let e = Layered::from_json("run/plan.json", &broken).unwrap().recipe().unwrap_err();
     assert_eq!(e.to_string(), "run/plan.json: `optim.lr` is the text \"x\"; a number is expected");
-    let message = |json: &str| Layered::from_json("p.json", &serde_json::from_str(json).unwrap()).unwrap_err().to_string();
+    let message =
+        |json: &str| Layered::from_json("p.json", &serde_json::from_str(json).unwrap()).unwrap_err().to_string();
     assert_eq!(message("[]"), "p.json: not a stored recipe: the outermost value is not an object");
     assert!(message("{\"a\": null}").starts_with("p.json: not a stored recipe: "), "{}", message("{\"a\": null}"));
 }

@@ -20,7 +20,8 @@ fn wrong(more: &str, sets: &[&str]) -> String {
 }
 
 const TAKES: &str = "[optim] takes name, lr, momentum, nesterov, betas, eps, weight_decay, decay_all";
-const RECIPE_TAKES: &str = "A recipe takes name, seed, device, threads, data, student, teacher, train, optim, schedule, loss, methods";
+const RECIPE_TAKES: &str =
+    "A recipe takes name, seed, device, threads, data, student, teacher, train, optim, schedule, loss, methods";
 
 #[test]
 fn a_small_recipe_has_defaults() {
@@ -38,7 +39,10 @@ fn unknown_keys() {
         format!("x.toml:6: unknown key `optim.lerning_rate`\n  hint: did you mean `optim.lr`? {TAKES}")
     );
     assert_eq!(wrong("[optim]\nxyz = 0.1\n", &[]), format!("x.toml:6: unknown key `optim.xyz`\n  hint: {TAKES}"));
-    assert_eq!(wrong("[trian]\nepochs = 1\n", &[]), format!("x.toml:5: unknown key `trian`\n  hint: did you mean `train`? {RECIPE_TAKES}"));
+    assert_eq!(
+        wrong("[trian]\nepochs = 1\n", &[]),
+        format!("x.toml:5: unknown key `trian`\n  hint: did you mean `train`? {RECIPE_TAKES}")
+    );
     assert_eq!(
         wrong("", &["epochs=5"]),
         format!("--set epochs=5: unknown key `epochs`\n  hint: did you mean `train.epochs`? {RECIPE_TAKES}")
@@ -53,8 +57,14 @@ fn unknown_keys() {
 fn wrong_types() {
     for (more, message) in [
         ("[optim]\nlr = \"fast\"\n", "x.toml:6: `optim.lr` is the text \"fast\"; a number is expected"),
-        ("[train]\nepochs = -1\n", "x.toml:6: `train.epochs` is the number -1; a whole number from 0 to 4294967295 is expected"),
-        ("[train]\nbatch = 1.5\n", "x.toml:6: `train.batch` is the number 1.5; a whole number of at least 0 is expected"),
+        (
+            "[train]\nepochs = -1\n",
+            "x.toml:6: `train.epochs` is the number -1; a whole number from 0 to 4294967295 is expected",
+        ),
+        (
+            "[train]\nbatch = 1.5\n",
+            "x.toml:6: `train.batch` is the number 1.5; a whole number of at least 0 is expected",
+        ),
         ("[optim]\nnesterov = 1\n", "x.toml:6: `optim.nesterov` is the number 1; true or false is expected"),
         ("[optim]\nname = 3\n", "x.toml:6: `optim.name` is the number 3; text is expected"),
         ("[optim]\nbetas = [0.9]\n", "x.toml:6: `optim.betas` is a list of 1; a list of 2 is expected"),
@@ -71,17 +81,24 @@ fn wrong_types() {
         wrong("[optim]\nname = \"sdg\"\n", &[]),
         "x.toml:6: `optim.name` cannot be `sdg`\n  hint: did you mean `sgd`? Valid are sgd, adamw"
     );
-    assert_eq!(wrong("", &["name=5"]), "--set name=5: `name` is the number 5; text is expected\n  hint: quote it: --set 'name=\"5\"'");
+    assert_eq!(
+        wrong("", &["name=5"]),
+        "--set name=5: `name` is the number 5; text is expected\n  hint: quote it: --set 'name=\"5\"'"
+    );
     assert_eq!(
         wrong("", &["teacher=none"]),
-        "--set teacher=none: `teacher` is the text \"none\"; a table is expected\n  hint: `--set teacher=` removes the table, `--set teacher={}` makes one"
+        "--set teacher=none: `teacher` is the text \"none\"; a table is expected\n  hint: `--set teacher=` removes \
+         the table, `--set teacher={}` makes one"
     );
 }
 
 #[test]
 fn missing_keys() {
     let message = |text| layered(text, &[]).unwrap().recipe().unwrap_err().to_string();
-    assert_eq!(message("seed = 1\n[student]\nmodel = \"m\"\n"), "x.toml: `data` is missing\n  hint: add a table [data]");
+    assert_eq!(
+        message("seed = 1\n[student]\nmodel = \"m\"\n"),
+        "x.toml: `data` is missing\n  hint: add a table [data]"
+    );
     assert_eq!(
         message("[data]\nname = \"digits\"\n[student]\nimg = 8\n"),
         "x.toml:3: `student.model` is missing\n  hint: add `model = ..` to [student]"
@@ -90,7 +107,10 @@ fn missing_keys() {
 
 #[test]
 fn syntax_errors_keep_line_and_column() {
-    assert_eq!(wrong("x = \n", &[]), "x.toml:5:5: not valid TOML: string values must be quoted, expected literal string");
+    assert_eq!(
+        wrong("x = \n", &[]),
+        "x.toml:5:5: not valid TOML: string values must be quoted, expected literal string"
+    );
     assert_eq!(wrong("model = \"b\"\n", &[]), "x.toml:5:1: not valid TOML: duplicate key `model`");
     assert_eq!(wrong("[data]\n", &[]), "x.toml:5:2: not valid TOML: duplicate key `data`");
     // Columns count characters, not bytes.
@@ -138,22 +158,28 @@ fn values_out_of_range_and_contradictions() {
         ),
         (
             "[train]\nclip = 0\n",
-            "x.toml:6: `train.clip` is 0; it must be greater than 0\n  hint: without train.clip nothing is clipped; `--set train.clip=` removes it",
+            "x.toml:6: `train.clip` is 0; it must be greater than 0\n  hint: without train.clip nothing is clipped; \
+             `--set train.clip=` removes it",
         ),
         (
             "[train]\nema = 1.0\n",
-            "x.toml:6: `train.ema` is 1; it must be greater than 0 and less than 1\n  hint: without train.ema there is no average; `--set train.ema=` removes it",
+            "x.toml:6: `train.ema` is 1; it must be greater than 0 and less than 1\n  hint: without train.ema there \
+             is no average; `--set train.ema=` removes it",
         ),
         ("img = 0\n", "x.toml:5: `student.img` is 0; it must be at least 1"),
         ("std = [1.0, 0.0, 1.0]\n", "x.toml:5: `student.std` has a value that is not greater than 0"),
         (
             "mean = [125, 120, 110]\n",
-            "x.toml:5: `student.mean` is not a mean of pixels in 0..1\n  hint: means of pixels in 0..255 are to be divided by 255",
+            "x.toml:5: `student.mean` is not a mean of pixels in 0..1\n  hint: means of pixels in 0..255 are to be \
+             divided by 255",
         ),
     ] {
         assert_eq!(wrong(more, &[]), message);
     }
-    assert_eq!(wrong("", &["data.per_class=0"]), "--set data.per_class=0: `data.per_class` is 0; it must be at least 1");
+    assert_eq!(
+        wrong("", &["data.per_class=0"]),
+        "--set data.per_class=0: `data.per_class` is 0; it must be at least 1"
+    );
     assert!(wrong("", &["name=a/b"]).starts_with("--set name=a/b: `name` is \"a/b\"; it names a folder"));
     // A key that is nowhere has the file as its place.
     assert_eq!(
@@ -170,13 +196,15 @@ fn owners_of_tables_get_places_and_nearest_keys() {
             "methods.uhkd",
             "lamda",
             "unknown field `lamda`, expected one of `lambda`, `k`",
-            "x.toml:7: unknown key `methods.uhkd.lamda`\n  hint: did you mean `methods.uhkd.lambda`? [methods.uhkd] takes lambda, k",
+            "x.toml:7: unknown key `methods.uhkd.lamda`\n  hint: did you mean `methods.uhkd.lambda`? [methods.uhkd] \
+             takes lambda, k",
         ),
         (
             "methods.uhkd",
             "",
             "unknown field `lamda`, expected `lambda`",
-            "x.toml:7: unknown key `methods.uhkd.lamda`\n  hint: did you mean `methods.uhkd.lambda`? [methods.uhkd] takes lambda",
+            "x.toml:7: unknown key `methods.uhkd.lamda`\n  hint: did you mean `methods.uhkd.lambda`? [methods.uhkd] \
+             takes lambda",
         ),
         (
             "methods.uhkd",
@@ -196,13 +224,19 @@ fn owners_of_tables_get_places_and_nearest_keys() {
             "invalid value: integer `2`, expected u8",
             "x.toml:8: `methods.uhkd.scales[1]` is the number 2; a whole number from 0 to 255 is expected",
         ),
-        ("methods.uhkd", "", "missing field `q`", "x.toml:5: `methods.uhkd.q` is missing\n  hint: add `q = ..` to [methods.uhkd]"),
+        (
+            "methods.uhkd",
+            "",
+            "missing field `q`",
+            "x.toml:5: `methods.uhkd.q` is missing\n  hint: add `q = ..` to [methods.uhkd]",
+        ),
         ("methods.uhkd", "k", "must be odd", "x.toml:6: `methods.uhkd.k`: must be odd"),
         (
             "student",
             "model",
             "unknown model `resnet88`, expected one of `resnet8`, `vit`",
-            "x.toml:4: `student.model`: unknown model `resnet88`, expected one of `resnet8`, `vit`\n  hint: did you mean `resnet8`? Valid are resnet8, vit",
+            "x.toml:4: `student.model`: unknown model `resnet88`, expected one of `resnet8`, `vit`\n  hint: did you \
+             mean `resnet8`? Valid are resnet8, vit",
         ),
         ("", "teacher", "is needed", "x.toml: `teacher`: is needed"),
         ("", "", "makes no sense", "x.toml: makes no sense"),

@@ -21,13 +21,14 @@ using torch::autograd::variable_list;
 // Bytes of the scores that are computed at a time: with their gradient they stay in the cache between the products.
 constexpr int64_t kScoreBytes = 2 << 20;
 
-// Queries, keys and values (B, N, 3, H, D) of B images, N tokens and H heads of width D, worked on in parts of a few images, or a few
-// heads of one image.
+// Queries, keys and values (B, N, 3, H, D) of B images, N tokens and H heads of width D, worked on in parts of a few
+// images, or a few heads of one image.
 struct Shape {
   int64_t images, tokens, heads, width;
   int64_t images_at_once, heads_at_once;
 
-  Shape(const at::Tensor& qkv, int64_t h) : images(qkv.size(0)), tokens(qkv.size(1)), heads(h), width(qkv.size(2) / 3 / h) {
+  Shape(const at::Tensor& qkv, int64_t h)
+      : images(qkv.size(0)), tokens(qkv.size(1)), heads(h), width(qkv.size(2) / 3 / h) {
     const int64_t one_head = std::max<int64_t>(1, tokens * tokens * static_cast<int64_t>(qkv.element_size()));
     const int64_t fit = std::max<int64_t>(1, kScoreBytes / one_head);
     heads_at_once = std::min(fit, heads);
@@ -62,7 +63,14 @@ struct Shape {
   };
 
   Rows rows(const Part& part, const at::Tensor& bias) const {
-    return {part.images, part.heads, tokens, tokens, part.image, part.head, heads, bias.defined() ? bias.size(0) : 1,
+    return {part.images,
+            part.heads,
+            tokens,
+            tokens,
+            part.image,
+            part.head,
+            heads,
+            bias.defined() ? bias.size(0) : 1,
             bias.defined() ? bias.const_data_ptr<float>() : nullptr};
   }
 };
@@ -89,7 +97,8 @@ at::Tensor forward_of(const at::Tensor& qkv, const Shape& s, const at::Tensor& b
 }
 
 // The gradient of qkv; that of the bias is added to `d_bias` where that is defined.
-at::Tensor backward_of(const at::Tensor& dy, const at::Tensor& qkv, const Shape& s, const at::Tensor& bias, const at::Tensor& d_bias) {
+at::Tensor backward_of(const at::Tensor& dy, const at::Tensor& qkv, const Shape& s, const at::Tensor& bias,
+                       const at::Tensor& d_bias) {
   const at::Tensor d_qkv = at::empty(qkv.sizes(), qkv.options()), d_parts = split(d_qkv, s), parts = split(qkv, s);
   const at::Tensor dy_heads = dy.view({s.images, s.tokens, s.heads, s.width});
   s.for_each_part([&](const Shape::Part& part) {
@@ -113,7 +122,8 @@ at::Tensor backward_of(const at::Tensor& dy, const at::Tensor& qkv, const Shape&
 }
 
 struct SelfAttention : torch::autograd::Function<SelfAttention> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const std::optional<at::Tensor>& bias, int64_t heads) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const std::optional<at::Tensor>& bias,
+                            int64_t heads) {
     const at::Tensor b = bias.value_or(at::Tensor());
     ctx->save_for_backward({qkv, b});
     ctx->saved_data["heads"] = heads;
@@ -143,19 +153,21 @@ bool attention_suits(size_t address) {
 size_t self_attention(size_t qkv_address, int64_t heads, size_t bias_address) {
   RECORD_FUNCTION("heterodyne::self_attention", c10::ArrayRef<const c10::IValue>{});
   const at::Tensor& unordered = tensor(qkv_address);
-  TORCH_CHECK(attention_suits(qkv_address), "attention needs queries, keys and values (B,N,3D), float or bfloat16 on a CPU, got ",
+  TORCH_CHECK(attention_suits(qkv_address),
+              "attention needs queries, keys and values (B,N,3D), float or bfloat16 on a CPU, got ",
               unordered.scalar_type(), " ", unordered.sizes());
   const at::Tensor qkv = unordered.contiguous();
   const int64_t n = qkv.size(1);
-  TORCH_CHECK(heads >= 1 && qkv.size(2) % (3 * heads) == 0, "queries, keys and values ", qkv.sizes(), " cannot be split into ", heads,
-              " heads");
+  TORCH_CHECK(heads >= 1 && qkv.size(2) % (3 * heads) == 0, "queries, keys and values ", qkv.sizes(),
+              " cannot be split into ", heads, " heads");
   std::optional<at::Tensor> bias;
   if (bias_address) {
     const at::Tensor& given = tensor(bias_address);
-    TORCH_CHECK(given.scalar_type() == at::kFloat && given.device().is_cpu() && given.dim() == 4 && given.size(0) >= 1 &&
-                    qkv.size(0) % given.size(0) == 0 && given.size(1) == heads && given.size(2) == n && given.size(3) == n,
-                "a bias for ", qkv.sizes(), " in ", heads, " heads is float (G,", heads, ",", n, ",", n, ") with G a divisor of ", qkv.size(0),
-                ", got ", given.scalar_type(), " ", given.sizes());
+    TORCH_CHECK(given.scalar_type() == at::kFloat && given.device().is_cpu() && given.dim() == 4 &&
+                    given.size(0) >= 1 && qkv.size(0) % given.size(0) == 0 && given.size(1) == heads &&
+                    given.size(2) == n && given.size(3) == n,
+                "a bias for ", qkv.sizes(), " in ", heads, " heads is float (G,", heads, ",", n, ",", n,
+                ") with G a divisor of ", qkv.size(0), ", got ", given.scalar_type(), " ", given.sizes());
     bias = given.contiguous();
   }
   return reinterpret_cast<size_t>(new at::Tensor(SelfAttention::apply(qkv, bias, heads)));

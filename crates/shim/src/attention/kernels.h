@@ -50,7 +50,8 @@ void softmax(const Rows& rows, float scale, T* scores) {
     std::vector<float> work(n);
     for (int64_t r = begin; r < end; ++r) {
       const int64_t query = r % rows.queries, h = r / rows.queries % rows.heads, image = r / rows.queries / rows.heads;
-      softmax_row(scores + r * n, rows.bias ? rows.bias + rows.bias_at(image, h, query) : nullptr, scale, n, work.data());
+      softmax_row(scores + r * n, rows.bias ? rows.bias + rows.bias_at(image, h, query) : nullptr, scale, n,
+                  work.data());
     }
   });
 }

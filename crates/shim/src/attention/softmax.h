@@ -4,8 +4,8 @@
 
 namespace heterodyne::attention {
 
-// Scores (images, heads, queries, keys) without gaps, of the images `first`, `first + 1`, ... and the heads from `head` on.
-// The image b gets row b mod `groups` of a bias (groups, all_heads, queries, keys), which may be null.
+// Scores (images, heads, queries, keys) without gaps, of the images `first`, `first + 1`, ... and the heads from `head`
+// on. The image b gets row b mod `groups` of a bias (groups, all_heads, queries, keys), which may be null.
 struct Rows {
   int64_t images, heads, queries, keys;
   int64_t first, head, all_heads, groups;
@@ -22,8 +22,8 @@ struct Rows {
 template <class T>
 void softmax(const Rows& rows, float scale, T* scores);
 
-// With p = softmax(scale * scores + bias) and d the gradient of p: d <- scale * p (d - sum(p d)), the gradient of the scores. `d_bias`,
-// shaped as the bias, gets the sum over images of p (d - sum(p d)) added; it may be null.
+// With p = softmax(scale * scores + bias) and d the gradient of p: d <- scale * p (d - sum(p d)), the gradient of the
+// scores. `d_bias`, shaped as the bias, gets the sum over images of p (d - sum(p d)) added; it may be null.
 template <class T>
 void softmax_gradient(const Rows& rows, float scale, const T* p, T* d, float* d_bias);
 

@@ -33,8 +33,8 @@ Level detect() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::kBaseline;
-  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") ||
-      !__builtin_cpu_supports("avx512vl")) {
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")) {
     return Level::kAvx2;
   }
   if (matrix_bf16()) return Level::kAmx;
@@ -86,8 +86,8 @@ const Setting& setting() {
   return read;
 }
 
-// The libraries below follow, unless their own variables are set. They read them when they first compute, and this runs before `main`,
-// when there are no other threads whose reading of the environment a change could disturb.
+// The libraries below follow, unless their own variables are set. They read them when they first compute, and this runs
+// before `main`, when there are no other threads whose reading of the environment a change could disturb.
 __attribute__((constructor)) void hold_libraries() {
   if (setting().most >= found()) return;
   const Named& to = kLevels[static_cast<int>(setting().most)];

@@ -18,7 +18,8 @@ enum class Level : uint8_t {
 // What the processor has.
 Level found();
 
-// What the calling thread uses: what the processor has, no more than HETERODYNE_CPU says, and no more than `limit` says.
+// What the calling thread uses: what the processor has, no more than HETERODYNE_CPU says, and no more than `limit`
+// says.
 Level level();
 
 // Limits the calling thread from here on; returns the limit that it had.

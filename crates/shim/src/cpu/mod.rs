@@ -1,7 +1,8 @@
 //! What the processor can do, and how much of it is used.
 //!
-//! The environment variable `HETERODYNE_CPU` lowers the level of the whole process, libtorch, oneDNN and MKL included (through their own
-//! variables, where those are not set): `HETERODYNE_CPU=avx2` shows on a newer machine what one without AVX-512 does.
+//! The environment variable `HETERODYNE_CPU` lowers the level of the whole process, libtorch, oneDNN and MKL included
+//! (through their own variables, where those are not set): `HETERODYNE_CPU=avx2` shows on a newer machine what one
+//! without AVX-512 does.
 mod ffi;
 
 use std::{fmt, marker::PhantomData};
@@ -64,8 +65,8 @@ impl fmt::Display for Level {
 #[error("{0}")]
 pub struct UnknownLevel(String);
 
-/// Whether `HETERODYNE_CPU` names a level, if it is set. Called at the start of a process, as the levels themselves have no errors: they
-/// ignore such a value.
+/// Whether `HETERODYNE_CPU` names a level, if it is set. Called at the start of a process, as the levels themselves
+/// have no errors: they ignore such a value.
 pub fn check() -> Result<(), UnknownLevel> {
     match bridge::complaint() {
         text if text.is_empty() => Ok(()),
@@ -73,8 +74,8 @@ pub fn check() -> Result<(), UnknownLevel> {
     }
 }
 
-/// Holds this crate's kernels, in the calling thread and the threads that work for it, to a level until it is dropped. libtorch's own stay
-/// as they are.
+/// Holds this crate's kernels, in the calling thread and the threads that work for it, to a level until it is dropped.
+/// libtorch's own stay as they are.
 #[derive(Debug)]
 pub struct AtMost {
     before: u8,
@@ -96,8 +97,8 @@ impl Drop for AtMost {
     }
 }
 
-/// Whether bfloat16 products are much faster than float32 ones on `device`: a GPU, a CPU with matrix instructions for bfloat16 (AMX), or
-/// one of AMD's with AVX512_BF16.
+/// Whether bfloat16 products are much faster than float32 ones on `device`: a GPU, a CPU with matrix instructions for
+/// bfloat16 (AMX), or one of AMD's with AVX512_BF16.
 #[must_use]
 pub fn fast_bf16(device: Device) -> bool {
     device != Device::Cpu || bridge::fast_bf16()

@@ -14,13 +14,17 @@ std::atomic<uint64_t> num_products{0}, num_convolutions{0};
 at::CallbackHandle handle = at::INVALID_CALLBACK_HANDLE;
 
 // A multiplication and an addition for each element of `out` and each summand.
-uint64_t multiply_add(int64_t out, int64_t summands) { return 2 * static_cast<uint64_t>(out) * static_cast<uint64_t>(summands); }
+uint64_t multiply_add(int64_t out, int64_t summands) {
+  return 2 * static_cast<uint64_t>(out) * static_cast<uint64_t>(summands);
+}
 
 // (.., M, K) x (.., K, N)
 uint64_t product(const at::Tensor& a, const at::Tensor& b) { return multiply_add(a.numel(), b.size(-1)); }
 
 // Each element of the output sums over a kernel in the input channels of its group, which is what weight[0] holds.
-uint64_t convolution(const at::Tensor& out, const at::Tensor& weight) { return multiply_add(out.numel(), weight.numel() / weight.size(0)); }
+uint64_t convolution(const at::Tensor& out, const at::Tensor& weight) {
+  return multiply_add(out.numel(), weight.numel() / weight.size(0));
+}
 
 int64_t outputs_along(int64_t n, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation) {
   return (n + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
@@ -74,7 +78,8 @@ void start() {
   stop();
   num_products = 0;
   num_convolutions = 0;
-  handle = at::addThreadLocalCallback(at::RecordFunctionCallback(observe).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback(observe).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
 }
 
 void stop() {

@@ -24,8 +24,8 @@ thread_local! {
 /// The sums are the process's, and one thread at a time uses them.
 static COUNTING: Mutex<()> = Mutex::new(());
 
-/// Whether layers that this thread calls are to run libtorch's general operators and no kernel of this crate: they do while
-/// arithmetic is counted.
+/// Whether layers that this thread calls are to run libtorch's general operators and no kernel of this crate: they do
+/// while arithmetic is counted.
 #[must_use]
 pub fn plain() -> bool {
     PLAIN.get()

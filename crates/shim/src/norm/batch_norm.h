@@ -14,9 +14,10 @@ struct Statistics {
   std::vector<double> mean, invstd;
 };
 
-// mean and 1/sqrt(variance + eps) of `x`, and the running averages (C) moved towards the mean and the unbiased variance.
-Statistics batch_statistics(const at::Tensor& x, const at::Tensor& running_mean, const at::Tensor& running_var, double momentum,
-                            double eps);
+// mean and 1/sqrt(variance + eps) of `x`, and the running averages (C) moved towards the mean and the unbiased
+// variance.
+Statistics batch_statistics(const at::Tensor& x, const at::Tensor& running_mean, const at::Tensor& running_var,
+                            double momentum, double eps);
 
 // Where the activation lets a gradient through.
 struct Gate {
@@ -25,8 +26,8 @@ struct Gate {
 };
 
 // y = act((x - mean)·invstd·weight + bias + residual); an undefined residual is none, and defined `bits` are written.
-at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const Statistics& statistics,
-                     const at::Tensor& residual, const Gate& gate);
+at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                     const Statistics& statistics, const at::Tensor& residual, const Gate& gate);
 
 // One bit for each element of `x`, unset, for `normalise` to write.
 at::Tensor gate_bits(const at::Tensor& x);
@@ -39,8 +40,9 @@ struct Needs {
   bool x, weight, bias, residual;
 };
 
-// The gradients that are needed, given `dy`; `dy_is_free`: nothing else reads `dy`, and its memory takes one of the results.
-Gradients batch_norm_gradients(const at::Tensor& dy, bool dy_is_free, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                               const Statistics& statistics, const Gate& gate, Needs needs);
+// The gradients that are needed, given `dy`; `dy_is_free`: nothing else reads `dy`, and its memory takes one of the
+// results.
+Gradients batch_norm_gradients(const at::Tensor& dy, bool dy_is_free, const at::Tensor& x, const at::Tensor& weight,
+                               const at::Tensor& bias, const Statistics& statistics, const Gate& gate, Needs needs);
 
 }  // namespace heterodyne::norm

@@ -11,8 +11,8 @@ constexpr int64_t tile_width = tile_vectors * lanes;
 // A bit for each column of a tile: one word of a gate.
 using Word = std::conditional_t<tile_width == 64, uint64_t, std::conditional_t<tile_width == 32, uint32_t, uint16_t>>;
 
-// A channels-last tensor as a matrix. Rows of C channels are joined until a row is a whole number of tiles; what does not fill
-// the last such row is its `rest`. Column j holds channel j mod C.
+// A channels-last tensor as a matrix. Rows of C channels are joined until a row is a whole number of tiles; what does
+// not fill the last such row is its `rest`. Column j holds channel j mod C.
 struct Grid {
   int64_t channels, values;  // values per channel
   int64_t width, rows, rest;
@@ -22,7 +22,8 @@ struct Grid {
     width = std::lcm(channels, tile_width);
     rows = x.numel() / width;
     rest = x.numel() % width;
-    // About 64 KiB of float; the upper bound keeps sums in float short, the lower one makes adding them up in double cheap.
+    // About 64 KiB of float; the upper bound keeps sums in float short, the lower one makes adding them up in double
+    // cheap.
     block_rows = std::clamp<int64_t>(16384 / width, 32, 256);
   }
 
@@ -53,15 +54,17 @@ struct Lanes {
     }
   }
   template <class T>
-  HETERODYNE_INLINE Vec load_at(const T* p, int64_t j) const { return load(p + j * lanes, of(j)); }
+  HETERODYNE_INLINE Vec load_at(const T* p, int64_t j) const {
+    return load(p + j * lanes, of(j));
+  }
   template <class T>
-  HETERODYNE_INLINE void store_at(T* p, int64_t j, Vec v) const { store(p + j * lanes, v, of(j)); }
+  HETERODYNE_INLINE void store_at(T* p, int64_t j, Vec v) const {
+    store(p + j * lanes, v, of(j));
+  }
   HETERODYNE_INLINE Vec only_live(int64_t j, Vec v) const { return only(of(j), v); }
 };
 
-HETERODYNE_INLINE Vec column(const float* row, const Tile& t, int64_t j) {
-  return load(row + t.column + j * lanes);
-}
+HETERODYNE_INLINE Vec column(const float* row, const Tile& t, int64_t j) { return load(row + t.column + j * lanes); }
 
 // Applies `kernel` to all tiles of a block.
 template <class Kernel>
@@ -79,9 +82,9 @@ void run_block(const Kernel& kernel, const Grid& grid, int64_t block) {
   }
 }
 
-// Two sums per channel over the whole tensor: `kernel(sums)` adds its blocks' to sums[0..width] and sums[width..2·width].
-// Blocks go downwards, as the end of the tensor was written last and is still in the cache; partial sums are added in the order
-// of the threads.
+// Two sums per channel over the whole tensor: `kernel(sums)` adds its blocks' to sums[0..width] and
+// sums[width..2·width]. Blocks go downwards, as the end of the tensor was written last and is still in the cache;
+// partial sums are added in the order of the threads.
 template <class MakeKernel>
 std::vector<double> sum_pairs(const Grid& grid, MakeKernel make_kernel) {
   const int64_t threads = at::get_num_threads();
@@ -120,8 +123,8 @@ std::vector<float> columns(const Grid& grid, F value) {
   return out;
 }
 
-// Two sums of each column of a tile. Runs of rows are summed up on their own first: long sums in float would lose digits, and not
-// at random where the elements are bfloat16 and lie on a grid.
+// Two sums of each column of a tile. Runs of rows are summed up on their own first: long sums in float would lose
+// digits, and not at random where the elements are bfloat16 and lie on a grid.
 struct PairSums {
   static constexpr int64_t run_rows = 16;
   Vec first[tile_vectors], second[tile_vectors];
@@ -170,8 +173,8 @@ struct Moments {
   }
 };
 
-// The affine map (x - mean)·scale + shift per column. `mean` is rounded to float, so that x - mean is exact near it, and what the
-// rounding left goes into `shift`.
+// The affine map (x - mean)·scale + shift per column. `mean` is rounded to float, so that x - mean is exact near it,
+// and what the rounding left goes into `shift`.
 struct Affine {
   std::vector<float> mean, scale, shift;
 
@@ -179,7 +182,8 @@ struct Affine {
     const float *w = weight.const_data_ptr<float>(), *b = bias.const_data_ptr<float>();
     mean = columns(grid, [&](int64_t c) { return s.mean[c]; });
     scale = columns(grid, [&](int64_t c) { return w[c] * s.invstd[c]; });
-    shift = columns(grid, [&](int64_t c) { return b[c] - (s.mean[c] - static_cast<float>(s.mean[c])) * w[c] * s.invstd[c]; });
+    shift = columns(grid,
+                    [&](int64_t c) { return b[c] - (s.mean[c] - static_cast<float>(s.mean[c])) * w[c] * s.invstd[c]; });
   }
 };
 
@@ -232,7 +236,8 @@ struct Normalise {
   }
 };
 
-// Gates give what the activation lets through of `dy`, vector j of the tile's row at element `at`; `x` is the norm's input there.
+// Gates give what the activation lets through of `dy`, vector j of the tile's row at element `at`; `x` is the norm's
+// input there.
 struct OpenGate {
   HETERODYNE_INLINE Vec operator()(Vec dy, Vec, const Tile&, int64_t, int64_t) const { return dy; }
 };
@@ -305,7 +310,8 @@ struct GradientMap {
   }
 };
 
-// A value inside each channel's range: the average of a few rows. Sums of squares about it lose no digits to a large mean.
+// A value inside each channel's range: the average of a few rows. Sums of squares about it lose no digits to a large
+// mean.
 template <class T>
 std::vector<float> centers(const Grid& grid, const T* x) {
   const int64_t samples = std::min<int64_t>(grid.values, 8), step = grid.values / samples;
@@ -331,15 +337,16 @@ void statistics_of(const at::Tensor& x, const Grid& grid, Statistics& out, std::
 }
 
 template <class T, class G>
-Gradients gradients_through(const G& gate, const at::Tensor& dy, bool dy_is_free, const at::Tensor& x, const at::Tensor& weight,
-                            const Statistics& s, Needs needs) {
+Gradients gradients_through(const G& gate, const at::Tensor& dy, bool dy_is_free, const at::Tensor& x,
+                            const at::Tensor& weight, const Statistics& s, Needs needs) {
   const Grid grid(x);
   const T *dy_data = dy.const_data_ptr<T>(), *x_data = x.const_data_ptr<T>();
   const auto mean = columns(grid, [&](int64_t c) { return s.mean[c]; });
   Gradients out;
   std::vector<float> a, b, c;
   if (needs.x || needs.weight || needs.bias) {
-    auto sums = sum_pairs(grid, [&](double* to) { return GradientSums<T, G>{dy_data, x_data, mean.data(), gate, to, to + grid.width}; });
+    auto sums = sum_pairs(
+        grid, [&](double* to) { return GradientSums<T, G>{dy_data, x_data, mean.data(), gate, to, to + grid.width}; });
     double *sum = sums.data(), *products = sums.data() + grid.channels;
     // From the mean as it was rounded to the mean itself.
     const auto rounded_off = [&](int64_t i) { return s.mean[i] - mean[i]; };
@@ -382,8 +389,8 @@ Gradients gradients_through(const G& gate, const at::Tensor& dy, bool dy_is_free
   return out;
 }
 
-Statistics batch_statistics(const at::Tensor& x, const at::Tensor& running_mean, const at::Tensor& running_var, double momentum,
-                            double eps) {
+Statistics batch_statistics(const at::Tensor& x, const at::Tensor& running_mean, const at::Tensor& running_var,
+                            double momentum, double eps) {
   const Grid grid(x);
   Statistics out;
   std::vector<double> sum_of_squares;
@@ -397,8 +404,8 @@ Statistics batch_statistics(const at::Tensor& x, const at::Tensor& running_mean,
   return out;
 }
 
-at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const Statistics& statistics,
-                     const at::Tensor& residual, const Gate& gate) {
+at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                     const Statistics& statistics, const at::Tensor& residual, const Gate& gate) {
   const Grid grid(x);
   const Affine affine(grid, statistics, weight, bias);
   at::Tensor y = unwritten(x);
@@ -410,8 +417,8 @@ at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, const at::Te
     with_activation(gate.act, [&](auto act) {
       with_flag(r != nullptr, [&](auto has_residual) {
         with_flag(keep, [&](auto keep_bits) {
-          for_each_element(grid, Normalise<T, act, has_residual, keep_bits>{x.const_data_ptr<T>(), r, y.mutable_data_ptr<T>(), bits,
-                                                                            AffineColumns(affine)});
+          for_each_element(grid, Normalise<T, act, has_residual, keep_bits>{
+                                     x.const_data_ptr<T>(), r, y.mutable_data_ptr<T>(), bits, AffineColumns(affine)});
         });
       });
     });
@@ -419,12 +426,15 @@ at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, const at::Te
   return y;
 }
 
-Gradients batch_norm_gradients(const at::Tensor& dy, bool dy_is_free, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                               const Statistics& statistics, const Gate& gate, Needs needs) {
+Gradients batch_norm_gradients(const at::Tensor& dy, bool dy_is_free, const at::Tensor& x, const at::Tensor& weight,
+                               const at::Tensor& bias, const Statistics& statistics, const Gate& gate, Needs needs) {
   return with_type(x, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
-    const auto through = [&](const auto& g) { return gradients_through<T>(g, dy, dy_is_free, x, weight, statistics, needs); };
-    if (gate.bits.defined()) return through(KeptGate{reinterpret_cast<const Word*>(gate.bits.const_data_ptr<int64_t>())});
+    const auto through = [&](const auto& g) {
+      return gradients_through<T>(g, dy, dy_is_free, x, weight, statistics, needs);
+    };
+    if (gate.bits.defined())
+      return through(KeptGate{reinterpret_cast<const Word*>(gate.bits.const_data_ptr<int64_t>())});
     if (gate.act == Activation::None) return through(OpenGate{});
     const Affine affine(Grid(x), statistics, weight, bias);
     return with_activation(gate.act, [&](auto act) { return through(RecomputedGate<act>{AffineColumns(affine)}); });

@@ -38,7 +38,8 @@ at::Tensor depthwise(const at::Tensor& x, const at::Tensor& weight, const at::Te
   return HETERODYNE_DISPATCH(depthwise(x, weight, bias, stride));
 }
 
-at::Tensor depthwise_input_gradient(const at::Tensor& dy, const at::Tensor& weight, int64_t height, int64_t width, int64_t stride) {
+at::Tensor depthwise_input_gradient(const at::Tensor& dy, const at::Tensor& weight, int64_t height, int64_t width,
+                                    int64_t stride) {
   return HETERODYNE_DISPATCH(depthwise_input_gradient(dy, weight, height, width, stride));
 }
 

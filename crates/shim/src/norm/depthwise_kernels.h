@@ -16,7 +16,9 @@ struct Image {
   int64_t batch, height, width, channels;
 
   // Null outside of the map.
-  const T* row(int64_t b, int64_t y) const { return y >= 0 && y < height ? data + (b * height + y) * width * channels : nullptr; }
+  const T* row(int64_t b, int64_t y) const {
+    return y >= 0 && y < height ? data + (b * height + y) * width * channels : nullptr;
+  }
 
   // Pointers to the `n` pixels of a row from `x` on.
   void pixels(const T* row, int64_t x, int n, const T** to) const {
@@ -24,11 +26,13 @@ struct Image {
       for (int j = 0; j < n; ++j) to[j] = row + (x + j) * channels;
       return;
     }
-    for (int j = 0; j < n; ++j) to[j] = row != nullptr && x + j >= 0 && x + j < width ? row + (x + j) * channels : zeros;
+    for (int j = 0; j < n; ++j)
+      to[j] = row != nullptr && x + j >= 0 && x + j < width ? row + (x + j) * channels : zeros;
   }
 };
 
-// Weights as [k²][channels], in float, so that the weights of one tap lie side by side; channels are filled up to whole vectors.
+// Weights as [k²][channels], in float, so that the weights of one tap lie side by side; channels are filled up to whole
+// vectors.
 struct Taps {
   int64_t kernel, stride;
   std::vector<float> values;
@@ -52,8 +56,8 @@ Taps taps_of(const at::Tensor& weight, bool mirrored) {
   return taps;
 }
 
-// Which pixels a tile reads. `rows` x `columns` pixels in all; output pixel t sees through column tap kx the input pixel
-// `column(t, kx)`, or nothing where that is negative. Row slot r belongs to row tap `row_tap(r, y)`.
+// Which pixels a tile reads. `rows` x `columns` pixels in all; output pixel t sees through column tap kx the input
+// pixel `column(t, kx)`, or nothing where that is negative. Row slot r belongs to row tap `row_tap(r, y)`.
 
 // y = convolution of x: output (y, x) reads input (y·S + ky - K/2, x·S + kx - K/2).
 template <int K, int S>
@@ -65,7 +69,8 @@ struct Forward {
   static int64_t first_column(int64_t x) { return x * S - K / 2; }
 };
 
-// The transpose at stride 2: pixel (y, x) of the larger map reads ((y + K/2 - ky)/2, (x + K/2 - kx)/2) where these are whole.
+// The transpose at stride 2: pixel (y, x) of the larger map reads ((y + K/2 - ky)/2, (x + K/2 - kx)/2) where these are
+// whole.
 template <int K>
 struct Transposed {
   static constexpr int pad = K / 2, kernel = K, rows = (K + 1) / 2, columns = (tile_pixels - 1 + pad) / 2 + pad / 2 + 1;
@@ -86,7 +91,8 @@ struct Window {
       const int64_t ky = Reach::row_tap(r, y);
       const bool exists = ky < Reach::kernel;
       taps[r] = weights.at(exists ? ky : 0, 0);
-      image.pixels(exists ? image.row(b, Reach::input_row(y, ky)) : nullptr, Reach::first_column(x), Reach::columns, pixel[r]);
+      image.pixels(exists ? image.row(b, Reach::input_row(y, ky)) : nullptr, Reach::first_column(x), Reach::columns,
+                   pixel[r]);
     }
   }
 };
@@ -94,7 +100,7 @@ struct Window {
 // Output pixels: sums over the window of taps times pixels, for the channels of `live` from `c` on.
 template <class T, class Reach, class Lanes>
 HETERODYNE_INLINE void convolve_vector(const Window<T, Reach>& window, int64_t tap_stride, const float* bias, T* y,
-                                              int64_t channels, int count, int64_t c, Lanes live) {
+                                       int64_t channels, int count, int64_t c, Lanes live) {
   Vec sum[tile_pixels];
   for (int t = 0; t < tile_pixels; ++t) sum[t] = load(bias + c);
 #pragma GCC unroll 8
@@ -121,14 +127,15 @@ HETERODYNE_INLINE void convolve_vector(const Window<T, Reach>& window, int64_t t
 
 template <class T, class Reach>
 void convolve_tile(const Window<T, Reach>& window, const Taps& taps, const float* bias, T* y, int64_t channels,
-                                     int count) {
-  each(channels, [&](int64_t c, auto live) { convolve_vector(window, taps.stride, bias, y, channels, count, c, live); });
+                   int count) {
+  each(channels,
+       [&](int64_t c, auto live) { convolve_vector(window, taps.stride, bias, y, channels, count, c, live); });
 }
 
 // sums[ky][kx] += sum over the tile's output pixels of dy times the pixel that the tap sees.
 template <class T, class Reach, class Lanes>
-HETERODYNE_INLINE void correlate_vector(const Window<T, Reach>& window, const T* const* dy, float* sums, int64_t tap_stride,
-                                               int64_t c, Lanes live) {
+HETERODYNE_INLINE void correlate_vector(const Window<T, Reach>& window, const T* const* dy, float* sums,
+                                        int64_t tap_stride, int64_t c, Lanes live) {
   Vec g[tile_pixels];
   for (int t = 0; t < tile_pixels; ++t) g[t] = load(dy[t] + c, live);
 #pragma GCC unroll 8
@@ -234,7 +241,8 @@ at::Tensor depthwise(const at::Tensor& x, const at::Tensor& weight, const at::Te
   return y;
 }
 
-at::Tensor depthwise_input_gradient(const at::Tensor& dy, const at::Tensor& weight, int64_t height, int64_t width, int64_t stride) {
+at::Tensor depthwise_input_gradient(const at::Tensor& dy, const at::Tensor& weight, int64_t height, int64_t width,
+                                    int64_t stride) {
   // At stride 1 the transpose is a convolution with the kernel turned by 180 degrees.
   const Taps taps = taps_of(weight, /*mirrored=*/stride == 1);
   const std::vector<float> start(taps.stride, 0.0f);

@@ -1,5 +1,5 @@
-//! Training kernels for the layers of convolutional networks that are bound by memory: batch norm with what follows it, and
-//! depthwise convolution. Channels-last float and bfloat16 on a CPU; ATen's operators do everything else.
+//! Training kernels for the layers of convolutional networks that are bound by memory: batch norm with what follows it,
+//! and depthwise convolution. Channels-last float and bfloat16 on a CPU; ATen's operators do everything else.
 #[expect(clippy::too_many_arguments, reason = "one to one with batch norm's inputs")]
 mod ffi;
 
@@ -34,12 +34,12 @@ fn address_or_none(t: Option<&Tensor>) -> usize {
     t.map_or(0, address)
 }
 
-/// act(batch_norm(`x`) + `residual`) with the statistics of the batch, as in `torch.nn.BatchNorm2d` in training (Ioffe and Szegedy,
-/// 2015), differentiable once in `x`, `weight`, `bias` and `residual`.
+/// act(batch_norm(`x`) + `residual`) with the statistics of the batch, as in `torch.nn.BatchNorm2d` in training (Ioffe
+/// and Szegedy, 2015), differentiable once in `x`, `weight`, `bias` and `residual`.
 ///
-/// `x` (B,C,H,W) or (B,C); `weight`, `bias`, `running_mean` and `running_var` (C) float, of which the last two move towards the
-/// batch's mean and unbiased variance by `momentum`; `residual` like `x`, and so is the result. bfloat16 is stored and float
-/// computed. One value per channel is an error.
+/// `x` (B,C,H,W) or (B,C); `weight`, `bias`, `running_mean` and `running_var` (C) float, of which the last two move
+/// towards the batch's mean and unbiased variance by `momentum`; `residual` like `x`, and so is the result. bfloat16 is
+/// stored and float computed. One value per channel is an error.
 ///
 /// Memory kept for the backward pass: `x`, and one bit per element where there are both a residual and an activation.
 #[expect(clippy::too_many_arguments, reason = "batch norm's inputs")]
@@ -55,17 +55,29 @@ pub fn batch_norm_act(
     act: Activation,
 ) -> Result<Tensor> {
     let [x, weight, bias, running_mean, running_var] = [x, weight, bias, running_mean, running_var].map(address);
-    // SAFETY: the tensors outlive the call and the addresses are those of live at::Tensor objects, or 0 for no residual.
+    // SAFETY: the tensors outlive the call and the addresses are those of live at::Tensor objects, or 0 for no
+    // residual.
     let y = unsafe {
-        bridge::batch_norm_act(x, weight, bias, running_mean, running_var, momentum, eps, address_or_none(residual), act.code())
+        bridge::batch_norm_act(
+            x,
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            momentum,
+            eps,
+            address_or_none(residual),
+            act.code(),
+        )
     }?;
     Ok(take(y))
 }
 
-/// Convolution of each channel of `x_bchw` (B,C,H,W) with its own kernel, `weight` (C,1,k,k), padding k/2, plus `bias` (C);
-/// (B,C,⌈H/stride⌉,⌈W/stride⌉) of `x_bchw`'s type, differentiable once in all three.
+/// Convolution of each channel of `x_bchw` (B,C,H,W) with its own kernel, `weight` (C,1,k,k), padding k/2, plus `bias`
+/// (C); (B,C,⌈H/stride⌉,⌈W/stride⌉) of `x_bchw`'s type, differentiable once in all three.
 ///
-/// The kernels cover k 3, 5 and 7 with stride 1 and 2. Under autocast a float `x_bchw` becomes bfloat16; the weight stays float.
+/// The kernels cover k 3, 5 and 7 with stride 1 and 2. Under autocast a float `x_bchw` becomes bfloat16; the weight
+/// stays float.
 pub fn depthwise_conv(x_bchw: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: i64) -> Result<Tensor> {
     // SAFETY: as in `batch_norm_act`.
     let y = unsafe { bridge::depthwise_conv(address(x_bchw), address(weight), address_or_none(bias), stride) }?;

@@ -55,8 +55,9 @@ void compute(const Tile& tile) {
       HETERODYNE_OPAQUE_VECTOR(row[h]);
       simd::fetch(b + kAhead * kTileColumns + h * lanes);
     }
-    const char* const place[] = {low,  low + one,  low + 2 * one,  low + three,  low + 4 * one,  low + five,  low + 2 * three,
-                                 high, high + one, high + 2 * one, high + three, high + 4 * one, high + five, high + 2 * three};
+    const char* const place[] = {low,          low + one,       low + 2 * one, low + three,     low + 4 * one,
+                                 low + five,   low + 2 * three, high,          high + one,      high + 2 * one,
+                                 high + three, high + 4 * one,  high + five,   high + 2 * three};
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const Vec x = all(*reinterpret_cast<const float*>(place[r]));
@@ -92,7 +93,8 @@ Compute compute_for(int64_t rows, int64_t columns) {
   return (columns <= lanes ? half : whole)[rows - 1];
 }
 
-// x * P(normal < x) = max(x, 0) - |x| Q(|x|), the exact GELU (Hendrycks and Gimpel 2016); beyond 6 the second term is below 1e-8.
+// x * P(normal < x) = max(x, 0) - |x| Q(|x|), the exact GELU (Hendrycks and Gimpel 2016); beyond 6 the second term is
+// below 1e-8.
 HETERODYNE_INLINE Vec gelu(Vec x) {
   using Tail = NormalTail<table_size>;
   const Tail& tail = Tail::get();
@@ -132,17 +134,23 @@ void apply_as(const Finish& finish, int64_t rows, int64_t columns, Out x) {
 // x (rows, columns) = post(x + column bias); the bias need not be padded.
 void apply(const Finish& finish, int64_t rows, int64_t columns, Out x) {
   switch (finish.post) {
-    case Post::kNone: return apply_as<Post::kNone>(finish, rows, columns, x);
-    case Post::kGelu: return apply_as<Post::kGelu>(finish, rows, columns, x);
-    case Post::kRelu: return apply_as<Post::kRelu>(finish, rows, columns, x);
-    case Post::kRelu6: return apply_as<Post::kRelu6>(finish, rows, columns, x);
-    case Post::kAdd: return apply_as<Post::kAdd>(finish, rows, columns, x);
-    case Post::kAddRelu: return apply_as<Post::kAddRelu>(finish, rows, columns, x);
+    case Post::kNone:
+      return apply_as<Post::kNone>(finish, rows, columns, x);
+    case Post::kGelu:
+      return apply_as<Post::kGelu>(finish, rows, columns, x);
+    case Post::kRelu:
+      return apply_as<Post::kRelu>(finish, rows, columns, x);
+    case Post::kRelu6:
+      return apply_as<Post::kRelu6>(finish, rows, columns, x);
+    case Post::kAdd:
+      return apply_as<Post::kAdd>(finish, rows, columns, x);
+    case Post::kAddRelu:
+      return apply_as<Post::kAddRelu>(finish, rows, columns, x);
   }
 }
 
-// out (rows, b.n) = post(a (rows, b.k) b + bias), on the calling thread. A tile's rows of `a` stay in the first-level cache while they
-// meet the panels in use; what follows the product finds the tile there.
+// out (rows, b.n) = post(a (rows, b.k) b + bias), on the calling thread. A tile's rows of `a` stay in the first-level
+// cache while they meet the panels in use; what follows the product finds the tile there.
 void multiply(In a, int64_t rows, const Panels& b, const Finish& finish, Out out) {
   const int64_t together = std::max<int64_t>(1, panel_floats() / (kTileColumns * std::max<int64_t>(b.k, 1)));
   for (int64_t first = 0; first < panels(b.n); first += together) {
@@ -152,7 +160,8 @@ void multiply(In a, int64_t rows, const Panels& b, const Finish& finish, Out out
         const int64_t column = p * kTileColumns, width = std::min(kTileColumns, b.n - column);
         const Finish last = finish.from(row, column);
         const Out part = out.from(row, column);
-        compute_for(height, width)(Tile{a.from(row, 0), panel(b, p), b.k, last.column_bias, last.row_bias, part, width});
+        compute_for(height,
+                    width)(Tile{a.from(row, 0), panel(b, p), b.k, last.column_bias, last.row_bias, part, width});
         if (last.post != Post::kNone) apply({nullptr, nullptr, last.post, last.other}, height, width, part);
       }
     }
@@ -179,7 +188,8 @@ void pack_columns(In x, int64_t rows, int64_t columns, float* panel) {
   columns >= kBlock ? copy(Whole{}, Whole{}) : copy(first(columns), first(columns - lanes));
 }
 
-// out[i][j] = x[j][i] for a square of numbers, of which `rows` rows and `columns` columns of x are read and the rest is zero.
+// out[i][j] = x[j][i] for a square of numbers, of which `rows` rows and `columns` columns of x are read and the rest is
+// zero.
 void transpose(In x, int64_t rows, int64_t columns, Out out) {
   Vec a[lanes];
   const Live live = first(columns);
@@ -233,7 +243,8 @@ void attend(In q, int64_t queries, In k, In v, int64_t keys, int64_t width, Out 
   float* k_panels = scratch(0, panels(keys) * padded * kBlock);
   pack_transposed(k, keys, width, k_panels);
   float* v_panels = scratch(1, panels(width) * keys * kBlock);
-  for (int64_t p = 0; p < panels(width); ++p) pack_columns(v.from(0, p * kBlock), keys, width - p * kBlock, v_panels + p * keys * kBlock);
+  for (int64_t p = 0; p < panels(width); ++p)
+    pack_columns(v.from(0, p * kBlock), keys, width - p * kBlock, v_panels + p * keys * kBlock);
   const Out scores{scratch(2, kTileRows * panels(keys) * kBlock), panels(keys) * kBlock};
   float sums[kTileRows];
   for (int64_t row = 0; row < queries; row += kTileRows) {
@@ -261,12 +272,14 @@ void linear(In x, int64_t rows, const Panels& weight, const Finish& finish, Out 
   }
 }
 
-void mlp(In x, int64_t rows, const Panels& first, const float* first_bias, const Panels& second, const Finish& finish, Out out) {
+void mlp(In x, int64_t rows, const Panels& first, const float* first_bias, const Panels& second, const Finish& finish,
+         Out out) {
   const int64_t hidden = first.n;
   const int64_t most = std::max<int64_t>(1, hidden_floats() / (hidden * kTileRows));
   at::parallel_for(0, tiles(rows), 1, [&](int64_t begin, int64_t end) {
     const int64_t together = std::min(most, end - begin);
-    // A row more than a cache line longer than needed, so that rows do not meet in the same places of the first-level cache.
+    // A row more than a cache line longer than needed, so that rows do not meet in the same places of the first-level
+    // cache.
     const Out h{scratch(0, together * kTileRows * (hidden + lanes)), hidden + lanes};
     for (int64_t tile = begin; tile < end; tile += together) {
       const int64_t row = tile * kTileRows, count = std::min(std::min(tile + together, end) * kTileRows, rows) - row;
@@ -276,18 +289,21 @@ void mlp(In x, int64_t rows, const Panels& first, const float* first_bias, const
   });
 }
 
-void mix(const float* x, int64_t batch, int64_t columns, const Left& first, const Left* second, Post post, const float* other, float* out) {
+void mix(const float* x, int64_t batch, int64_t columns, const Left& first, const Left* second, Post post,
+         const float* other, float* out) {
   const int64_t outputs = second ? second->outputs : first.outputs;
   at::parallel_for(0, batch * panels(columns), 1, [&](int64_t begin, int64_t end) {
     float* panel = scratch(0, first.inputs * kBlock);
     float* hidden = second ? scratch(1, first.outputs * kBlock) : nullptr;
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t b = item / panels(columns), column = item % panels(columns) * kBlock, width = std::min(kBlock, columns - column);
+      const int64_t b = item / panels(columns), column = item % panels(columns) * kBlock,
+                    width = std::min(kBlock, columns - column);
       pack_columns(In{x + b * first.inputs * columns, columns}.from(0, column), first.inputs, width, panel);
       const Out part = Out{out + b * outputs * columns, columns}.from(0, column);
       const In added = In{other ? other + b * outputs * columns : nullptr, columns}.from(0, column);
       if (second) {
-        multiply(first.weight, first.outputs, {panel, first.inputs, kBlock}, {nullptr, first.bias, Post::kGelu}, {hidden, kBlock});
+        multiply(first.weight, first.outputs, {panel, first.inputs, kBlock}, {nullptr, first.bias, Post::kGelu},
+                 {hidden, kBlock});
         multiply(second->weight, outputs, {hidden, second->inputs, width}, {nullptr, second->bias, post, added}, part);
       } else {
         multiply(first.weight, outputs, {panel, first.inputs, width}, {nullptr, first.bias, post, added}, part);
@@ -296,8 +312,8 @@ void mix(const float* x, int64_t batch, int64_t columns, const Left& first, cons
   });
 }
 
-void attention(const Sequences<const float>& q, const Sequences<const float>& k, const Sequences<const float>& v, int64_t batch,
-               int64_t heads, int64_t width, const Sequences<float>& out) {
+void attention(const Sequences<const float>& q, const Sequences<const float>& k, const Sequences<const float>& v,
+               int64_t batch, int64_t heads, int64_t width, const Sequences<float>& out) {
   at::parallel_for(0, batch * heads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t b = item / heads, column = item % heads * width;
@@ -308,9 +324,9 @@ void attention(const Sequences<const float>& q, const Sequences<const float>& k,
 
 void finish(const Finish& finish, int64_t rows, int64_t columns, Out x) {
   if (finish.post == Post::kNone && !finish.column_bias) return;
-  at::parallel_for(0, rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(columns, 1)), [&](int64_t begin, int64_t end) {
-    apply(finish.from(begin, 0), end - begin, columns, x.from(begin, 0));
-  });
+  at::parallel_for(
+      0, rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(columns, 1)),
+      [&](int64_t begin, int64_t end) { apply(finish.from(begin, 0), end - begin, columns, x.from(begin, 0)); });
 }
 
 constexpr Kernels kKernels = {kTileColumns, linear, mlp, mix, attention, finish};

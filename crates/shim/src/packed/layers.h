@@ -1,5 +1,5 @@
-// Layers of a network without a graph, in float32, spread over ATen's threads. A level has its own layout of weights and its own kernels
-// for it (kernels.h).
+// Layers of a network without a graph, in float32, spread over ATen's threads. A level has its own layout of weights
+// and its own kernels for it (kernels.h).
 #pragma once
 #include <cstdint>
 
@@ -17,8 +17,8 @@ struct Matrix {
 using In = Matrix<const float>;
 using Out = Matrix<float>;
 
-// The right factor (k, n) of a product in panels of so many columns as the level's kernels take: a panel holds the rows 0..k of its
-// columns, one after the other, the last panel filled up with zeros.
+// The right factor (k, n) of a product in panels of so many columns as the level's kernels take: a panel holds the rows
+// 0..k of its columns, one after the other, the last panel filled up with zeros.
 struct Panels {
   const float* data;
   int64_t k, n;
@@ -35,7 +35,8 @@ struct Finish {
 
   // What concerns the part of the result that starts at a row and a column.
   Finish from(int64_t row, int64_t column) const {
-    return {column_bias ? column_bias + column : nullptr, row_bias ? row_bias + row : nullptr, post, other.from(row, column)};
+    return {column_bias ? column_bias + column : nullptr, row_bias ? row_bias + row : nullptr, post,
+            other.from(row, column)};
   }
 };
 
@@ -63,16 +64,20 @@ struct Kernels {
   // out (rows, weight.n) = post(x (rows, weight.k) weight + bias).
   void (*linear)(In x, int64_t rows, const Panels& weight, const Finish& finish, Out out);
 
-  // out = post(gelu(x first + bias) second + bias), a few rows at a time: the hidden layer does not leave the second-level cache.
-  void (*mlp)(In x, int64_t rows, const Panels& first, const float* first_bias, const Panels& second, const Finish& finish, Out out);
+  // out = post(gelu(x first + bias) second + bias), a few rows at a time: the hidden layer does not leave the
+  // second-level cache.
+  void (*mlp)(In x, int64_t rows, const Panels& first, const float* first_bias, const Panels& second,
+              const Finish& finish, Out out);
 
-  // For each of `batch` matrices x (inputs, columns): out (outputs, columns) = post(weight x + bias), or with a `second` map
-  // post(second gelu(weight x + bias) + bias). Matrices lie one behind the other; `other` is shaped as the result.
-  void (*mix)(const float* x, int64_t batch, int64_t columns, const Left& first, const Left* second, Post post, const float* other, float* out);
+  // For each of `batch` matrices x (inputs, columns): out (outputs, columns) = post(weight x + bias), or with a
+  // `second` map post(second gelu(weight x + bias) + bias). Matrices lie one behind the other; `other` is shaped as the
+  // result.
+  void (*mix)(const float* x, int64_t batch, int64_t columns, const Left& first, const Left* second, Post post,
+              const float* other, float* out);
 
   // softmax(q k^T / sqrt(width)) v for every head; q and out have the same number of rows, k and v have.
-  void (*attention)(const Sequences<const float>& q, const Sequences<const float>& k, const Sequences<const float>& v, int64_t batch,
-                    int64_t heads, int64_t width, const Sequences<float>& out);
+  void (*attention)(const Sequences<const float>& q, const Sequences<const float>& k, const Sequences<const float>& v,
+                    int64_t batch, int64_t heads, int64_t width, const Sequences<float>& out);
 
   // x (rows, columns) = post(x + column bias) for a product that was computed elsewhere. The bias need not be padded.
   void (*finish)(const Finish& finish, int64_t rows, int64_t columns, Out x);

@@ -1,8 +1,8 @@
-//! Layers of a network that is not trained: weights laid out for the machine once, and what follows a product done while its result
-//! is in the cache. No graph is recorded.
+//! Layers of a network that is not trained: weights laid out for the machine once, and what follows a product done
+//! while its result is in the cache. No graph is recorded.
 //!
-//! In float32 on a CPU the products, the MLPs and the attention are computed by this crate's own kernels, convolutions by oneDNN.
-//! Everywhere else ATen's operators compute, with weights that were converted once.
+//! In float32 on a CPU the products, the MLPs and the attention are computed by this crate's own kernels, convolutions
+//! by oneDNN. Everywhere else ATen's operators compute, with weights that were converted once.
 mod ffi;
 
 use std::fmt;
@@ -43,8 +43,8 @@ impl Post<'_> {
         }
     }
 
-    /// The same on a product `y` of an operator that records a graph. `y` must be a fresh tensor that the operator does not need for its
-    /// backward pass: it is changed in place where that is possible.
+    /// The same on a product `y` of an operator that records a graph. `y` must be a fresh tensor that the operator does
+    /// not need for its backward pass: it is changed in place where that is possible.
     pub fn apply(self, mut y: Tensor) -> Tensor {
         match self {
             Self::None => y,
@@ -80,8 +80,8 @@ pub struct PackedLinear {
 }
 
 impl PackedLinear {
-    /// From `weight` (out, in) and `bias` (out), which are copied where the layout or `kind` asks for it. Results are of `kind`,
-    /// or of the wider one where [`Post`] adds a tensor of another.
+    /// From `weight` (out, in) and `bias` (out), which are copied where the layout or `kind` asks for it. Results are
+    /// of `kind`, or of the wider one where [`Post`] adds a tensor of another.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>, kind: Kind) -> Result<Self> {
         let weight = converted(weight, kind)?;
         let bias = bias.map(|b| converted(b, kind)).transpose()?;
@@ -124,8 +124,8 @@ pub fn mix_mlp(first: &PackedLinear, second: &PackedLinear, x_bnd: &Tensor, post
     Ok(take(unsafe { bridge::mix_mlp_forward(&first.inner, &second.inner, address(x_bnd), code, other) }?))
 }
 
-/// softmax(q k^T / sqrt(D / heads)) v in `heads` parts of the last dimension: `q` (B,M,D), `k` and `v` (B,N,D) to (B,M,D). They may be
-/// views into one tensor.
+/// softmax(q k^T / sqrt(D / heads)) v in `heads` parts of the last dimension: `q` (B,M,D), `k` and `v` (B,N,D) to
+/// (B,M,D). They may be views into one tensor.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64) -> Result<Tensor> {
     // SAFETY: the tensors outlive the call.
     Ok(take(unsafe { bridge::attention_forward(address(q), address(k), address(v), heads) }?))
@@ -135,13 +135,22 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64) -> Result<Tenso
 pub struct PackedConv(UniquePtr<bridge::Conv>);
 
 impl PackedConv {
-    /// From `weight` (out, in/groups, k, k) and `bias` (out), which are copied where the layout or `kind` asks for it. Results are of
-    /// `kind`, with channels innermost in memory.
-    pub fn new(weight: &Tensor, bias: Option<&Tensor>, stride: i64, padding: i64, groups: i64, kind: Kind) -> Result<Self> {
+    /// From `weight` (out, in/groups, k, k) and `bias` (out), which are copied where the layout or `kind` asks for it.
+    /// Results are of `kind`, with channels innermost in memory.
+    pub fn new(
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        stride: i64,
+        padding: i64,
+        groups: i64,
+        kind: Kind,
+    ) -> Result<Self> {
         let weight = converted(weight, kind)?;
         let bias = bias.map(|b| converted(b, kind)).transpose()?;
         // SAFETY: the tensors outlive the call, which takes handles of its own.
-        Ok(Self(unsafe { bridge::conv_new(address(&weight), address_or_none(bias.as_ref()), stride, padding, groups) }?))
+        Ok(Self(unsafe {
+            bridge::conv_new(address(&weight), address_or_none(bias.as_ref()), stride, padding, groups)
+        }?))
     }
 
     /// (B,in,H,W) to (B,out,H',W').

@@ -5,7 +5,8 @@
 namespace heterodyne::packed {
 namespace {
 
-// Coefficients of the polynomial through (x[i], y[i]) in powers of x: Newton's divided differences, expanded from the inside.
+// Coefficients of the polynomial through (x[i], y[i]) in powers of x: Newton's divided differences, expanded from the
+// inside.
 template <int N>
 void interpolate(const double (&x)[N], double (&y)[N]) {
   for (int order = 1; order < N; ++order) {

@@ -46,7 +46,8 @@ float* numbers(const at::Tensor& t) { return t.defined() ? t.mutable_data_ptr<fl
 bool own(const at::Tensor& t) { return t.device().is_cpu() && t.scalar_type() == at::kFloat; }
 
 Post post_of(uint8_t code) {
-  TORCH_CHECK(code <= static_cast<uint8_t>(Post::kAddRelu), "no such operation after a product: ", static_cast<int>(code));
+  TORCH_CHECK(code <= static_cast<uint8_t>(Post::kAddRelu),
+              "no such operation after a product: ", static_cast<int>(code));
   return static_cast<Post>(code);
 }
 
@@ -59,7 +60,8 @@ void check_no_graph(const at::Tensor& x) {
 // What comes in, as the weight needs it.
 at::Tensor input(const at::Tensor& x, const at::Tensor& weight) {
   check_no_graph(x);
-  TORCH_CHECK(x.device() == weight.device(), "a packed layer on ", weight.device(), " was given a tensor on ", x.device());
+  TORCH_CHECK(x.device() == weight.device(), "a packed layer on ", weight.device(), " was given a tensor on ",
+              x.device());
   return x.to(weight.scalar_type());
 }
 
@@ -105,32 +107,39 @@ at::Tensor reorder_linear(const at::Tensor& weight) {
 }
 
 // post(x weight^T + bias) for a reordered weight; kAdd and kAddRelu with `added`, of x's kind and the result's shape.
-at::Tensor multiply_reordered(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, Post post, const at::Tensor& added) {
+at::Tensor multiply_reordered(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, Post post,
+                              const at::Tensor& added) {
   const std::optional<at::Tensor> maybe_bias = bias.defined() ? std::optional(bias) : std::nullopt;
   if (adds(post)) {
-    static const auto op =
-        c10::Dispatcher::singleton()
-            .findSchemaOrThrow("mkldnn::_linear_pointwise", "binary")
-            .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view)>();
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("mkldnn::_linear_pointwise", "binary")
+                               .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                                 const std::optional<at::Tensor>&, std::string_view)>();
     const at::Tensor y = op.call(x, added, weight, maybe_bias, "add");
     return post == Post::kAddRelu ? y.relu() : y;
   }
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("mkldnn::_linear_pointwise", "")
-                             .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
-                                               Named::Scalars, std::optional<std::string_view>)>();
+                             .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                                               std::string_view, Named::Scalars, std::optional<std::string_view>)>();
   const Named name(post);
   return op.call(x, weight, maybe_bias, name.post, name.scalars, name.algorithm);
 }
 
 at::Tensor apply_plain(Post post, at::Tensor y, const at::Tensor& other) {
   switch (post) {
-    case Post::kNone: return y;
-    case Post::kGelu: return at::gelu(y);
-    case Post::kRelu: return y.relu_();
-    case Post::kRelu6: return at::hardtanh_(y, 0, 6);
-    case Post::kAdd: return y.add_(other);
-    case Post::kAddRelu: return y.add_(other).relu_();
+    case Post::kNone:
+      return y;
+    case Post::kGelu:
+      return at::gelu(y);
+    case Post::kRelu:
+      return y.relu_();
+    case Post::kRelu6:
+      return at::hardtanh_(y, 0, 6);
+    case Post::kAdd:
+      return y.add_(other);
+    case Post::kAddRelu:
+      return y.add_(other).relu_();
   }
   return y;
 }
@@ -163,22 +172,24 @@ void check_inputs(const at::Tensor& x, int64_t dim, const Linear& linear) {
 void check_pair(const Linear& first, const Linear& second) {
   TORCH_CHECK(second.inputs == first.outputs && second.like().scalar_type() == first.like().scalar_type() &&
                   second.like().device() == first.like().device() && &second.kernels() == &first.kernels(),
-              "a map of ", second.inputs, " inputs does not fit one of ", first.outputs, " outputs, or is of another kind, device or level");
+              "a map of ", second.inputs, " inputs does not fit one of ", first.outputs,
+              " outputs, or is of another kind, device or level");
 }
 
 // oneDNN's layout of a convolution's weight.
 at::Tensor reorder(const at::Tensor& weight, at::IntArrayRef padding, at::IntArrayRef stride, int64_t groups) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("mkldnn::_reorder_convolution_weight", "")
-          .typed<at::Tensor(const at::Tensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t, c10::OptionalIntArrayRef)>();
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("mkldnn::_reorder_convolution_weight", "")
+                             .typed<at::Tensor(const at::Tensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef,
+                                               int64_t, c10::OptionalIntArrayRef)>();
   return op.call(weight, padding, stride, {1, 1}, groups, std::nullopt);
 }
 
 // post(y + bias) for y (B, C, H, W) with its channels innermost in memory, in place.
 at::Tensor finished(const at::Tensor& y, const at::Tensor& bias, Post post, const at::Tensor& added) {
   const int64_t channels = y.size(1);
-  kernels().finish({numbers(bias), nullptr, post, {numbers(added), channels}}, y.numel() / channels, channels, {numbers(y), channels});
+  kernels().finish({numbers(bias), nullptr, post, {numbers(added), channels}}, y.numel() / channels, channels,
+                   {numbers(y), channels});
   return y;
 }
 
@@ -186,8 +197,10 @@ at::Tensor finished(const at::Tensor& y, const at::Tensor& bias, Post post, cons
 
 Linear::Linear(at::Tensor w, at::Tensor b) : weight(std::move(w)), bias(std::move(b)) {
   TORCH_CHECK(weight.dim() == 2, "a linear map's weight has two dimensions, not the shape ", weight.sizes());
-  TORCH_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.size(0) && bias.scalar_type() == weight.scalar_type()),
-              "a bias of shape ", bias.defined() ? bias.sizes() : at::IntArrayRef(), " does not fit a weight of shape ", weight.sizes());
+  TORCH_CHECK(!bias.defined() ||
+                  (bias.dim() == 1 && bias.size(0) == weight.size(0) && bias.scalar_type() == weight.scalar_type()),
+              "a bias of shape ", bias.defined() ? bias.sizes() : at::IntArrayRef(), " does not fit a weight of shape ",
+              weight.sizes());
   inputs = weight.size(1);
   outputs = weight.size(0);
   onednn_ = onednn_products(weight);
@@ -200,12 +213,14 @@ Linear::Linear(at::Tensor w, at::Tensor b) : weight(std::move(w)), bias(std::mov
   padded_bias = at::constant_pad_nd(bias, {0, panels.size(0) * kernels_.panel_columns - outputs});
 }
 
-at::Tensor Linear::forward(const at::Tensor& unconverted, uint8_t code, const at::Tensor& other, int64_t from, int64_t count) const {
+at::Tensor Linear::forward(const at::Tensor& unconverted, uint8_t code, const at::Tensor& other, int64_t from,
+                           int64_t count) const {
   const at::Tensor x = input(unconverted, like());
   const Plainly plainly;
   const Post post = post_of(code);
   check_inputs(x, -1, *this);
-  TORCH_CHECK(from >= 0 && count >= 0 && from + count <= outputs, "outputs ", from, " to ", from + count, " of ", outputs);
+  TORCH_CHECK(from >= 0 && count >= 0 && from + count <= outputs, "outputs ", from, " to ", from + count, " of ",
+              outputs);
   const std::vector<int64_t> shape = with_size(x.sizes(), -1, count);
   const at::Tensor added = addend(post, other, shape, like());
   if (onednn_ && x.numel() != 0) {
@@ -234,10 +249,15 @@ at::Tensor Linear::reordered(int64_t from, int64_t count) const {
 }
 
 Conv::Conv(at::Tensor weight, at::Tensor bias, int64_t stride, int64_t padding, int64_t groups)
-    : weight_(std::move(weight)), bias_(std::move(bias)), stride_{stride, stride}, padding_{padding, padding}, groups_(groups) {
+    : weight_(std::move(weight)),
+      bias_(std::move(bias)),
+      stride_{stride, stride},
+      padding_{padding, padding},
+      groups_(groups) {
   TORCH_CHECK(weight_.dim() == 4, "a convolution's weight has four dimensions, not the shape ", weight_.sizes());
-  TORCH_CHECK(stride >= 1 && padding >= 0 && groups >= 1 && weight_.size(0) % groups == 0, "a convolution of stride ", stride, ", padding ",
-              padding, " and ", groups, " groups cannot have a weight of shape ", weight_.sizes());
+  TORCH_CHECK(stride >= 1 && padding >= 0 && groups >= 1 && weight_.size(0) % groups == 0, "a convolution of stride ",
+              stride, ", padding ", padding, " and ", groups, " groups cannot have a weight of shape ",
+              weight_.sizes());
   TORCH_CHECK(!bias_.defined() || (bias_.dim() == 1 && bias_.size(0) == weight_.size(0)), "a bias of shape ",
               bias_.defined() ? bias_.sizes() : at::IntArrayRef(), " does not fit a weight of shape ", weight_.sizes());
   onednn_bf16_ = onednn_products(weight_) && groups_ == 1;
@@ -255,8 +275,9 @@ Conv::Conv(at::Tensor weight, at::Tensor bias, int64_t stride, int64_t padding, 
 }
 
 at::Tensor Conv::forward(const at::Tensor& unconverted, uint8_t code, const at::Tensor& other) const {
-  TORCH_CHECK(unconverted.dim() == 4 && unconverted.size(1) == weight_.size(1) * groups_, "a convolution with a weight of shape ",
-              weight_.sizes(), " and ", groups_, " groups was given a tensor of shape ", unconverted.sizes());
+  TORCH_CHECK(unconverted.dim() == 4 && unconverted.size(1) == weight_.size(1) * groups_,
+              "a convolution with a weight of shape ", weight_.sizes(), " and ", groups_,
+              " groups was given a tensor of shape ", unconverted.sizes());
   constexpr auto kLast = at::MemoryFormat::ChannelsLast;
   const at::Tensor x = input(unconverted, weight_).contiguous(kLast);
   const Plainly plainly;
@@ -285,11 +306,11 @@ at::Tensor Conv::forward(const at::Tensor& unconverted, uint8_t code, const at::
 }
 
 at::Tensor Conv::convolve(const at::Tensor& x, Post post) const {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("mkldnn::_convolution_pointwise", "")
-          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, at::IntArrayRef, at::IntArrayRef,
-                            at::IntArrayRef, int64_t, std::string_view, Named::Scalars, std::optional<std::string_view>)>();
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("mkldnn::_convolution_pointwise", "")
+                             .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                                               at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
+                                               std::string_view, Named::Scalars, std::optional<std::string_view>)>();
   if (!reordered_.defined()) reordered_ = reorder(weight_, padding_, stride_, groups_);
   const std::optional<at::Tensor> bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
   const Named name(post);
@@ -328,15 +349,16 @@ size_t mlp_forward(const Linear& first, const Linear& second, size_t x_address, 
   const at::Tensor added = addend(post, tensor(other), shape, first.like());
   const at::Tensor rows = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
   const Finish finish{numbers(second.padded_bias), nullptr, post, {numbers(added), outputs}};
-  first.kernels().mlp({numbers(rows), x.size(-1)}, rows.numel() / x.size(-1), panels_of(first), numbers(first.padded_bias), panels_of(second), finish,
-      {numbers(y), outputs});
+  first.kernels().mlp({numbers(rows), x.size(-1)}, rows.numel() / x.size(-1), panels_of(first),
+                      numbers(first.padded_bias), panels_of(second), finish, {numbers(y), outputs});
   return give(y);
 }
 
 namespace {
 
 // One map or two on the second last dimension.
-at::Tensor mixed(const Linear& first, const Linear* second, const at::Tensor& unconverted, uint8_t code, const at::Tensor& other) {
+at::Tensor mixed(const Linear& first, const Linear* second, const at::Tensor& unconverted, uint8_t code,
+                 const at::Tensor& other) {
   const at::Tensor x = input(unconverted, first.like());
   const Plainly plainly;
   const Post post = post_of(code);
@@ -352,7 +374,8 @@ at::Tensor mixed(const Linear& first, const Linear* second, const at::Tensor& un
   }
   const at::Tensor columns = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
   const Left one = left_of(first), two = second ? left_of(*second) : Left{};
-  first.kernels().mix(numbers(columns), x.size(0), x.size(2), one, second ? &two : nullptr, post, numbers(added), numbers(y));
+  first.kernels().mix(numbers(columns), x.size(0), x.size(2), one, second ? &two : nullptr, post, numbers(added),
+                      numbers(y));
   return y;
 }
 
@@ -362,7 +385,9 @@ at::Tensor sequence(const at::Tensor& x) {
   return x.stride(2) == 1 ? x : x.contiguous();
 }
 
-Sequences<const float> view(const at::Tensor& x) { return {x.const_data_ptr<float>(), x.stride(0), x.size(1), x.stride(1)}; }
+Sequences<const float> view(const at::Tensor& x) {
+  return {x.const_data_ptr<float>(), x.stride(0), x.size(1), x.stride(1)};
+}
 
 }  // namespace
 
@@ -382,8 +407,8 @@ size_t attention_forward(size_t q_address, size_t k_address, size_t v_address, i
   const at::Tensor q = sequence(tensor(q_address)), k = sequence(tensor(k_address)), v = sequence(tensor(v_address));
   const int64_t batch = q.size(0), width = q.size(2);
   TORCH_CHECK(heads >= 1 && width % heads == 0, "a width of ", width, " cannot be split into ", heads, " heads");
-  TORCH_CHECK(k.sizes() == v.sizes() && k.size(0) == batch && k.size(2) == width, "keys ", k.sizes(), " and values ", v.sizes(),
-              " do not fit queries ", q.sizes());
+  TORCH_CHECK(k.sizes() == v.sizes() && k.size(0) == batch && k.size(2) == width, "keys ", k.sizes(), " and values ",
+              v.sizes(), " do not fit queries ", q.sizes());
   for (const at::Tensor& x : {q, k, v}) check_no_graph(x);
   const Plainly plainly;
   if (!own(q) || !own(k) || !own(v) || q.numel() == 0 || k.numel() == 0) {
@@ -391,7 +416,8 @@ size_t attention_forward(size_t q_address, size_t k_address, size_t v_address, i
     return give(at::scaled_dot_product_attention(split(q), split(k), split(v)).transpose(1, 2).flatten(2));
   }
   const at::Tensor y = at::empty(q.sizes(), q.options(), at::MemoryFormat::Contiguous);
-  kernels().attention(view(q), view(k), view(v), batch, heads, width / heads, {numbers(y), y.stride(0), y.size(1), y.stride(1)});
+  kernels().attention(view(q), view(k), view(v), batch, heads, width / heads,
+                      {numbers(y), y.stride(0), y.size(1), y.stride(1)});
   return give(y);
 }
 

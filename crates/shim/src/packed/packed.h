@@ -1,5 +1,5 @@
-// Linear maps and convolutions of a frozen network: weights laid out for the machine once, no graph. Tensors cross as in bridge.h;
-// the address 0 is no tensor.
+// Linear maps and convolutions of a frozen network: weights laid out for the machine once, no graph. Tensors cross as
+// in bridge.h; the address 0 is no tensor.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -61,7 +61,7 @@ class Conv {
   std::unique_ptr<Linear> pointwise_;  // the same map, where each pixel is mapped by itself
   bool winograd_ = false;              // whether winograd.h has the shape
   bool onednn_bf16_ = false;           // whether oneDNN computes in bfloat16
-  bool onednn_ = false;                // whether oneDNN may compute; its layout of the weight is made when it first does
+  bool onednn_ = false;  // whether oneDNN may compute; its layout of the weight is made when it first does
   mutable at::Tensor reordered_;
   std::array<int64_t, 2> stride_, padding_;
   int64_t groups_;

@@ -4,7 +4,8 @@
 
 namespace heterodyne::packed {
 
-// At least `floats` of memory, aligned to a cache line, that belongs to the calling thread until it asks again in the same slot.
+// At least `floats` of memory, aligned to a cache line, that belongs to the calling thread until it asks again in the
+// same slot.
 float* scratch(int slot, int64_t floats);
 
 }  // namespace heterodyne::packed

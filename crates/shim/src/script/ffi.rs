@@ -51,7 +51,12 @@ pub mod bridge {
 
         type Trace;
 
-        unsafe fn trace_begin(names: &[String], tensors: &[usize], trained: &[bool], x: usize) -> Result<UniquePtr<Trace>>;
+        unsafe fn trace_begin(
+            names: &[String],
+            tensors: &[usize],
+            trained: &[bool],
+            x: usize,
+        ) -> Result<UniquePtr<Trace>>;
         fn trace_abandon();
         unsafe fn finish(self: Pin<&mut Trace>, y: usize) -> Result<()>;
         fn program(self: &Trace) -> Result<Program>;

@@ -1,4 +1,5 @@
-//! Programs of PyTorch's: a forward pass recorded as TorchScript, and networks read from files that PyTorch has written.
+//! Programs of PyTorch's: a forward pass recorded as TorchScript, and networks read from files that PyTorch has
+//! written.
 mod ffi;
 mod stand_in;
 
@@ -68,10 +69,14 @@ impl Drop for Abandon {
     }
 }
 
-/// Records what `pass` runs on the images `x` on this thread, without a graph for gradients. `tensors` are the network's (name,
-/// tensor, whether it is a parameter and no buffer); they become attributes under their names, and what else the pass reads becomes
-/// a constant.
-pub fn record(tensors: &[(String, Tensor, bool)], x: &Tensor, pass: impl FnOnce(&Tensor) -> Tensor) -> Result<Recording> {
+/// Records what `pass` runs on the images `x` on this thread, without a graph for gradients. `tensors` are the
+/// network's (name, tensor, whether it is a parameter and no buffer); they become attributes under their names, and
+/// what else the pass reads becomes a constant.
+pub fn record(
+    tensors: &[(String, Tensor, bool)],
+    x: &Tensor,
+    pass: impl FnOnce(&Tensor) -> Tensor,
+) -> Result<Recording> {
     let _no_grad = NoGrad::new();
     let names: Vec<_> = tensors.iter().map(|(name, ..)| name.clone()).collect();
     // Detached, they would be other tensors than those that the pass reads.
@@ -108,8 +113,8 @@ impl Recording {
         })
     }
 
-    /// The program as TorchScript, a file's bytes, with `about` as the extra file `heterodyne.json`. `counts` names the integers among
-    /// the values that are the number of images times a factor; they follow the images from now on.
+    /// The program as TorchScript, a file's bytes, with `about` as the extra file `heterodyne.json`. `counts` names the
+    /// integers among the values that are the number of images times a factor; they follow the images from now on.
     pub fn torchscript(mut self, counts: &[(usize, i64)], about: &str) -> Result<Vec<u8>> {
         let (values, factors): (Vec<_>, Vec<_>) = counts.iter().copied().unzip();
         self.0.pin_mut().free_batch(&values, &factors)?;
@@ -128,7 +133,8 @@ impl Package {
         Ok(Self(bridge::load_torchscript(&path.display().to_string(), device_code(device))?))
     }
 
-    /// Loads what `torch._inductor.aoti_compile_and_package` has written (PT2). It runs on the device that it was compiled for.
+    /// Loads what `torch._inductor.aoti_compile_and_package` has written (PT2). It runs on the device that it was
+    /// compiled for.
     pub fn compiled(path: &Path, device: Device) -> Result<Self> {
         stand_in::load().map_err(|e| crate::Error(format!("libtorch.so cannot be loaded for it ({e})")))?;
         Ok(Self(bridge::load_compiled(&path.display().to_string(), device_code(device))?))
@@ -139,8 +145,8 @@ impl Package {
         Ok(self.0.about()?)
     }
 
-    /// Its outputs for images, in the program's order, under the names that it gives them; a single tensor, and the outputs of
-    /// compiled code, have none (empty).
+    /// Its outputs for images, in the program's order, under the names that it gives them; a single tensor, and the
+    /// outputs of compiled code, have none (empty).
     pub fn run(&mut self, x: &Tensor) -> Result<Vec<(String, Tensor)>> {
         let _no_grad = NoGrad::new();
         // SAFETY: the address is that of a live tensor.

@@ -34,11 +34,13 @@ class TorchScript : public Package {
       return outputs;
     }
     if (!out.isGenericDict()) {
-      throw std::invalid_argument("its forward gives " + out.type()->str() + "; a tensor (the logits) or Dict[str, Tensor] is needed");
+      throw std::invalid_argument("its forward gives " + out.type()->str() +
+                                  "; a tensor (the logits) or Dict[str, Tensor] is needed");
     }
     for (const auto& entry : out.toGenericDict()) {
       if (!entry.key().isString() || !entry.value().isTensor()) {
-        throw std::invalid_argument("its forward gives " + out.type()->str() + "; a tensor (the logits) or Dict[str, Tensor] is needed");
+        throw std::invalid_argument("its forward gives " + out.type()->str() +
+                                    "; a tensor (the logits) or Dict[str, Tensor] is needed");
       }
       outputs.push_back(named(entry.key().toStringRef(), entry.value().toTensor()));
     }
@@ -63,7 +65,8 @@ class Compiled : public Package {
 
   rust::Vec<Named> run(size_t x) override {
     rust::Vec<Named> outputs;
-    for (const at::Tensor& output : loader.run({*reinterpret_cast<const at::Tensor*>(x)})) outputs.push_back(named("", output));
+    for (const at::Tensor& output : loader.run({*reinterpret_cast<const at::Tensor*>(x)}))
+      outputs.push_back(named("", output));
     return outputs;
   }
 
@@ -74,7 +77,8 @@ class Compiled : public Package {
 }  // namespace
 
 std::unique_ptr<Package> load_torchscript(rust::Str path, uint8_t device) {
-  return std::make_unique<TorchScript>(std::string(path), device == 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, 0));
+  return std::make_unique<TorchScript>(std::string(path),
+                                       device == 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, 0));
 }
 
 std::unique_ptr<Package> load_compiled(rust::Str path, uint8_t device) {

@@ -1,4 +1,5 @@
-// Networks in files that PyTorch has written: TorchScript programs, and packages of compiled code (torch.export and AOTInductor).
+// Networks in files that PyTorch has written: TorchScript programs, and packages of compiled code (torch.export and
+// AOTInductor).
 #pragma once
 #include <memory>
 #include <string>

@@ -1,5 +1,6 @@
-//! Compiled packages name `libtorch.so` as what they need. In PyTorch's wheel that is an empty library that needs the CUDA half, which is
-//! not there on a machine without a GPU; everything that a package calls is in `libtorch_cpu.so`, which this process has loaded.
+//! Compiled packages name `libtorch.so` as what they need. In PyTorch's wheel that is an empty library that needs the
+//! CUDA half, which is not there on a machine without a GPU; everything that a package calls is in `libtorch_cpu.so`,
+//! which this process has loaded.
 use std::{fs::File, io::Write, os::fd::AsRawFd, sync::OnceLock};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};

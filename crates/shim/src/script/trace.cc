@@ -83,7 +83,8 @@ std::string attribute_name(const jit::Value* value) {
 
 }  // namespace
 
-Trace::Trace(rust::Slice<const rust::String> names, rust::Slice<const size_t> tensors, rust::Slice<const bool> trained, size_t x) {
+Trace::Trace(rust::Slice<const rust::String> names, rust::Slice<const size_t> tensors, rust::Slice<const bool> trained,
+             size_t x) {
   if (jit::tracer::isTracing()) throw std::invalid_argument("a pass is being recorded already");
   module = new_module(std::make_shared<jit::CompilationUnit>(), "Network");
   Tree tree;

@@ -1,4 +1,5 @@
-// A network's forward pass as a TorchScript program, recorded by libtorch's tracer, and as a list of steps for other formats.
+// A network's forward pass as a TorchScript program, recorded by libtorch's tracer, and as a list of steps for other
+// formats.
 #pragma once
 #include <memory>
 #include <string>
@@ -15,8 +16,10 @@ struct Program;
 
 class Trace {
  public:
-  // Starts to record on this thread. Parameters and buffers become attributes of modules nested as the dots in their names say.
-  Trace(rust::Slice<const rust::String> names, rust::Slice<const size_t> tensors, rust::Slice<const bool> trained, size_t x);
+  // Starts to record on this thread. Parameters and buffers become attributes of modules nested as the dots in their
+  // names say.
+  Trace(rust::Slice<const rust::String> names, rust::Slice<const size_t> tensors, rust::Slice<const bool> trained,
+        size_t x);
   // Ends the recording; y is what the pass has given.
   void finish(size_t y);
   // The steps. Values are numbered in the order in which they first appear, the images first.

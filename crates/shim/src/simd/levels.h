@@ -1,12 +1,12 @@
-// Compiles the file that HETERODYNE_KERNELS names once for each width of vectors. The file puts what it holds into a namespace called
-// HETERODYNE_LEVEL; HETERODYNE_DISPATCH calls it at the thread's level:
+// Compiles the file that HETERODYNE_KERNELS names once for each width of vectors. The file puts what it holds into a
+// namespace called HETERODYNE_LEVEL; HETERODYNE_DISPATCH calls it at the thread's level:
 //
 //   #define HETERODYNE_KERNELS "window/kernels.h"
 //   #include "simd/levels.h"
 //   HETERODYNE_DISPATCH(sums_of<float>(x, w, sums));
 //
-// The instructions are switched on between two pragmas and not for the whole source file, so that nothing that a header defines (and the
-// linker may share between files) is compiled for a processor that the program may not run on.
+// The instructions are switched on between two pragmas and not for the whole source file, so that nothing that a header
+// defines (and the linker may share between files) is compiled for a processor that the program may not run on.
 #include "cpu/cpu.h"
 #include "simd/vector_base.h"
 
@@ -44,7 +44,8 @@
 #define HETERODYNE_LEVEL avx512
 #define HETERODYNE_VECTOR_BYTES 64
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx2,prfchw"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx2,prfchw"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx2,prfchw")
@@ -59,10 +60,10 @@
 #undef HETERODYNE_VECTOR_BYTES
 #undef HETERODYNE_LEVEL
 
-#define HETERODYNE_DISPATCH(...)                                                                     \
-  (::heterodyne::cpu::level() >= ::heterodyne::cpu::Level::kAvx512  ? avx512::__VA_ARGS__            \
-   : ::heterodyne::cpu::level() == ::heterodyne::cpu::Level::kAvx2 ? avx2::__VA_ARGS__               \
-                                                                    : baseline::__VA_ARGS__)
+#define HETERODYNE_DISPATCH(...)                                                         \
+  (::heterodyne::cpu::level() >= ::heterodyne::cpu::Level::kAvx512 ? avx512::__VA_ARGS__ \
+   : ::heterodyne::cpu::level() == ::heterodyne::cpu::Level::kAvx2 ? avx2::__VA_ARGS__   \
+                                                                   : baseline::__VA_ARGS__)
 #else
 #define HETERODYNE_DISPATCH(...) (baseline::__VA_ARGS__)
 #endif

@@ -1,6 +1,6 @@
-// Vectors of floats of one width, with GCC's and Clang's vector types: +, -, *, comparisons and ?: work on them as on numbers, and the
-// compiler makes a multiplication and an addition in one expression one instruction where there is one. Intrinsics stand only where no
-// expression gives the instruction.
+// Vectors of floats of one width, with GCC's and Clang's vector types: +, -, *, comparisons and ?: work on them as on
+// numbers, and the compiler makes a multiplication and an addition in one expression one instruction where there is
+// one. Intrinsics stand only where no expression gives the instruction.
 //
 // levels.h includes this once for each level, with its instructions switched on.
 namespace heterodyne::simd::HETERODYNE_LEVEL {
@@ -175,9 +175,13 @@ HETERODYNE_INLINE void store(c10::BFloat16* p, Vec v, Live live) {
 }
 
 template <class T>
-HETERODYNE_INLINE Vec load(const T* p, Whole) { return load(p); }
+HETERODYNE_INLINE Vec load(const T* p, Whole) {
+  return load(p);
+}
 template <class T>
-HETERODYNE_INLINE void store(T* p, Vec v, Whole) { store(p, v); }
+HETERODYNE_INLINE void store(T* p, Vec v, Whole) {
+  store(p, v);
+}
 
 // Zero in the other lanes.
 HETERODYNE_INLINE Vec only(Whole, Vec v) { return v; }
@@ -231,7 +235,8 @@ HETERODYNE_INLINE void accumulate(double* sum, Vec v) {
 #endif
 }
 
-// Where the lane's number has the bit S, its partner's: the lanes of two vectors that change places when a square is transposed.
+// Where the lane's number has the bit S, its partner's: the lanes of two vectors that change places when a square is
+// transposed.
 template <int S, int... I>
 HETERODYNE_INLINE void exchange(Vec& a, Vec& b, std::integer_sequence<int, I...>) {
 #if defined(__clang__)
@@ -272,11 +277,13 @@ HETERODYNE_INLINE Vec look_up(const float* table, Ints i) {
 #endif
 }
 
-// exp(x) for x up to 88; 0 from -87.7 down. exp(x) = 2^n 2^f with n + f = x / ln 2, n whole and |f| <= 1/2; the second factor by its
-// Taylor series, the first one by writing n into a float's exponent.
+// exp(x) for x up to 88; 0 from -87.7 down. exp(x) = 2^n 2^f with n + f = x / ln 2, n whole and |f| <= 1/2; the second
+// factor by its Taylor series, the first one by writing n into a float's exponent.
 HETERODYNE_INLINE Vec exp(Vec x) {
-  constexpr float kLn2 = 0.693147180559945f, kToWhole = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
-  constexpr float kTerms[] = {1.0f, kLn2, 2.40226507e-1f, 5.55041087e-2f, 9.61812911e-3f, 1.33335581e-3f, 1.54035304e-4f, 1.52527338e-5f};
+  constexpr float kLn2 = 0.693147180559945f,
+                  kToWhole = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
+  constexpr float kTerms[] = {1.0f,           kLn2,           2.40226507e-1f, 5.55041087e-2f,
+                              9.61812911e-3f, 1.33335581e-3f, 1.54035304e-4f, 1.52527338e-5f};
   const Vec clipped = max(all(-88.0f), x);
   const Vec shifted = clipped * (1.0f / kLn2) + kToWhole, n = shifted - kToWhole;
   const Vec f = clipped * (1.0f / kLn2) - n;

@@ -97,8 +97,8 @@ void sums_of(const at::Tensor& x, const at::Tensor& weights, const Scales& scale
 
 // Gradients of both, where their tensors are defined.
 template <class T>
-void gradients_of(const at::Tensor& d_sums, const at::Tensor& x, const at::Tensor& weights, const Scales& scales, const at::Tensor& dx,
-                  const at::Tensor& d_weights) {
+void gradients_of(const at::Tensor& d_sums, const at::Tensor& x, const at::Tensor& weights, const Scales& scales,
+                  const at::Tensor& dx, const at::Tensor& d_weights) {
   const int64_t channels = x.size(1), height = x.size(2), width = x.size(3), size = scales.weights * channels;
   const T* in = x.const_data_ptr<T>();
   const float *w = weights.const_data_ptr<float>(), *g = d_sums.const_data_ptr<float>();
@@ -120,7 +120,8 @@ void gradients_of(const at::Tensor& d_sums, const at::Tensor& x, const at::Tenso
         for (; run != runs.end() && run->row == y; ++run) {
           const float* d = mine + run->window * channels;
           if (to) spread_run(w + run->weight * channels, d, dx_row + run->first * channels, run->count, channels);
-          if (d_weights.defined()) spread_run(in + at + run->first * channels, d, dw + run->weight * channels, run->count, channels);
+          if (d_weights.defined())
+            spread_run(in + at + run->first * channels, d, dw + run->weight * channels, run->count, channels);
         }
         if constexpr (!std::is_same_v<T, float>) {
           if (to) round_to(dx_row, to + at, width * channels);

@@ -37,7 +37,8 @@ struct Axis {
   int64_t count() const { return static_cast<int64_t>(start.size()); }
 };
 
-// All windows of one scale, which begin at `first_window` among those of all scales; its kernels begin at `first_weight`.
+// All windows of one scale, which begin at `first_window` among those of all scales; its kernels begin at
+// `first_weight`.
 struct Scale {
   Axis rows, columns;
   int64_t first_window, first_weight;
@@ -71,7 +72,8 @@ struct Scales {
   }
 };
 
-// Places of one row that lie side by side in one window: `count` of them from column `first` on, and where their weights begin.
+// Places of one row that lie side by side in one window: `count` of them from column `first` on, and where their
+// weights begin.
 struct Run {
   int64_t row, first, count, window, weight;
 };
@@ -105,12 +107,15 @@ namespace heterodyne::window {
 namespace {
 
 struct WindowSums : torch::autograd::Function<WindowSums> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weights, at::IntArrayRef counts) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weights,
+                            at::IntArrayRef counts) {
     ctx->save_for_backward({x, weights});
     ctx->saved_data["scales"] = counts.vec();
     const Scales scales(x.size(2), x.size(3), counts);
     at::Tensor sums = at::empty({x.size(0), scales.windows, x.size(1)}, weights.options());
-    with_type(x, [&](auto* t) { HETERODYNE_DISPATCH(sums_of<std::remove_pointer_t<decltype(t)>>(x, weights, scales, sums)); });
+    with_type(x, [&](auto* t) {
+      HETERODYNE_DISPATCH(sums_of<std::remove_pointer_t<decltype(t)>>(x, weights, scales, sums));
+    });
     return sums;
   }
 
@@ -142,19 +147,19 @@ bool window_suits(size_t address) {
 size_t window_sums(size_t x_address, size_t weights_address, rust::Slice<const int64_t> counts) {
   RECORD_FUNCTION("heterodyne::window_sums", c10::ArrayRef<const c10::IValue>{});
   const at::Tensor& x = tensor(x_address);
-  TORCH_CHECK(window_suits(x_address), "window sums need a float or bfloat16 map (B,C,H,W) on a CPU, got ", x.scalar_type(), " ",
-              x.sizes());
+  TORCH_CHECK(window_suits(x_address), "window sums need a float or bfloat16 map (B,C,H,W) on a CPU, got ",
+              x.scalar_type(), " ", x.sizes());
   const at::IntArrayRef scales(counts.data(), counts.size());
   for (size_t i = 0; i < scales.size(); ++i) {
-    TORCH_CHECK(scales[i] >= 1 && scales[i] <= x.size(2 + i % 2), "a map of ", x.sizes(), " has no ", scales[i], " windows along axis ",
-                2 + i % 2);
+    TORCH_CHECK(scales[i] >= 1 && scales[i] <= x.size(2 + i % 2), "a map of ", x.sizes(), " has no ", scales[i],
+                " windows along axis ", 2 + i % 2);
   }
   const int64_t rows = Scales(x.size(2), x.size(3), scales).weights;
   const at::Tensor& weights = tensor(weights_address);
-  TORCH_CHECK(weights.scalar_type() == at::kFloat && weights.device().is_cpu() && weights.dim() == 2 && weights.size(0) == rows &&
-                  weights.size(1) == x.size(1),
-              "the windows of ", x.sizes(), " at scales ", scales, " need float weights (", rows, ",", x.size(1), "), got ",
-              weights.scalar_type(), " ", weights.sizes());
+  TORCH_CHECK(weights.scalar_type() == at::kFloat && weights.device().is_cpu() && weights.dim() == 2 &&
+                  weights.size(0) == rows && weights.size(1) == x.size(1),
+              "the windows of ", x.sizes(), " at scales ", scales, " need float weights (", rows, ",", x.size(1),
+              "), got ", weights.scalar_type(), " ", weights.sizes());
   return reinterpret_cast<size_t>(
       new at::Tensor(WindowSums::apply(x.contiguous(at::MemoryFormat::ChannelsLast), weights.contiguous(), scales)));
 }

@@ -1,5 +1,5 @@
-// Weighted sums over the windows of channels-last maps, for several numbers of windows per axis in one pass. Tensors cross as in
-// bridge.h.
+// Weighted sums over the windows of channels-last maps, for several numbers of windows per axis in one pass. Tensors
+// cross as in bridge.h.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -1,13 +1,13 @@
-// Vector kernels of the convolution F(4x4, 3x3): Lavin and Gray 2015, "Fast algorithms for convolutional neural networks",
-// arXiv 1509.09308. With d a 6x6 patch of the input, g a 3x3 filter and y the 4x4 patch of the output,
+// Vector kernels of the convolution F(4x4, 3x3): Lavin and Gray 2015, "Fast algorithms for convolutional neural
+// networks", arXiv 1509.09308. With d a 6x6 patch of the input, g a 3x3 filter and y the 4x4 patch of the output,
 //
 //   y = A [ (G g G^T) . (B d B^T) ] A^T
 //
-// where . multiplies point by point and sums over channels. The interpolation points are 0, +-5/8, +-3/2 and infinity: their
-// powers are exact in float32, and the rounding error is half that of the customary 0, +-1, +-2.
+// where . multiplies point by point and sums over channels. The interpolation points are 0, +-5/8, +-3/2 and infinity:
+// their powers are exact in float32, and the rounding error is half that of the customary 0, +-1, +-2.
 //
-// Everything transformed lies as (36 points, channels / LANES, rows, LANES). A row is a tile of the map or, for weights, an input
-// channel; the channels of a chunk fill one vector.
+// Everything transformed lies as (36 points, channels / LANES, rows, LANES). A row is a tile of the map or, for
+// weights, an input channel; the channels of a chunk fill one vector.
 //
 // Compiled once for each level; the vectors are its own.
 namespace heterodyne::winograd {
@@ -136,11 +136,11 @@ HETERODYNE_INLINE void both_sides(const Vec (&x)[T::from][T::from], Vec (&y)[T::
   }
 }
 
-// c (R rows, N chunks) = sum over k of a (R rows, k) b (k, N chunks), all of one point. `chunks` chunks of LANES k of a lie
-// `a_chunk` floats apart; the chunks of b and of c lie `b_chunk` and `c_chunk` apart.
+// c (R rows, N chunks) = sum over k of a (R rows, k) b (k, N chunks), all of one point. `chunks` chunks of LANES k of a
+// lie `a_chunk` floats apart; the chunks of b and of c lie `b_chunk` and `c_chunk` apart.
 template <int R, int N>
 void multiply_rows(const float* a, int64_t a_chunk, const float* b, int64_t b_chunk, int64_t chunks, float* c,
-                                   int64_t c_chunk) {
+                   int64_t c_chunk) {
   Vec sum[R][N];
 #pragma GCC unroll 14
   for (int r = 0; r < R; ++r)
@@ -165,11 +165,11 @@ void multiply_rows(const float* a, int64_t a_chunk, const float* b, int64_t b_ch
     for (int n = 0; n < N; ++n) store(c + n * c_chunk + r * LANES, sum[r][n]);
 }
 
-// c (R channels of one chunk, N chunks) = sum over rows t of a (t, R) b (t, N chunks), added to c where `accumulate`: blocks of
-// rows are summed by themselves, or the rounding errors of thousands of tiles would pile up.
+// c (R channels of one chunk, N chunks) = sum over rows t of a (t, R) b (t, N chunks), added to c where `accumulate`:
+// blocks of rows are summed by themselves, or the rounding errors of thousands of tiles would pile up.
 template <int R, int N>
 void multiply_channels(const float* a, const float* b, int64_t b_chunk, int64_t rows, float* c, int64_t c_chunk,
-                                       bool accumulate) {
+                       bool accumulate) {
   Vec sum[R][N];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
@@ -212,7 +212,7 @@ constexpr int64_t PAIR = 2 * LANES;  // output channels that one kernel computes
 // One chunk of one tile: `from` are its pixels.
 template <class Transform, class T>
 void scatter_chunk(const std::array<const T*, Transform::from * Transform::from>& from, int64_t channel, float* to,
-                                     int64_t point) {
+                   int64_t point) {
   constexpr int n = Transform::from;
   Vec x[n][n], v[PATCH][PATCH];
 #pragma GCC unroll 6
@@ -240,7 +240,8 @@ void scatter(const Grid& grid, const Channels<const T>& x, int64_t begin, int64_
       const auto pixels = grid.square<side>(begin + row);
       std::array<const T*, side * side> from;
       for (int64_t i = 0; i < side * side; ++i) from[i] = pixels[i] < 0 ? zeros.data() : x.data + pixels[i] * x.stride;
-      for (int64_t c = 0; c < x.width; c += LANES) scatter_chunk<Transform, T>(from, c, to.at(0, c / LANES, row), to.point);
+      for (int64_t c = 0; c < x.width; c += LANES)
+        scatter_chunk<Transform, T>(from, c, to.at(0, c / LANES, row), to.point);
     }
   });
 }
@@ -248,7 +249,7 @@ void scatter(const Grid& grid, const Channels<const T>& x, int64_t begin, int64_
 // One chunk of one tile; `to` are its pixels, null outside the map. `ahead` channels on lies the next tile.
 template <class T>
 void gather_chunk(const float* from, int64_t point, const std::array<T*, TILE * TILE>& to, int64_t channel,
-                                    int64_t ahead) {
+                  int64_t ahead) {
   Vec m[PATCH][PATCH], y[TILE][TILE];
 #pragma GCC unroll 6
   for (int i = 0; i < PATCH; ++i)
@@ -273,7 +274,8 @@ void gather(const Grid& grid, const Field& from, int64_t begin, int64_t rows, co
       const auto pixels = grid.square<TILE>(begin + row);
       std::array<T*, TILE * TILE> to;
       for (int64_t i = 0; i < TILE * TILE; ++i) to[i] = pixels[i] < 0 ? nullptr : y.data + pixels[i] * y.stride;
-      for (int64_t c = 0; c < y.width; c += LANES) gather_chunk(from.at(0, c / LANES, row), from.point, to, c, TILE * y.stride);
+      for (int64_t c = 0; c < y.width; c += LANES)
+        gather_chunk(from.at(0, c / LANES, row), from.point, to, c, TILE * y.stride);
     }
   });
 }
@@ -301,7 +303,8 @@ void load_taps(const Filters& f, int64_t output, int64_t input, Taps& taps) {
     } else if (f.output_stride == 1) {
       for (int64_t k = 0; k < LANES; ++k) store(taps.data[tap][k], load(from + k * f.input_stride));
     } else {
-      for (int64_t k = 0; k < LANES; ++k) store(taps.data[tap][k], load_strided(from + k * f.input_stride, f.output_stride));
+      for (int64_t k = 0; k < LANES; ++k)
+        store(taps.data[tap][k], load_strided(from + k * f.input_stride, f.output_stride));
     }
   }
 }
@@ -418,21 +421,23 @@ void multiply(const Field& v, const Field& u, const Field& m, int64_t rows, int6
 }
 
 // g (inputs, outputs) = v^T (inputs, rows) m (rows, outputs) at every point, added to g where `accumulate`.
-void multiply_transposed(const Field& v, const Field& m, const Field& g, int64_t rows, int64_t inputs, int64_t outputs, bool accumulate) {
+void multiply_transposed(const Field& v, const Field& m, const Field& g, int64_t rows, int64_t inputs, int64_t outputs,
+                         bool accumulate) {
   constexpr int R = LANES == 16 ? 8 : 4;
   each_pair(outputs, [&](int64_t p, int64_t chunk, bool two) {
     const auto kernel = two ? multiply_channels<R, 2> : multiply_channels<R, 1>;
     for (int64_t c = 0; c < inputs; c += R)
-      kernel(v.at(p, c / LANES, 0) + c % LANES, m.at(p, chunk, 0), m.chunk(), rows, g.at(p, chunk, c), g.chunk(), accumulate);
+      kernel(v.at(p, c / LANES, 0) + c % LANES, m.at(p, chunk, 0), m.chunk(), rows, g.at(p, chunk, c), g.chunk(),
+             accumulate);
   });
 }
 
 // ---- the convolution and its filters' gradient
 
-// How the work is cut. Either each thread takes blocks of tiles, whose points fit into its second-level cache, through all
-// output channels; or, where the points of the filters alone are too much for the cache, all take a larger block of tiles
-// together and each computes pairs of output chunks, from the filters' taps on. Where there are fewer pairs than threads that
-// is given up, except for the filters' gradient, of which each thread would have to hold a whole one.
+// How the work is cut. Either each thread takes blocks of tiles, whose points fit into its second-level cache, through
+// all output channels; or, where the points of the filters alone are too much for the cache, all take a larger block of
+// tiles together and each computes pairs of output chunks, from the filters' taps on. Where there are fewer pairs than
+// threads that is given up, except for the filters' gradient, of which each thread would have to hold a whole one.
 struct Plan {
   bool by_tiles;
   int64_t block, blocks;  // tiles of one block; their number
@@ -452,7 +457,8 @@ struct Plan {
 };
 
 template <class T>
-void convolve_by_tiles(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Filters& f, const Channels<T>& y) {
+void convolve_by_tiles(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Filters& f,
+                       const Channels<T>& y) {
   const Field u(common_scratch.floats(Field::size(f.outputs, f.inputs)), f.outputs, f.inputs);
   scatter_filters(f, u);
   at::parallel_for(0, plan.blocks, 1, [&](int64_t first, int64_t last) {
@@ -469,7 +475,8 @@ void convolve_by_tiles(const Grid& grid, const Plan& plan, const Channels<const 
 }
 
 template <class T>
-void convolve_by_channels(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Filters& f, const Channels<T>& y) {
+void convolve_by_channels(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Filters& f,
+                          const Channels<T>& y) {
   const Field v(common_scratch.floats(Field::size(f.inputs, plan.block)), f.inputs, plan.block);
   for (int64_t begin = 0; begin < grid.tiles; begin += plan.block) {
     const int64_t rows = std::min(plan.block, grid.tiles - begin);
@@ -490,7 +497,8 @@ void convolve_by_channels(const Grid& grid, const Plan& plan, const Channels<con
 
 // One sum over tiles per thread; their order is that of the tiles.
 template <class T>
-void correlate_by_tiles(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Channels<const T>& dy, const Filters& gradient) {
+void correlate_by_tiles(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Channels<const T>& dy,
+                        const Filters& gradient) {
   const int64_t inputs = gradient.inputs, outputs = gradient.outputs;
   const int64_t parts = std::min<int64_t>(at::get_num_threads(), plan.blocks), part_size = Field::size(outputs, inputs);
   float* sums = common_scratch.floats(parts * part_size);
@@ -514,7 +522,8 @@ void correlate_by_tiles(const Grid& grid, const Plan& plan, const Channels<const
 
 // The blocks of tiles are summed as taps.
 template <class T>
-void correlate_by_channels(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Channels<const T>& dy, const Filters& gradient) {
+void correlate_by_channels(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Channels<const T>& dy,
+                           const Filters& gradient) {
   const int64_t inputs = gradient.inputs, outputs = gradient.outputs;
   const Field v(common_scratch.floats(Field::size(inputs, plan.block)), inputs, plan.block);
   for (int64_t begin = 0; begin < grid.tiles; begin += plan.block) {

@@ -38,13 +38,18 @@ struct Grid {
   int64_t height, width, down, across, tiles;
 
   Grid(int64_t batch, int64_t height, int64_t width)
-      : height(height), width(width), down(ceil_div(height, TILE)), across(ceil_div(width, TILE)), tiles(batch * down * across) {}
+      : height(height),
+        width(width),
+        down(ceil_div(height, TILE)),
+        across(ceil_div(width, TILE)),
+        tiles(batch * down * across) {}
 
   // The pixels of the `side` x `side` square around tile `t`; -1 outside the map.
   template <int64_t side>
   std::array<int64_t, side * side> square(int64_t t) const {
     constexpr int64_t margin = (side - TILE) / 2;
-    const int64_t image = t / (down * across), top = t / across % down * TILE - margin, left = t % across * TILE - margin;
+    const int64_t image = t / (down * across), top = t / across % down * TILE - margin,
+                  left = t % across * TILE - margin;
     std::array<int64_t, side * side> pixels;
     for (int64_t i = 0; i < side * side; ++i) {
       const int64_t y = top + i / side, x = left + i % side;
@@ -125,7 +130,8 @@ class Scratch {
     data_.reset(static_cast<float*>(std::aligned_alloc(HUGE_PAGE, bytes)));
     if (!data_) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
-    madvise(data_.get(), bytes, MADV_HUGEPAGE);  // 36 points in as many small pages are more than the first-level TLB holds
+    madvise(data_.get(), bytes,
+            MADV_HUGEPAGE);  // 36 points in as many small pages are more than the first-level TLB holds
 #endif
     size_ = bytes / int64_t(sizeof(float));
   }
@@ -147,8 +153,8 @@ const at::Tensor& tensor(size_t address) { return *reinterpret_cast<const at::Te
 
 bool is_map_on_cpu(const at::Tensor& t) { return t.dim() == 4 && t.is_cpu() && t.layout() == at::kStrided; }
 
-// The kind that a convolution of `x` has here: float without autocast; under it bfloat16, where direct convolutions have no matrix
-// instructions for that.
+// The kind that a convolution of `x` has here: float without autocast; under it bfloat16, where direct convolutions
+// have no matrix instructions for that.
 bool suits_kind(const at::Tensor& x) {
   const bool autocast = at::autocast::is_autocast_enabled(at::kCPU);
   if (x.scalar_type() == at::kFloat) return !autocast;
@@ -159,27 +165,31 @@ bool suits_kind(const at::Tensor& x) {
 bool suits(const at::Tensor& x, const at::Tensor& weight) {
   if (!is_map_on_cpu(x) || !is_map_on_cpu(weight) || weight.scalar_type() != at::kFloat || !suits_kind(x)) return false;
   const int64_t inputs = x.size(1), outputs = weight.size(0), height = x.size(2), width = x.size(3);
-  if (weight.size(1) != inputs || weight.size(2) != TAPS || weight.size(3) != TAPS || x.numel() == 0 || outputs == 0) return false;
+  if (weight.size(1) != inputs || weight.size(2) != TAPS || weight.size(3) != TAPS || x.numel() == 0 || outputs == 0)
+    return false;
   if (inputs % CHANNELS != 0 || outputs % CHANNELS != 0) return false;
-  // Below 16 tiles the transforms of the filters do not pay. Below half the multiplications of the direct convolution, 9 for
-  // each pixel against 36 for each tile, those of the tiles do not.
+  // Below 16 tiles the transforms of the filters do not pay. Below half the multiplications of the direct convolution,
+  // 9 for each pixel against 36 for each tile, those of the tiles do not.
   const Grid grid(x.size(0), height, width);
   return grid.tiles >= 16 && TAPS * TAPS * height * width >= 2 * POINTS * grid.down * grid.across;
 }
 
 at::Tensor convolve(const at::Tensor& x, const Filters& f) {
   const at::Tensor from = x.contiguous(at::MemoryFormat::ChannelsLast);
-  const at::Tensor y = at::empty({x.size(0), f.outputs, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
+  const at::Tensor y =
+      at::empty({x.size(0), f.outputs, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
   with_type(x, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
-    HETERODYNE_DISPATCH(convolve(Grid(x.size(0), x.size(2), x.size(3)), from.const_data_ptr<T>(), f, y.mutable_data_ptr<T>()));
+    HETERODYNE_DISPATCH(
+        convolve(Grid(x.size(0), x.size(2), x.size(3)), from.const_data_ptr<T>(), f, y.mutable_data_ptr<T>()));
   });
   return y;
 }
 
 // The gradient of `weight`, with its strides.
 at::Tensor correlate(const at::Tensor& x, const at::Tensor& dy, const at::Tensor& weight) {
-  const at::Tensor input = x.contiguous(at::MemoryFormat::ChannelsLast), output = dy.contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor input = x.contiguous(at::MemoryFormat::ChannelsLast),
+                   output = dy.contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor gradient = at::empty_like(weight);
   with_type(x, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
@@ -195,18 +205,21 @@ struct Conv3x3 : torch::autograd::Function<Conv3x3> {
     return convolve(x, Filters(weight));
   }
 
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, torch::autograd::variable_list gradients) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 torch::autograd::variable_list gradients) {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1];
     const bool to_x = ctx->needs_input_grad(0), to_weight = ctx->needs_input_grad(1);
     if (!gradients[0].defined()) return {at::Tensor(), at::Tensor()};
     const at::Tensor dy = gradients[0].to(x.scalar_type());
     if (at::GradMode::is_enabled()) {  // for a second derivative
-      auto [dx, dw, db] = at::convolution_backward(dy, x, weight.to(x.scalar_type()), std::nullopt, {1, 1}, {1, 1}, {1, 1}, /*transposed=*/false, {0, 0},
+      auto [dx, dw, db] = at::convolution_backward(dy, x, weight.to(x.scalar_type()), std::nullopt, {1, 1}, {1, 1},
+                                                   {1, 1}, /*transposed=*/false, {0, 0},
                                                    /*groups=*/1, {to_x, to_weight, false});
       return {dx, to_weight ? dw.to(weight.scalar_type()) : dw};
     }
-    return {to_x ? convolve(dy, Filters(weight).adjoint()) : at::Tensor(), to_weight ? correlate(x, dy, weight) : at::Tensor()};
+    return {to_x ? convolve(dy, Filters(weight).adjoint()) : at::Tensor(),
+            to_weight ? correlate(x, dy, weight) : at::Tensor()};
   }
 };
 

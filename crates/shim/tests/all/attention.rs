@@ -49,11 +49,13 @@ fn attention_and_its_gradients_equal_the_definition() {
             let dy = normal(&rng, &ours.size());
             let leaves = |qkv, bias| std::iter::once(qkv).chain(bias).collect::<Vec<&Tensor>>();
             let ours = gradients(&(ours * &dy).sum(Kind::Float), &leaves(&qkv, bias.as_ref()));
-            let theirs = gradients(&(theirs * dy.to_kind(Kind::Double)).sum(Kind::Double), &leaves(&qkv64, bias64.as_ref()));
+            let theirs =
+                gradients(&(theirs * dy.to_kind(Kind::Double)).sum(Kind::Double), &leaves(&qkv64, bias64.as_ref()));
             assert_eq!(ours[0].kind(), kind);
             for (what, (a, b)) in ["qkv", "bias"].iter().zip(ours.iter().zip(&theirs)) {
                 // One token is always attended to: nothing depends on its scores.
-                let error = if tokens == 1 { (a.to_kind(Kind::Double) - b).abs().max().double_value(&[]) } else { off(a, b) };
+                let error =
+                    if tokens == 1 { (a.to_kind(Kind::Double) - b).abs().max().double_value(&[]) } else { off(a, b) };
                 assert!(error < tolerance, "gradient in {what} of {case:?} in {kind:?}: {error}");
             }
         }

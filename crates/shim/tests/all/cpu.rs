@@ -23,7 +23,10 @@ fn every_test_passes_at_every_level_below() {
     }
     for level in Level::ALL {
         if level >= Level::found() {
-            println!("{level}: {}", if level == Level::found() { "this process" } else { "this processor does not have it" });
+            println!(
+                "{level}: {}",
+                if level == Level::found() { "this process" } else { "this processor does not have it" }
+            );
             continue;
         }
         let (passed, output) = again(level.name(), &[]);
@@ -48,7 +51,10 @@ fn the_switch_lowers_the_level_and_never_raises_it() {
 fn a_level_that_there_is_not_is_an_error_that_lists_them() {
     if env::var("HETERODYNE_CPU").is_ok_and(|name| name == "avx3") {
         let e = check().unwrap_err().to_string();
-        assert!(e.contains("HETERODYNE_CPU is \"avx3\", and the levels are baseline, avx2, avx512, avx512bf16, amx"), "{e}");
+        assert!(
+            e.contains("HETERODYNE_CPU is \"avx3\", and the levels are baseline, avx2, avx512, avx512bf16, amx"),
+            "{e}"
+        );
         assert_eq!(Level::current(), Level::found());
         return;
     }

@@ -12,8 +12,10 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let conv = channels_last(&Tensor::randn([4, 3, 3, 3], CPU)).unwrap();
-        let params: Vec<Tensor> =
-            [Tensor::randn([5, 7], CPU), conv, Tensor::randn([6], CPU)].into_iter().map(|t| t.set_requires_grad(true)).collect();
+        let params: Vec<Tensor> = [Tensor::randn([5, 7], CPU), conv, Tensor::randn([6], CPU)]
+            .into_iter()
+            .map(|t| t.set_requires_grad(true))
+            .collect();
         let inputs = params.iter().map(|p| Tensor::randn(p.size(), CPU)).collect();
         Self { params, inputs }
     }
@@ -21,7 +23,14 @@ impl Case {
     /// Gradients that change with the parameters.
     fn backward(&self) {
         grad_clear(&self.params).unwrap();
-        let loss = self.params.iter().zip(&self.inputs).take(2).map(|(p, x)| (p * x).sin().sum(None::<Kind>)).reduce(|a, b| a + b).unwrap();
+        let loss = self
+            .params
+            .iter()
+            .zip(&self.inputs)
+            .take(2)
+            .map(|(p, x)| (p * x).sin().sum(None::<Kind>))
+            .reduce(|a, b| a + b)
+            .unwrap();
         loss.backward();
     }
 
@@ -80,7 +89,8 @@ fn adamw_is_pytorchs() {
     let (m, v) = (case.zeros(), case.zeros());
     let steps: Vec<Tensor> = case.params.iter().map(|_| no()).collect();
     let mut expected = case.doubles();
-    let (mut em, mut ev) = (vec![0.0, 0.0].into_iter().map(Tensor::from).collect::<Vec<_>>(), vec![Tensor::from(0.0), Tensor::from(0.0)]);
+    let (mut em, mut ev) =
+        (vec![0.0, 0.0].into_iter().map(Tensor::from).collect::<Vec<_>>(), vec![Tensor::from(0.0), Tensor::from(0.0)]);
     for t in 1..=4 {
         case.backward();
         for (i, g) in case.gradients().into_iter().enumerate() {
@@ -107,8 +117,17 @@ fn a_step_that_found_an_infinity_changes_nothing() {
     let _ = case.params[0].grad().fill_(f64::NAN);
     let before = case.doubles();
     let yes = Tensor::ones([], CPU);
-    sgd_step(&case.params, &case.zeros(), &yes, Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: true }).unwrap();
-    adamw_step(&case.params, &m, &v, &steps, &yes, AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, weight_decay: 0.1, eps: 1e-8 }).unwrap();
+    sgd_step(&case.params, &case.zeros(), &yes, Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: true })
+        .unwrap();
+    adamw_step(
+        &case.params,
+        &m,
+        &v,
+        &steps,
+        &yes,
+        AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, weight_decay: 0.1, eps: 1e-8 },
+    )
+    .unwrap();
     for (p, b) in case.params.iter().zip(&before) {
         assert_eq!(p.detach().to_kind(Kind::Double), *b);
     }
@@ -119,7 +138,8 @@ fn a_step_that_found_an_infinity_changes_nothing() {
 fn the_norm_is_that_of_all_gradients_together() {
     let case = Case::new();
     case.backward();
-    let expected: f64 = case.gradients().iter().map(|g| (g * g).sum(None::<Kind>).double_value(&[])).sum::<f64>().sqrt();
+    let expected: f64 =
+        case.gradients().iter().map(|g| (g * g).sum(None::<Kind>).double_value(&[])).sum::<f64>().sqrt();
     let norm = grad_norm(&case.params).unwrap().double_value(&[]);
     assert!((norm - expected).abs() < 1e-5 * expected);
     grad_scale(&case.params, &Tensor::from(0.5f32)).unwrap();

@@ -48,7 +48,8 @@ impl Norm {
         let [x, weight, bias] = [&self.x, &self.weight, &self.bias].map(leaf);
         let residual = self.residual.as_ref().map(leaf);
         let running = [self.running_mean.copy(), self.running_var.copy()];
-        let y = batch_norm_act(&x, &weight, &bias, &running[0], &running[1], MOMENTUM, EPS, residual.as_ref(), act).unwrap();
+        let y = batch_norm_act(&x, &weight, &bias, &running[0], &running[1], MOMENTUM, EPS, residual.as_ref(), act)
+            .unwrap();
         self.outcome(y, running, [x, weight, bias].into_iter().chain(residual))
     }
 
@@ -88,7 +89,8 @@ impl Norm {
         for (a, b) in ours.running.iter().zip(&theirs.running) {
             assert_near("a running statistic", a, b, 0.0, 3e-7);
         }
-        for ((name, a), b) in ["dx", "dweight", "dbias", "dresidual"].iter().zip(&ours.gradients).zip(&theirs.gradients) {
+        for ((name, a), b) in ["dx", "dweight", "dbias", "dresidual"].iter().zip(&ours.gradients).zip(&theirs.gradients)
+        {
             let parameter = name.ends_with("weight") || name.ends_with("bias");
             assert_eq!(a.kind(), if parameter { Kind::Float } else { self.x.kind() });
             assert_near(name, a, b, if parameter { 0.0 } else { share }, tolerance);
@@ -126,7 +128,8 @@ fn batch_norm_is_atens_in_float64() {
 fn two_values_per_channel_are_as_exact_as_atens() {
     let draw = Draw::new(16);
     let norm = Norm::new(&draw, draw.image([1, 96, 1, 2], 0.3, 2.0, Kind::Float), false);
-    let [ours, single, exact] = [norm.run(Activation::None), norm.atens(Activation::None, Kind::Float), norm.reference(Activation::None)];
+    let [ours, single, exact] =
+        [norm.run(Activation::None), norm.atens(Activation::None, Kind::Float), norm.reference(Activation::None)];
     assert_near("the output", &ours.y, &exact.y, 0.0, 2e-6);
     let error = |o: &Outcome| distance(&o.gradients[0], &exact.gradients[0], 0.0);
     assert!(error(&ours) <= error(&single), "{:.1e} and {:.1e}", error(&ours), error(&single));
@@ -213,7 +216,8 @@ fn batch_norm_gradients_are_slopes() {
     let inputs = [&norm.x, &norm.weight, &norm.bias, norm.residual.as_ref().unwrap()];
     let loss = |at: &[Tensor; 4]| {
         let (mean, var) = (norm.running_mean.copy(), norm.running_var.copy());
-        let y = batch_norm_act(&at[0], &at[1], &at[2], &mean, &var, MOMENTUM, EPS, Some(&at[3]), Activation::None).unwrap();
+        let y =
+            batch_norm_act(&at[0], &at[1], &at[2], &mean, &var, MOMENTUM, EPS, Some(&at[3]), Activation::None).unwrap();
         (y.to_kind(Kind::Double) * &norm.dy).sum(None::<Kind>).double_value(&[])
     };
     let gradients = norm.run(Activation::None).gradients;
@@ -240,7 +244,8 @@ fn what_the_kernels_do_not_cover_goes_to_aten() {
         let channels = [x.size()[1]];
         let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
         let [weight, bias, mean, var] = [0.7, 0.2, 0.0, 1.0].map(|v| Tensor::full(channels, v, (kind, Device::Cpu)));
-        let y = batch_norm_act(&x, &weight, &bias, &mean, &var, MOMENTUM, EPS, residual.as_ref(), Activation::Relu6).unwrap();
+        let y = batch_norm_act(&x, &weight, &bias, &mean, &var, MOMENTUM, EPS, residual.as_ref(), Activation::Relu6)
+            .unwrap();
         y.sin().sum(Kind::Double).backward();
         (y.detach(), x.grad(), mean)
     };
@@ -271,7 +276,8 @@ fn only_needed_gradients_are_made() {
     for act in ACTIVATIONS {
         let all = norm.run(act).gradients;
         for wanted in 0..4 {
-            let inputs: [Tensor; 4] = [&norm.x, &norm.weight, &norm.bias, norm.residual.as_ref().unwrap()].map(Tensor::detach);
+            let inputs: [Tensor; 4] =
+                [&norm.x, &norm.weight, &norm.bias, norm.residual.as_ref().unwrap()].map(Tensor::detach);
             let inputs = std::array::from_fn::<_, 4, _>(|i| inputs[i].set_requires_grad(i == wanted));
             let [x, weight, bias, residual] = &inputs;
             let (mean, var) = (norm.running_mean.copy(), norm.running_var.copy());
@@ -291,7 +297,18 @@ fn without_gradients_there_is_no_graph() {
     let _guard = NoGrad::new();
     let (mean, var) = (norm.running_mean.copy(), norm.running_var.copy());
     let x = norm.x.set_requires_grad(true);
-    let y = batch_norm_act(&x, &norm.weight, &norm.bias, &mean, &var, MOMENTUM, EPS, norm.residual.as_ref(), Activation::Relu).unwrap();
+    let y = batch_norm_act(
+        &x,
+        &norm.weight,
+        &norm.bias,
+        &mean,
+        &var,
+        MOMENTUM,
+        EPS,
+        norm.residual.as_ref(),
+        Activation::Relu,
+    )
+    .unwrap();
     assert!(!y.requires_grad());
     assert_eq!(y, with.y);
     assert_eq!([mean, var], with.running);
@@ -356,7 +373,8 @@ fn bad_inputs_of_a_norm_are_errors() {
     let draw = Draw::new(15);
     let run = |x: &Tensor, channels: i64, residual: Option<&Tensor>| {
         let [weight, bias, mean, var] = [0, 1, 2, 3].map(|_| Tensor::ones([channels], (Kind::Float, Device::Cpu)));
-        batch_norm_act(x, &weight, &bias, &mean, &var, MOMENTUM, EPS, residual, Activation::Relu).map_err(|e| e.to_string())
+        batch_norm_act(x, &weight, &bias, &mean, &var, MOMENTUM, EPS, residual, Activation::Relu)
+            .map_err(|e| e.to_string())
     };
     let one = run(&draw.image([1, 8, 1, 1], 0.0, 1.0, Kind::Float), 8, None).unwrap_err();
     assert!(one.contains("more than one value per channel"), "{one}");

@@ -9,8 +9,8 @@ use crate::support::Draw;
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-/// Largest difference relative to the largest value, or to 1, the size of the inputs: float32 rounding of sums of up to 3072 terms, twice
-/// 6e-8 sqrt(3072), and bfloat16 rounding of inputs, weights and results.
+/// Largest difference relative to the largest value, or to 1, the size of the inputs: float32 rounding of sums of up to
+/// 3072 terms, twice 6e-8 sqrt(3072), and bfloat16 rounding of inputs, weights and results.
 const FLOAT: f64 = 6.6e-6;
 const BF16: f64 = 1.5e-2;
 
@@ -124,7 +124,10 @@ fn the_gelu_is_exact_everywhere() {
     assert!(off.max().double_value(&[]) < 2e-7, "{}", off.max().double_value(&[]));
     let extreme = Tensor::from_slice(&[f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e30, -1e30, 0.0]).unsqueeze(1);
     let y = Vec::<f32>::try_from(one.forward(&extreme, Post::Gelu).unwrap().squeeze()).unwrap();
-    assert!(y[0] == f32::INFINITY && y[1].abs() < 1e-8 && y[2].is_nan() && y[3] == 1e30 && y[4].abs() < 1e-8 && y[5] == 0.0, "{y:?}");
+    assert!(
+        y[0] == f32::INFINITY && y[1].abs() < 1e-8 && y[2].is_nan() && y[3] == 1e30 && y[4].abs() < 1e-8 && y[5] == 0.0,
+        "{y:?}"
+    );
 }
 
 #[test]
@@ -194,9 +197,14 @@ fn maps_between_tokens_need_no_transpose() {
 
 #[test]
 fn attention_is_atens() {
-    for (b, m, n, d, heads) in
-        [(2, 197, 197, 192, 3), (3, 1, 50, 96, 6), (1, 16, 17, 30, 2), (2, 5, 1, 8, 8), (0, 3, 3, 8, 2), (2, 40, 33, 80, 1)]
-    {
+    for (b, m, n, d, heads) in [
+        (2, 197, 197, 192, 3),
+        (3, 1, 50, 96, 6),
+        (1, 16, 17, 30, 2),
+        (2, 5, 1, 8, 8),
+        (0, 3, 3, 8, 2),
+        (2, 40, 33, 80, 1),
+    ] {
         let joint = randn(&[b, n, 2 * d]) * 2.0;
         let (q, k, v) = (randn(&[b, m, d]) * 2.0, joint.narrow(2, 0, d), joint.narrow(2, d, d));
         let split = |x: &Tensor| double(x).reshape([b, x.size()[1], heads, d / heads]).transpose(1, 2);
@@ -236,11 +244,19 @@ fn a_convolution_is_atens_for_every_shape_and_what_follows() {
     ] {
         for bias in [false, true] {
             let fan_in = (inputs / groups * kernel * kernel) as f64;
-            let weight = channels_last(&(randn(&[outputs, inputs / groups, kernel, kernel]) * fan_in.powf(-0.5))).unwrap();
+            let weight =
+                channels_last(&(randn(&[outputs, inputs / groups, kernel, kernel]) * fan_in.powf(-0.5))).unwrap();
             let bias = bias.then(|| randn(&[outputs]));
             for batch in [2, 0] {
                 let x = randn(&[batch, inputs, h, w]);
-                let exact = double(&x).conv2d(&double(&weight), bias.as_ref().map(double), [stride; 2], [padding; 2], [1, 1], groups);
+                let exact = double(&x).conv2d(
+                    &double(&weight),
+                    bias.as_ref().map(double),
+                    [stride; 2],
+                    [padding; 2],
+                    [1, 1],
+                    groups,
+                );
                 let other = randn(&exact.size());
                 for (kind, tolerance) in [(Kind::Float, FLOAT), (Kind::BFloat16, BF16)] {
                     let packed = PackedConv::new(&weight, bias.as_ref(), stride, padding, groups, kind).unwrap();
@@ -298,8 +314,15 @@ fn what_does_not_fit_is_an_error() {
         assert!(e.contains(text), "{e}");
     }
     assert!(PackedLinear::new(&randn(&[3]), None, Kind::Float).unwrap_err().to_string().contains("two dimensions"));
-    assert!(PackedLinear::new(&randn(&[3, 2]), Some(&randn(&[2])), Kind::Float).unwrap_err().to_string().contains("bias"));
-    assert!(PackedConv::new(&randn(&[3, 2]), None, 1, 1, 1, Kind::Float).unwrap_err().to_string().contains("four dimensions"));
+    assert!(
+        PackedLinear::new(&randn(&[3, 2]), Some(&randn(&[2])), Kind::Float).unwrap_err().to_string().contains("bias")
+    );
+    assert!(
+        PackedConv::new(&randn(&[3, 2]), None, 1, 1, 1, Kind::Float)
+            .unwrap_err()
+            .to_string()
+            .contains("four dimensions")
+    );
     assert!(PackedConv::new(&randn(&[3, 2, 1, 1]), None, 0, 0, 1, Kind::Float).is_err());
     let conv = PackedConv::new(&randn(&[4, 2, 3, 3]), None, 1, 0, 1, Kind::Float).unwrap();
     assert!(conv.forward(&randn(&[1, 3, 5, 5]), Post::None).unwrap_err().to_string().contains("[4, 2, 3, 3]"));

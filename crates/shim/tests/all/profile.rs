@@ -28,7 +28,10 @@ fn nothing_is_recorded_outside_and_nothing_is_left_over() {
     let _ = x.tan();
     let (_, list) = operators(|| x.cos()).unwrap();
     let names: Vec<_> = list.iter().map(|o| o.name.as_str()).collect();
-    assert!(names.contains(&"aten::cos") && !names.contains(&"aten::exp") && !names.contains(&"aten::tan"), "{names:?}");
+    assert!(
+        names.contains(&"aten::cos") && !names.contains(&"aten::exp") && !names.contains(&"aten::tan"),
+        "{names:?}"
+    );
 }
 
 #[test]

@@ -17,14 +17,18 @@ const CASES: [(i64, Grid, &[Grid]); 8] = [
     (71, (14, 10), &[(1, 5), (7, 10)]),
 ];
 
-/// Start and length of s windows over n places, from libtorch's own adaptive pooling of a ramp's powers: the first place is where
-/// the maximum of the negated ramp lies.
+/// Start and length of s windows over n places, from libtorch's own adaptive pooling of a ramp's powers: the first
+/// place is where the maximum of the negated ramp lies.
 fn windows(n: i64, s: i64) -> Vec<(i64, i64)> {
     let ramp = Tensor::arange(n, (Kind::Double, Device::Cpu)).reshape([1, 1, n]);
     let (last, _) = ramp.adaptive_max_pool1d(s);
     let (first, _) = (-ramp).adaptive_max_pool1d(s);
     let numbers = |t: &Tensor| Vec::<f64>::try_from(t.flatten(0, -1)).unwrap();
-    numbers(&first).iter().zip(numbers(&last)).map(|(&first, last)| (-first as i64, (last + first) as i64 + 1)).collect()
+    numbers(&first)
+        .iter()
+        .zip(numbers(&last))
+        .map(|(&first, last)| (-first as i64, (last + first) as i64 + 1))
+        .collect()
 }
 
 /// Number of kernel rows, and the sums (B,K,C).
@@ -51,14 +55,19 @@ fn reference(x: &Tensor, weights: Option<&Tensor>, scales: &[Grid]) -> (i64, Ten
             }
         }
     }
-    (rows, if sums.is_empty() { Tensor::zeros([b, 0, c], (Kind::Double, Device::Cpu)) } else { Tensor::stack(&sums, 1) })
+    (
+        rows,
+        if sums.is_empty() { Tensor::zeros([b, 0, c], (Kind::Double, Device::Cpu)) } else { Tensor::stack(&sums, 1) },
+    )
 }
 
 #[test]
 fn sums_and_gradients_equal_those_over_slices() {
     let rng = Rng::new(5);
     for (channels, grid, scales) in CASES {
-        for (kind, dense, tolerance) in [(Kind::Float, true, 2e-6), (Kind::Float, false, 2e-6), (Kind::BFloat16, true, 8e-3)] {
+        for (kind, dense, tolerance) in
+            [(Kind::Float, true, 2e-6), (Kind::Float, false, 2e-6), (Kind::BFloat16, true, 8e-3)]
+        {
             let x = normal(&rng, &[3, channels, grid.0, grid.1]).to_kind(kind);
             let x = if dense { channels_last(&x).unwrap() } else { x }.set_requires_grad(true);
             let weights = normal(&rng, &[reference(&x, None, scales).0, channels]).set_requires_grad(true);

@@ -10,8 +10,8 @@ use tch::{Device, Kind, Tensor};
 /// Batch, input channels, height, width, output channels.
 type Shape = [i64; 5];
 
-/// Few channels (each thread takes tiles) and many (all threads share a block of tiles); an odd number of chunks of 16 outputs;
-/// maps that fill their tiles and that do not; one image; more than one block of 128 tiles.
+/// Few channels (each thread takes tiles) and many (all threads share a block of tiles); an odd number of chunks of 16
+/// outputs; maps that fill their tiles and that do not; one image; more than one block of 128 tiles.
 const FAST: [Shape; 9] = [
     [16, 16, 4, 4, 16],
     [4, 16, 7, 5, 32],
@@ -25,11 +25,17 @@ const FAST: [Shape; 9] = [
 ];
 
 /// One pixel, too few tiles, tiles mostly outside of the map, channels that are no multiple of 16.
-const SLOW: [Shape; 6] =
-    [[20, 16, 1, 1, 16], [1, 16, 8, 8, 16], [16, 16, 5, 5, 16], [4, 3, 16, 16, 16], [4, 16, 16, 16, 10], [4, 24, 16, 16, 32]];
+const SLOW: [Shape; 6] = [
+    [20, 16, 1, 1, 16],
+    [1, 16, 8, 8, 16],
+    [16, 16, 5, 5, 16],
+    [4, 3, 16, 16, 16],
+    [4, 16, 16, 16, 10],
+    [4, 24, 16, 16, 32],
+];
 
-/// Largest error in units of the reference's root mean square. Measured over `FAST`: at most 1.9e-5, where the direct convolution
-/// in float32 has 0.9e-5.
+/// Largest error in units of the reference's root mean square. Measured over `FAST`: at most 1.9e-5, where the direct
+/// convolution in float32 has 0.9e-5.
 const TOLERANCE: f64 = 2.5e-5;
 
 fn normal(rng: &Rng, shape: [i64; 4], std: f64) -> Tensor {
@@ -41,7 +47,11 @@ fn normal(rng: &Rng, shape: [i64; 4], std: f64) -> Tensor {
 /// An input, a weight that gives outputs of unit variance, and a gradient of the output; all with channels innermost.
 fn case([b, c, h, w, n]: Shape) -> [Tensor; 3] {
     let rng = Rng::new(11);
-    [normal(&rng, [b, c, h, w], 1.0), normal(&rng, [n, c, 3, 3], (9.0 * c as f64).powf(-0.5)), normal(&rng, [b, n, h, w], 1.0)]
+    [
+        normal(&rng, [b, c, h, w], 1.0),
+        normal(&rng, [n, c, 3, 3], (9.0 * c as f64).powf(-0.5)),
+        normal(&rng, [b, n, h, w], 1.0),
+    ]
 }
 
 fn direct(x: &Tensor, w: &Tensor) -> Tensor {
@@ -96,8 +106,9 @@ fn the_output_and_both_gradients_are_right() {
     }
 }
 
-/// Measured: 2.3 times the direct convolution's for the output, less for the input's gradient, and for the weight's gradient 0.7e-5. The
-/// yardstick of both is the direct output: where libtorch has no AVX2 it sums the input's gradient in another, more exact way.
+/// Measured: 2.3 times the direct convolution's for the output, less for the input's gradient, and for the weight's
+/// gradient 0.7e-5. The yardstick of both is the direct output: where libtorch has no AVX2 it sums the input's gradient
+/// in another, more exact way.
 #[test]
 fn the_error_stays_near_that_of_the_direct_convolution() {
     let case = case([8, 256, 8, 8, 256]);
@@ -127,7 +138,8 @@ fn a_float_map_under_autocast_takes_the_direct_convolution_in_bfloat16() {
     assert_eq!(fast(&x, &w).kind(), Kind::BFloat16);
 }
 
-/// On a CPU with matrix instructions for bfloat16 that is libtorch's convolution, which rounds the weight and its gradient too.
+/// On a CPU with matrix instructions for bfloat16 that is libtorch's convolution, which rounds the weight and its
+/// gradient too.
 #[test]
 fn bfloat16_maps_are_right_under_autocast() {
     for shape in FAST {

@@ -15,6 +15,7 @@ needs torch and safetensors, and writes beside itself, all for images float32 (B
     teacher_training.pt   the same network with batch norm, traced in training mode
     expected.safetensors  `x` (3,3,32,32); `dict/NAME` and `logits/logits` for all of `x`, `fixed/logits` for its first two images
 """
+
 import io
 import json
 import pathlib
@@ -50,8 +51,14 @@ class TwoMapsTwoSequences(nn.Module):
         mixed = stage3 + stage3.mean(1, keepdim=True)
         stage4 = torch.tanh(self.widen(mixed))
         embedding = self.norm(stage4)[:, 0]
-        return {"logits": self.head(embedding), "embedding": embedding,
-                "stage1": stage1, "stage2": stage2, "stage3": stage3, "stage4": stage4}
+        return {
+            "logits": self.head(embedding),
+            "embedding": embedding,
+            "stage1": stage1,
+            "stage2": stage2,
+            "stage3": stage3,
+            "stage4": stage4,
+        }
 
 
 class LogitsOnly(nn.Module):

@@ -9,8 +9,8 @@ use crate::{Error, Result, error::guarded, session::Session};
 
 /// Entries that [`verify`] recomputes, at most.
 const CHECKED: usize = 32;
-/// Largest relative distance between an entry and what the teacher says now: rounding to bfloat16 gives about 0.002, a teacher in
-/// bfloat16 computed in another batch about 0.01; another teacher or another view gives about 1.
+/// Largest relative distance between an entry and what the teacher says now: rounding to bfloat16 gives about 0.002, a
+/// teacher in bfloat16 computed in another batch about 0.01; another teacher or another view gives about 1.
 const TOLERANCE: f64 = 0.05;
 
 /// How [`fill`] ended.
@@ -27,7 +27,8 @@ pub fn fill(s: &Session, cache: &Cache, stop: &AtomicBool, progress: &mut dyn Fn
     guarded("filling the teacher's cache", || {
         let stored = &cache.rows;
         for view in 0..cache.views {
-            let missing: Vec<usize> = (0..stored.images).filter(|&row| !stored.rows.holds(view as usize * stored.images + row)).collect();
+            let missing: Vec<usize> =
+                (0..stored.images).filter(|&row| !stored.rows.holds(view as usize * stored.images + row)).collect();
             let mut batches = s.train.view(view, missing);
             while let Some(batch) = batches.next_until(stop) {
                 let batch = match batch {
@@ -50,8 +51,8 @@ pub fn fill(s: &Session, cache: &Cache, stop: &AtomicBool, progress: &mut dyn Fn
     })
 }
 
-/// Recomputes some entries of one view and compares; returns their number. An entry that differs is an error: the key did not see
-/// what has changed.
+/// Recomputes some entries of one view and compares; returns their number. An entry that differs is an error: the key
+/// did not see what has changed.
 ///
 /// # Errors
 /// [`heterodyne_nn::Error::Stopped`] where `stop` was set before the end.
@@ -65,7 +66,8 @@ fn compare(s: &Session, cache: &Cache, stop: &AtomicBool) -> Result<usize> {
     let mut views: Vec<u32> = (0..cache.views).collect();
     rng.shuffle(&mut views);
     for view in views {
-        let mut rows: Vec<usize> = (0..stored.images).filter(|&row| stored.rows.holds(view as usize * stored.images + row)).collect();
+        let mut rows: Vec<usize> =
+            (0..stored.images).filter(|&row| stored.rows.holds(view as usize * stored.images + row)).collect();
         if rows.is_empty() {
             continue;
         }
@@ -82,12 +84,13 @@ fn compare(s: &Session, cache: &Cache, stop: &AtomicBool) -> Result<usize> {
             let images = batch.images.to_device(s.pair.student.device());
             let now = cache.layout.decode(&cache.layout.encode(&s.pair.teach(&images)?)?)?;
             let then = cache.layout.decode(&kept.rows.f_to(images.device())?)?;
-            for (now, then) in
-                std::iter::once((&now.logits, &then.logits)).chain(now.signals.iter().flatten().zip(then.signals.iter().flatten()))
+            for (now, then) in std::iter::once((&now.logits, &then.logits))
+                .chain(now.signals.iter().flatten().zip(then.signals.iter().flatten()))
             {
                 differs(now, then).map_or(Ok(()), |(row, by)| {
                     Err(Error::State(format!(
-                        "{}: the entry of view {view} of image {} differs from what the teacher says of it now by {by:.2} of its size: the cache was \
+                        "{}: the entry of view {view} of image {} differs from what the teacher says of it now by \
+                         {by:.2} of its size: the cache was \
                          made of something else; remove the folder and start again",
                         cache.folder.display(),
                         batch.indices[row],

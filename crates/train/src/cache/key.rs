@@ -73,7 +73,8 @@ pub(super) fn about(
         "views": { "side": recipe.data.img, "augment": plan.augment, "seed": table.seed.unwrap_or(recipe.seed) },
         "signals": signals,
     });
-    let name = teacher.name.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' }).collect();
+    let name =
+        teacher.name.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' }).collect();
     Ok(About { json, teacher: name, classes: teacher.taps().classes })
 }
 

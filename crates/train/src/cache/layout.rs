@@ -27,7 +27,8 @@ impl Layout {
                 signals.len() - 1
             })
         };
-        let places = objective.methods.iter().map(|m| m.method.signals().into_iter().map(&mut place).collect()).collect();
+        let places =
+            objective.methods.iter().map(|m| m.method.signals().into_iter().map(&mut place).collect()).collect();
         Self { classes, signals, places }
     }
 
@@ -49,13 +50,20 @@ impl Layout {
         let batch = lesson.logits.size()[0];
         let mut values = Vec::with_capacity(self.signals.len() + 1);
         for (i, signal) in self.signals.iter().enumerate() {
-            let own = lesson.signals.iter().zip(&self.places).find_map(|(own, places)| own.get(places.iter().position(|p| *p == i)?));
+            let own = lesson
+                .signals
+                .iter()
+                .zip(&self.places)
+                .find_map(|(own, places)| own.get(places.iter().position(|p| *p == i)?));
             let own = own.ok_or_else(|| Error::State(format!("the teacher's step lacks `{}`", signal.name)))?;
             values.push(own.f_to_kind(Kind::BFloat16)?.f_reshape([batch, -1])?);
         }
         let logits = lesson.logits.f_to_kind(Kind::Float)?.f_contiguous()?;
         values.push(Tensor::f_zeros([batch, self.padding()], (Kind::BFloat16, logits.device()))?);
-        Ok(Tensor::f_cat(&[logits.f_view_dtype(Kind::Uint8)?, Tensor::f_cat(&values, 1)?.f_view_dtype(Kind::Uint8)?], 1)?)
+        Ok(Tensor::f_cat(
+            &[logits.f_view_dtype(Kind::Uint8)?, Tensor::f_cat(&values, 1)?.f_view_dtype(Kind::Uint8)?],
+            1,
+        )?)
     }
 
     /// The way back; the signals stay bfloat16 and are views into `rows` (B, row bytes).

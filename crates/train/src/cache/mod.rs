@@ -1,9 +1,9 @@
 //! What a frozen teacher says of fixed views of the training images, stored once and read back ever after.
 //!
-//! With `teacher.cache = { views = N }` an image has N augmented views, drawn from (seed, view, image) like fresh ones, and epoch e
-//! shows view e mod N. The teacher's part of every method is a fixed function of one view ([`heterodyne_methods::Signal`]), so
-//! that a stored view needs no teacher. With N of at least the number of epochs a run sees the views that it would see without a
-//! cache.
+//! With `teacher.cache = { views = N }` an image has N augmented views, drawn from (seed, view, image) like fresh ones,
+//! and epoch e shows view e mod N. The teacher's part of every method is a fixed function of one view
+//! ([`heterodyne_methods::Signal`]), so that a stored view needs no teacher. With N of at least the number of epochs a
+//! run sees the views that it would see without a cache.
 //!
 //! ```text
 //! PATH/TEACHER-KEY/
@@ -11,9 +11,10 @@
 //!   rows.bin      one row per (view, image): the logits in float32, the signals in bfloat16
 //!   sums.bin      a CRC-32 per row, 0 where the row is not written yet
 //! ```
-//! A row is written before its sum and checked against it when it is read: whatever interrupts the writing, a row is whole or
-//! counts as missing. Several runs may use and fill one cache at a time; at worst a row is computed twice. Rows are read with
-//! positioned reads from the page cache instead of through a mapping, where a file that shrinks would be a fatal signal.
+//! A row is written before its sum and checked against it when it is read: whatever interrupts the writing, a row is
+//! whole or counts as missing. Several runs may use and fill one cache at a time; at worst a row is computed twice.
+//! Rows are read with positioned reads from the page cache instead of through a mapping, where a file that shrinks
+//! would be a fatal signal.
 mod fill;
 pub(crate) mod key;
 mod layout;
@@ -94,7 +95,8 @@ impl Stock {
 }
 
 impl Cache {
-    /// Opens the cache for a teacher, the data and the methods, or makes it; its folder is found by what the entries depend on.
+    /// Opens the cache for a teacher, the data and the methods, or makes it; its folder is found by what the entries
+    /// depend on.
     pub fn open(table: &CacheTable, about: &About, objective: &Objective, images: usize) -> Result<Self> {
         let layout = Layout::of(objective, about.classes());
         let folder = table.path.join(about.folder());
@@ -112,12 +114,24 @@ impl Cache {
     #[must_use]
     pub fn stock(&self) -> Stock {
         let rows = &self.rows.rows;
-        Stock { folder: self.folder.clone(), views: self.views, written: rows.written(), entries: rows.len(), bytes: rows.bytes() }
+        Stock {
+            folder: self.folder.clone(),
+            views: self.views,
+            written: rows.written(),
+            entries: rows.len(),
+            bytes: rows.bytes(),
+        }
     }
 
-    /// The teacher's part of a batch whose images are on the device as `images`: as it was stored, and where it was not, as `teach`
-    /// says now and is then stored. Both are rounded alike, so that a run does not depend on which it was.
-    pub fn lesson(&self, batch: &Batch, images: &Tensor, teach: impl FnOnce(&Tensor) -> Result<Lesson>) -> Result<Lesson> {
+    /// The teacher's part of a batch whose images are on the device as `images`: as it was stored, and where it was
+    /// not, as `teach` says now and is then stored. Both are rounded alike, so that a run does not depend on which it
+    /// was.
+    pub fn lesson(
+        &self,
+        batch: &Batch,
+        images: &Tensor,
+        teach: impl FnOnce(&Tensor) -> Result<Lesson>,
+    ) -> Result<Lesson> {
         let device = images.device();
         let all = batch.rows.len();
         let encoded = match &batch.kept {
@@ -173,6 +187,12 @@ impl Drop for Cache {
 }
 
 /// What a cache's entries depend on.
-pub fn about(plan: &crate::Plan, teacher: (&Net, &str), objective: &Objective, loader: &TrainLoader, table: &CacheTable) -> Result<About> {
+pub fn about(
+    plan: &crate::Plan,
+    teacher: (&Net, &str),
+    objective: &Objective,
+    loader: &TrainLoader,
+    table: &CacheTable,
+) -> Result<About> {
     key::about(plan, teacher, objective, loader, table)
 }

@@ -30,17 +30,21 @@ pub struct Rows {
 impl Rows {
     /// Opens `rows` rows of `row_bytes` in `folder`, or makes them; the space on the disk is taken now.
     pub fn open(folder: &Path, about: &str, rows: usize, row_bytes: usize) -> Result<Self> {
-        let at = |path: &Path, e: io::Error| Error::invalid(format!("{}: the teacher's cache cannot be opened ({e})", path.display()));
+        let at = |path: &Path, e: io::Error| {
+            Error::invalid(format!("{}: the teacher's cache cannot be opened ({e})", path.display()))
+        };
         fs::create_dir_all(folder).map_err(|e| at(folder, e))?;
         let about_path = folder.join("about.json");
-        let mut file = own::open(&about_path, OpenOptions::new().write(true).create(true)).map_err(|e| at(&about_path, e))?;
+        let mut file =
+            own::open(&about_path, OpenOptions::new().write(true).create(true)).map_err(|e| at(&about_path, e))?;
         file.set_len(0).and_then(|()| file.write_all(about.as_bytes())).map_err(|e| at(&about_path, e))?;
         let (data_path, sums_path) = (folder.join("rows.bin"), folder.join("sums.bin"));
         let data = reserve(&data_path, (rows as u64).saturating_mul(row_bytes as u64))?;
         let mut sums_file = reserve(&sums_path, 4 * rows as u64)?;
         let mut bytes = vec![0; 4 * rows];
         sums_file.read_exact(&mut bytes).map_err(|e| at(&sums_path, e))?;
-        let sums = bytes.chunks_exact(4).map(|b| AtomicU32::new(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect();
+        let sums =
+            bytes.chunks_exact(4).map(|b| AtomicU32::new(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect();
         Ok(Self { data, data_path, sums_file, sums_path, sums, row_bytes, damaged: AtomicUsize::new(0) })
     }
 
@@ -77,7 +81,12 @@ impl Rows {
                 Ok(()) => sum(target) == self.sums[row].load(Ordering::Acquire),
                 // The file has shrunk: what was behind its end is gone.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => false,
-                Err(e) => return Err(Error::invalid(format!("{}: row {row} cannot be read ({e})", self.data_path.display()))),
+                Err(e) => {
+                    return Err(Error::invalid(format!(
+                        "{}: row {row} cannot be read ({e})",
+                        self.data_path.display()
+                    )));
+                }
             };
             if !whole {
                 target.fill(0);
@@ -128,14 +137,16 @@ fn sum(bytes: &[u8]) -> u32 {
 /// A file of at least `bytes` bytes, for reading and writing.
 fn reserve(path: &Path, bytes: u64) -> Result<File> {
     let failed = |e: io::Error| Error::invalid(format!("{}: the teacher's cache cannot be made ({e})", path.display()));
-    let file = own::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(failed)?;
+    let file =
+        own::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(failed)?;
     let before = file.metadata().map_err(failed)?.len();
     if before >= bytes {
         return Ok(file);
     }
     let no_room = || {
         Error::invalid(format!(
-            "{}: the teacher's cache needs {:.2} GB here and the disk has no room for it: take fewer views or another `teacher.cache.path`",
+            "{}: the teacher's cache needs {:.2} GB here and the disk has no room for it: take fewer views or another \
+             `teacher.cache.path`",
             path.display(),
             bytes as f64 / 1e9
         ))

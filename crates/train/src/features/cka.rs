@@ -5,7 +5,8 @@
 //! HSIC_1(K,L) = ( tr(K L) + 1^T K 1 1^T L 1 / ((n-1)(n-2)) - 2/(n-2) 1^T K L 1 ) / ( n(n-3) )
 //! CKA = mean of HSIC_1(K,L) / sqrt( mean of HSIC_1(K,K)  mean of HSIC_1(L,L) )                means over minibatches
 //! ```
-//! HSIC_1 is unbiased (Song et al. 2012), so that the value does not depend on the size of a minibatch, as that of the plain estimator does.
+//! HSIC_1 is unbiased (Song et al. 2012), so that the value does not depend on the size of a minibatch, as that of the
+//! plain estimator does.
 use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result};
@@ -25,7 +26,9 @@ impl Cka {
     pub fn add(&mut self, features: &[Tensor]) -> Result<()> {
         let n = features.first().map_or(0, |x| x.size()[0]);
         if (n as usize) < LEAST_BATCH {
-            return Err(Error::Plan(format!("CKA needs minibatches of at least {LEAST_BATCH} images, and this one has {n}")));
+            return Err(Error::Plan(format!(
+                "CKA needs minibatches of at least {LEAST_BATCH} images, and this one has {n}"
+            )));
         }
         let grams: Vec<Tensor> = features.iter().map(gram).collect();
         let k_snn = Tensor::f_stack(&grams, 0)?;
@@ -78,10 +81,13 @@ mod tests {
         cka.values().unwrap()
     }
 
-    /// HSIC_1 as the mean over all quadruples of different images of the product of centred kernels: Gretton's h, by its definition.
+    /// HSIC_1 as the mean over all quadruples of different images of the product of centred kernels: Gretton's h, by
+    /// its definition.
     fn hsic_of_quadruples(x: &Tensor, y: &Tensor) -> f64 {
         let n = x.size()[0];
-        let dot = |x: &Tensor| -> Vec<Vec<f64>> { Vec::try_from(x.to_kind(Kind::Double).matmul(&x.to_kind(Kind::Double).tr())).unwrap() };
+        let dot = |x: &Tensor| -> Vec<Vec<f64>> {
+            Vec::try_from(x.to_kind(Kind::Double).matmul(&x.to_kind(Kind::Double).tr())).unwrap()
+        };
         let (k, l) = (dot(x), dot(y));
         let (mut sum, mut count) = (0.0, 0.0);
         let n = n as usize;
@@ -130,11 +136,13 @@ mod tests {
         assert!(values[0][1].unwrap() < 0.95 && values[0][1].unwrap() > 0.2);
     }
 
-    /// Unbiased: independent features are near 0 in minibatches far smaller than their width, where the plain estimator is near 1.
+    /// Unbiased: independent features are near 0 in minibatches far smaller than their width, where the plain estimator
+    /// is near 1.
     #[test]
     fn independent_features_are_not_alike_in_small_minibatches() {
         let rng = Rng::new(3);
-        let batches: Vec<Vec<Tensor>> = (0..60).map(|_| vec![random(&rng, &[8, 500]), random(&rng, &[8, 500])]).collect();
+        let batches: Vec<Vec<Tensor>> =
+            (0..60).map(|_| vec![random(&rng, &[8, 500]), random(&rng, &[8, 500])]).collect();
         let found = of(&batches)[0][1].unwrap();
         assert!(found.abs() < 0.1, "{found}");
     }

@@ -19,7 +19,11 @@ impl Energy {
         let rings = rings(h, w);
         let count = rings.iter().max().map_or(0, |ring| ring + 1);
         let index = Tensor::f_from_slice(&rings)?.f_to(power_hw.device())?;
-        let sum = Tensor::f_zeros([count], (Kind::Double, power_hw.device()))?.f_index_add(0, &index, &power_hw.flatten(0, -1))?;
+        let sum = Tensor::f_zeros([count], (Kind::Double, power_hw.device()))?.f_index_add(
+            0,
+            &index,
+            &power_hw.flatten(0, -1),
+        )?;
         self.sum = Some(match self.sum.take() {
             Some(old) => old + sum,
             None => sum,

@@ -1,5 +1,5 @@
-//! How alike the features of a run's two networks are, stage by stage, and where their energy lies: the papers' argument for comparing
-//! low frequencies, on one's own run.
+//! How alike the features of a run's two networks are, stage by stage, and where their energy lies: the papers'
+//! argument for comparing low frequencies, on one's own run.
 mod cka;
 mod energy;
 
@@ -13,26 +13,45 @@ pub use self::{
 };
 use crate::{Error, Result, error::guarded, net::Net, session::Session};
 
-/// Runs both networks over `images` test images, spread evenly, in minibatches of `batch`; a last minibatch that is not full is left out.
-/// `weights` says which weights the student holds, `each` hears how many images are done.
-pub fn compare(s: &Session, images: usize, batch: usize, weights: &str, each: impl FnMut(usize)) -> Result<FeatureView> {
+/// Runs both networks over `images` test images, spread evenly, in minibatches of `batch`; a last minibatch that is not
+/// full is left out. `weights` says which weights the student holds, `each` hears how many images are done.
+pub fn compare(
+    s: &Session,
+    images: usize,
+    batch: usize,
+    weights: &str,
+    each: impl FnMut(usize),
+) -> Result<FeatureView> {
     let teacher = s.pair.teacher.as_ref();
-    let teacher =
-        teacher.ok_or_else(|| Error::Plan("the run has no teacher, so there is nothing to compare its features with".to_owned()))?;
+    let teacher = teacher.ok_or_else(|| {
+        Error::Plan("the run has no teacher, so there is nothing to compare its features with".to_owned())
+    })?;
     for net in [teacher, &s.pair.student] {
         if net.taps().stages.is_empty() {
-            return Err(Error::Plan(format!("{} shows no stages, only logits: there are no features to compare", net.name)));
+            return Err(Error::Plan(format!(
+                "{} shows no stages, only logits: there are no features to compare",
+                net.name
+            )));
         }
     }
     guarded("comparing features", || measure(s, teacher, images, batch, weights, each))
 }
 
-fn measure(s: &Session, teacher: &Net, images: usize, batch: usize, weights: &str, mut each: impl FnMut(usize)) -> Result<FeatureView> {
+fn measure(
+    s: &Session,
+    teacher: &Net,
+    images: usize,
+    batch: usize,
+    weights: &str,
+    mut each: impl FnMut(usize),
+) -> Result<FeatureView> {
     let student = &s.pair.student;
     let loader = s.test.spread(images, batch);
     let batch = batch.min(loader.len());
     if batch < LEAST_BATCH {
-        return Err(Error::Plan(format!("{batch} images are too few to compare features on: at least {LEAST_BATCH} are needed")));
+        return Err(Error::Plan(format!(
+            "{batch} images are too few to compare features on: at least {LEAST_BATCH} are needed"
+        )));
     }
     let num_teacher = teacher.taps().stages.len();
     let mut cka = Cka::default();

@@ -1,5 +1,5 @@
-//! Every key of a recipe, with values that nobody means: each gives a plan, or is refused in words that name the key. `tools/absurd.py` goes
-//! further and runs what is not refused.
+//! Every key of a recipe, with values that nobody means: each gives a plan, or is refused in words that name the key.
+//! `tools/absurd.py` goes further and runs what is not refused.
 use crate::support::plan;
 
 const VALUES: [&str; 20] = [
@@ -70,7 +70,10 @@ fn every_key_refuses_the_absurd_in_words() {
                 Err(e) => {
                     let text = e.to_string();
                     let table = path.rsplit_once('.').map_or("", |(table, _)| table);
-                    assert!(text.contains(path.as_str()) || !table.is_empty() && text.contains(table), "{path}={value}:\n{text}");
+                    assert!(
+                        text.contains(path.as_str()) || !table.is_empty() && text.contains(table),
+                        "{path}={value}:\n{text}"
+                    );
                     assert!(text.len() < 2000, "{path}={value}: {} bytes of words", text.len());
                     refusals += 1;
                 }

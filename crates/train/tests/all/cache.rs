@@ -64,7 +64,8 @@ fn a_warm_cache_trains_the_very_same_student_as_the_run_that_filled_it() {
 fn as_many_views_as_epochs_are_the_views_of_a_run_without_a_cache() {
     let dir = tempfile::tempdir().unwrap();
     let (cached, _) = trained(&session(&sets(dir.path(), &["kd"], 3)).unwrap(), &dir.path().join("cached"));
-    let (fresh, _) = trained(&session(&taught_by(&teacher(dir.path(), 10), &["kd"])).unwrap(), &dir.path().join("fresh"));
+    let (fresh, _) =
+        trained(&session(&taught_by(&teacher(dir.path(), 10), &["kd"])).unwrap(), &dir.path().join("fresh"));
     // Logits are stored in float32, so that nothing at all is rounded.
     assert_eq!(cached, fresh);
 }
@@ -155,9 +156,13 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
         stock(&session(&sets).unwrap()).folder
     };
     let own = with(&[]);
-    for same in
-        [&["methods.uhkd.beta=3.0"][..], &["methods.uhkd.weight=0.5"], &["train.batch=5"], &["optim.lr=0.5"], &["teacher.cache.views=2"]]
-    {
+    for same in [
+        &["methods.uhkd.beta=3.0"][..],
+        &["methods.uhkd.weight=0.5"],
+        &["train.batch=5"],
+        &["optim.lr=0.5"],
+        &["teacher.cache.views=2"],
+    ] {
         assert_eq!(with(same), own, "{same:?}");
     }
     let others = [
@@ -171,7 +176,8 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
         &["methods.lfcc={}"],
     ];
     let mut folders: Vec<_> = others.iter().map(|other| with(other)).chain([own]).collect();
-    // The run's seed also chooses the images of a subset; with the whole, or with a seed of its own for the choice, it leaves the views alone.
+    // The run's seed also chooses the images of a subset; with the whole, or with a seed of its own for the choice, it
+    // leaves the views alone.
     let whole = |seed: &str| with(&["data.per_class=", "data.validation=0", "teacher.cache.seed=0", seed]);
     assert_eq!(whole("seed=1"), whole("seed=2"));
     let subset = |choice: &str, seed: &str| with(&["teacher.cache.seed=0", choice, seed]);

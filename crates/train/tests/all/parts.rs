@@ -48,7 +48,8 @@ fn a_saved_optimizer_continues_as_if_it_had_not_stopped() {
     for name in [OptimName::Sgd, OptimName::Adamw] {
         let config = Optim { name, lr: 0.05, ..Optim::default() };
         let (a, b) = (store(), store());
-        let (first, second) = (Optimizer::new(&config, a.parameters()).unwrap(), Optimizer::new(&config, b.parameters()).unwrap());
+        let (first, second) =
+            (Optimizer::new(&config, a.parameters()).unwrap(), Optimizer::new(&config, b.parameters()).unwrap());
         let step = |store: &ParamStore, optimizer: &Optimizer| {
             heterodyne_shim::grad_clear(optimizer.parameters()).unwrap();
             backward(store);

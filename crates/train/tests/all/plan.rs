@@ -21,7 +21,10 @@ fn contradictions_are_refused_with_their_key() {
     refused(&["teacher.model=vit_nano", "teacher.weights=x"], &["at least one method"]);
     refused(&["teacher.model=vit_nan", "teacher.weights=x", "methods.kd={}"], &["teacher.model", "vit_nano"]);
     refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.ukhd={}"], &["ukhd", "uhkd"]);
-    refused(&["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={temperatur=2}"], &["methods.kd", "temperatur", "temperature"]);
+    refused(
+        &["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={temperatur=2}"],
+        &["methods.kd", "temperatur", "temperature"],
+    );
     refused(
         &["teacher.model=vit_nano", "teacher.weights=x", "methods.kd={weight=-1}"],
         &["methods.kd.weight", "-1 is out of range", "from 0 to"],
@@ -33,8 +36,14 @@ fn contradictions_are_refused_with_their_key() {
         &["methods.kd", "warmup_epoch", "did you mean `methods.kd.warmup_epochs`"],
     );
     refused(&[&teacher[..], &["methods.kd={warmup_epochs=9}"]].concat(), &["methods.kd.warmup_epochs", "9"]);
-    refused(&[&teacher[..], &["methods.at={logit_std=true}"]].concat(), &["methods.at.logit_std", "nothing to standardise"]);
-    refused(&[&teacher[..], &["loss.ce=0", "methods.kd={decay='step', decay_start=1.0}"]].concat(), &["loss.ce", "no terms at the end"]);
+    refused(
+        &[&teacher[..], &["methods.at={logit_std=true}"]].concat(),
+        &["methods.at.logit_std", "nothing to standardise"],
+    );
+    refused(
+        &[&teacher[..], &["loss.ce=0", "methods.kd={decay='step', decay_start=1.0}"]].concat(),
+        &["loss.ce", "no terms at the end"],
+    );
     refused(&["data.name=digit"], &["digits"]);
     refused(&["data.augment.fllip=0.5"], &["data.augment", "fllip", "flip"]);
     refused(&["student.options.stem='imagenet'"], &["student.options"]);
@@ -96,7 +105,11 @@ fn weights_of_another_model_are_refused_by_name() {
 fn a_precision_left_open_is_settled_before_the_plan_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     let mut sets = taught_by(&teacher(folder.path(), 10), &["kd"]);
-    sets.extend(["train.precision='auto'".to_owned(), "teacher.precision='auto'".to_owned(), "student.precision='fp32'".to_owned()]);
+    sets.extend([
+        "train.precision='auto'".to_owned(),
+        "teacher.precision='auto'".to_owned(),
+        "student.precision='fp32'".to_owned(),
+    ]);
     let s = session(&sets).unwrap();
     let expected = if fast_bf16(s.pair.device()) { Precision::Bf16 } else { Precision::Fp32 };
     assert_eq!(s.plan.recipe.train.precision, expected);

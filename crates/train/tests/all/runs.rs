@@ -18,10 +18,14 @@ fn tensors(path: &std::path::Path) -> Tensors {
     file::read(path).unwrap().0
 }
 
-/// Names of the tensors that are not equal to the last bit. The global generator is left out: tests in other threads draw from it.
+/// Names of the tensors that are not equal to the last bit. The global generator is left out: tests in other threads
+/// draw from it.
 fn differing(a: &Tensors, b: &Tensors) -> Vec<String> {
     assert_eq!(a.len(), b.len());
-    a.iter().filter(|(name, t)| b.get(*name) != Some(*t) && *name != "rng/global").map(|(name, _)| name.clone()).collect()
+    a.iter()
+        .filter(|(name, t)| b.get(*name) != Some(*t) && *name != "rng/global")
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 #[test]
@@ -111,7 +115,10 @@ fn mixed_batches_train_every_method_and_are_the_same_in_every_run() {
     let run = |name: &str| {
         let s = session(&sets).unwrap();
         let run = folder(&dir.path().join(name), &s);
-        assert_eq!(fit(&s, &run, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap().status, Status::Finished);
+        assert_eq!(
+            fit(&s, &run, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap().status,
+            Status::Finished
+        );
         tensors(&run.weights("last"))
     };
     assert_eq!(differing(&run("a"), &run("b")), Vec::<String>::new());
@@ -149,7 +156,8 @@ fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
     assert!(e.starts_with("evaluating: The size of tensor"), "{e}");
 }
 
-/// Several methods at once, each with a weight of its own over time; the total is the sum of the terms with the weights of that step.
+/// Several methods at once, each with a weight of its own over time; the total is the sum of the terms with the weights
+/// of that step.
 #[test]
 fn weights_over_time_are_those_of_the_recipe() {
     let dir = tempfile::tempdir().unwrap();
@@ -184,8 +192,8 @@ fn weights_over_time_are_those_of_the_recipe() {
     assert_eq!(seen, 12);
 }
 
-/// A method whose weight has decayed to nothing is not computed and the teacher not run; the student cannot tell it from one that is
-/// computed with a weight too small for float32.
+/// A method whose weight has decayed to nothing is not computed and the teacher not run; the student cannot tell it
+/// from one that is computed with a weight too small for float32.
 #[test]
 fn a_method_that_has_ended_is_not_computed() {
     let dir = tempfile::tempdir().unwrap();
@@ -196,7 +204,10 @@ fn a_method_that_has_ended_is_not_computed() {
         let uhkd = format!("methods.uhkd={{decay='step', decay_start=1.25, decay_to={decay_to}}}");
         sets.extend([kd, uhkd, "train.log_every=1".to_owned()]);
         let s = session(&sets).unwrap();
-        assert_eq!([1.0, 1.25, 1.5].map(|epoch| s.pair.objective.needs_teacher(epoch)), [true, true, decay_to != "0.0"]);
+        assert_eq!(
+            [1.0, 1.25, 1.5].map(|epoch| s.pair.objective.needs_teacher(epoch)),
+            [true, true, decay_to != "0.0"]
+        );
         let run = folder(&dir.path().join(name), &s);
         fit(&s, &run, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap();
         let terms = metrics::read(&run.metrics()).unwrap().into_iter().filter_map(|metric| match metric {
@@ -222,7 +233,9 @@ fn a_method_that_has_ended_is_not_computed() {
 fn test_images_are_left_alone_where_the_recipe_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let never = AtomicBool::new(false);
-    for (when, validations, tests, reported) in [("every", 3, 3, "test"), ("last", 3, 1, "test"), ("never", 3, 0, "validation")] {
+    for (when, validations, tests, reported) in
+        [("every", 3, 3, "test"), ("last", 3, 1, "test"), ("never", 3, 0, "validation")]
+    {
         let mut sets = taught_by(&teacher(dir.path(), 10), &["kd"]);
         sets.push(format!("train.test={when}"));
         let s = session(&sets).unwrap();
@@ -237,7 +250,11 @@ fn test_images_are_left_alone_where_the_recipe_says_so() {
         let all = metrics::read(&run.metrics()).unwrap();
         let count = |wanted: &str| all.iter().filter(|m| matches!(m, Metric::Eval(e) if e.split == wanted)).count();
         assert_eq!((count("validation"), count("test")), (validations, tests), "{when}");
-        assert_eq!((summary.last.unwrap().split.as_str(), summary.selected_on.as_str()), (reported, "validation"), "{when}");
+        assert_eq!(
+            (summary.last.unwrap().split.as_str(), summary.selected_on.as_str()),
+            (reported, "validation"),
+            "{when}"
+        );
         // Twenty images are held out, and the digits have five hundred to test on.
         assert_eq!(looked, Some(if when == "every" { 500 } else { 20 }), "{when}");
     }

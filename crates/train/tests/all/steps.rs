@@ -75,7 +75,10 @@ fn six_steps_are_pytorchs() {
             for (ours, theirs) in ours.iter().zip(row.as_array().unwrap()) {
                 let theirs = theirs.as_f64().unwrap();
                 // Float32 sums in another order; six steps at this rate do not amplify it further.
-                assert!((f64::from(*ours) - theirs).abs() < 2e-4 * theirs.abs(), "{name}, step {i}: {ours} is not {theirs}");
+                assert!(
+                    (f64::from(*ours) - theirs).abs() < 2e-4 * theirs.abs(),
+                    "{name}, step {i}: {ours} is not {theirs}"
+                );
             }
         }
     }

@@ -50,7 +50,9 @@ def view(levels, img, mean, std):
 
 def run(optimizer):
     torch.set_num_threads(1)
-    teacher = make.VisionTransformer(img_size=16, patch_size=2, embed_dim=64, depth=4, num_heads=4, num_classes=CLASSES).eval()
+    teacher = make.VisionTransformer(
+        img_size=16, patch_size=2, embed_dim=64, depth=4, num_heads=4, num_classes=CLASSES
+    ).eval()
     student = make.CifarResNet(8, [16, 16, 32, 64])
     student.fc = torch.nn.Linear(64, CLASSES)
     fill(teacher), fill(student)
@@ -71,7 +73,9 @@ def run(optimizer):
             target = teacher(view(levels, 16, *TEACHER))
         logits = student(view(levels, 8, *STUDENT))
         ce = F.cross_entropy(logits, labels, label_smoothing=0.1)
-        kd = 16 * F.kl_div(F.log_softmax(logits / 4, 1), F.log_softmax(target / 4, 1), log_target=True, reduction="batchmean")
+        kd = 16 * F.kl_div(
+            F.log_softmax(logits / 4, 1), F.log_softmax(target / 4, 1), log_target=True, reduction="batchmean"
+        )
         total = 0.5 * ce + 0.7 * kd
         optim.zero_grad()
         total.backward()
@@ -82,6 +86,9 @@ def run(optimizer):
 
 
 if __name__ == "__main__":
-    golden = {"versions": {"torch": torch.__version__, "timm": timm.__version__}, "columns": ["ce", "kd.kd", "total", "norm of the gradient"]}
+    golden = {
+        "versions": {"torch": torch.__version__, "timm": timm.__version__},
+        "columns": ["ce", "kd.kd", "total", "norm of the gradient"],
+    }
     golden |= {name: run(name) for name in ("sgd", "adamw")}
     Path(__file__).with_name("steps.json").write_text(json.dumps(golden, indent=1) + "\n")
