@@ -13,13 +13,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-VERSION = "2.11.0"
 # What libtorch_cpu.so of the wheel links against even on a machine without a GPU.
 CPU_LIBRARIES = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"]
 # The wheels differ in their Python modules only, which are not used here, so one Python version serves all.
 WHEEL = ["--only-binary=:all:", "--python-version", "3.12", "--implementation", "cp"]
 
 PROJECT = Path(__file__).resolve().parent.parent
+VERSION = (PROJECT / "crates/shim/libtorch-version").read_text().strip()
 HOME = PROJECT / ".libtorch"
 PARTIAL = PROJECT / ".libtorch.partial"
 COMPLETE = ".complete"

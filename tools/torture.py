@@ -34,7 +34,7 @@ device = "cpu"
 threads = 1
 data = { name = "digits", per_class = 8, augment = { crop = "pad", pad = 1 } }
 student = { model = "resnet8" }
-train = { epochs = 12, batch = 16, log_every = 2, ema = 0.9 }
+train = { epochs = 12, batch = 16, log_every = 2, ema_decay = 0.9 }
 optim = { lr = 0.02 }
 methods.kd = {}
 [teacher]

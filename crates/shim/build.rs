@@ -7,7 +7,7 @@ use std::{
 };
 
 /// tch 0.24 binds exactly this version; another one compiles and then fails at run time.
-const LIBTORCH_VERSION: &str = "2.11.0";
+const LIBTORCH_VERSION: &str = include_str!("libtorch-version").trim_ascii();
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

@@ -26,7 +26,7 @@ pub use augment::Augment;
 pub use dataset::{Dataset, Image, Splits, Stored};
 pub use datasets::{Entry, Files, all, find, open};
 pub use decode::Decode;
-pub use loader::{Batch, Companion, Epoch, EvalLoader, Kept, LoaderConfig, TrainLoader, Views};
+pub use loader::{Batch, CachedRows, Epoch, EvalLoader, LoaderConfig, SampleCache, TrainLoader, Views};
 pub use mix::Mix;
 pub use rand_augment::RandAugment;
 pub use random::Random;

@@ -28,13 +28,13 @@ pub struct Batch {
     pub view: u32,
     /// Position of each image among the loader's own; of training batches.
     pub rows: Vec<usize>,
-    /// What a [`Companion`] holds for these views.
-    pub kept: Option<Kept>,
+    /// What a [`SampleCache`] holds for these views.
+    pub cached: Option<CachedRows>,
 }
 
 /// Stored rows of a batch.
 #[derive(Debug)]
-pub struct Kept {
+pub struct CachedRows {
     /// uint8 (B, bytes) on the CPU; zeros where a row is missing.
     pub rows: Tensor,
     /// Places in the batch whose rows are missing.
@@ -56,9 +56,9 @@ pub enum Views {
 }
 
 /// Something that is stored for views of training images and read by the loader's threads along with them.
-pub trait Companion: Send + Sync {
+pub trait SampleCache: Send + Sync {
     /// What is stored for `view` of the images `rows` (positions among the loader's own).
-    fn read(&self, view: u32, rows: &[usize]) -> Result<Kept>;
+    fn read(&self, view: u32, rows: &[usize]) -> Result<CachedRows>;
 }
 
 /// How training batches are made.
@@ -119,7 +119,7 @@ pub struct TrainLoader {
     dataset: Arc<dyn Dataset>,
     indices: Arc<[usize]>,
     config: Arc<LoaderConfig>,
-    companion: Option<Arc<dyn Companion>>,
+    cache: Option<Arc<dyn SampleCache>>,
     workers: usize,
 }
 
@@ -136,7 +136,7 @@ impl TrainLoader {
         check(&*dataset, &indices, config.batch, config.side)?;
         config.augment.check_for(config.side)?;
         let workers = choose_workers(config.workers, config.side);
-        Ok(Self { dataset, indices: indices.into(), config: Arc::new(config), companion: None, workers })
+        Ok(Self { dataset, indices: indices.into(), config: Arc::new(config), cache: None, workers })
     }
 
     /// Number of batches in an epoch, at least 1.
@@ -151,7 +151,7 @@ impl TrainLoader {
         let mut order: Vec<usize> = (0..self.indices.len()).collect();
         Random::new(self.config.seed, Purpose::Shuffle, u64::from(epoch), 0).shuffle(&mut order);
         let batches = self.batches_per_epoch();
-        self.batches(order, self.config.view(epoch), start_batch.min(batches)..batches, self.companion.clone())
+        self.batches(order, self.config.view(epoch), start_batch.min(batches)..batches, self.cache.clone())
     }
 
     /// One view of the images `rows` (positions among the loader's own) in the order given, the last batch as small as
@@ -162,9 +162,9 @@ impl TrainLoader {
         self.batches(rows, self.config.view(view), 0..batches, None)
     }
 
-    /// Lets the batches of [`TrainLoader::epoch`] bring along what `companion` holds.
-    pub fn accompany(&mut self, companion: Arc<dyn Companion>) {
-        self.companion = Some(companion);
+    /// Lets the batches of [`TrainLoader::epoch`] bring along what `cache` holds.
+    pub fn with_cache(&mut self, cache: Arc<dyn SampleCache>) {
+        self.cache = Some(cache);
     }
 
     /// Where each image that is loaded stands in the dataset.
@@ -184,7 +184,7 @@ impl TrainLoader {
         order: Vec<usize>,
         (view, seed): (u32, u64),
         batches: Range<usize>,
-        companion: Option<Arc<dyn Companion>>,
+        cache: Option<Arc<dyn SampleCache>>,
     ) -> Epoch {
         let (dataset, indices, config) =
             (Arc::clone(&self.dataset), Arc::clone(&self.indices), Arc::clone(&self.config));
@@ -196,8 +196,8 @@ impl TrainLoader {
                 let mut rng = Random::new(seed, Purpose::Sample, u64::from(view), index as u64);
                 config.augment.apply(image, config.side as usize, &mut rng)
             })?;
-            let kept = companion.as_ref().map(|companion| companion.read(view, rows)).transpose()?;
-            Ok(Batch { view, rows: rows.to_vec(), kept, ..batch })
+            let cached = cache.as_ref().map(|cache| cache.read(view, rows)).transpose()?;
+            Ok(Batch { view, rows: rows.to_vec(), cached, ..batch })
         }))
     }
 }
@@ -373,5 +373,5 @@ fn assemble(
     let images = Tensor::f_from_data_size(&pixels, &[indices.len() as i64, side, side, 3], Kind::Uint8)?
         .f_permute([0, 3, 1, 2])?;
     let labels = Tensor::f_from_slice(&labels)?;
-    Ok(Batch { images, labels, indices: indices.to_vec(), view: 0, rows: Vec::new(), kept: None })
+    Ok(Batch { images, labels, indices: indices.to_vec(), view: 0, rows: Vec::new(), cached: None })
 }

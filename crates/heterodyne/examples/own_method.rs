@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use heterodyne::{
-    methods::{Context, Method, MethodDef, MethodSettings, Signal, parts::pair},
-    nn::{Error, Init, Output, Result, Scope, TapSpec, Terms, layers::Linear},
+    methods::{BuildContext, Context, Method, MethodDef, MethodSettings, Signal, parts::pair},
+    nn::{Error, Init, Output, Result, TapSpec, Terms, layers::Linear},
     settings::settings,
 };
 use tch::{Kind, Tensor};
@@ -29,7 +29,8 @@ impl MethodSettings for Cosine {
         pair::embeddings(Self::NAME, student, teacher).map(drop)
     }
 
-    fn build(&self, scope: &Scope, student: &TapSpec, teacher: &TapSpec, _: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
+        let BuildContext { scope, student, teacher, .. } = *pair;
         let (d_s, width) = pair::embeddings(Self::NAME, student, teacher)?;
         let bias = self.bias.then_some(Init::Const(0.0));
         let project = Linear::with(&scope.sub("project"), d_s, width, Init::TorchDefault, bias)?;

@@ -22,18 +22,15 @@ struct Cli {
 enum Command {
     /// Train a network from labels alone, from scratch or from weights
     Train(commands::fit::Args),
-    /// Let a teacher teach a student
+    /// Distil a teacher into a student
     Distill(commands::fit::Args),
-    /// Store what the teacher says of the training images, ahead of `distill`
+    /// Precompute teacher outputs for the training set
     Cache(commands::cache::Args),
     /// Measure where the time of a training step goes
     Bench(commands::bench::Args),
-    /// One side of `make bench`: steps on demand, told and answered in JSON lines
-    #[command(hide = true)]
-    BenchStep,
     /// Measure the accuracy of weights on a dataset
     Eval(commands::eval::Args),
-    /// Write a network's logits, embedding and stages of some images to a file
+    /// Write a network's logits, embedding and stage features for images to a file
     Features(commands::features::Args),
     /// Show a network's taps, size and speed, and what the methods would build for a pair
     Inspect(commands::inspect::Args),
@@ -41,7 +38,7 @@ enum Command {
     Export(commands::export::Args),
     /// Make one HTML page of runs
     Report(commands::report::Args),
-    /// A ViT teaches a conv net on the embedded digits with every method, in about three minutes
+    /// Distil a small ViT into a small CNN on the embedded digits with several methods; a few minutes
     Demo(commands::demo::Args),
     /// List the models, their default inputs and options
     Models(commands::list::Filter),
@@ -102,11 +99,10 @@ fn at_home(word: OsString) -> OsString {
 
 fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
-        Command::Train(args) => commands::fit::run(&args, heterodyne_train::Command::Train),
-        Command::Distill(args) => commands::fit::run(&args, heterodyne_train::Command::Distill),
+        Command::Train(args) => commands::fit::run(&args, heterodyne_train::Mode::Train),
+        Command::Distill(args) => commands::fit::run(&args, heterodyne_train::Mode::Distill),
         Command::Cache(args) => commands::cache::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
-        Command::BenchStep => commands::bench_step::run(),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Features(args) => commands::features::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),

@@ -6,7 +6,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let layered = Layered::read("recipes/cifar100/uhkd.toml".as_ref(), &[])?;
 //! let stop = std::sync::atomic::AtomicBool::new(false);
-//! let session = train::Session::build(train::Plan::resolve(&layered, train::Command::Distill)?, &stop)?;
+//! let session = train::Session::build(train::Plan::resolve(&layered, train::Mode::Distill)?, &stop)?;
 //! let folder = heterodyne::run::folder::RunFolder::create("runs/uhkd".as_ref())?;
 //! let summary = train::fit(&session, &folder, false, &stop, &mut |_: &train::Event| {})?;
 //! println!("{:?}", summary.last.map(|eval| eval.top1));

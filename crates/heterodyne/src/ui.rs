@@ -13,8 +13,8 @@ use heterodyne_nn::LoadReport;
 use heterodyne_run::metrics::{Eval, Metric};
 use heterodyne_train::{
     Event, Observer, Plan, Session,
-    cache::Stock,
-    weights::{Source, Weights},
+    cache::CacheStats,
+    network::{Source, Weights},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::{
@@ -146,7 +146,7 @@ impl Observer for Progress {
                     );
                 }
             }
-            Event::Cache { stock, checked } => self.line(&show_stock(stock, *checked, Some(self.epochs))),
+            Event::Cache { stats, checked } => self.line(&show_cache(stats, *checked, Some(self.epochs))),
             Event::Note(text) => tell!("note: {text}"),
             Event::Epoch { epoch, batches, done } => self.epoch(*epoch, *batches, *done),
             Event::Step { images_per_second, data_wait } => {
@@ -188,9 +188,9 @@ pub fn bar(what: &'static str, len: usize) -> ProgressBar {
 
 /// A cache in one line; with the epochs of a run also from when on it pays.
 #[must_use]
-pub fn show_stock(stock: &Stock, checked: usize, epochs: Option<u32>) -> String {
-    let Stock { folder, views, written, entries, bytes } = stock;
-    let pays = match (epochs, stock.pays_from()) {
+pub fn show_cache(stats: &CacheStats, checked: usize, epochs: Option<u32>) -> String {
+    let CacheStats { folder, views, written, entries, bytes } = stats;
+    let pays = match (epochs, stats.pays_from()) {
         (None, _) => String::new(),
         (Some(_), 1) => ", the teacher need not run".to_owned(),
         (Some(epochs), from) if from <= epochs => format!(", pays from epoch {from} of {epochs} on"),

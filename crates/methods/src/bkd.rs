@@ -12,6 +12,8 @@ use tch::{Kind, Tensor};
 
 use crate::LogitLoss;
 
+use crate::parts::ops::TensorExt;
+
 settings! {
     /// Binary knowledge distillation.
     pub struct Bkd {
@@ -36,7 +38,7 @@ impl LogitLoss for Bkd {
         let p_t = z_t.softmax(-1, None::<Kind>);
         // softplus in a form that no logit overflows.
         let softplus = z_s.clamp_min(0.0) + (-z_s.abs()).exp().log1p();
-        let loss = (softplus - p_t * z_s).mean(None::<Kind>);
+        let loss = (softplus - p_t * z_s).mean_all();
         let classes = z_s.size()[1] as f64;
         Terms::one("kd", if self.reduce == Reduce::Sum { loss * classes } else { loss })
     }

@@ -10,9 +10,12 @@
 use heterodyne_nn::{Result, Scope, Terms, layers::Linear};
 use heterodyne_settings::settings;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Reduction, Tensor};
 
-use crate::{EmbeddingLoss, Ranks, parts::vectors::unit};
+use crate::{
+    EmbeddingLoss, Ranks,
+    parts::{ops::TensorExt, vectors::normalize},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,7 +48,7 @@ pub struct Maps {
 
 /// K(i,j) of all pairs (B,B).
 fn correlations(e_bd: &Tensor, gamma: f64, order: i64) -> Tensor {
-    let e_bd = unit(e_bd);
+    let e_bd = normalize(e_bd);
     let product_bb = e_bd.matmul(&e_bd.transpose(0, 1));
     // Horner's rule: 1 + x(1 + x/2(1 + x/3(..))), x = 2g e_i.e_j.
     let x_bb = product_bb * (2.0 * gamma);
@@ -81,7 +84,7 @@ impl EmbeddingLoss for Cc {
             Form::Neighbours => {
                 let d_bd = (e_s - e_t).abs();
                 let rest = d_bd.size()[0] - 1;
-                (d_bd.narrow(0, 0, rest) * d_bd.narrow(0, 1, rest)).sum(None::<Kind>) / rest as f64
+                (d_bd.narrow(0, 0, rest) * d_bd.narrow(0, 1, rest)).sum_all() / rest as f64
             }
         };
         Ok(Terms::one("cc", value))

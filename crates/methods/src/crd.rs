@@ -14,7 +14,7 @@
 use std::cell::Cell;
 
 use heterodyne_nn::{
-    Error, Output, Result, Scope, TapSpec, Terms,
+    Error, Output, Result, TapSpec, Terms,
     layers::Linear,
     shim::{NoGrad, Rng},
 };
@@ -23,12 +23,13 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    Context, Method, MethodSettings, Signal,
+    BuildContext, Context, Method, MethodSettings, Signal,
     parts::{
         bank::{Bank, Others},
-        mode::{exact, part_input, training},
+        mode::{autocast_off, part_input, training},
+        ops::TensorExt,
         pair::{check_batch, embedding, embedding_signal, embeddings, observe_embedding, signal},
-        vectors::unit,
+        vectors::normalize,
     },
 };
 
@@ -79,13 +80,8 @@ impl MethodSettings for Crd {
         if self.contrast == Contrast::Batch { check_batch(Self::NAME, batch) } else { Ok(()) }
     }
 
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
+        let BuildContext { scope, student, teacher, sample_classes } = *pair;
         let (d_s, d_t) = embeddings(Self::NAME, student, teacher)?;
         let side = |name: &str, width| {
             let scope = scope.sub(name);
@@ -98,7 +94,7 @@ impl MethodSettings for Crd {
                 memory: (self.contrast == Contrast::Bank).then(memory).transpose()?,
             })
         };
-        Ok(Box::new(Built {
+        Ok(Box::new(CrdLoss {
             settings: self.clone(),
             student: side("student", d_s)?,
             teacher: side("teacher", d_t)?,
@@ -110,7 +106,7 @@ impl MethodSettings for Crd {
     }
 }
 
-struct Built {
+struct CrdLoss {
     settings: Crd,
     student: Side,
     teacher: Side,
@@ -162,7 +158,7 @@ struct Negatives {
     weight_bk: Option<Tensor>,
 }
 
-impl Built {
+impl CrdLoss {
     /// Drawn from the run's seed and the step alone, so that a run that continues draws the same.
     fn negatives(&self, index_b: &Tensor, step: u64) -> Result<Negatives> {
         let k = self.settings.num_negatives;
@@ -171,8 +167,8 @@ impl Built {
             Draw::Own => Negatives { index: self.others.draw_for_each(index_b, k, &rng)?, weight_bk: None },
             Draw::Shared => {
                 let index = self.others.draw(k, &rng)?;
-                let differ_bk = self.others.differ(index_b, &index).to_kind(self.kind);
-                let num_b1 = differ_bk.sum_dim_intlist([1i64].as_slice(), true, None::<Kind>);
+                let differ_bk = self.others.is_negative(index_b, &index).to_kind(self.kind);
+                let num_b1 = differ_bk.sum_keepdim(1);
                 Negatives { index, weight_bk: Some(differ_bk * k as f64 / num_b1.clamp_min(1.0)) }
             }
         })
@@ -186,8 +182,7 @@ impl Built {
             Draw::Shared => v_bd.matmul(&rows.transpose(0, 1)),
             Draw::Own => rows.matmul(&v_bd.unsqueeze(2)).squeeze_dim(2),
         } / tau;
-        let positive_b =
-            (v_bd * memory.bank.read(index_b)).sum_dim_intlist([1i64].as_slice(), false, None::<Kind>) / tau;
+        let positive_b = (v_bd * memory.bank.read(index_b)).sum_over(1) / tau;
 
         let (b, n, k) = (v_bd.size()[0] as f64, self.others.num_images() as f64, num_negatives as f64);
         let log_z = memory.log_z(training(), || {
@@ -204,20 +199,20 @@ impl Built {
         let push_bk = (&negative_bk - &shift).softplus();
         let push_bk =
             negatives.weight_bk.as_ref().map_or_else(|| push_bk.shallow_clone(), |weight_bk| &push_bk * weight_bk);
-        (pull_b.sum(None::<Kind>) + push_bk.sum(None::<Kind>)) / b
+        (pull_b.sum_all() + push_bk.sum_all()) / b
     }
 
     /// The batch alone, from both sides.
     fn within_batch(&self, v_s: &Tensor, v_t: &Tensor, index_b: &Tensor) -> Tensor {
         let own_b = Tensor::arange(v_s.size()[0], (Kind::Int64, v_s.device()));
-        let same_bb = self.others.differ(index_b, index_b).logical_not().fill_diagonal_(0, false);
+        let same_bb = self.others.is_negative(index_b, index_b).logical_not().fill_diagonal_(0, false);
         let m_bb = (v_s.matmul(&v_t.transpose(0, 1)) / self.settings.tau).masked_fill(&same_bb, f64::NEG_INFINITY);
         let contrast = |m_bb: &Tensor| m_bb.cross_entropy_loss::<Tensor>(&own_b, None, Reduction::Mean, -100, 0.0);
         contrast(&m_bb) + contrast(&m_bb.transpose(0, 1))
     }
 }
 
-impl Method for Built {
+impl Method for CrdLoss {
     fn signals(&self) -> Vec<Signal> {
         vec![embedding_signal(self.width)]
     }
@@ -229,8 +224,8 @@ impl Method for Built {
     fn loss(&self, step: &Context) -> Result<Terms> {
         let e_s = self.student.embed.forward(&part_input(embedding(step.student, "student")?, self.kind)?);
         let e_t = self.teacher.embed.forward(&part_input(&signal(step.teacher, 0, self.kind)?, self.kind)?);
-        let _exact = exact(e_s.device())?;
-        let (v_s, v_t) = (unit(&e_s.to_kind(self.kind)), unit(&e_t.to_kind(self.kind)));
+        let _float32 = autocast_off(e_s.device())?;
+        let (v_s, v_t) = (normalize(&e_s.to_kind(self.kind)), normalize(&e_t.to_kind(self.kind)));
         let index_b = self.index(step.samples, v_s.size()[0])?.f_to(v_s.device())?;
         let mut terms = Terms::default();
         match (&self.student.memory, &self.teacher.memory) {
@@ -250,7 +245,7 @@ impl Method for Built {
     }
 }
 
-impl Built {
+impl CrdLoss {
     /// The numbers of a batch's images, int64 (B), on the CPU.
     fn index(&self, samples: &[usize], batch: i64) -> Result<Tensor> {
         let n = self.others.num_images();

@@ -12,6 +12,8 @@ use tch::{Kind, Tensor};
 
 use crate::LogitLoss;
 
+use crate::parts::ops::TensorExt;
+
 /// Added to the product of two norms, so that a constant row or column has correlation 0.
 const EPS: f64 = 1e-12;
 
@@ -67,5 +69,5 @@ fn distance(a: &Tensor, b: &Tensor, dim: i64) -> Tensor {
     let (a, b) = (centred(a), centred(b));
     // The root of a sum that may be 0 has no gradient there; of the product of two it is not needed apart.
     let norms = (sum(a.square()) * sum(b.square()) + EPS * EPS).sqrt();
-    1.0 - (sum(a * b) / norms).mean(None::<Kind>)
+    1.0 - (sum(a * b) / norms).mean_all()
 }

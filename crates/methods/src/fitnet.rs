@@ -13,20 +13,20 @@
 //! twice the teacher's, a transposed 4x4 of stride 2 where it is half of it, and otherwise as large as the student's
 //! surplus, 1x1 on equal grids; to any other grid they know no way, and this is refused.
 use heterodyne_nn::{
-    Error, Init, Output, Result, Scope, StageSpec, TapSpec, Terms,
+    Error, Init, Result, Scope, StageSpec,
     layers::{BatchNorm2d, Post},
 };
 use heterodyne_settings::settings;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Reduction, Tensor};
 
 use crate::{
-    Context, Method, MethodSettings, Signal,
+    Signal, StageLoss,
     parts::{
         divergence::mean,
         levels::Levels,
-        mode::{exact, part_input, training},
-        pair::{StagePair, check_norm, shape, signal, stage, stage_pairs},
+        mode::training,
+        pair::{StagePair, check_norm, shape},
         pointwise::Pointwise,
     },
 };
@@ -50,77 +50,37 @@ settings! {
     }
 }
 
-impl MethodSettings for FitNet {
-    const NAME: &str = "fitnet";
-    const TITLE: &str = "FitNets: feature regression";
-    const SOURCE: &str = "Romero et al. 2015 (arXiv 1412.6550)";
-
-    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        for pair in stage_pairs(Self::NAME, &self.levels, student, teacher)? {
-            if self.regressor == RegressorKind::ConvBnRelu {
-                Fit::between(&pair)?;
-                check_norm(Self::NAME, &format!("the regressor of stage {}", pair.level), batch, pair.teacher.grid)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        _sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
-        let hint = |pair: StagePair| Hint::new(&scope.sub(pair.scope()), pair, self.regressor);
-        let hints =
-            stage_pairs(Self::NAME, &self.levels, student, teacher)?.into_iter().map(hint).collect::<Result<_>>()?;
-        Ok(Box::new(Built { hints, kind: scope.kind() }))
-    }
-}
-
-struct Built {
-    hints: Vec<Hint>,
-    kind: Kind,
-}
-
-/// One level.
-struct Hint {
-    level: usize,
-    regressor: Regressor,
-    teacher: StageSpec,
-}
+/// The student's way to the teacher's features, at one level.
+pub struct Hint(Regressor);
 
 enum Regressor {
     Linear(Pointwise, Resample),
     ConvBnRelu(FitConv, BatchNorm2d),
 }
 
-impl Hint {
-    fn new(scope: &Scope, pair: StagePair, kind: RegressorKind) -> Result<Self> {
-        let StagePair { level, student, teacher } = pair;
-        let regressor = match kind {
+impl Regressor {
+    fn new(scope: &Scope, pair: &StagePair, kind: RegressorKind) -> Result<Self> {
+        let StagePair { student, teacher, .. } = pair;
+        Ok(match kind {
             RegressorKind::Linear => {
                 let project = Pointwise::new(&scope.sub("project"), student.channels, teacher.channels)?;
-                Regressor::Linear(project, Resample::between(&student, &teacher))
+                Self::Linear(project, Resample::between(student, teacher))
             }
             RegressorKind::ConvBnRelu => {
-                let conv = FitConv::new(&scope.sub("conv"), &pair)?;
-                Regressor::ConvBnRelu(conv, BatchNorm2d::new(&scope.sub("norm"), teacher.channels)?)
+                let conv = FitConv::new(&scope.sub("conv"), pair)?;
+                Self::ConvBnRelu(conv, BatchNorm2d::new(&scope.sub("norm"), teacher.channels)?)
             }
-        };
-        Ok(Self { level, regressor, teacher })
+        })
     }
 
-    fn forward(&self, x_bchw: &Tensor) -> Tensor {
-        let (h, w) = self.teacher.grid;
-        match &self.regressor {
-            Regressor::Linear(project, Resample::Keep) => project.on_map(x_bchw),
-            Regressor::Linear(project, Resample::Average) => project.on_map(&x_bchw.adaptive_avg_pool2d([h, w])),
-            Regressor::Linear(project, Resample::Bilinear) => {
+    fn forward(&self, x_bchw: &Tensor, (h, w): (i64, i64)) -> Tensor {
+        match self {
+            Self::Linear(project, Resample::Keep) => project.on_map(x_bchw),
+            Self::Linear(project, Resample::Average) => project.on_map(&x_bchw.adaptive_avg_pool2d([h, w])),
+            Self::Linear(project, Resample::Bilinear) => {
                 project.on_map(x_bchw).upsample_bilinear2d([h, w], false, None, None)
             }
-            Regressor::ConvBnRelu(conv, norm) => norm.forward_post(&conv.forward(x_bchw), training(), Post::Relu),
+            Self::ConvBnRelu(conv, norm) => norm.forward_post(&conv.forward(x_bchw), training(), Post::Relu),
         }
     }
 }
@@ -210,31 +170,47 @@ impl FitConv {
     }
 }
 
-impl Method for Built {
-    fn signals(&self) -> Vec<Signal> {
-        let of = |hint: &Hint| {
-            let StageSpec { channels, grid: (h, w), .. } = hint.teacher;
-            Signal { name: format!("stage{} as a map", hint.level), shape: vec![channels, h, w] }
-        };
-        self.hints.iter().map(of).collect()
+impl StageLoss for FitNet {
+    const NAME: &str = "fitnet";
+    const TITLE: &str = "FitNets: feature regression";
+    const SOURCE: &str = "Romero et al. 2015 (arXiv 1412.6550)";
+    const TERM: &str = "feature";
+    type Parts = Hint;
+
+    fn levels(&self) -> &Levels {
+        &self.levels
     }
 
-    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
-        let of = |hint: &Hint| Ok(stage(teacher, hint.level, "teacher")?.detach().to_map().to_kind(self.kind));
-        self.hints.iter().map(of).collect()
+    fn check(&self, pair: &StagePair, batch: usize) -> Result<()> {
+        if self.regressor == RegressorKind::Linear {
+            return Ok(());
+        }
+        Fit::between(pair)?;
+        check_norm(Self::NAME, &format!("the regressor of stage {}", pair.level), batch, pair.teacher.grid)
     }
 
-    fn loss(&self, step: &Context) -> Result<Terms> {
-        let value = |(i, hint): (usize, &Hint)| {
-            let x_bchw = part_input(&stage(step.student, hint.level, "student")?.to_map(), self.kind)?;
-            let y_bchw = hint.forward(&x_bchw);
-            let _exact = exact(y_bchw.device())?;
-            let target_bchw = signal(step.teacher, i, self.kind)?;
-            Ok(y_bchw.to_kind(self.kind).mse_loss(&target_bchw, Reduction::Mean))
-        };
-        let values: Vec<Tensor> = self.hints.iter().enumerate().map(value).collect::<Result<_>>()?;
-        let mut terms = Terms::default();
-        terms.push("feature", 1.0, mean(&values));
-        Ok(terms)
+    fn parts(&self, scope: &Scope, pair: &StagePair) -> Result<Hint> {
+        Ok(Hint(Regressor::new(scope, pair, self.regressor)?))
+    }
+
+    fn signal(pair: &StagePair) -> Signal {
+        let StageSpec { channels, grid: (h, w), .. } = pair.teacher;
+        Signal { name: format!("stage{} as a map", pair.level), shape: vec![channels, h, w] }
+    }
+
+    fn observe(_: &StagePair, x_t: &Tensor) -> Tensor {
+        x_t.shallow_clone()
+    }
+
+    fn student(pair: &StagePair, Hint(regressor): &Hint, x_s: &Tensor) -> Tensor {
+        regressor.forward(x_s, pair.teacher.grid)
+    }
+
+    fn loss(&self, _: &StagePair, _: &Hint, y_bchw: &Tensor, x_t: &Tensor) -> Tensor {
+        y_bchw.mse_loss(x_t, Reduction::Mean)
+    }
+
+    fn total(values: &[Tensor]) -> Tensor {
+        mean(values)
     }
 }

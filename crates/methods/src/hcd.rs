@@ -31,12 +31,13 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Method, MethodSettings, Signal,
+    BuildContext, Context, Method, MethodSettings, Signal,
     parts::{
         divergence::{self, kl_sum},
         heads::Head,
         levels::{Levels, NUM_LEVELS},
-        mode::{exact, float},
+        mode::{autocast_off, float},
+        ops::TensorExt,
         pair::{check_classes, check_norm, embedding, embeddings, signal, stage, stage_spec},
     },
 };
@@ -127,13 +128,8 @@ impl MethodSettings for Hcd {
         Ok(())
     }
 
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        _sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
+        let BuildContext { scope, student, teacher, .. } = *pair;
         let (d_s, d_t) = embeddings(Self::NAME, student, teacher)?;
         let outputs = self.num_sub * student.classes;
         let mapper = |level: usize| {
@@ -147,11 +143,11 @@ impl MethodSettings for Hcd {
         let n = self.num_sub;
         let options = (scope.kind(), scope.device());
         let others_nn = (1.0 - Tensor::eye(n, options)) / (n * (n - 1)).max(1) as f64;
-        Ok(Box::new(Built { settings: self.clone(), mappers, others_nn, teacher_width: d_t, kind: scope.kind() }))
+        Ok(Box::new(HcdLoss { settings: self.clone(), mappers, others_nn, teacher_width: d_t, kind: scope.kind() }))
     }
 }
 
-struct Built {
+struct HcdLoss {
     settings: Hcd,
     mappers: Vec<Mapper>,
     /// (n,n): the mean over pairs j != j' as weights.
@@ -192,7 +188,7 @@ impl Cfm {
     }
 }
 
-impl Built {
+impl HcdLoss {
     /// All sub-logits v, (B,S,n,C).
     fn sub_logits(&self, step: &Context) -> Result<Tensor> {
         let Hcd { num_sub, lambda_s, lambda_t, .. } = self.settings;
@@ -202,7 +198,7 @@ impl Built {
             Ok(mapper.cfm.forward(&Tensor::cat(&[&f_s, &f_t.to_kind(f_s.kind())], 1)))
         };
         let u: Vec<Tensor> = self.mappers.iter().map(complementary).collect::<Result<_>>()?;
-        let _exact = exact(f_t.device())?;
+        let _float32 = autocast_off(f_t.device())?;
         let u_bsnc = Tensor::stack(&u, 1).to_kind(self.kind).unflatten(-1, [num_sub, -1]);
         let z_t = step.teacher.logits.detach().to_kind(self.kind).unsqueeze(1).unsqueeze(1);
         Ok(u_bsnc * lambda_s + z_t * lambda_t)
@@ -222,14 +218,14 @@ impl Built {
     fn orthogonality(&self, v_bsnc: &Tensor, labels: &Labels) -> Tensor {
         let [b, s, n, _] = v_bsnc.size()[..] else { panic!("sub-logits are (B,S,n,C), got {:?}", v_bsnc.size()) };
         let g_bsnc = v_bsnc.scatter_value(3, &labels.index().reshape([b, 1, 1, 1]).expand([b, s, n, 1], false), 0.0);
-        let square = g_bsnc.square().sum_dim_intlist([3i64].as_slice(), true, None::<Kind>);
+        let square = g_bsnc.square().sum_keepdim(3);
         let g_bsnc = g_bsnc * (square + NORM_EPS).rsqrt();
         let cos_bsnn = g_bsnc.matmul(&g_bsnc.transpose(2, 3));
-        ((cos_bsnn - self.settings.theta).relu().square() * &self.others_nn).sum(None::<Kind>) / (b * s) as f64
+        ((cos_bsnn - self.settings.theta).relu().square() * &self.others_nn).sum_all() / (b * s) as f64
     }
 }
 
-impl Built {
+impl HcdLoss {
     /// Whether any loss of the sub-logits counts.
     fn wants_sub_logits(&self) -> bool {
         let Hcd { w_gt, w_hcd, w_ol, num_sub, .. } = self.settings;
@@ -237,7 +233,7 @@ impl Built {
     }
 }
 
-impl Method for Built {
+impl Method for HcdLoss {
     fn signals(&self) -> Vec<Signal> {
         let embedding = Signal { name: "embedding".to_owned(), shape: vec![self.teacher_width] };
         self.wants_sub_logits().then_some(embedding).into_iter().collect()
@@ -253,7 +249,7 @@ impl Method for Built {
         let (z_s, z_t) = (&step.student.logits, step.teacher.logits);
         let w_ol = if num_sub > 1 { w_ol } else { 0.0 };
         let sub_logits = self.wants_sub_logits().then(|| self.sub_logits(step)).transpose()?;
-        let _exact = exact(z_s.device())?;
+        let _float32 = autocast_off(z_s.device())?;
         let mut terms = Terms::default();
         if w_kd > 0.0 {
             terms.push("kd", w_kd, divergence::kd(z_t, z_s, temperature));

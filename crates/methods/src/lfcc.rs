@@ -24,14 +24,15 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Method, MethodSettings, Ranks, Signal,
+    BuildContext, Context, Method, MethodSettings, Ranks, Signal,
     parts::{
         divergence,
         levels::Levels,
         lowpass::{AveragePool, LowPass, square},
-        mode::{exact, training},
+        mode::{autocast_off, training},
+        ops::TensorExt,
         pair::{StagePair, check_classes, shape, signal, stage, stage_pairs},
-        vectors::unit,
+        vectors::normalize,
     },
     ranks::Alone,
 };
@@ -138,13 +139,8 @@ impl MethodSettings for Lfcc {
             .try_for_each(|pair| self.scales_of(pair).map(drop))
     }
 
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        _sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
+        let BuildContext { scope, student, teacher, .. } = *pair;
         let pairs = stage_pairs(Self::NAME, &self.levels, student, teacher)?;
         let levels = pairs
             .iter()
@@ -152,7 +148,7 @@ impl MethodSettings for Lfcc {
             .collect::<Result<_>>()?;
         let logit_scale = || scope.param("logit_scale", &[], Init::Const(-self.tau.ln()));
         let logit_scale = self.tau_learnable.then(logit_scale).transpose()?;
-        Ok(Box::new(Built { settings: self.clone(), levels, logit_scale, kind: scope.kind() }))
+        Ok(Box::new(LfccLoss { settings: self.clone(), levels, logit_scale, kind: scope.kind() }))
     }
 }
 
@@ -166,7 +162,7 @@ fn check_contrast(batch: i64) -> Result<()> {
     )))
 }
 
-struct Built {
+struct LfccLoss {
     settings: Lfcc,
     levels: Vec<Level>,
     /// log(1/tau) where it is learnt.
@@ -244,10 +240,12 @@ impl Level {
     fn observe(&self, teacher: &Output) -> Result<Tensor> {
         let _constant = NoGrad::new();
         let x_bchw = stage(teacher, self.level, "teacher")?.to_map();
-        let _exact = exact(x_bchw.device())?;
+        let _float32 = autocast_off(x_bchw.device())?;
         let t_bkc = self.teacher.forward(&x_bchw)?;
-        let k: Vec<Tensor> =
-            self.scales().map(|(psi, first)| normalize(&t_bkc.narrow(1, first, psi.num_windows))).collect();
+        let k: Vec<Tensor> = self
+            .scales()
+            .map(|(psi, first)| normalize(&t_bkc.narrow(1, first, psi.num_windows).flatten(1, 2)))
+            .collect();
         Ok(Tensor::cat(&k, 1))
     }
 
@@ -260,12 +258,12 @@ impl Level {
         }?;
         Ok(self
             .scales()
-            .map(|(psi, first)| normalize(&psi.forward(&s_bkc.narrow(1, first, psi.num_windows))))
+            .map(|(psi, first)| normalize(&psi.forward(&s_bkc.narrow(1, first, psi.num_windows)).flatten(1, 2)))
             .collect())
     }
 
     /// Vectors of all scales one behind the other, taken apart.
-    fn apart(&self, vectors: &Tensor) -> Vec<Tensor> {
+    fn split(&self, vectors: &Tensor) -> Vec<Tensor> {
         self.scales()
             .map(|(psi, first)| vectors.narrow(1, first * self.channels, psi.num_windows * self.channels))
             .collect()
@@ -279,20 +277,15 @@ impl Psi {
     }
 }
 
-/// (B,K,C) to unit vectors (B,K*C).
-fn normalize(x_bkc: &Tensor) -> Tensor {
-    unit(&x_bkc.flatten(1, 2))
-}
-
 /// The products of all pairs of rows, (B,D) and (N,D) to (B,N), scale by scale.
-fn products<'a>(a: &'a [Tensor], b: &'a [Tensor]) -> impl Iterator<Item = Tensor> + 'a {
+fn similarities<'a>(a: &'a [Tensor], b: &'a [Tensor]) -> impl Iterator<Item = Tensor> + 'a {
     a.iter().zip(b).map(|(a_bd, b_nd)| a_bd.matmul(&b_nd.transpose(0, 1)))
 }
 
 /// InfoNCE of similarities divided by tau (L,B,N), whose positives begin at column `first`; the mean over all pairs of
 /// stage and scale.
 fn contrast(m_lbn: &Tensor, first: i64) -> Tensor {
-    -m_lbn.log_softmax(2, None::<Kind>).diagonal(first, 1, 2).mean(None::<Kind>)
+    -m_lbn.log_softmax(2, None::<Kind>).diagonal(first, 1, 2).mean_all()
 }
 
 /// Whether two different images are of the same class, (B,N); the images themselves begin at column `first`.
@@ -316,7 +309,7 @@ fn scale(log_scale: &Tensor) -> Tensor {
     log_scale.exp()
 }
 
-impl Built {
+impl LfccLoss {
     /// The levels, where their loss counts.
     fn compared(&self) -> impl Iterator<Item = &Level> {
         self.levels.iter().filter(|_| self.settings.beta > 0.0)
@@ -333,9 +326,9 @@ impl Built {
         for (i, level) in self.levels.iter().enumerate() {
             let k = signal(step.teacher, i, self.kind)?;
             let q = level.vectors(step.student)?;
-            to_teacher.extend(products(&q, &level.apart(&ranks.gather(&k)?)));
+            to_teacher.extend(similarities(&q, &level.split(&ranks.gather(&k)?)));
             if symmetric && ranks.size() > 1 {
-                to_student.extend(products(&level.apart(&k), &level.apart(&ranks.gather(&Tensor::cat(&q, 1))?)));
+                to_student.extend(similarities(&level.split(&k), &level.split(&ranks.gather(&Tensor::cat(&q, 1))?)));
             }
         }
         if symmetric && ranks.size() == 1 {
@@ -357,7 +350,7 @@ impl Built {
     }
 }
 
-impl Method for Built {
+impl Method for LfccLoss {
     fn signals(&self) -> Vec<Signal> {
         self.compared().map(Level::signal).collect()
     }
@@ -368,7 +361,7 @@ impl Method for Built {
 
     fn loss(&self, step: &Context) -> Result<Terms> {
         let Lfcc { alpha, beta, temperature, .. } = self.settings;
-        let _exact = exact(step.student.logits.device())?;
+        let _float32 = autocast_off(step.student.logits.device())?;
         let mut terms = Terms::default();
         if alpha > 0.0 {
             terms.push("kd", alpha, divergence::kd(step.teacher.logits, &step.student.logits, temperature));

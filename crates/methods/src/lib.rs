@@ -46,7 +46,7 @@ pub mod uhkd;
 pub mod vid;
 
 pub use ranks::Ranks;
-pub use shape::{EmbeddingLoss, LogitLoss, MethodSettings};
+pub use shape::{EmbeddingLoss, LogitLoss, MethodSettings, StageLoss};
 
 /// In the order of the reference pages.
 static METHODS: &[MethodDef] = &[
@@ -55,15 +55,15 @@ static METHODS: &[MethodDef] = &[
     MethodDef::logits::<dkd::Dkd>(),
     MethodDef::logits::<dist::Dist>(),
     MethodDef::logits::<hard::Hard>(),
-    MethodDef::of::<fitnet::FitNet>(),
-    MethodDef::of::<vid::Vid>(),
+    MethodDef::stages::<fitnet::FitNet>(),
+    MethodDef::stages::<vid::Vid>(),
     MethodDef::of::<reviewkd::Review>(),
-    MethodDef::of::<at::At>(),
-    MethodDef::of::<sp::Sp>(),
+    MethodDef::stages::<at::At>(),
+    MethodDef::stages::<sp::Sp>(),
     MethodDef::embeddings::<cc::Cc>(),
     MethodDef::embeddings::<rkd::Rkd>(),
     MethodDef::embeddings::<pkt::Pkt>(),
-    MethodDef::of::<nst::Nst>(),
+    MethodDef::stages::<nst::Nst>(),
     MethodDef::of::<crd::Crd>(),
     MethodDef::embeddings::<rsd::Rsd>(),
     MethodDef::of::<ofa::Ofa>(),
@@ -84,7 +84,7 @@ pub struct Signal {
 
 /// What a method sees of the teacher.
 #[derive(Clone, Copy, Debug)]
-pub struct Taught<'a> {
+pub struct TeacherSignals<'a> {
     /// (B,classes), before any softmax, without a graph.
     pub logits: &'a Tensor,
     /// What [`Method::observe`] gave on the same images, or the same read back in a lower precision.
@@ -97,7 +97,7 @@ pub struct Context<'a> {
     /// The student's output, with its graph.
     pub student: &'a Output,
     /// The teacher's part.
-    pub teacher: Taught<'a>,
+    pub teacher: TeacherSignals<'a>,
     /// The targets.
     pub labels: &'a Labels,
     /// The number of each image among the training images.
@@ -112,7 +112,7 @@ pub struct Context<'a> {
 
 /// A method built for one pair of networks.
 pub trait Method {
-    /// What it reads of the teacher besides the logits, in the order in which [`Taught::signals`] holds it.
+    /// What it reads of the teacher besides the logits, in the order in which [`TeacherSignals::signals`] holds it.
     fn signals(&self) -> Vec<Signal> {
         Vec::new()
     }
@@ -134,21 +134,27 @@ pub trait Method {
     fn loss(&self, step: &Context) -> Result<Terms>;
 }
 
+/// What a method is built for.
+#[derive(Clone, Copy)]
+pub struct BuildContext<'a> {
+    /// Where its learnable parts go.
+    pub scope: &'a Scope<'a>,
+    /// The student's taps.
+    pub student: &'a TapSpec,
+    /// The teacher's taps.
+    pub teacher: &'a TapSpec,
+    /// The class of every training image, under the number that [`Context::samples`] gives it.
+    pub sample_classes: &'a [i64],
+}
+
 /// A method with its settings, read and checked, for any pair.
 pub trait Configured: std::fmt::Debug {
     /// Refuses, before any data is read, a pair or a batch size that the method cannot work on; the message names both
     /// sides.
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()>;
 
-    /// Builds the learnable parts in `scope` for the pair. `sample_classes` holds the class of every training image,
-    /// under the number that [`Context::samples`] gives it.
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>>;
+    /// Builds the learnable parts for a pair that was checked.
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>>;
 
     /// Whether all that it does with the logits of both networks is to compare them, so that they may be standardised
     /// first ([`standardise`]).
@@ -158,7 +164,7 @@ pub trait Configured: std::fmt::Debug {
     fn resolved(&self) -> toml::Table;
 }
 
-/// One entry of the registry; [`MethodDef::of`], [`MethodDef::logits`] and [`MethodDef::embeddings`] make them.
+/// One entry of the registry; [`MethodDef::of`] and its siblings make them.
 #[derive(Clone, Copy, Debug)]
 pub struct MethodDef {
     /// Name in recipes.

@@ -8,16 +8,16 @@
 //! ```
 //! This is the squared distance (MMD) between the two sets of channels under the polynomial kernel; the numbers of
 //! channels need not agree. The usual weight is 50.
-use heterodyne_nn::{Output, Result, Scope, TapSpec, Terms};
+use heterodyne_nn::{Result, Scope};
 use heterodyne_settings::settings;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{
-    Context, Method, MethodSettings, Signal,
+    Signal, StageLoss,
     parts::{
         levels::Levels,
-        mode::exact,
-        pair::{StagePair, averaged, signal, stage, stage_pairs},
+        ops::TensorExt,
+        pair::{StagePair, averaged},
     },
 };
 
@@ -32,82 +32,44 @@ settings! {
     }
 }
 
-impl MethodSettings for Nst {
-    const NAME: &str = "nst";
-    const TITLE: &str = "Neuron selectivity transfer";
-    const SOURCE: &str = "Huang and Wang 2017 (arXiv 1707.01219)";
-
-    fn check(&self, student: &TapSpec, teacher: &TapSpec, _batch: usize) -> Result<()> {
-        stage_pairs(Self::NAME, &self.levels, student, teacher).map(drop)
-    }
-
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        _sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
-        let levels = stage_pairs(Self::NAME, &self.levels, student, teacher)?.into_iter().map(Level::of).collect();
-        Ok(Box::new(Built { levels, kind: scope.kind() }))
-    }
-}
-
-struct Built {
-    levels: Vec<Level>,
-    kind: Kind,
-}
-
-/// One pair of stages, the grid on which they meet, and the teacher's channels.
-struct Level {
-    level: usize,
-    grid: (i64, i64),
-    channels: i64,
-}
-
-impl Level {
-    fn of(pair: StagePair) -> Self {
-        Self { level: pair.level, grid: pair.common_grid(), channels: pair.teacher.channels }
-    }
-
-    /// f (B,C,N) of a map (B,C,H,W).
-    fn selectivity(&self, x_bchw: &Tensor) -> Tensor {
-        let x = averaged(x_bchw, self.grid).flatten(2, 3);
-        let norm = (x.square().sum_dim_intlist([2i64].as_slice(), true, None::<Kind>) + EPS).sqrt();
-        x / norm
-    }
+/// f (B,C,N) of a map (B,C,H,W).
+fn selectivity(x_bchw: &Tensor, grid: (i64, i64)) -> Tensor {
+    let x = averaged(x_bchw, grid).flatten(2, 3);
+    &x / x.norm_keepdim(2, EPS)
 }
 
 /// The mean of k over images and pairs of channels.
 fn kernel(a_bcn: &Tensor, b_bcn: &Tensor) -> Tensor {
-    a_bcn.bmm(&b_bcn.transpose(1, 2)).square().mean(None::<Kind>)
+    a_bcn.bmm(&b_bcn.transpose(1, 2)).square().mean_all()
 }
 
-impl Method for Built {
-    fn signals(&self) -> Vec<Signal> {
-        let of = |l: &Level| Signal {
-            name: format!("channels of stage{} on {}x{}", l.level, l.grid.0, l.grid.1),
-            shape: vec![l.channels, l.grid.0 * l.grid.1],
-        };
-        self.levels.iter().map(of).collect()
+impl StageLoss for Nst {
+    const NAME: &str = "nst";
+    const TITLE: &str = "Neuron selectivity transfer";
+    const SOURCE: &str = "Huang and Wang 2017 (arXiv 1707.01219)";
+    const TERM: &str = "selectivity";
+    type Parts = ();
+
+    fn levels(&self) -> &Levels {
+        &self.levels
     }
 
-    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
-        let of =
-            |l: &Level| Ok(l.selectivity(&stage(teacher, l.level, "teacher")?.detach().to_map().to_kind(self.kind)));
-        self.levels.iter().map(of).collect()
+    fn parts(&self, _: &Scope, _: &StagePair) -> Result<()> {
+        Ok(())
     }
 
-    fn loss(&self, step: &Context) -> Result<Terms> {
-        let _exact = exact(step.student.logits.device())?;
-        let value = |(i, l): (usize, &Level)| {
-            let f_s = l.selectivity(&stage(step.student, l.level, "student")?.to_map().to_kind(self.kind));
-            let f_t = signal(step.teacher, i, self.kind)?;
-            Ok(kernel(&f_s, &f_s) + kernel(&f_t, &f_t) - kernel(&f_s, &f_t) * 2.0)
-        };
-        let values: Vec<Tensor> = self.levels.iter().enumerate().map(value).collect::<Result<_>>()?;
-        let mut terms = Terms::default();
-        terms.push("selectivity", 1.0, Tensor::stack(&values, 0).sum(None::<Kind>));
-        Ok(terms)
+    fn signal(pair: &StagePair) -> Signal {
+        let (h, w) = pair.common_grid();
+        let name = format!("channels of stage{} on {h}x{w}", pair.level);
+        Signal { name, shape: vec![pair.teacher.channels, h * w] }
+    }
+
+    fn observe(pair: &StagePair, x_t: &Tensor) -> Tensor {
+        selectivity(x_t, pair.common_grid())
+    }
+
+    fn loss(&self, pair: &StagePair, (): &(), x_s: &Tensor, f_t: &Tensor) -> Tensor {
+        let f_s = selectivity(x_s, pair.common_grid());
+        kernel(&f_s, &f_s) + kernel(f_t, f_t) - kernel(&f_s, f_t) * 2.0
     }
 }

@@ -9,16 +9,17 @@
 //! Only the logits of the teacher are read. With eps = 1 this is the cross-entropy against the teacher; eps > 1 raises
 //! the target class. Of a mixed label, m is the class with the largest share, as in the authors' code: with the shares
 //! themselves and eps > 1 the target is negative where p_t is small, and the loss has no lower bound.
-use heterodyne_nn::{Labels, Result, Scope, StageKind, TapSpec, Terms, labels::log_softmax, layers::Linear};
+use heterodyne_nn::{Labels, Result, StageKind, TapSpec, Terms, labels::log_softmax, layers::Linear};
 use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Method, MethodSettings,
+    BuildContext, Context, Method, MethodSettings,
     parts::{
         heads::Head,
         levels::{Levels, NUM_LEVELS},
-        mode::{exact, float},
+        mode::{autocast_off, float},
+        ops::TensorExt,
         pair::{check_classes, check_norm, stage, stage_spec},
     },
 };
@@ -65,13 +66,8 @@ impl MethodSettings for Ofa {
         Ok(())
     }
 
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        _sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
+        let BuildContext { scope, student, teacher, .. } = *pair;
         let exit = |level: usize| {
             let spec = stage_spec(Self::NAME, "student", level, student, teacher)?;
             let scope = scope.sub(format!("level{level}"));
@@ -82,7 +78,7 @@ impl MethodSettings for Ofa {
             Ok(Exit { level, head, classifier })
         };
         let exits = self.exits(student, teacher).into_iter().map(exit).collect::<Result<_>>()?;
-        Ok(Box::new(Built { settings: self.clone(), exits, kind: scope.kind() }))
+        Ok(Box::new(OfaLoss { settings: self.clone(), exits, kind: scope.kind() }))
     }
 }
 
@@ -93,7 +89,7 @@ impl Ofa {
     }
 }
 
-struct Built {
+struct OfaLoss {
     settings: Ofa,
     exits: Vec<Exit>,
     kind: Kind,
@@ -106,7 +102,7 @@ struct Exit {
     classifier: Linear,
 }
 
-impl Method for Built {
+impl Method for OfaLoss {
     fn reads_stages(&self) -> bool {
         !self.exits.is_empty()
     }
@@ -116,13 +112,11 @@ impl Method for Built {
         let (z_s, z_t) = (step.student.logits.shallow_clone(), step.teacher.logits.detach());
         let exit = |e: &Exit| Ok(e.classifier.forward(&e.head.forward(stage(step.student, e.level, "student")?)?));
         let exits: Vec<Tensor> = self.exits.iter().map(exit).collect::<Result<_>>()?;
-        let _exact = exact(z_s.device())?;
+        let _float32 = autocast_off(z_s.device())?;
         let target_bc = target(&float(&z_t), step.labels, eps, temperature);
         let loss = |z: &Tensor| {
             let log_p_bc = log_softmax(&(float(z) / temperature));
-            -(&target_bc.to_kind(log_p_bc.kind()) * log_p_bc)
-                .sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)
-                .mean(None::<Kind>)
+            -(&target_bc.to_kind(log_p_bc.kind()) * log_p_bc).sum_over(1).mean_all()
         };
         let mut terms = Terms::default();
         if w_kd > 0.0 {

@@ -7,9 +7,11 @@
 //! ```
 use heterodyne_nn::{Result, Scope, Terms};
 use heterodyne_settings::settings;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{EmbeddingLoss, Ranks};
+
+use crate::parts::ops::TensorExt;
 
 settings! {
     /// Probabilistic knowledge transfer.
@@ -22,7 +24,7 @@ settings! {
 impl Pkt {
     /// p (B,B) of embeddings (B,D).
     fn probabilities(&self, e_bd: &Tensor) -> Tensor {
-        let sum = |x: &Tensor| x.sum_dim_intlist([1i64].as_slice(), true, None::<Kind>);
+        let sum = |x: &Tensor| x.sum_keepdim(1);
         let unit = e_bd / ((sum(&e_bd.square()) + self.eps * self.eps).sqrt() + self.eps);
         let k = (unit.mm(&unit.tr()) + 1.0) / 2.0;
         &k / sum(&k)
@@ -42,7 +44,7 @@ impl EmbeddingLoss for Pkt {
 
     fn loss(&self, e_s: &Tensor, e_t: &Tensor, _: &dyn Ranks) -> Result<Terms> {
         let (p_s, p_t) = (self.probabilities(e_s), self.probabilities(e_t));
-        let loss = (&p_t * ((&p_t + self.eps).log() - (p_s + self.eps).log())).mean(None::<Kind>);
+        let loss = (&p_t * ((&p_t + self.eps).log() - (p_s + self.eps).log())).mean_all();
         Ok(Terms::one("similarity", loss))
     }
 }

@@ -24,10 +24,11 @@ use heterodyne_settings::settings;
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    Context, Method, MethodSettings, Signal,
+    BuildContext, Context, Method, MethodSettings, Signal,
     parts::{
         levels::Levels,
-        mode::{exact, part_input, training},
+        mode::{autocast_off, part_input, training},
+        ops::TensorExt,
         pair::{check_norm, embedding, embedding_signal, embeddings, observe_embedding, signal, stage, stage_pairs},
     },
 };
@@ -94,18 +95,13 @@ impl MethodSettings for Review {
         Ok(())
     }
 
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        _sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
+        let BuildContext { scope, student, teacher, .. } = *pair;
         let levels = self.review(student, teacher)?;
         let width = levels.first().map_or(1, |deepest| deepest.student.0.min(self.max_width));
         let fusion = |(i, level): (usize, &Level)| Fusion::new(&scope.sub(level.place.scope()), *level, width, i > 0);
         let fusions = levels.iter().enumerate().map(fusion).collect::<Result<_>>()?;
-        Ok(Box::new(Built { fusions, kind: scope.kind() }))
+        Ok(Box::new(ReviewLoss { fusions, kind: scope.kind() }))
     }
 }
 
@@ -218,13 +214,13 @@ fn context_loss(y_bchw: &Tensor, x_bchw: &Tensor) -> Tensor {
     sum / (1.0 + pools().map(|(weight, _)| weight).sum::<f64>())
 }
 
-struct Built {
+struct ReviewLoss {
     /// From the deepest level up.
     fusions: Vec<Fusion>,
     kind: Kind,
 }
 
-impl Method for Built {
+impl Method for ReviewLoss {
     fn signals(&self) -> Vec<Signal> {
         let of = |f: &Fusion| {
             let (channels, (h, w)) = f.level.teacher;
@@ -251,12 +247,12 @@ impl Method for Built {
             let x_bchw = part_input(&fusion.level.place.read(step.student, "student")?, self.kind)?;
             let (y_bchw, fused) = fusion.forward(&x_bchw, deeper.as_ref());
             deeper = Some(fused);
-            let _exact = exact(y_bchw.device())?;
+            let _float32 = autocast_off(y_bchw.device())?;
             let y_bchw = y_bchw.to_kind(self.kind);
             losses.push(context_loss(&y_bchw, &signal(step.teacher, i, self.kind)?.reshape(y_bchw.size())));
         }
         let mut terms = Terms::default();
-        terms.push("review", 1.0, Tensor::stack(&losses, 0).sum(None::<Kind>));
+        terms.push("review", 1.0, Tensor::stack(&losses, 0).sum_all());
         Ok(terms)
     }
 }

@@ -9,9 +9,11 @@
 //! Means run over all pairs and triples, those of an image with itself included, as in the authors' code.
 use heterodyne_nn::{Result, Scope, Terms};
 use heterodyne_settings::{Checked, range, settings};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Reduction, Tensor};
 
 use crate::{EmbeddingLoss, Ranks};
+
+use crate::parts::ops::TensorExt;
 
 /// Distances below the root of this are those of an image to itself.
 const EPS: f64 = 1e-12;
@@ -29,14 +31,14 @@ settings! {
 /// Differences between all images of a batch: e_i - e_j (B,B,D), and their lengths (B,B).
 fn differences(e_bd: &Tensor) -> (Tensor, Tensor) {
     let d_bbd = e_bd.unsqueeze(1) - e_bd.unsqueeze(0);
-    let length_bb = (d_bbd.square().sum_dim_intlist([2i64].as_slice(), false, None::<Kind>) + EPS).sqrt();
+    let length_bb = (d_bbd.square().sum_over(2) + EPS).sqrt();
     (d_bbd, length_bb)
 }
 
 /// Distances in units of their mean (B,B).
 fn distances(length_bb: &Tensor) -> Tensor {
     let apart = length_bb.gt(2.0 * EPS.sqrt()).to_kind(length_bb.kind());
-    let mean = (length_bb * &apart).sum(None::<Kind>) / apart.sum(None::<Kind>).clamp_min(1.0);
+    let mean = (length_bb * &apart).sum_all() / apart.sum_all().clamp_min(1.0);
     length_bb / mean.clamp_min(EPS.sqrt())
 }
 

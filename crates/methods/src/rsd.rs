@@ -14,9 +14,12 @@ use heterodyne_nn::{
     layers::{BatchNorm2d, Linear},
 };
 use heterodyne_settings::settings;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use crate::{EmbeddingLoss, Ranks, parts::mode::training};
+use crate::{
+    EmbeddingLoss, Ranks,
+    parts::{mode::training, ops::TensorExt},
+};
 
 /// Added to a variance: a dimension that is the same for all images then gives 0 and a finite gradient.
 const EPS: f64 = 1e-10;
@@ -39,8 +42,8 @@ pub struct Projector {
 
 /// Each column of (B,D) with mean 0 and variance 1.
 fn standardised(e_bd: &Tensor) -> Tensor {
-    let centred = e_bd - e_bd.mean_dim([0i64].as_slice(), true, None::<Kind>);
-    let variance = centred.square().mean_dim([0i64].as_slice(), true, None::<Kind>);
+    let centred = e_bd - e_bd.mean_keepdim(&[0]);
+    let variance = centred.square().mean_keepdim(&[0]);
     centred * (variance + EPS).rsqrt()
 }
 
@@ -67,7 +70,7 @@ impl EmbeddingLoss for Rsd {
         let (s, t) = (standardised(&ranks.gather(e_s)?), standardised(&ranks.gather(e_t)?));
         let r_dd = t.transpose(0, 1).matmul(&s) / s.size()[0] as f64;
         let own = r_dd.diagonal(0, 0, 1);
-        let others = r_dd.square().sum(None::<Kind>) - own.square().sum(None::<Kind>);
-        Ok(Terms::one("rsd", (own - 1.0).square().sum(None::<Kind>) + others * self.kappa))
+        let others = r_dd.square().sum_all() - own.square().sum_all();
+        Ok(Terms::one("rsd", (own - 1.0).square().sum_all() + others * self.kappa))
     }
 }

@@ -1,14 +1,19 @@
 //! What a method's author writes: its settings, what they demand, and the loss. Everything that all methods of one
 //! shape share stands here.
-use heterodyne_nn::{Labels, Output, Result, Scope, TapSpec, Terms};
+use heterodyne_nn::{FeatureMap, Labels, Output, Result, Scope, TapSpec, Terms};
 use heterodyne_settings::{Checked, KeyError, Settings};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Configured, Context, Method, MethodDef, Ranks, Signal,
+    BuildContext, Configured, Context, Method, MethodDef, Ranks, Signal,
     parts::{
-        mode::{exact, float, part_input},
-        pair::{check_batch, check_classes, embedding, embedding_signal, embeddings, observe_embedding, signal},
+        levels::Levels,
+        mode::{autocast_off, float, part_input},
+        ops::TensorExt,
+        pair::{
+            StagePair, check_batch, check_classes, embedding, embedding_signal, embeddings, observe_embedding, signal,
+            stage, stage_pairs,
+        },
     },
 };
 
@@ -32,13 +37,7 @@ pub trait MethodSettings: Settings {
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()>;
 
     /// See [`Configured::build`]. The pair was checked.
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>>;
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>>;
 }
 
 impl<T: MethodSettings> Configured for T {
@@ -46,14 +45,8 @@ impl<T: MethodSettings> Configured for T {
         MethodSettings::check(self, student, teacher, batch)
     }
 
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
-        MethodSettings::build(self, scope, student, teacher, sample_classes)
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
+        MethodSettings::build(self, pair)
     }
 
     fn compares_logits(&self) -> bool {
@@ -100,7 +93,7 @@ impl<T: LogitLoss> Configured for Logits<T> {
         self.0.check(student.classes, batch)
     }
 
-    fn build(&self, _: &Scope, _: &TapSpec, _: &TapSpec, _: &[i64]) -> Result<Box<dyn Method>> {
+    fn build(&self, _: &BuildContext) -> Result<Box<dyn Method>> {
         Ok(Box::new(self.clone()))
     }
 
@@ -116,7 +109,7 @@ impl<T: LogitLoss> Configured for Logits<T> {
 impl<T: LogitLoss> Method for Logits<T> {
     fn loss(&self, step: &Context) -> Result<Terms> {
         let (z_s, z_t) = (&step.student.logits, step.teacher.logits);
-        let _exact = exact(z_s.device())?;
+        let _float32 = autocast_off(z_s.device())?;
         Ok(self.0.loss(&float(z_s), &float(z_t).detach(), step.labels))
     }
 }
@@ -160,7 +153,7 @@ pub trait EmbeddingLoss: Settings {
 struct Embeddings<T>(T);
 
 /// An [`EmbeddingLoss`] with its parts.
-struct BuiltEmbeddings<T: EmbeddingLoss> {
+struct EmbeddingMethod<T: EmbeddingLoss> {
     settings: T,
     parts: T::Parts,
     /// Of the teacher's embedding.
@@ -174,16 +167,11 @@ impl<T: EmbeddingLoss> Configured for Embeddings<T> {
         check_batch(T::NAME, batch)
     }
 
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        _sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
+        let BuildContext { scope, student, teacher, .. } = *pair;
         let (d_s, width) = embeddings(T::NAME, student, teacher)?;
         let (settings, parts) = (self.0.clone(), self.0.parts(scope, d_s, width)?);
-        Ok(Box::new(BuiltEmbeddings { settings, parts, width, kind: scope.kind() }))
+        Ok(Box::new(EmbeddingMethod { settings, parts, width, kind: scope.kind() }))
     }
 
     fn compares_logits(&self) -> bool {
@@ -195,7 +183,7 @@ impl<T: EmbeddingLoss> Configured for Embeddings<T> {
     }
 }
 
-impl<T: EmbeddingLoss> Method for BuiltEmbeddings<T> {
+impl<T: EmbeddingLoss> Method for EmbeddingMethod<T> {
     fn signals(&self) -> Vec<Signal> {
         vec![embedding_signal(self.width)]
     }
@@ -207,8 +195,124 @@ impl<T: EmbeddingLoss> Method for BuiltEmbeddings<T> {
     fn loss(&self, step: &Context) -> Result<Terms> {
         let e_s = T::student(&self.parts, &part_input(embedding(step.student, "student")?, self.kind)?);
         let e_t = T::teacher(&self.parts, &part_input(&signal(step.teacher, 0, self.kind)?, self.kind)?);
-        let _exact = exact(e_s.device())?;
+        let _float32 = autocast_off(e_s.device())?;
         self.settings.loss(&e_s.to_kind(self.kind), &e_t.to_kind(self.kind), step.ranks)
+    }
+}
+
+/// A method that compares stages of both networks, level by level.
+pub trait StageLoss: Settings {
+    /// Name in recipes.
+    const NAME: &str;
+    /// Full name.
+    const TITLE: &str;
+    /// Where it is from, with the arXiv number.
+    const SOURCE: &str;
+    /// Name of its term.
+    const TERM: &str;
+    /// The learnable parts of one level.
+    type Parts: 'static;
+
+    /// Refuses settings that contradict each other.
+    fn demands(&self) -> Checked {
+        Ok(())
+    }
+
+    /// The stages that are compared.
+    fn levels(&self) -> &Levels;
+
+    /// Refuses a pair of stages or a batch size that it cannot work on.
+    fn check(&self, _pair: &StagePair, _batch: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes the learnable parts of one level.
+    fn parts(&self, scope: &Scope, pair: &StagePair) -> Result<Self::Parts>;
+
+    /// What is compared of the teacher at one level.
+    fn signal(pair: &StagePair) -> Signal;
+
+    /// A stage as a tensor.
+    fn features(x: &FeatureMap) -> Tensor {
+        x.to_map()
+    }
+
+    /// The value of [`StageLoss::signal`] from the teacher's features, in the kind of the parameters.
+    fn observe(pair: &StagePair, x_t: &Tensor) -> Tensor;
+
+    /// What is compared of the student's features, under the run's autocast.
+    fn student(_: &StagePair, _: &Self::Parts, x_s: &Tensor) -> Tensor {
+        x_s.shallow_clone()
+    }
+
+    /// The loss at one level of [`StageLoss::student`] and the signal, in the kind of the parameters, without autocast.
+    fn loss(&self, pair: &StagePair, parts: &Self::Parts, x_s: &Tensor, observed: &Tensor) -> Tensor;
+
+    /// The loss of all levels.
+    fn total(values: &[Tensor]) -> Tensor {
+        Tensor::stack(values, 0).sum_all()
+    }
+}
+
+/// The settings of a [`StageLoss`].
+#[derive(Debug)]
+struct Stages<T>(T);
+
+/// A [`StageLoss`] with the parts of each level.
+struct StageMethod<T: StageLoss> {
+    settings: T,
+    levels: Vec<(StagePair, T::Parts)>,
+    kind: Kind,
+}
+
+impl<T: StageLoss> Configured for Stages<T> {
+    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
+        let pairs = stage_pairs(T::NAME, self.0.levels(), student, teacher)?;
+        pairs.iter().try_for_each(|pair| self.0.check(pair, batch))
+    }
+
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
+        let BuildContext { scope, student, teacher, .. } = *pair;
+        let pairs = stage_pairs(T::NAME, self.0.levels(), student, teacher)?;
+        let level = |pair: StagePair| Ok((pair, self.0.parts(&scope.sub(pair.scope()), &pair)?));
+        let levels = pairs.into_iter().map(level).collect::<Result<_>>()?;
+        Ok(Box::new(StageMethod { settings: self.0.clone(), levels, kind: scope.kind() }))
+    }
+
+    fn compares_logits(&self) -> bool {
+        false
+    }
+
+    fn resolved(&self) -> toml::Table {
+        self.0.table()
+    }
+}
+
+impl<T: StageLoss> Method for StageMethod<T> {
+    fn signals(&self) -> Vec<Signal> {
+        self.levels.iter().map(|(pair, _)| T::signal(pair)).collect()
+    }
+
+    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
+        let of = |(pair, _): &(StagePair, T::Parts)| {
+            let x_t = T::features(&stage(teacher, pair.level, "teacher")?.detach()).to_kind(self.kind);
+            Ok(T::observe(pair, &x_t))
+        };
+        self.levels.iter().map(of).collect()
+    }
+
+    fn loss(&self, step: &Context) -> Result<Terms> {
+        let value = |(i, (pair, parts)): (usize, &(StagePair, T::Parts))| {
+            let x_s = T::features(stage(step.student, pair.level, "student")?);
+            let x_s = T::student(pair, parts, &part_input(&x_s, self.kind)?);
+            let _float32 = autocast_off(x_s.device())?;
+            let observed = signal(step.teacher, i, self.kind)?;
+            Ok(self.settings.loss(pair, parts, &x_s.to_kind(self.kind), &observed))
+        };
+        let values: Vec<Tensor> = self.levels.iter().enumerate().map(value).collect::<Result<_>>()?;
+        let mut terms = Terms::default();
+        terms.push(T::TERM, 1.0, T::total(&values));
+        Ok(terms)
     }
 }
 
@@ -243,5 +347,11 @@ impl MethodDef {
     #[must_use]
     pub const fn embeddings<T: EmbeddingLoss>() -> Self {
         Self::entry::<T>([T::NAME, T::TITLE, T::SOURCE], |table| Ok(Box::new(Embeddings(read(table, T::demands)?))))
+    }
+
+    /// The entry of a method that compares stages.
+    #[must_use]
+    pub const fn stages<T: StageLoss>() -> Self {
+        Self::entry::<T>([T::NAME, T::TITLE, T::SOURCE], |table| Ok(Box::new(Stages(read(table, T::demands)?))))
     }
 }

@@ -6,13 +6,16 @@
 //! ```
 //! The student may then have logits of another size and offset than the teacher. The cross-entropy of the run keeps the
 //! logits as they are.
-use heterodyne_nn::{FeatureMap, Output, Result, Scope, TapSpec, Terms};
+use heterodyne_nn::{FeatureMap, Output, Result, TapSpec, Terms};
 use heterodyne_settings::KeyError;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{
-    Configured, Context, Method, Signal, Taught,
-    parts::mode::{exact, float},
+    BuildContext, Configured, Context, Method, Signal, TeacherSignals,
+    parts::{
+        mode::{autocast_off, float},
+        ops::TensorExt,
+    },
 };
 
 /// Keeps constant logits, whose deviation is 0, away from a division by it.
@@ -35,8 +38,8 @@ pub fn standardised(name: &str, settings: Box<dyn Configured>) -> std::result::R
 /// Z(z): (B,C) with mean 0 and variance 1 over the classes, in float32 at least; rows of equal logits become 0.
 pub fn standard(z_bc: &Tensor) -> Tensor {
     let z_bc = float(z_bc);
-    let centred_bc = &z_bc - z_bc.mean_dim([1i64].as_slice(), true, None::<Kind>);
-    let variance_b1 = centred_bc.square().mean_dim([1i64].as_slice(), true, None::<Kind>);
+    let centred_bc = &z_bc - z_bc.mean_keepdim(&[1]);
+    let variance_b1 = centred_bc.square().mean_keepdim(&[1]);
     centred_bc / (variance_b1 + EPS).sqrt()
 }
 
@@ -48,14 +51,8 @@ impl Configured for Standardised {
         self.0.check(student, teacher, batch)
     }
 
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
-        Ok(Box::new(Built(self.0.build(scope, student, teacher, sample_classes)?)))
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
+        Ok(Box::new(StandardisedLoss(self.0.build(pair)?)))
     }
 
     fn compares_logits(&self) -> bool {
@@ -67,9 +64,9 @@ impl Configured for Standardised {
     }
 }
 
-struct Built(Box<dyn Method>);
+struct StandardisedLoss(Box<dyn Method>);
 
-impl Method for Built {
+impl Method for StandardisedLoss {
     fn signals(&self) -> Vec<Signal> {
         self.0.signals()
     }
@@ -83,14 +80,14 @@ impl Method for Built {
     }
 
     fn loss(&self, step: &Context) -> Result<Terms> {
-        let exact = exact(step.student.logits.device())?;
+        let float32 = autocast_off(step.student.logits.device())?;
         let (z_s, z_t) = (standard(&step.student.logits), standard(step.teacher.logits));
-        drop(exact);
+        drop(float32);
         let student = Output {
             logits: z_s,
             embedding: step.student.embedding.as_ref().map(Tensor::shallow_clone),
             stages: step.student.stages.iter().map(FeatureMap::shallow_clone).collect(),
         };
-        self.0.loss(&Context { student: &student, teacher: Taught { logits: &z_t, ..step.teacher }, ..*step })
+        self.0.loss(&Context { student: &student, teacher: TeacherSignals { logits: &z_t, ..step.teacher }, ..*step })
     }
 }

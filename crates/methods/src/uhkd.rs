@@ -33,12 +33,12 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Context, Method, MethodSettings, Signal,
+    BuildContext, Context, Method, MethodSettings, Signal,
     parts::{
         divergence::{self, mean},
         levels::Levels,
         lowpass::AveragePool,
-        mode::{exact, part_input, training},
+        mode::{autocast_off, part_input, training},
         pair::{StagePair, check_classes, check_norm, signal, stage, stage_pairs},
         pointwise::Pointwise,
         spectrum::{Band, Comparison, Dft, Normalise, Representation, Scaling, Window, WindowShape},
@@ -131,20 +131,15 @@ impl MethodSettings for Uhkd {
         Ok(())
     }
 
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        _sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
+    fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
+        let BuildContext { scope, student, teacher, .. } = *pair;
         let pairs = stage_pairs(Self::NAME, &self.levels, student, teacher)?;
         let levels = pairs.iter().map(|pair| Level::new(scope, pair, self)).collect::<Result<_>>()?;
-        Ok(Box::new(Built { settings: self.clone(), levels, kind: scope.kind() }))
+        Ok(Box::new(UhkdLoss { settings: self.clone(), levels, kind: scope.kind() }))
     }
 }
 
-struct Built {
+struct UhkdLoss {
     settings: Uhkd,
     levels: Vec<Level>,
     kind: Kind,
@@ -249,7 +244,7 @@ impl Level {
     fn observe(&self, teacher: &Output, settings: &Uhkd, kind: Kind) -> Result<Tensor> {
         let _constant = NoGrad::new();
         let x_bchw = stage(teacher, self.level, "teacher")?.to_map();
-        let _exact = exact(x_bchw.device())?;
+        let _float32 = autocast_off(x_bchw.device())?;
         let spectrum = settings.representation.of(&self.teacher.forward(&x_bchw.to_kind(kind)));
         Ok(if settings.window == WindowShape::Learnable { spectrum } else { self.comparison.of(&spectrum) })
     }
@@ -260,7 +255,7 @@ impl Level {
             self.blocks.as_ref().map_or_else(|| Ok(x_bchw.shallow_clone()), |blocks| blocks.forward(&x_bchw))?;
         let y_bchw = self.phi.forward(&part_input(&x_bchw, kind)?);
         let y_bchw = if let Last::Map(last, _) = &self.last { last.on_map(&y_bchw) } else { y_bchw };
-        let _exact = exact(y_bchw.device())?;
+        let _float32 = autocast_off(y_bchw.device())?;
         let mut target = signal(step.teacher, i, kind)?;
         if settings.window == WindowShape::Learnable {
             let _constant = NoGrad::new();
@@ -276,7 +271,7 @@ impl Level {
     }
 }
 
-impl Built {
+impl UhkdLoss {
     /// The levels, where their loss counts.
     fn compared(&self) -> impl Iterator<Item = &Level> {
         self.levels.iter().filter(|_| self.settings.beta > 0.0)
@@ -303,7 +298,7 @@ impl Phi {
     }
 }
 
-impl Method for Built {
+impl Method for UhkdLoss {
     fn signals(&self) -> Vec<Signal> {
         self.compared().map(|level| level.signal(&self.settings)).collect()
     }
@@ -316,7 +311,7 @@ impl Method for Built {
         let Uhkd { alpha, beta, temperature, .. } = self.settings;
         let mut terms = Terms::default();
         if alpha > 0.0 {
-            let _exact = exact(step.student.logits.device())?;
+            let _float32 = autocast_off(step.student.logits.device())?;
             terms.push("kd", alpha, divergence::kd(step.teacher.logits, &step.student.logits, temperature));
         }
         if beta > 0.0 {

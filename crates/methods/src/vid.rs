@@ -12,19 +12,20 @@
 //! RepDistiller, mdistiller and torchdistill have mu_l as above, all of the teacher's width. With `regressor = "norm"`
 //! it is that of a re-implementation of the paper: hidden layers twice as wide, each with a batch norm before its ReLU.
 use heterodyne_nn::{
-    Init, Output, Result, Scope, TapSpec, Terms,
+    Init, Result, Scope,
     layers::{BatchNorm2d, Conv, Conv2d, Post},
 };
 use heterodyne_settings::{Checked, KeyError, settings};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{
-    Context, Method, MethodSettings, Signal,
+    Signal, StageLoss,
     parts::{
         levels::Levels,
-        mode::{exact, part_input, training},
-        pair::{StagePair, averaged, check_norm, signal, stage, stage_pairs},
+        mode::training,
+        ops::TensorExt,
+        pair::{StagePair, averaged, check_norm},
     },
 };
 
@@ -50,54 +51,8 @@ settings! {
     }
 }
 
-impl MethodSettings for Vid {
-    const NAME: &str = "vid";
-    const TITLE: &str = "Variational information distillation";
-    const SOURCE: &str = "Ahn et al. 2019 (arXiv 1904.05835)";
-
-    fn demands(&self) -> Checked {
-        if self.variance.is_finite() && self.variance > self.eps {
-            return Ok(());
-        }
-        Err(KeyError::new(
-            "variance",
-            format!("{} is out of range, expected a number above `eps` = {}", self.variance, self.eps),
-        ))
-    }
-
-    fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
-        for pair in stage_pairs(Self::NAME, &self.levels, student, teacher)? {
-            if self.regressor == Regressor::Norm {
-                check_norm(Self::NAME, &format!("the predictor of stage {}", pair.level), batch, pair.common_grid())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn build(
-        &self,
-        scope: &Scope,
-        student: &TapSpec,
-        teacher: &TapSpec,
-        _sample_classes: &[i64],
-    ) -> Result<Box<dyn Method>> {
-        let predictor = |pair: StagePair| Predictor::new(&scope.sub(pair.scope()), pair, self);
-        let predictors = stage_pairs(Self::NAME, &self.levels, student, teacher)?
-            .into_iter()
-            .map(predictor)
-            .collect::<Result<_>>()?;
-        Ok(Box::new(Built { predictors, eps: self.eps, kind: scope.kind() }))
-    }
-}
-
-struct Built {
-    predictors: Vec<Predictor>,
-    eps: f64,
-    kind: Kind,
-}
-
-struct Predictor {
-    pair: StagePair,
+/// mu and sigma of one level.
+pub struct Predictor {
     hidden: [(Conv2d, Option<BatchNorm2d>); 2],
     last: Conv2d,
     /// a, before the softplus.
@@ -105,7 +60,7 @@ struct Predictor {
 }
 
 impl Predictor {
-    fn new(scope: &Scope, pair: StagePair, settings: &Vid) -> Result<Self> {
+    fn new(scope: &Scope, pair: &StagePair, settings: &Vid) -> Result<Self> {
         let (c_s, c_t) = (pair.student.channels, pair.teacher.channels);
         let has_norm = settings.regressor == Regressor::Norm;
         let width = if has_norm { 2 * c_t } else { c_t };
@@ -116,7 +71,6 @@ impl Predictor {
             Ok::<_, heterodyne_nn::Error>((conv, norm))
         };
         Ok(Self {
-            pair,
             hidden: [hidden("first", c_s)?, hidden("second", width)?],
             last: Conv2d::new(&scope.sub("last"), width, c_t, Conv::same(1))?,
             spread: scope.param("spread", &[c_t], Init::Const((settings.variance - settings.eps).exp_m1().ln()))?,
@@ -137,39 +91,52 @@ impl Predictor {
     }
 }
 
-impl Method for Built {
-    fn signals(&self) -> Vec<Signal> {
-        let of = |p: &Predictor| {
-            let (h, w) = p.pair.common_grid();
-            Signal {
-                name: format!("stage{} averaged to {h}x{w}", p.pair.level),
-                shape: vec![p.pair.teacher.channels, h, w],
-            }
-        };
-        self.predictors.iter().map(of).collect()
+impl StageLoss for Vid {
+    const NAME: &str = "vid";
+    const TITLE: &str = "Variational information distillation";
+    const SOURCE: &str = "Ahn et al. 2019 (arXiv 1904.05835)";
+    const TERM: &str = "vid";
+    type Parts = Predictor;
+
+    fn demands(&self) -> Checked {
+        if self.variance.is_finite() && self.variance > self.eps {
+            return Ok(());
+        }
+        let message = format!("{} is out of range, expected a number above `eps` = {}", self.variance, self.eps);
+        Err(KeyError::new("variance", message))
     }
 
-    fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
-        let of = |p: &Predictor| {
-            let x_bchw = stage(teacher, p.pair.level, "teacher")?.detach().to_map().to_kind(self.kind);
-            Ok(averaged(&x_bchw, p.pair.common_grid()))
-        };
-        self.predictors.iter().map(of).collect()
+    fn levels(&self) -> &Levels {
+        &self.levels
     }
 
-    fn loss(&self, step: &Context) -> Result<Terms> {
-        let value = |(i, p): (usize, &Predictor)| {
-            let x_bchw = part_input(&stage(step.student, p.pair.level, "student")?.to_map(), self.kind)?;
-            let mean_bchw = p.mean(&averaged(&x_bchw, p.pair.common_grid()));
-            let _exact = exact(mean_bchw.device())?;
-            let target_bchw = signal(step.teacher, i, self.kind)?;
-            let variance = p.variance(self.eps);
-            let off = (target_bchw - mean_bchw.to_kind(self.kind)).square() / &variance;
-            Ok((off.mean(None::<Kind>) + variance.log().mean(None::<Kind>)) * 0.5)
-        };
-        let values: Vec<Tensor> = self.predictors.iter().enumerate().map(value).collect::<Result<_>>()?;
-        let mut terms = Terms::default();
-        terms.push("vid", 1.0, Tensor::stack(&values, 0).sum(None::<Kind>));
-        Ok(terms)
+    fn check(&self, pair: &StagePair, batch: usize) -> Result<()> {
+        if self.regressor == Regressor::Plain {
+            return Ok(());
+        }
+        check_norm(Self::NAME, &format!("the predictor of stage {}", pair.level), batch, pair.common_grid())
+    }
+
+    fn parts(&self, scope: &Scope, pair: &StagePair) -> Result<Predictor> {
+        Predictor::new(scope, pair, self)
+    }
+
+    fn signal(pair: &StagePair) -> Signal {
+        let (h, w) = pair.common_grid();
+        Signal { name: format!("stage{} averaged to {h}x{w}", pair.level), shape: vec![pair.teacher.channels, h, w] }
+    }
+
+    fn observe(pair: &StagePair, x_t: &Tensor) -> Tensor {
+        averaged(x_t, pair.common_grid())
+    }
+
+    fn student(pair: &StagePair, predictor: &Predictor, x_s: &Tensor) -> Tensor {
+        predictor.mean(&averaged(x_s, pair.common_grid()))
+    }
+
+    fn loss(&self, _: &StagePair, predictor: &Predictor, mean_bchw: &Tensor, x_t: &Tensor) -> Tensor {
+        let variance = predictor.variance(self.eps);
+        let off = (x_t - mean_bchw).square() / &variance;
+        (off.mean_all() + variance.log().mean_all()) * 0.5
     }
 }

@@ -10,7 +10,7 @@
 //! Pixels that fill no patch are left out, as in timm. With `patch = 2` timm's first stage has a downsampling too; here
 //! it has none.
 use heterodyne_nn::{
-    Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
+    Error, FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Conv2d, LayerNorm, Linear, Mlp},
 };
 use heterodyne_settings::{KeyError, parse};
@@ -178,7 +178,7 @@ struct ConvNext {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Network>> {
+fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Module>> {
     let Sizes { patch, mut dim, depths, eps } = sizes.with(request.options).map_err(refused)?;
     let mut side = request.img / patch;
     if side < 8 {
@@ -214,7 +214,7 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
     }))
 }
 
-impl Network for ConvNext {
+impl Module for ConvNext {
     fn forward(&self, x_bchw: &Tensor, Pass { taps, .. }: Pass) -> Output {
         let mut x_bhwc = self.stem_norm.forward(&self.stem.forward(x_bchw).permute([0, 2, 3, 1]));
         let mut stages = Vec::new();

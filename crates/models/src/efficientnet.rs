@@ -10,7 +10,7 @@
 //! taps    the ends of three rows of the table, and the last map before the mean
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
+    FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Conv2d, Linear, Post},
 };
 use heterodyne_settings::{KeyError, parse};
@@ -39,7 +39,7 @@ const fn row(
     name: &'static str,
     summary: &'static str,
     input: Input,
-    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
     let check_options = |table: &toml::Table| Options::of(table).map(drop);
     ModelDef {
@@ -282,7 +282,7 @@ struct EfficientNet {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, table: &Table) -> Result<Box<dyn Network>> {
+fn build(scope: &Scope, request: &Request, table: &Table) -> Result<Box<dyn Module>> {
     let Options { stem, bn_eps } = Options::of(request.options).map_err(refused)?;
     let stride = if stem == Stem::Imagenet { 2 } else { 1 };
     let (mut channels, mut grid) = (STEM, strided(request.img, stride));
@@ -319,7 +319,7 @@ fn build(scope: &Scope, request: &Request, table: &Table) -> Result<Box<dyn Netw
     Ok(Box::new(EfficientNet { conv_stem, blocks, conv_head, classifier, activation: table.activation, taps }))
 }
 
-impl Network for EfficientNet {
+impl Module for EfficientNet {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
         let mut x = self.activation.after(&self.conv_stem, x_bchw, train);
         let mut stages = Vec::new();

@@ -24,7 +24,7 @@ mod weights;
 mod wide_resnet;
 
 pub use heterodyne_nn::InputSpec as Input;
-use heterodyne_nn::{Error, LoadReport, Network, ParamStore, Result, Scope, TapSpec, Tensors, catch};
+use heterodyne_nn::{Error, LoadReport, Module, ParamStore, Result, Scope, TapSpec, Tensors, catch};
 use heterodyne_settings::KeyError;
 pub use select::Selection;
 use tch::Device;
@@ -76,7 +76,7 @@ pub struct ModelDef {
     /// The classifier's name, the prefix of its parameters.
     pub head: &'static str,
     /// Makes the parameters in the scope and the network that uses them.
-    pub build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+    pub build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
     /// Refuses an options table with unknown keys or values that no image size could make valid.
     pub check_options: fn(&toml::Table) -> Result<(), KeyError>,
     /// The same network in timm; `None` where timm has none. The options are valid ones.
@@ -148,7 +148,7 @@ pub fn find(name: &str) -> Result<&'static ModelDef> {
 /// A network with its parameters.
 pub struct Model {
     /// The network.
-    pub net: Box<dyn Network>,
+    pub net: Box<dyn Module>,
     /// Its parameters and buffers.
     pub store: ParamStore,
     /// Its entry in the registry.
@@ -170,7 +170,7 @@ impl Model {
         device: Device,
         seed: u64,
     ) -> Result<Self> {
-        let model = Self::undrawn(def, classes, img, options, device, seed)?;
+        let model = Self::uninitialised(def, classes, img, options, device, seed)?;
         catch(|| format!("drawing the weights of {}", def.name), || model.store.draw())?;
         Ok(model)
     }
@@ -186,18 +186,18 @@ impl Model {
         seed: u64,
         weights: &Checkpoint,
     ) -> Result<Self> {
-        let mut model = Self::undrawn(def, classes, img, options, device, seed)?;
+        let mut model = Self::uninitialised(def, classes, img, options, device, seed)?;
         model.loaded = Some(model.load_checkpoint(weights)?);
         catch(|| format!("drawing the weights of {}", def.name), || model.store.draw())?;
         Ok(model)
     }
 
     /// The taps of what [`Model::build`] would build.
-    pub fn outline(def: &'static ModelDef, classes: i64, img: Option<i64>, options: &toml::Table) -> Result<TapSpec> {
-        Ok(Self::undrawn(def, classes, img, options, Device::Cpu, 0)?.net.taps().clone())
+    pub fn shapes(def: &'static ModelDef, classes: i64, img: Option<i64>, options: &toml::Table) -> Result<TapSpec> {
+        Ok(Self::uninitialised(def, classes, img, options, Device::Cpu, 0)?.net.taps().clone())
     }
 
-    fn undrawn(
+    fn uninitialised(
         def: &'static ModelDef,
         classes: i64,
         img: Option<i64>,
@@ -257,7 +257,7 @@ pub fn classifier(
     selection: &Selection,
 ) -> Result<Vec<(String, String)>> {
     // Only names are wanted, for which any valid size will do.
-    let build = |options: &toml::Table| Model::undrawn(def, 1, None, options, Device::Cpu, 0);
+    let build = |options: &toml::Table| Model::uninitialised(def, 1, None, options, Device::Cpu, 0);
     let own = build(options).or_else(|_| build(&toml::Table::new()))?.store.tensors().into_keys().collect();
     let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
     let chosen = select::choose(def.family, &own, &names, selection)?;

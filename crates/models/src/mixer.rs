@@ -7,7 +7,7 @@
 //! embedding = mean over tokens of norm(x),  logits = head(embedding)
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
+    FeatureMap, Init, Module, Output, Pass, Result, Scope, TapSpec,
     layers::{LayerNorm, Linear, Mlp, Post},
 };
 use heterodyne_settings::{KeyError, parse};
@@ -126,7 +126,7 @@ struct Mixer {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Network>> {
+fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Module>> {
     let Sizes { patch, dim, depth } = sizes.with(request.options).map_err(refused)?;
     let grid = tokens::grid(request.img, patch)?;
     Ok(Box::new(Mixer {
@@ -139,7 +139,7 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
     }))
 }
 
-impl Network for Mixer {
+impl Module for Mixer {
     fn forward(&self, x_bchw: &Tensor, Pass { taps, .. }: Pass) -> Output {
         let mut x_bnd = self.stem.forward(x_bchw);
         let mut stages = Vec::new();

@@ -9,7 +9,7 @@
 //! taps    the ends of rows 2, 3, 5 and 7 of the table
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
+    FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
 use heterodyne_settings::parse;
@@ -90,7 +90,7 @@ struct MobileNetV2 {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request) -> Result<Box<dyn Network>> {
+fn build(scope: &Scope, request: &Request) -> Result<Box<dyn Module>> {
     let (mut channels, mut grid) = (STEM, strided(request.img, 2));
     let conv1 = conv_bn(&scope.sub("conv1"), ("0", "1"), 3, STEM, Conv::same(3).stride(2))?;
     let (mut blocks, mut stages) = (Vec::new(), Vec::new());
@@ -116,7 +116,7 @@ fn build(scope: &Scope, request: &Request) -> Result<Box<dyn Network>> {
     Ok(Box::new(MobileNetV2 { conv1, blocks, conv2, classifier, taps }))
 }
 
-impl Network for MobileNetV2 {
+impl Module for MobileNetV2 {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
         let mut x = self.conv1.forward(x_bchw, train, Post::Relu);
         let mut stages = Vec::new();

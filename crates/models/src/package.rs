@@ -14,7 +14,7 @@
 use std::{cell::RefCell, collections::HashMap, path::Path};
 
 use heterodyne_nn::{
-    Error, FeatureMap, Network, Output, Pass, Result, StageKind, StageSpec, TapSpec, shim::script::Package as Program,
+    Error, FeatureMap, Module, Output, Pass, Result, StageKind, StageSpec, TapSpec, shim::script::Package as Program,
 };
 use heterodyne_pickle::Content;
 use serde::Deserialize;
@@ -55,7 +55,7 @@ pub struct StageDescription {
 /// A network from a file, ready to run.
 pub struct Package {
     /// The network.
-    pub net: Box<dyn Network>,
+    pub net: Box<dyn Module>,
     /// What the file says of itself; `None` where it says nothing.
     pub about: Option<Description>,
     /// Side of the input in pixels with which it was tried.
@@ -352,7 +352,7 @@ impl Packaged {
     }
 }
 
-impl Network for Packaged {
+impl Module for Packaged {
     /// Always in evaluation and without a graph.
     ///
     /// # Panics

@@ -8,7 +8,7 @@
 //! every norm is x * alpha + beta
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
+    FeatureMap, Init, Module, Output, Pass, Result, Scope, TapSpec,
     layers::{Linear, Mlp},
 };
 use heterodyne_settings::{KeyError, parse};
@@ -142,7 +142,7 @@ struct ResMlp {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, sizes: Sizes, layer_scale: Init) -> Result<Box<dyn Network>> {
+fn build(scope: &Scope, request: &Request, sizes: Sizes, layer_scale: Init) -> Result<Box<dyn Module>> {
     let Sizes { patch, dim, depth } = sizes.with(request.options).map_err(refused)?;
     let grid = tokens::grid(request.img, patch)?;
     Ok(Box::new(ResMlp {
@@ -157,7 +157,7 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes, layer_scale: Init) -> R
     }))
 }
 
-impl Network for ResMlp {
+impl Module for ResMlp {
     fn forward(&self, x_bchw: &Tensor, Pass { taps, .. }: Pass) -> Output {
         let mut x_bnd = self.stem.forward(x_bchw);
         let mut stages = Vec::new();

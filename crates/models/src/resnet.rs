@@ -7,7 +7,7 @@
 //! head      global mean, fc
 //! ```
 use heterodyne_nn::{
-    Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
+    Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
 use tch::Tensor;
@@ -52,7 +52,7 @@ const OPTIONS: &[Opt] = &[Opt {
 const fn row(
     name: &'static str,
     summary: &'static str,
-    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
     let (check_options, timm) = (stem::check, stem::timm);
     let input = Input::imagenet(224, 0.95);
@@ -137,7 +137,7 @@ struct ResNet {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, kind: Kind, depths: [usize; 4]) -> Result<Box<dyn Network>> {
+fn build(scope: &Scope, request: &Request, kind: Kind, depths: [usize; 4]) -> Result<Box<dyn Module>> {
     let stem = stem::of(request)?;
     let (kernel, step, mut grid) = match stem {
         Stem::Imagenet => (7, 2, strided(strided(request.img, 2), 2)),
@@ -181,7 +181,7 @@ fn build(scope: &Scope, request: &Request, kind: Kind, depths: [usize; 4]) -> Re
     }))
 }
 
-impl Network for ResNet {
+impl Module for ResNet {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
         let mut x = self.conv1.forward(x_bchw, train, Post::Relu);
         if self.stem == Stem::Imagenet {

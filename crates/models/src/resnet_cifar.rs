@@ -8,7 +8,7 @@
 //! head      global mean, fc
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
+    FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
 use heterodyne_settings::parse;
@@ -41,7 +41,7 @@ pub(crate) const INPUT: Input = Input::whole(32, [0.5071, 0.4865, 0.4409], [0.26
 const fn row(
     name: &'static str,
     summary: &'static str,
-    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
     let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
     ModelDef {
@@ -69,7 +69,7 @@ struct ResNetCifar {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, depth: usize, widths: [i64; 4]) -> Result<Box<dyn Network>> {
+fn build(scope: &Scope, request: &Request, depth: usize, widths: [i64; 4]) -> Result<Box<dyn Module>> {
     let [mut channels, widths @ ..] = widths;
     let mut grid = request.img;
     let stage = |channels, grid| StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) };
@@ -95,7 +95,7 @@ fn build(scope: &Scope, request: &Request, depth: usize, widths: [i64; 4]) -> Re
     }))
 }
 
-impl Network for ResNetCifar {
+impl Module for ResNetCifar {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
         let x = self.conv1.forward(x_bchw, train, Post::Relu);
         let mut stages = Vec::new();

@@ -8,7 +8,7 @@
 //! head      (V2: conv2 1x1, bn2, ReLU,) global mean, linear
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
+    FeatureMap, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
 use heterodyne_settings::parse;
@@ -37,7 +37,7 @@ pub(crate) static MODELS: &[ModelDef] = &[
 const fn row(
     name: &'static str,
     summary: &'static str,
-    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
     let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
     ModelDef {
@@ -171,7 +171,7 @@ fn build(
     layers: [(i64, usize); 3],
     head: Option<i64>,
     block: MakeBlock,
-) -> Result<Box<dyn Network>> {
+) -> Result<Box<dyn Module>> {
     let (mut channels, mut grid) = (STEM, request.img);
     let stage = |channels, grid| StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) };
     let conv1 = conv_bn(scope, 1, 3, STEM, Conv::same(1))?;
@@ -194,7 +194,7 @@ fn build(
     Ok(Box::new(ShuffleNet { conv1, layers: made, conv2, linear, taps }))
 }
 
-impl Network for ShuffleNet {
+impl Module for ShuffleNet {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
         let mut x = self.conv1.forward(x_bchw, train, Post::Relu);
         let mut stages = Vec::new();

@@ -12,7 +12,7 @@
 //! has brought into one window. A grid that windows do not divide is padded, and one smaller than a window is a window
 //! by itself.
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
+    FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{LayerNorm, Linear, Mlp, Post, self_attention},
 };
 use heterodyne_settings::{KeyError, parse};
@@ -339,7 +339,7 @@ struct Swin {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Network>> {
+fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Module>> {
     let Sizes { patch, window, mut dim, depths, mut heads } = sizes.with(request.options).map_err(refused)?;
     let mut side = tokens::grid(request.img, patch)?;
     let embed = scope.sub("patch_embed");
@@ -369,7 +369,7 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Netwo
     }))
 }
 
-impl Network for Swin {
+impl Module for Swin {
     fn forward(&self, x_bchw: &Tensor, Pass { taps, .. }: Pass) -> Output {
         let StageSpec { channels, grid: (h, w), .. } = self.taps.stages[0];
         let mut x_bhwc =

@@ -9,7 +9,7 @@
 //!
 //! The benchmark leaves the last pool out for images of 32 px and has it for 64 px; here it is there from 64 px on.
 use heterodyne_nn::{
-    Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
+    Error, FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
 use heterodyne_settings::parse;
@@ -36,7 +36,7 @@ pub(crate) static MODELS: &[ModelDef] = &[
 const fn row(
     name: &'static str,
     summary: &'static str,
-    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
     let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
     ModelDef {
@@ -69,7 +69,7 @@ struct Vgg {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, depth: i64) -> Result<Box<dyn Network>> {
+fn build(scope: &Scope, request: &Request, depth: i64) -> Result<Box<dyn Module>> {
     let (mut channels, mut grid) = (3, request.img);
     let (mut blocks, mut stages) = (Vec::new(), Vec::new());
     for (i, width) in WIDTHS.into_iter().enumerate() {
@@ -111,7 +111,7 @@ fn build(scope: &Scope, request: &Request, depth: i64) -> Result<Box<dyn Network
     }))
 }
 
-impl Network for Vgg {
+impl Module for Vgg {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
         let mut x = x_bchw.shallow_clone();
         let mut stages = Vec::new();

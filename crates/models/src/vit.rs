@@ -10,7 +10,7 @@
 //!                                                  (`dist_head = false`: head(x[class token]) alone)
 //! ```
 use heterodyne_nn::{
-    Error, FeatureMap, Init, Network, Output, Pass, Result, Scope, TapSpec,
+    Error, FeatureMap, Init, Module, Output, Pass, Result, Scope, TapSpec,
     layers::{Block, BlockStyle, LayerNorm, Linear},
 };
 use heterodyne_settings::{KeyError, parse};
@@ -233,7 +233,7 @@ struct Vit {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Network>> {
+fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Module>> {
     let Sizes { patch, dim, depth, heads, distilled, pool, fc_norm, norm_eps, dist_head } =
         sizes.with(request.options).map_err(refused)?;
     let grid = tokens::grid(request.img, patch)?;
@@ -278,7 +278,7 @@ impl Vit {
     }
 }
 
-impl Network for Vit {
+impl Module for Vit {
     fn forward(&self, x_bchw: &Tensor, Pass { taps, .. }: Pass) -> Output {
         let patches = self.patch_embed.forward(x_bchw);
         let own_tokens = std::iter::once(&self.cls_token).chain(self.distillation.as_ref().map(|(token, _)| token));

@@ -7,7 +7,7 @@
 //! head      bn1, ReLU, global mean, fc
 //! ```
 use heterodyne_nn::{
-    FeatureMap, Init, Network, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
+    FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{BatchNorm2d, Conv, Conv2d, Linear, Post},
 };
 use heterodyne_settings::parse;
@@ -34,7 +34,7 @@ pub(crate) static MODELS: &[ModelDef] = &[
 const fn row(
     name: &'static str,
     summary: &'static str,
-    build: fn(&Scope, &Request) -> Result<Box<dyn Network>>,
+    build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
     let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
     ModelDef {
@@ -97,7 +97,7 @@ struct WideResNet {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, depth: usize, widen: i64) -> Result<Box<dyn Network>> {
+fn build(scope: &Scope, request: &Request, depth: usize, widen: i64) -> Result<Box<dyn Module>> {
     let (mut channels, mut grid) = (STEM, request.img);
     let stage = |channels, grid| StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) };
     let conv1 = Conv2d::new(&scope.sub("conv1"), 3, STEM, conv(3))?;
@@ -124,7 +124,7 @@ fn build(scope: &Scope, request: &Request, depth: usize, widen: i64) -> Result<B
     }))
 }
 
-impl Network for WideResNet {
+impl Module for WideResNet {
     fn forward(&self, x_bchw: &Tensor, Pass { train, taps }: Pass) -> Output {
         let x = self.conv1.forward(x_bchw);
         let mut stages = Vec::new();

@@ -24,6 +24,66 @@ pub struct InputSpec {
     pub interpolation: Interpolation,
 }
 
+/// What one source states of an [`InputSpec`]: a recipe, flags, a weights file, a description beside it. The rest is left
+/// to the next source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PartialInput {
+    /// Side in pixels.
+    pub img: Option<i64>,
+    /// Channel means.
+    pub mean: Option<[f64; 3]>,
+    /// Channel standard deviations.
+    pub std: Option<[f64; 3]>,
+    /// Share of the resized side that the crop keeps.
+    pub crop_pct: Option<f64>,
+    /// Which side is resized.
+    pub crop_mode: Option<CropMode>,
+    /// Kernel of the resizing.
+    pub interpolation: Option<Interpolation>,
+}
+
+impl PartialInput {
+    /// This, with its gaps filled from `other`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            img: self.img.or(other.img),
+            mean: self.mean.or(other.mean),
+            std: self.std.or(other.std),
+            crop_pct: self.crop_pct.or(other.crop_pct),
+            crop_mode: self.crop_mode.or(other.crop_mode),
+            interpolation: self.interpolation.or(other.interpolation),
+        }
+    }
+
+    /// This, with its gaps filled from `default`.
+    #[must_use]
+    pub fn complete(self, default: InputSpec) -> InputSpec {
+        InputSpec {
+            img: self.img.unwrap_or(default.img),
+            mean: self.mean.unwrap_or(default.mean),
+            std: self.std.unwrap_or(default.std),
+            crop_pct: self.crop_pct.unwrap_or(default.crop_pct),
+            crop_mode: self.crop_mode.unwrap_or(default.crop_mode),
+            interpolation: self.interpolation.unwrap_or(default.interpolation),
+        }
+    }
+}
+
+impl From<InputSpec> for PartialInput {
+    fn from(spec: InputSpec) -> Self {
+        let InputSpec { img, mean, std, crop_pct, crop_mode, interpolation } = spec;
+        Self {
+            img: Some(img),
+            mean: Some(mean),
+            std: Some(std),
+            crop_pct: Some(crop_pct),
+            crop_mode: Some(crop_mode),
+            interpolation: Some(interpolation),
+        }
+    }
+}
+
 /// Which side of an image becomes floor(img / `crop_pct`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

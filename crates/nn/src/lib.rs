@@ -11,7 +11,7 @@ pub mod input;
 pub mod labels;
 pub mod layers;
 pub mod load;
-pub mod network;
+pub mod module;
 pub mod store;
 pub mod terms;
 
@@ -19,10 +19,10 @@ pub use error::{Error, Result, catch};
 pub use feature::{FeatureMap, StageKind, StageSpec, TapSpec};
 pub use heterodyne_shim as shim;
 pub use init::Init;
-pub use input::{CropMode, InputSpec, Interpolation};
+pub use input::{CropMode, InputSpec, Interpolation, PartialInput};
 pub use labels::Labels;
 pub use load::LoadReport;
-pub use network::{Network, Output, Pass};
+pub use module::{Module, Output, Pass};
 pub use store::{Entry, ParamStore, Role, Scope};
 pub use terms::{Progress, Term, Terms};
 

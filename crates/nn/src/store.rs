@@ -32,7 +32,7 @@ pub struct Entry {
 pub struct ParamStore {
     entries: RefCell<IndexMap<String, Entry>>,
     /// Of a deferred store: the parameters that have no values yet.
-    undrawn: Option<RefCell<IndexMap<String, Init>>>,
+    uninitialised: Option<RefCell<IndexMap<String, Init>>>,
     rng: Rng,
     seed: u64,
     device: Device,
@@ -49,21 +49,21 @@ impl ParamStore {
     /// As [`ParamStore::new`] in another floating-point kind (float64 for gradient checks).
     #[must_use]
     pub fn with_kind(device: Device, kind: Kind, seed: u64) -> Self {
-        Self { entries: RefCell::default(), undrawn: None, rng: Rng::new(seed), seed, device, kind }
+        Self { entries: RefCell::default(), uninitialised: None, rng: Rng::new(seed), seed, device, kind }
     }
 
     /// This empty store, for weights that will be loaded: parameters hold nothing meaningful until [`ParamStore::load`]
     /// or [`ParamStore::draw`] has given them values.
     #[must_use]
     pub fn deferred(self) -> Self {
-        Self { undrawn: Some(RefCell::default()), ..self }
+        Self { uninitialised: Some(RefCell::default()), ..self }
     }
 
     /// Draws what a deferred store has not loaded, in the order of construction.
     pub fn draw(&self) -> Result<()> {
-        let Some(undrawn) = &self.undrawn else { return Ok(()) };
+        let Some(uninitialised) = &self.uninitialised else { return Ok(()) };
         let _guard = NoGrad::new();
-        for (name, init) in undrawn.borrow_mut().drain(..) {
+        for (name, init) in uninitialised.borrow_mut().drain(..) {
             let mut tensor = self.entries.borrow()[&name].tensor.shallow_clone();
             tensor.f_copy_(&self.drawn(&tensor.size(), init)?)?;
         }
@@ -134,8 +134,8 @@ impl ParamStore {
                 }
                 Some(t) => {
                     entry.tensor.shallow_clone().f_copy_(t)?;
-                    if let Some(undrawn) = &self.undrawn {
-                        undrawn.borrow_mut().shift_remove(name);
+                    if let Some(uninitialised) = &self.uninitialised {
+                        uninitialised.borrow_mut().shift_remove(name);
                     }
                     report.loaded += 1;
                 }
@@ -218,10 +218,10 @@ impl<'a> Scope<'a> {
 
     fn param_as(&self, name: &str, shape: &[i64], init: Init, role: Role) -> Result<Tensor> {
         let name = self.join(name);
-        let mut tensor = match &self.store.undrawn {
+        let mut tensor = match &self.store.uninitialised {
             None => self.store.drawn(shape, init)?,
-            Some(undrawn) => {
-                undrawn.borrow_mut().insert(name.clone(), init);
+            Some(uninitialised) => {
+                uninitialised.borrow_mut().insert(name.clone(), init);
                 Tensor::f_empty(shape, (self.store.kind, Device::Cpu))?
             }
         };

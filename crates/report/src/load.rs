@@ -1,7 +1,7 @@
 //! Run folders, read.
 use std::path::{Path, PathBuf};
 
-use heterodyne_run::{Eval, FeatureView, Metric, Result, RunFolder, Status, Summary, Versions, metrics};
+use heterodyne_run::{Eval, Metric, Result, RunFolder, Similarity, Status, Summary, Versions, metrics};
 use serde_json::Value;
 
 use crate::stats;
@@ -20,7 +20,7 @@ pub struct Run {
     /// The resolved recipe.
     pub plan: Value,
     /// How alike the networks' features are, where somebody asked.
-    pub features: Option<FeatureView>,
+    pub similarity: Option<Similarity>,
 }
 
 /// A group with its runs.
@@ -45,8 +45,9 @@ impl Run {
         };
         let ended = summary.is_some();
         let summary = summary.unwrap_or_else(|| unfinished(&plan, &metrics));
-        let features = folder.features().exists().then(|| heterodyne_run::read_json(&folder.features())).transpose()?;
-        Ok(Self { path: path.to_owned(), summary, ended, metrics, plan, features })
+        let similarity =
+            folder.similarity().exists().then(|| heterodyne_run::read_json(&folder.similarity())).transpose()?;
+        Ok(Self { path: path.to_owned(), summary, ended, metrics, plan, similarity })
     }
 
     /// The result: top-1 (0..100) on the test images after the last epoch of a finished run.

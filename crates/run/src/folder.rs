@@ -6,7 +6,7 @@
 //! checkpoint/           all that a run needs to continue, with a checksum
 //! weights/              last, best and (with an average) ema, each a .safetensors file
 //! summary.json          how the run ended, and how far the metrics had come
-//! features.json         how alike the two networks' features are, where somebody asked
+//! similarity.json         how alike the two networks' features are, where somebody asked
 //! .lock                 held by the process that writes here; freed by the system when that process ends, however it ends
 //! ```
 //!
@@ -176,10 +176,10 @@ impl RunFolder {
         self.path.join("events")
     }
 
-    /// `features.json`
+    /// `similarity.json`
     #[must_use]
-    pub fn features(&self) -> PathBuf {
-        self.path.join("features.json")
+    pub fn similarity(&self) -> PathBuf {
+        self.path.join("similarity.json")
     }
 
     /// Stores the resolved recipe.

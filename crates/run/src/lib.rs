@@ -7,15 +7,15 @@
 //! * [`events`]: the same measurements for TensorBoard.
 pub mod error;
 pub mod events;
-pub mod features;
 pub mod folder;
 pub mod metrics;
 pub mod recipe;
+pub mod similarity;
 pub mod summary;
 
 pub use error::{Error, Result};
-pub use features::FeatureView;
 pub use folder::{RunFolder, read_json, write_json_atomic};
 pub use metrics::Metric;
 pub use recipe::{Layered, Recipe, RecipeError};
+pub use similarity::Similarity;
 pub use summary::{Eval, Status, Summary, Versions};

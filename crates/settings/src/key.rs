@@ -64,6 +64,9 @@ pub trait Settings: Clone + Debug + Default + DeserializeOwned + Serialize + 'st
     /// # Errors
     /// An unknown key, a value of the wrong type or out of range.
     fn read(table: &toml::Table) -> Result<Self, KeyError> {
+        if let Some(key) = table.keys().find(|key| Self::KEYS.iter().all(|known| known.name != **key)) {
+            return Err(KeyError::unknown(key, Self::KEYS.iter().map(|known| known.name)));
+        }
         let settings: Self = parse(table)?;
         settings.in_range()?;
         Ok(settings)

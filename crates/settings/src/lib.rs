@@ -18,7 +18,7 @@ pub fn parse<T: DeserializeOwned>(table: &toml::Table) -> Result<T, KeyError> {
     serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|e| {
         let key = e.path().to_string();
         let message = e.into_inner().message().to_owned();
-        KeyError { key: if key == "." { String::new() } else { key }, message }
+        KeyError::new(if key == "." { String::new() } else { key }, message)
     })
 }
 

@@ -33,6 +33,9 @@ pub use rng::Rng;
 
 use tch::{Device, Tensor};
 
+/// The version of libtorch that this was built for.
+pub const LIBTORCH: &str = include_str!("../libtorch-version").trim_ascii();
+
 /// What libtorch says when an operation fails: its first line, without the C++ backtrace.
 #[derive(Debug, thiserror::Error)]
 #[error("libtorch: {0}")]

@@ -56,7 +56,7 @@ pub enum Error {
     /// Weights that a checkpoint must not keep.
     #[error(
         "step {step}: the run has diverged: {flaw}; the checkpoint and the weights before are kept\n  hint: lower \
-         optim.lr, add warm-up (schedule.warmup_epochs) or clipping (train.clip)"
+         optim.lr, add warm-up (schedule.warmup_epochs) or clipping (train.clip_grad)"
     )]
     Diverged {
         /// Optimizer steps done.
@@ -105,7 +105,8 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 fn advice(lr: f64, largest: Option<&str>) -> String {
-    let usual = format!("lower optim.lr (now {lr:.3e}), add warm-up (schedule.warmup_epochs) or clipping (train.clip)");
+    let usual =
+        format!("lower optim.lr (now {lr:.3e}), add warm-up (schedule.warmup_epochs) or clipping (train.clip_grad)");
     match largest {
         Some(largest) => format!("most of the loss is {largest}; look at its weight, or {usual}"),
         None => format!("{usual}, or look at that term's weight"),
@@ -120,12 +121,12 @@ impl Error {
     }
 
     /// Says of a file in `folder`, which a run was writing, how the run goes on; of anything else nothing more.
-    pub(crate) fn while_writing(self, command: crate::Command, folder: &Path) -> Self {
+    pub(crate) fn while_writing(self, command: &'static str, folder: &Path) -> Self {
         match &self {
             Self::Run(heterodyne_run::Error { path, .. }) | Self::Nn(heterodyne_nn::Error::File { path, .. })
                 if path.starts_with(folder) =>
             {
-                Self::Unwritten { cause: Box::new(self), command: command.name(), folder: folder.to_owned() }
+                Self::Unwritten { cause: Box::new(self), command, folder: folder.to_owned() }
             }
             _ => self,
         }

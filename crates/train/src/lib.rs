@@ -1,37 +1,18 @@
-//! From a recipe to a trained student. Data flows one way: [`plan`] checks everything, [`session`] builds it,
-//! [`mod@fit`] runs the steps, [`eval`] measures, [`state`] lets a run continue.
+//! From a recipe to a trained student. Data flows one way: a [`plan`] is checked, a [`network`] is built and loaded, a
+//! [`learner`] does one step, a [`session`] joins them with the data, a [`run`] is many steps with evaluations and
+//! checkpoints. The teacher's outputs may come from a [`cache`]; [`analysis`] looks at a session.
 
-pub mod bench;
+pub mod analysis;
 pub mod cache;
-pub mod card;
-pub mod classes;
-mod config;
-pub mod data;
-pub mod ema;
+pub mod device;
 pub mod error;
-pub mod eval;
-pub mod features;
-pub mod fit;
-pub mod meter;
-pub mod net;
-pub mod objective;
-pub mod optim;
-pub mod origin;
-pub mod pair;
+pub mod learner;
+pub mod network;
 pub mod plan;
-pub mod preflight;
-pub mod present;
-mod processor;
-pub mod schedule;
+pub mod run;
 pub mod session;
-mod sound;
-pub mod state;
-pub mod step;
-mod stored;
-pub mod weight;
-pub mod weights;
 
 pub use error::{Error, Result};
-pub use fit::{Event, Observer, fit};
-pub use plan::{Command, Plan};
+pub use plan::{Mode, Plan};
+pub use run::{Event, Observer, fit};
 pub use session::Session;

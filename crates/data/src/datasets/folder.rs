@@ -104,7 +104,7 @@ fn nothing_found(root: &Path) -> Result<String> {
     Ok(format!(
         "{usual}, but {} (the first are {}): move those to learn from below train/ and those to report on below val/. \
          Where they are the classes of one split, `data.test = \".\"` \
-         evaluates them and `data.train = \".\"` with `data.validation` learns from them; where they are splits, name \
+         evaluates them and `data.train = \".\"` with `data.holdout` learns from them; where they are splits, name \
          them in data.train, data.val and data.test",
         format_args!("{} {}", folders.len(), plural(folders.len(), "folder")),
         names(folders.iter().take(3)).join(", ")

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use heterodyne_run::recipe::Layered;
-use heterodyne_train::{Command, Plan, bench};
+use heterodyne_train::{Mode, Plan, analysis::bench};
 
 use super::Outcome;
 use crate::{print::say, ui};
@@ -40,8 +40,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     heterodyne_shim::flops::set_plain(args.plain);
     let layered = Layered::read(&args.recipe, &args.sets)?;
-    let command = if layered.recipe()?.teacher.is_some() { Command::Distill } else { Command::Train };
-    let session = ui::session(Plan::resolve(&layered, command)?)?;
+    let mode = if layered.recipe()?.teacher.is_some() { Mode::Distill } else { Mode::Train };
+    let session = ui::session(Plan::resolve(&layered, mode)?)?;
     let m = bench::measure(&session, args.steps, args.warm_up, args.json || args.operators > 0)?;
     if args.json {
         say!("{}", serde_json::to_string_pretty(&m)?);

@@ -1,10 +1,10 @@
-//! `heterodyne cache`: runs the teacher ahead of training.
+//! `heterodyne cache`: runs the teacher before training.
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use heterodyne_run::recipe::Layered;
 use heterodyne_train::{
-    Command, Plan,
+    Mode, Plan,
     cache::{self, Filled},
 };
 
@@ -26,7 +26,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let session = ui::session(Plan::resolve(&Layered::read(&args.recipe, &args.sets)?, Command::Distill)?)?;
+    let session = ui::session(Plan::resolve(&Layered::read(&args.recipe, &args.sets)?, Mode::Distill)?)?;
     let Some(cache) = &session.cache else {
         bail!(
             "{}: there is no cache to fill; add `--set teacher.cache.views=N`, N augmented views of each image",
@@ -34,22 +34,22 @@ pub fn run(args: &Args) -> Result<Outcome> {
         );
     };
     let stop = ui::stop_flag()?;
-    let before = cache.stock();
-    let checked = match cache::verify(&session, cache, &stop) {
+    let before = cache.stats();
+    let checked = match cache::verify(cache, &session.learner, &session.train, session.plan.recipe.seed, &stop) {
         Err(e) if e.is_stop() => return Ok(Outcome::Interrupted),
         checked => checked?,
     };
-    say!("{}", ui::show_stock(&before, checked, None));
+    say!("{}", ui::show_cache(&before, checked, None));
     let bar = ui::bar("cache", before.entries);
     bar.set_position(before.written as u64);
     let start = std::time::Instant::now();
-    let filled = cache::fill(&session, cache, &stop, &mut |n| bar.inc(n as u64))?;
+    let filled = cache::fill(cache, &session.learner, &session.train, &stop, &mut |n| bar.inc(n as u64))?;
     bar.finish_and_clear();
     let damaged = cache.damaged();
     if damaged > 0 {
         tell!("note: {damaged} entries were damaged and have been computed again");
     }
-    let (after, seconds) = (cache.stock(), start.elapsed().as_secs_f64());
+    let (after, seconds) = (cache.stats(), start.elapsed().as_secs_f64());
     let new = after.written.saturating_sub(before.written);
     say!(
         "{new} entries written in {seconds:.1} s ({:.0} per second); {} of {}",

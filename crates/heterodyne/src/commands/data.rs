@@ -5,7 +5,7 @@ use anyhow::Result;
 use heterodyne_data::Dataset;
 use heterodyne_run::recipe::schema::Data;
 
-use super::{Outcome, source};
+use super::{Outcome, dataset};
 use crate::{
     print::{say, tell},
     ui,
@@ -38,8 +38,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
         heterodyne_data::all().iter().for_each(|def| say!("{:14} {}", def.name, def.summary));
         return Ok(Outcome::Done);
     };
-    let data = source::set(Data { path: args.path.clone(), ..Data::of(name) }, &args.sets)?;
-    let splits = heterodyne_train::data::open(&data)?;
+    let data = dataset::set(Data { path: args.path.clone(), ..Data::of(name) }, &args.sets)?;
+    let splits = heterodyne_train::session::data::open(&data)?;
     if args.json {
         let all: serde_json::Map<_, _> = splits
             .all()

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use heterodyne_report::Group;
 use heterodyne_run::{folder::RunFolder, recipe::Layered, summary::Summary};
-use heterodyne_train::{Command, Plan, Session, fit};
+use heterodyne_train::{Mode, Plan, Session, fit};
 use serde_json::json;
 
 use super::Outcome;
@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     say!("A vision transformer learns 1,297 scanned digits and then teaches a conv net that sees 50 of them.\n");
     let Some(teacher) = one(
         &Layered::from_str("recipes/digits/teacher.toml", TEACHER, &args.sets)?,
-        Command::Train,
+        Mode::Train,
         &work.join("teacher"),
         &stop,
     )?
@@ -80,9 +80,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
                 sets.push(format!("methods={}", methods(recipe)?));
                 sets.push("teacher.model=vit_nano".to_owned());
                 sets.push(format!("teacher.weights={}", toml_text(&work.join("teacher/weights/last.safetensors"))));
-                Command::Distill
+                Mode::Distill
             } else {
-                Command::Train
+                Mode::Train
             };
             let layered = Layered::from_str("recipes/digits/student.toml", STUDENT, &sets)?;
             let Some(summary) = one(&layered, command, &folder, &stop)? else { return Ok(Outcome::Interrupted) };
@@ -128,11 +128,11 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// One run; `None` when it was interrupted.
-fn one(layered: &Layered, command: Command, path: &Path, stop: &AtomicBool) -> Result<Option<Summary>> {
+fn one(layered: &Layered, mode: Mode, path: &Path, stop: &AtomicBool) -> Result<Option<Summary>> {
     if stop.load(Ordering::Relaxed) {
         return Ok(None);
     }
-    let session = Session::build(Plan::resolve(layered, command)?, stop)?;
+    let session = Session::build(Plan::resolve(layered, mode)?, stop)?;
     let folder = RunFolder::create(path)?;
     folder.write_plan(&serde_json::to_value(&session.plan.recipe)?)?;
     let mut progress = Progress::new(session.plan.recipe.train.epochs).quiet();

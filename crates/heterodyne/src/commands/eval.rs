@@ -7,17 +7,23 @@ use heterodyne_data::EvalLoader;
 use heterodyne_nn::InputSpec;
 use heterodyne_run::{
     folder::RunFolder,
-    recipe::schema::{Data, DeviceChoice, NetworkTable, Precision, Recipe},
+    recipe::schema::{Data, NetworkTable, Recipe},
 };
 use heterodyne_train::{
-    data,
-    eval::{Measured, evaluate},
-    net::Net,
-    present::{self, Images},
-    session::device,
+    device::device,
+    network::{
+        BuildOptions, Network,
+        input::{self, DataImages, Resolved},
+    },
+    run::eval::{Measured, evaluate},
+    session::data,
 };
 
-use super::{Outcome, present::PresentArgs, select::SelectArgs, source::DataArgs};
+use super::{
+    Outcome,
+    dataset::DataArgs,
+    network::{DeviceArgs, Named, NetworkArgs},
+};
 use crate::{
     print::{say, tell},
     ui,
@@ -43,13 +49,11 @@ pub struct Args {
     /// hf-hub:OWNER/NAME
     #[arg(long)]
     weights: Option<PathBuf>,
-    #[command(flatten)]
-    select: SelectArgs,
     /// Model; weights written by heterodyne name it themselves
     #[arg(long)]
     model: Option<String>,
     #[command(flatten)]
-    present: PresentArgs,
+    network: NetworkArgs,
     #[command(flatten)]
     source: DataArgs,
     /// Images to measure on
@@ -58,43 +62,18 @@ pub struct Args {
     /// Images per step
     #[arg(long, default_value_t = 250, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
-    /// fp32, bf16 or auto
-    #[arg(long, default_value = "fp32", value_parser = precision)]
-    precision: Precision,
-    /// auto, cpu or cuda
-    #[arg(long, default_value = "auto", value_parser = device_choice)]
-    device: DeviceChoice,
+    #[command(flatten)]
+    place: DeviceArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-fn named<T: serde::de::DeserializeOwned>(text: &str, choices: &str) -> Result<T, String> {
-    serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|_| format!("expected {choices}"))
-}
-
-pub(super) fn precision(text: &str) -> Result<Precision, String> {
-    named(text, "fp32, bf16 or auto")
-}
-
-pub(super) fn device_choice(text: &str) -> Result<DeviceChoice, String> {
-    named(text, "auto, cpu or cuda")
-}
-
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let subject = Subject::of(args)?;
-    let mut weights = ui::read_weights(args.select.of(&subject.weights))?;
-    let mut table = subject.network;
-    if table.model.is_empty() {
-        let model = weights.model();
-        table.model = model
-            .with_context(|| format!("{} does not say which model it is: add --model", subject.weights.display()))?
-            .to_owned();
-    }
-    let def = heterodyne_models::find(&table.model)?;
-    let device = device(args.device)?;
-    let splits = data::open(&subject.data)?;
+    let (table, data) = subject(args)?;
+    let mut named = Named::read(table)?;
+    let splits = data::open(&data)?;
     let dataset = match args.split {
         Split::Test => splits.reported(),
         Split::Val => splits.val(),
@@ -102,35 +81,33 @@ pub fn run(args: &Args) -> Result<Outcome> {
     };
     let others: Vec<_> = splits.all().map(|(name, _)| format!("--split {name}")).collect();
     let dataset = Arc::clone(dataset.with_context(|| format!("there is {}", others.join(", ")))?);
+    let ordered =
+        named.weights.order_classes(named.def, &named.table.options, dataset.classes(), &dataset.describe())?;
     if !args.json {
-        splits.notices.iter().for_each(|notice| tell!("note: {notice}"));
+        splits.notices.iter().chain(&ordered).for_each(|note| tell!("note: {note}"));
     }
-    if let Some(note) = weights.order_classes(def, &table.options, dataset.classes(), &dataset.describe())? {
-        tell!("note: {note}");
-    }
-    let classes = weights
-        .classes(def, &table.options)?
-        .with_context(|| format!("{} has no classifier `{}`", subject.weights.display(), def.head))?;
+    let classes = named.classes()?;
     if dataset.classes().len() as i64 != classes {
         bail!(
-            "{} knows {classes} classes and the data ({}) has {}",
-            subject.weights.display(),
+            "{} has {classes} classes and the data ({}) has {}",
+            named.weights.name,
             dataset.describe(),
             dataset.classes().len()
         );
     }
-    let resized = |side: &u32| subject.data.img.is_some_and(|img| img != i64::from(*side));
-    let images = Images { side: splits.side, resized: splits.side.as_ref().is_some_and(resized), statistics: None };
-    let input = present::settle(&mut table, def, Some(&weights), images)?;
-    let net = Net::build(def, &table, input, classes, Some(&weights), args.precision, device, 0)?;
-    if let (false, Some(report)) = (args.json, &net.loaded) {
-        tell!("{}: {}", weights.name, ui::loaded(report));
+    let resized = |side: u32| data.img.is_some_and(|img| img != i64::from(side));
+    let images = DataImages { side: splits.side, resized: splits.side.is_some_and(resized), statistics: None };
+    let Resolved { input, table } = input::resolve(&named.table, named.def, Some(&named.weights), images)?;
+    let options =
+        BuildOptions { classes, precision: args.place.precision, device: device(args.place.device)?, seed: 0 };
+    let network = Network::build(named.def, &table, input, Some(&named.weights), options)?;
+    if let (false, Some(report)) = (args.json, &network.loaded) {
+        tell!("{}: {}", named.weights.name, ui::loaded(report));
     }
-    let loaded = images.loaded(input);
-    let loader =
-        EvalLoader::new(Arc::clone(&dataset), (0..dataset.len()).collect(), args.batch, loaded, subject.data.workers)?;
+    let all = (0..dataset.len()).collect();
+    let loader = EvalLoader::new(Arc::clone(&dataset), all, args.batch, images.loaded(input), data.workers)?;
     let bar = ui::bar("evaluating", dataset.len());
-    let measured = evaluate(&net, &loader, |done| bar.set_position(done as u64))?;
+    let measured = evaluate(&network, &loader, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     if args.json {
         say!("{}", json(&table.model, &input, &measured));
@@ -141,43 +118,30 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What is measured on what.
-struct Subject {
-    network: NetworkTable,
-    weights: PathBuf,
-    data: Data,
-}
-
-impl Subject {
-    fn of(args: &Args) -> Result<Self> {
-        let (mut network, data, weights) = match &args.run {
-            Some(path) => {
-                let folder = RunFolder::open(path)?;
-                let recipe: Recipe = serde_json::from_value(folder.read_plan()?)
-                    .with_context(|| format!("{}", folder.plan().display()))?;
-                let weights = match args.weights.as_deref().and_then(|w| w.to_str()) {
-                    None => folder.weights("last"),
-                    Some(name @ ("last" | "best" | "ema")) => folder.weights(name),
-                    Some(file) => PathBuf::from(file),
-                };
-                (recipe.student, Some(recipe.data), weights)
-            }
-            None => {
-                let weights = args
-                    .weights
-                    .clone()
-                    .context("which weights? Give a run folder, or --weights FILE with --data NAME")?;
-                (NetworkTable::of(""), None, weights)
-            }
-        };
-        if let Some(model) = &args.model {
-            network.model.clone_from(model);
+/// What is measured, and on what: a run's, or what the flags name.
+fn subject(args: &Args) -> Result<(NetworkTable, Data)> {
+    let (mut table, data, weights) = match &args.run {
+        Some(path) => {
+            let folder = RunFolder::open(path)?;
+            let recipe: Recipe =
+                serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
+            let weights = match args.weights.as_deref().and_then(|w| w.to_str()) {
+                None => folder.weights("last"),
+                Some(name @ ("last" | "best" | "ema")) => folder.weights(name),
+                Some(file) => PathBuf::from(file),
+            };
+            (recipe.student, Some(recipe.data), weights)
         }
-        args.present.lay_over(&mut network);
-        let data = args.source.over(data)?;
-        network.adapt_head = false;
-        Ok(Self { network, weights, data })
+        None => {
+            let weights = args.weights.clone();
+            let weights = weights.context("which weights? Give a run folder, or --weights FILE with --data NAME")?;
+            (NetworkTable::of(""), None, weights)
+        }
+    };
+    if let Some(model) = &args.model {
+        table.model.clone_from(model);
     }
+    Ok((args.network.over(table, &weights)?, args.source.over(data)?))
 }
 
 fn text(model: &str, img: i64, data: &str, m: &Measured) -> String {

@@ -6,19 +6,18 @@ use clap::ValueEnum;
 use heterodyne_export::{Programs, Subject, export};
 use heterodyne_run::{
     folder::RunFolder,
-    recipe::{
-        self,
-        schema::{NetworkTable, Recipe},
-    },
+    recipe::schema::{NetworkTable, Precision, Recipe},
 };
-use heterodyne_train::{
-    card::Card,
-    present::{self, Images},
-    session,
+use heterodyne_train::network::{
+    self, BuildOptions, Card,
+    input::{self, DataImages, Resolved},
 };
 use tch::Device;
 
-use super::{Outcome, present::PresentArgs, select::SelectArgs};
+use super::{
+    Outcome,
+    network::{Named, NetworkArgs},
+};
 use crate::{print::say, ui};
 
 /// Programs beside the weights.
@@ -38,8 +37,6 @@ pub struct Args {
     /// Folder to write; it must not exist or be empty
     #[arg(long)]
     out: PathBuf,
-    #[command(flatten)]
-    select: SelectArgs,
     /// Of a run folder: last, best or ema
     #[arg(long, default_value = "last", value_parser = ["last", "best", "ema"])]
     weights: String,
@@ -49,11 +46,8 @@ pub struct Args {
     /// Model; weights written by heterodyne name it themselves
     #[arg(long)]
     model: Option<String>,
-    /// An option of the model, for example patch=4; may be repeated
-    #[arg(long = "option", value_name = "KEY=VALUE")]
-    options: Vec<String>,
     #[command(flatten)]
-    present: PresentArgs,
+    network: NetworkArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -71,18 +65,15 @@ pub fn run(args: &Args) -> Result<Outcome> {
     } else {
         (args.source.clone(), None)
     };
-    let weights = ui::read_weights(args.select.of(&file))?;
-    let name = args.model.clone().or_else(|| weights.model().map(str::to_owned));
-    let name = name.with_context(|| format!("{} does not say which model it is: add --model", file.display()))?;
-    let def = heterodyne_models::find(&name)?;
-    let mut table = NetworkTable { options: recipe::options(&args.options)?, ..NetworkTable::of(&name) };
-    args.present.lay_over(&mut table);
-    let classes = weights
-        .classes(def, &table.options)?
-        .with_context(|| format!("{} has no classifier `{}`", file.display(), def.head))?;
+    let table = NetworkTable::of(args.model.as_deref().unwrap_or_default());
+    let named = Named::read(args.network.over(table, &file)?)?;
+    let Named { def, weights, .. } = &named;
+    let classes = named.classes()?;
     let side = data.and_then(|name| heterodyne_data::find(&name).ok().and_then(|d| d.side));
-    let input = present::settle(&mut table, def, Some(&weights), Images { side, ..Images::default() })?;
-    let model = session::model(def, &table, input, classes, Some(&weights), Device::Cpu, 0)?;
+    let images = DataImages { side, ..DataImages::default() };
+    let Resolved { input, table } = input::resolve(&named.table, def, Some(weights), images)?;
+    let options = BuildOptions { classes, precision: Precision::Fp32, device: Device::Cpu, seed: 0 };
+    let model = network::model(def, &table, input, Some(weights), options)?;
     model.store.freeze();
 
     let card = Card {

@@ -5,26 +5,23 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use heterodyne_data::{Dataset, Decode, EvalLoader, Files};
 use heterodyne_nn::{Output, Pass, StageKind, StageSpec, TapSpec, catch, file};
-use heterodyne_run::recipe::{
-    self,
-    schema::{DeviceChoice, NetworkTable, Precision},
-};
+use heterodyne_run::recipe::schema::NetworkTable;
 use heterodyne_shim::NoGrad;
 use heterodyne_train::{
-    net::Net,
-    present::{self, Images as Shown},
-    session::device,
+    device::device,
+    network::{
+        BuildOptions, Network,
+        input::{self, DataImages, Resolved},
+    },
 };
 use tch::{Kind, Tensor};
 
 use super::{
     Outcome,
-    eval::{device_choice, precision},
-    present::PresentArgs,
-    select::SelectArgs,
+    network::{DeviceArgs, Named, NetworkArgs},
 };
 use crate::{
     print::{say, tell},
@@ -39,8 +36,6 @@ pub struct Args {
     /// Weights: a safetensors or PyTorch file, a folder with timm's config.json, or hf-hub:OWNER/NAME
     #[arg(long)]
     weights: PathBuf,
-    #[command(flatten)]
-    select: SelectArgs,
     /// Images: files, folders, or one safetensors file with a normalised tensor `x` (B,3,H,W)
     #[arg(long, required = true, num_args = 1..)]
     input: Vec<PathBuf>,
@@ -50,9 +45,6 @@ pub struct Args {
     /// Number of classes; that of the weights if not given
     #[arg(long)]
     num_classes: Option<i64>,
-    /// An option of the model, for example patch=4; may be repeated
-    #[arg(long = "option", value_name = "KEY=VALUE")]
-    options: Vec<String>,
     /// Leave pictures as their files have them instead of turning them as their EXIF orientation says
     #[arg(long)]
     no_exif: bool,
@@ -60,39 +52,30 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = Decode::default().max_pixels)]
     max_pixels: u64,
     #[command(flatten)]
-    present: PresentArgs,
+    network: NetworkArgs,
     /// Images per step
     #[arg(long, default_value_t = 32, value_parser = clap::builder::RangedI64ValueParser::<i64>::new().range(1..=65536))]
     batch: i64,
-    /// fp32, bf16 or auto
-    #[arg(long, default_value = "fp32", value_parser = precision)]
-    precision: Precision,
-    /// auto, cpu or cuda
-    #[arg(long, default_value = "auto", value_parser = device_choice)]
-    device: DeviceChoice,
+    #[command(flatten)]
+    place: DeviceArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let def = heterodyne_models::find(&args.model)?;
-    let weights = ui::read_weights(args.select.of(&args.weights))?;
+    let named = Named::read(args.network.over(NetworkTable::of(&args.model), &args.weights)?)?;
+    let Named { def, weights, .. } = &named;
     let images = Images::open(&args.input, Decode { exif: !args.no_exif, max_pixels: args.max_pixels })?;
     if let Images::Files(files) = &images
         && !files.left_out().is_empty()
     {
         tell!("note: {} images{}", files.len(), files.left_out());
     }
-    let img = images.side(args.present.img())?;
-    let options = recipe::options(&args.options)?;
-    let mut table = NetworkTable { options, ..NetworkTable::of(&args.model) };
-    args.present.lay_over(&mut table);
-    table.img = img;
-    let input = present::settle(&mut table, def, Some(&weights), Shown::default())?;
-    let own = weights.classes(def, &table.options)?;
-    let classes = args.num_classes.or(own);
-    let classes = classes
-        .with_context(|| format!("{} has no classifier `{}`: give --num-classes", args.weights.display(), def.head))?;
-    let net = Net::build(def, &table, input, classes, Some(&weights), args.precision, device(args.device)?, 0)?;
+    let table = NetworkTable { img: images.side(named.table.img)?, ..named.table.clone() };
+    let Resolved { input, table } = input::resolve(&table, def, Some(weights), DataImages::default())?;
+    let classes = args.num_classes.map_or_else(|| named.classes_or(": give --num-classes"), Ok)?;
+    let options =
+        BuildOptions { classes, precision: args.place.precision, device: device(args.place.device)?, seed: 0 };
+    let net = Network::build(def, &table, input, Some(weights), options)?;
 
     let count = images.len();
     let tensors = shapes(net.taps(), count);
@@ -205,7 +188,7 @@ impl Images {
     }
 
     /// Gives the network's outputs batch by batch to `take`.
-    fn each(&self, net: &Net, batch: i64, mut take: impl FnMut(&Output) -> Result<()>) -> Result<()> {
+    fn each(&self, net: &Network, batch: i64, mut take: impl FnMut(&Output) -> Result<()>) -> Result<()> {
         let device = net.device();
         match self {
             Self::Files(files) => {
@@ -220,7 +203,7 @@ impl Images {
                 for part in x.split(batch, 0) {
                     let infer = || {
                         let (_guard, _cast) = (NoGrad::new(), net.autocast()?);
-                        Ok(net.network.forward(&part.to_device(device).to_kind(Kind::Float), Pass::TEACH))
+                        Ok(net.module.forward(&part.to_device(device).to_kind(Kind::Float), Pass::TEACH))
                     };
                     take(&guarded(infer)?)?;
                 }

@@ -8,7 +8,7 @@ use heterodyne_run::{
     recipe::{Layered, schema::DeviceChoice},
     summary::{Status, Summary},
 };
-use heterodyne_train::{Command, Plan, Session, fit, plan, session::cuda_problem};
+use heterodyne_train::{Mode, Plan, Session, device::cuda_problem, fit, network::Network, plan};
 
 use super::Outcome;
 use crate::{
@@ -37,7 +37,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: &Args, command: Command) -> Result<Outcome> {
+pub fn run(args: &Args, mode: Mode) -> Result<Outcome> {
     let (mut session, folder) = match &args.resume {
         Some(path) => {
             let folder = RunFolder::resume(path)?;
@@ -45,12 +45,12 @@ pub fn run(args: &Args, command: Command) -> Result<Outcome> {
             if !folder.checkpoint().is_file() && !folder.is_fresh()? {
                 bail!("{}: the run has finished and there is no checkpoint any more to resume from", path.display());
             }
-            (ui::session(Plan::resolve(&layered, command)?)?, folder)
+            (ui::session(Plan::resolve(&layered, mode)?)?, folder)
         }
         None => {
             let recipe = args.recipe.as_deref().context("a recipe is required")?;
             let layered = Layered::read(recipe, &args.sets)?;
-            let mut plan = Plan::resolve(&layered, command)?;
+            let mut plan = Plan::resolve(&layered, mode)?;
             if plan.recipe.name.is_empty() {
                 plan.recipe.name =
                     recipe.file_stem().map_or_else(|| "run".to_owned(), |s| s.to_string_lossy().into_owned());
@@ -79,30 +79,30 @@ pub fn run(args: &Args, command: Command) -> Result<Outcome> {
 
 /// What is about to run.
 fn heading(s: &Session, folder: &RunFolder) -> String {
-    let net = |n: &heterodyne_train::net::Net| match n.store.num_parameters() {
+    let net = |n: &Network| match n.store.num_parameters() {
         0 => format!("{} at {} px, a package that offers {}", n.name, n.view.img, offer(n.taps())),
         count => format!("{} at {} px, {:.2} M parameters", n.name, n.view.img, count as f64 / 1e6),
     };
     let mut lines = vec![format!("data     {} ({} to train on), {} classes", s.data, s.train_images, s.card.classes)];
-    if let Some(t) = &s.pair.teacher {
+    if let Some(t) = &s.learner.teacher {
         lines.push(format!("teacher  {}", net(t)));
         lines.extend(t.loaded.as_ref().map(|r| format!("         {}", ui::loaded(r))));
     }
-    lines.push(format!("student  {}", net(&s.pair.student)));
-    lines.extend(s.pair.student.loaded.as_ref().map(|r| format!("         {}", ui::loaded(r))));
-    for m in &s.pair.objective.methods {
+    lines.push(format!("student  {}", net(&s.learner.student)));
+    lines.extend(s.learner.student.loaded.as_ref().map(|r| format!("         {}", ui::loaded(r))));
+    for m in &s.learner.loss.methods {
         lines.push(format!("method   {} ({})", m.name, m.weight));
     }
-    if s.pair.objective.heads.num_parameters() > 0 {
+    if s.learner.loss.heads.num_parameters() > 0 {
         lines.push(format!(
             "heads    {:.2} M parameters, used in training only",
-            s.pair.objective.heads.num_parameters() as f64 / 1e6
+            s.learner.loss.heads.num_parameters() as f64 / 1e6
         ));
     }
     lines.push(format!(
         "run      {} on {:?}, {} epochs of {} steps",
         folder.path().display(),
-        s.pair.student.device(),
+        s.learner.student.device(),
         s.plan.recipe.train.epochs,
         s.train.batches_per_epoch()
     ));

@@ -2,6 +2,7 @@
 use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result};
+use heterodyne_methods::BuildContext;
 use heterodyne_models::{
     Model,
     package::{self, Package},
@@ -9,22 +10,18 @@ use heterodyne_models::{
 use heterodyne_nn::{Output, ParamStore, Pass, StageKind, StageSpec, TapSpec, catch};
 use heterodyne_run::recipe::{self, schema::Precision};
 use heterodyne_shim::{Autocast, NoGrad, flops, peak_rss};
-use heterodyne_train::session;
+use heterodyne_train::device::{concrete, device, wait};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::{
-    Outcome, compare,
-    eval::{device_choice, precision},
-};
+use super::{Outcome, network::DeviceArgs, similarity};
 use crate::print::{say, say_part};
-use heterodyne_run::recipe::schema::DeviceChoice;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Model (heterodyne models lists them)
-    #[arg(required_unless_present = "features", conflicts_with = "features")]
+    #[arg(required_unless_present = "similarity", conflicts_with = "similarity")]
     model: Option<String>,
     /// Input size in pixels; the model's default if not given
     #[arg(long)]
@@ -47,24 +44,20 @@ pub struct Args {
     /// Images per pass
     #[arg(long, default_value_t = 16, value_parser = clap::builder::RangedI64ValueParser::<i64>::new().range(2..=65536))]
     batch: i64,
-    /// fp32, bf16 or auto
-    #[arg(long, default_value = "fp32", value_parser = precision)]
-    precision: Precision,
-    /// auto, cpu or cuda
-    #[arg(long, default_value = "auto", value_parser = device_choice)]
-    device: DeviceChoice,
+    #[command(flatten)]
+    place: DeviceArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    compare: compare::Args,
+    similarity: similarity::Args,
 }
 
 #[derive(Debug, Serialize)]
 struct Report {
-    student: Network,
+    student: NetworkReport,
     #[serde(skip_serializing_if = "Option::is_none")]
-    teacher: Option<Network>,
+    teacher: Option<NetworkReport>,
     /// What each method says of the pair.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     methods: Vec<MethodReport>,
@@ -72,7 +65,7 @@ struct Report {
 
 /// One network. Speed and memory are of this process on this machine.
 #[derive(Debug, Serialize)]
-struct Network {
+struct NetworkReport {
     model: String,
     img: i64,
     classes: i64,
@@ -118,13 +111,13 @@ struct MethodReport {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    if let Some(path) = &args.compare.features {
-        return compare::run(path, &args.compare, args.device, args.json);
+    if let Some(path) = &args.similarity.similarity {
+        return similarity::run(path, &args.similarity, args.place.device, args.json);
     }
-    args.compare.check()?;
-    let model = args.model.as_deref().context("which model? Give its name, or --features RUN")?;
-    let device = session::device(args.device)?;
-    let look = |name: &str, img: Option<i64>, options: &[String]| -> Result<(Network, TapSpec)> {
+    args.similarity.check()?;
+    let model = args.model.as_deref().context("which model? Give its name, or --similarity RUN")?;
+    let device = device(args.place.device)?;
+    let look = |name: &str, img: Option<i64>, options: &[String]| -> Result<(NetworkReport, TapSpec)> {
         let subject = if Path::new(name).is_file() {
             let Package { net, about, img } = package::open(Path::new(name), device, img)?;
             Subject { name: about.map_or_else(|| name.to_owned(), |a| a.name), net, store: None, img, device }
@@ -158,17 +151,17 @@ pub fn run(args: &Args) -> Result<Outcome> {
 /// What is looked at.
 struct Subject {
     name: String,
-    net: Box<dyn heterodyne_nn::Network>,
+    net: Box<dyn heterodyne_nn::Module>,
     /// `None` of a package.
     store: Option<ParamStore>,
     img: i64,
     device: Device,
 }
 
-fn measure(subject: &Subject, args: &Args) -> Result<Network> {
+fn measure(subject: &Subject, args: &Args) -> Result<NetworkReport> {
     let Subject { net, store, device, .. } = subject;
     let device = *device;
-    let precision = session::concrete(args.precision, device);
+    let precision = concrete(args.place.precision, device);
     let x = Tensor::randn([args.batch, 3, subject.img, subject.img], (Kind::Float, device));
     let x = heterodyne_shim::channels_last(&x)?;
     let one = x.narrow(0, 0, 1);
@@ -195,7 +188,7 @@ fn measure(subject: &Subject, args: &Args) -> Result<Network> {
     };
     let train = store.as_ref().map(|store| speed(args.batch, device, || step(store))).transpose()?;
     let taps = net.taps();
-    Ok(Network {
+    Ok(NetworkReport {
         model: subject.name.clone(),
         img: subject.img,
         classes: taps.classes,
@@ -214,18 +207,13 @@ fn measure(subject: &Subject, args: &Args) -> Result<Network> {
 
 /// Images per second of the fastest of at least three passes, one second of them, after a first one.
 fn speed(batch: i64, device: Device, mut pass: impl FnMut() -> Result<()>) -> Result<f64> {
-    let wait = || {
-        if let Device::Cuda(index) = device {
-            tch::Cuda::synchronize(index as i64);
-        }
-    };
     pass()?;
-    wait();
+    wait(device);
     let (start, mut fastest, mut passes) = (Instant::now(), f64::INFINITY, 0);
     while passes < 3 || start.elapsed().as_secs_f64() < 1.0 {
         let before = Instant::now();
         pass()?;
-        wait();
+        wait(device);
         fastest = fastest.min(before.elapsed().as_secs_f64());
         passes += 1;
     }
@@ -263,7 +251,8 @@ fn method(
     }
     let store = ParamStore::new(Device::Cpu, 0);
     // Of two images of two classes, the least that a memory of all training images can be made for.
-    let built = settings.build(&store.root(), student, teacher, &[0, 1]).with_context(|| def.name)?;
+    let pair = BuildContext { scope: &store.root(), student, teacher, sample_classes: &[0, 1] };
+    let built = settings.build(&pair).with_context(|| def.name)?;
     report.parameters = store.num_parameters();
     report.learned = store.parameters().into_iter().map(|(name, t, _)| (name, t.size())).collect();
     report.signals = built.signals().into_iter().map(|signal| (signal.name, signal.shape)).collect();
@@ -314,7 +303,7 @@ fn parts(learned: &[(String, Vec<i64>)]) -> Vec<(String, usize, i64)> {
     parts
 }
 
-fn network(n: &Network, args: &Args) -> String {
+fn network(n: &NetworkReport, args: &Args) -> String {
     let mut out = format!(
         "{} at {} px, {} classes: {}{}\n",
         n.model,

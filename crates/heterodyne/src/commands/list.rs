@@ -1,7 +1,7 @@
 //! `heterodyne models` and `methods`: the registries, as they are.
 use anyhow::{Result, bail};
 use heterodyne_settings::{Key, Settings};
-use heterodyne_train::weight::Weight;
+use heterodyne_train::plan::Weight;
 
 use super::Outcome;
 use crate::print::{say, say_part};

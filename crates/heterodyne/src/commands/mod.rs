@@ -1,9 +1,8 @@
 //! One file per command.
 pub mod bench;
-pub mod bench_step;
 pub mod cache;
-pub mod compare;
 pub mod data;
+pub mod dataset;
 pub mod demo;
 pub mod eval;
 pub mod export;
@@ -11,10 +10,9 @@ pub mod features;
 pub mod fit;
 pub mod inspect;
 pub mod list;
-pub mod present;
+pub mod network;
 pub mod report;
-pub mod select;
-pub mod source;
+pub mod similarity;
 
 /// How a command ended, when not with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -79,8 +79,8 @@ fn validation_images_choose_and_test_images_report() {
             serde_json::from_str(&place.good(&format!("eval run --split {split} --json"))).unwrap();
         assert_eq!(json["images"], count, "{split}");
     }
-    place.bad("train fruit.toml --set data.validation=3 --out other", &["data.validation = 3", "data.val"]);
-    place.good("train fruit.toml --set data.validation=3 --set data.val=\"\" --out other");
+    place.bad("train fruit.toml --set data.holdout=3 --out other", &["data.holdout = 3", "data.val"]);
+    place.good("train fruit.toml --set data.holdout=3 --set data.val=\"\" --out other");
 
     // Weights know their classes; a split alone is evaluated, wherever it lies.
     fs::create_dir(place.path("alone")).unwrap();

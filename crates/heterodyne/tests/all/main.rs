@@ -1,7 +1,6 @@
 //! The built command, as a user runs it: good input, bad input, Ctrl-C, a full disk; and the real images and weights
 //! where they are.
 mod bad_input;
-mod compare;
 mod curves;
 mod datasets;
 mod described;
@@ -17,6 +16,7 @@ mod package;
 mod presented;
 mod real;
 mod recipes;
+mod similarity;
 mod support;
 mod transformers;
 mod use_cases;

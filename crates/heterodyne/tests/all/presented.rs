@@ -1,7 +1,7 @@
 //! Which images a network is shown and how, and which of its classes are the data's.
 use std::{fs, path::Path};
 
-use heterodyne::{nn::file, train::card::Card};
+use heterodyne::{nn::file, train::network::Card};
 use image::{Rgb, RgbImage};
 use tch::Tensor;
 

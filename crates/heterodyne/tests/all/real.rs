@@ -4,20 +4,27 @@ use heterodyne::{
     data::{self, EvalLoader},
     nn::Pass,
     run::recipe::schema::{NetworkTable, Precision},
-    train::{eval::evaluate, net::Net, present, weights::Weights},
+    train::{
+        network::{
+            BuildOptions, Network, Weights,
+            input::{self, DataImages, Resolved},
+        },
+        run::eval::evaluate,
+    },
 };
 use tch::Device;
 
 use crate::support::real;
 
-fn deit(weights: &Path, img: i64, classes: i64) -> Net {
+fn deit(weights: &Path, img: i64, classes: i64) -> Network {
     let def = heterodyne::models::find("deit_tiny_patch16_224").unwrap();
     let mut table = NetworkTable::of(def.name);
     table.img = Some(img);
     let weights = Weights::read(weights.into()).unwrap();
     assert_eq!(weights.classes(def, &toml::Table::new()).unwrap(), Some(classes));
-    let input = present::settle(&mut table, def, Some(&weights), present::Images::default()).unwrap();
-    Net::build(def, &table, input, classes, Some(&weights), Precision::Fp32, Device::Cpu, 0).unwrap()
+    let Resolved { input, table } = input::resolve(&table, def, Some(&weights), DataImages::default()).unwrap();
+    let options = BuildOptions { classes, precision: Precision::Fp32, device: Device::Cpu, seed: 0 };
+    Network::build(def, &table, input, Some(&weights), options).unwrap()
 }
 
 /// timm with `F.interpolate(mode="bicubic")` on the same 1,000 images names 799 right, with a mean loss of 0.71169.

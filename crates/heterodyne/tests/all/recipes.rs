@@ -9,7 +9,7 @@ use heterodyne::{
         Layered,
         schema::{CosineFrom, ScheduleName},
     },
-    train::{Command, Plan},
+    train::{Mode, Plan},
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -27,7 +27,7 @@ fn files(name: &str) -> Vec<PathBuf> {
 fn plan(path: &Path, sets: &[&str]) -> Plan {
     let layered = Layered::read(path, &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
         .unwrap_or_else(|e| panic!("{e}"));
-    let command = if layered.recipe().unwrap().teacher.is_some() { Command::Distill } else { Command::Train };
+    let command = if layered.recipe().unwrap().teacher.is_some() { Mode::Distill } else { Mode::Train };
     Plan::resolve(&layered, command).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -82,16 +82,16 @@ fn the_protocols_layers_hold_the_published_values() {
             plan.mix.is_on()
                 && plan.augment.erase == 0.25
                 && plan.augment.flip == 0.5
-                && plan.recipe.train.clip == Some(5.0)
+                && plan.recipe.train.clip_grad == Some(5.0)
         );
     }
-    assert_eq!(base("hetero-imagenet-token.toml").train.ema, Some(0.99996));
+    assert_eq!(base("hetero-imagenet-token.toml").train.ema_decay, Some(0.99996));
     for name in ["hetero-cifar100-conv.toml", "hetero-cifar100-token.toml", "hetero-imagenet-token.toml"] {
         assert_eq!(base(name).schedule.cosine_from, CosineFrom::Start, "{name}: timm counts the cosine from the start");
     }
     let multistep = base("cifar-b128-multistep.toml");
     assert_eq!(
-        (multistep.train.epochs, multistep.train.batch, multistep.train.label_smoothing, multistep.train.ema),
+        (multistep.train.epochs, multistep.train.batch, multistep.train.label_smoothing, multistep.train.ema_decay),
         (300, 128, 0.1, None)
     );
     assert_eq!((multistep.optim.lr, multistep.optim.weight_decay, multistep.schedule.warmup_epochs), (0.05, 5e-4, 3.0));
@@ -170,7 +170,7 @@ fn the_methods_layers_hold_the_published_weights() {
 }
 
 fn taps(model: &str) -> TapSpec {
-    Model::outline(models::find(model).unwrap(), 100, Some(32), &toml::Table::new()).unwrap()
+    Model::shapes(models::find(model).unwrap(), 100, Some(32), &toml::Table::new()).unwrap()
 }
 
 /// What the 32 px protocol's layers read, for each family of its networks as student and as teacher: (channels, side)

@@ -8,7 +8,7 @@ use std::{
 use heterodyne::{
     models::Model,
     nn::{InputSpec, file},
-    train::card::Card,
+    train::network::Card,
 };
 use tch::Device;
 

@@ -6,7 +6,7 @@ use heterodyne_nn::{
 };
 use tch::{Device, Kind, Tensor};
 
-use super::vectors::unit;
+use super::vectors::normalize;
 
 /// Unit vectors (N,D), a buffer of the scope, so that a checkpoint holds them.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Bank {
     /// Rows `index_b` move to `v_bd`: `normalize( m row + (1-m) v )`.
     pub fn refresh(&self, index_b: &Tensor, v_bd: &Tensor) {
         let _guard = NoGrad::new();
-        let moved = unit(&(self.read(index_b) * self.momentum + v_bd.detach() * (1.0 - self.momentum)));
+        let moved = normalize(&(self.read(index_b) * self.momentum + v_bd.detach() * (1.0 - self.momentum)));
         let _ = self.rows_nd.shallow_clone().index_copy_(0, index_b, &moved);
     }
 }
@@ -111,7 +111,7 @@ impl Others {
     }
 
     /// Where the images `a_m` and `b_k` are of different classes: bool (m,k).
-    pub fn differ(&self, a_m: &Tensor, b_k: &Tensor) -> Tensor {
+    pub fn is_negative(&self, a_m: &Tensor, b_k: &Tensor) -> Tensor {
         let class = |index: &Tensor| self.class_n.index_select(0, index);
         class(a_m).unsqueeze(1).ne_tensor(&class(b_k).unsqueeze(0))
     }

@@ -1,8 +1,8 @@
 //! Divergences, and means of them.
 use heterodyne_nn::labels::log_softmax;
-use tch::{Kind, Reduction, Tensor};
+use tch::{Reduction, Tensor};
 
-use super::mode::float;
+use super::{mode::float, ops::TensorExt};
 
 /// `T^2 KL( softmax(p/T) || softmax(q/T) )` of logits over the last dimension, summed over all others; float32 at
 /// least, from log-softmax. The factor T^2 keeps the gradient's size when T changes (Hinton et al. 2015, section 2).
@@ -20,7 +20,7 @@ pub fn kd(teacher_bc: &Tensor, student_bc: &Tensor, temperature: f64) -> Tensor 
 
 /// The mean of scalars.
 pub fn mean(values: &[Tensor]) -> Tensor {
-    Tensor::stack(values, 0).mean(None::<Kind>)
+    Tensor::stack(values, 0).mean_all()
 }
 
 fn tempered(logits: &Tensor, temperature: f64) -> Tensor {

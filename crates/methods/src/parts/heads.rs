@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 use super::{
     levels::NUM_LEVELS,
     mode::{part_input, training},
+    ops::TensorExt,
 };
 
 /// Token grids are merged as long as this many places or more are left along the longer side.
@@ -172,7 +173,7 @@ impl Head {
             Body::Last(pointwise) => pointwise.forward(&part_input(&feature.pooled(), self.kind)?),
             Body::Conv(convs) => {
                 let x_bchw = convs.iter().fold(part_input(&feature.to_map(), self.kind)?, |x, conv| conv.forward(&x));
-                x_bchw.mean_dim([2i64, 3].as_slice(), false, None::<Kind>)
+                x_bchw.mean_over(&[2, 3])
             }
             Body::Token { merge, widen, blocks } => {
                 let widened = |x: Tensor| widen.as_ref().map_or_else(|| x.shallow_clone(), |widen| widen.forward(&x));

@@ -6,6 +6,7 @@ pub mod heads;
 pub mod levels;
 pub mod lowpass;
 pub mod mode;
+pub mod ops;
 pub mod pair;
 pub mod pointwise;
 pub mod spectrum;

@@ -6,7 +6,7 @@ use heterodyne_nn::{
 use tch::{Device, Kind, Tensor};
 
 /// Switches autocast off until the guard is dropped: the loss arithmetic begins here.
-pub fn exact(device: Device) -> Result<Autocast> {
+pub fn autocast_off(device: Device) -> Result<Autocast> {
     Ok(Autocast::new(device, false)?)
 }
 

@@ -3,7 +3,7 @@ use heterodyne_nn::{Error, FeatureMap, Output, Result, StageKind, StageSpec, Tap
 use tch::{Kind, Tensor};
 
 use super::levels::Levels;
-use crate::{Signal, Taught};
+use crate::{Signal, TeacherSignals};
 
 /// One stage of the student and the teacher's stage of the same relative depth.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +160,7 @@ pub fn observe_embedding(teacher: &Output, kind: Kind) -> Result<Tensor> {
 }
 
 /// Signal `i` of a method in its own kind; an error where the teacher's side of the step is incomplete.
-pub fn signal(taught: Taught, i: usize, kind: Kind) -> Result<Tensor> {
+pub fn signal(taught: TeacherSignals, i: usize, kind: Kind) -> Result<Tensor> {
     let found = taught.signals.get(i).map(|s| s.to_kind(kind));
     found.ok_or_else(|| {
         Error::invalid(format!("signal {i} of the teacher is read, and the step holds {}", taught.signals.len()))

@@ -8,6 +8,8 @@ use heterodyne_nn::{Init, Result, Scope};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Reduction, Tensor};
 
+use super::ops::TensorExt;
+
 /// Inside the square root of an amplitude, so that its gradient at zero is zero and not NaN.
 pub const AMPLITUDE_EPS: f64 = 1e-12;
 
@@ -211,8 +213,7 @@ impl Representation {
 
     /// Of real and imaginary parts (B,2,K,K',C): (B,P,K,K',C).
     pub fn of(self, s_bpuvc: &Tensor) -> Tensor {
-        let amplitude =
-            || (s_bpuvc.square().sum_dim_intlist([1i64].as_slice(), true, None::<Kind>) + AMPLITUDE_EPS).sqrt();
+        let amplitude = || (s_bpuvc.square().sum_keepdim(1) + AMPLITUDE_EPS).sqrt();
         match self {
             Self::Complex => s_bpuvc.shallow_clone(),
             Self::Amplitude => amplitude(),
@@ -326,7 +327,7 @@ impl Comparison {
         let kept = (self.band.rows * self.band.cols) as f64;
         let mean_b1c =
             self.real_roots.flatten(0, -1).unsqueeze(0).matmul(&x.flatten(1, 3)) * (self.band.kept_share() / kept);
-        let mean = if channels { mean_b1c.mean_dim([2i64].as_slice(), true, None::<Kind>) } else { mean_b1c };
+        let mean = if channels { mean_b1c.mean_keepdim(&[2]) } else { mean_b1c };
         let x = x - mean.unsqueeze(1).unsqueeze(1) * &self.real_roots;
         let variance = x.square().mean_dim(over, true, None::<Kind>) * self.band.kept_share();
         x * (variance + STANDARD_EPS).rsqrt()

@@ -1,6 +1,6 @@
 //! The memory bank of CRD: who is drawn, what is remembered, what is refused.
 use heterodyne_methods::{
-    Context, Method, Taught, find,
+    BuildContext, Context, Method, TeacherSignals, find,
     parts::bank::{Bank, Others},
     ranks::Alone,
 };
@@ -35,8 +35,8 @@ fn draws_are_uniform_over_the_images_of_other_classes() {
             assert!(right, "image {i} was drawn {count} times for image {anchor}, expected {expected}");
         }
     }
-    let differ = others.differ(&Tensor::from_slice(&[0i64, 2]), &Tensor::from_slice(&[4i64, 3, 7]));
-    assert_eq!(ints(&differ), [0, 1, 1, 1, 0, 1]);
+    let is_negative = others.is_negative(&Tensor::from_slice(&[0i64, 2]), &Tensor::from_slice(&[4i64, 3, 7]));
+    assert_eq!(ints(&is_negative), [0, 1, 1, 1, 0, 1]);
 }
 
 #[test]
@@ -70,7 +70,8 @@ fn built(settings: &str, classes: &[i64]) -> (ParamStore, Box<dyn Method>, TapSp
     let (student, teacher) = (conv(6, 3), vit(1, 5, 3));
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
     let settings = (find("crd").unwrap().configure)(&table(settings)).unwrap();
-    let method = settings.build(&store.root(), &student, &teacher, classes).unwrap();
+    let pair = BuildContext { scope: &store.root(), student: &student, teacher: &teacher, sample_classes: classes };
+    let method = settings.build(&pair).unwrap();
     (store, method, student, teacher)
 }
 
@@ -92,7 +93,7 @@ fn loss_at(
 ) -> Result<Terms, heterodyne_nn::Error> {
     let signals = method.observe(teacher)?;
     let labels = hard(&vec![0; samples.len()]);
-    let teacher = Taught { logits: &teacher.logits, signals: &signals };
+    let teacher = TeacherSignals { logits: &teacher.logits, signals: &signals };
     method.loss(&Context {
         student,
         teacher,
@@ -183,7 +184,9 @@ fn what_it_cannot_contrast_is_refused() {
     let (student, teacher) = (conv(6, 3), vit(1, 5, 3));
     let settings = (find("crd").unwrap().configure)(&toml::Table::new()).unwrap();
     for classes in [&[2i64, 2, 2][..], &[]] {
-        let e = settings.build(&ParamStore::new(CPU, 0).root(), &student, &teacher, classes).err().unwrap().to_string();
+        let store = ParamStore::new(CPU, 0);
+        let pair = BuildContext { scope: &store.root(), student: &student, teacher: &teacher, sample_classes: classes };
+        let e = settings.build(&pair).err().unwrap().to_string();
         assert!(e.contains("of one class"), "{e}");
     }
     let e = (find("crd").unwrap().configure)(&table("contrast = \"batch\""))

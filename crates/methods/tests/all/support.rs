@@ -1,7 +1,7 @@
 //! Pairs of networks' outputs, weights by formula, and losses as numbers.
 use std::cell::RefCell;
 
-use heterodyne_methods::{Context, Method, Ranks, Taught, find, ranks::Alone};
+use heterodyne_methods::{BuildContext, Context, Method, Ranks, TeacherSignals, find, ranks::Alone};
 use heterodyne_nn::{
     FeatureMap, Labels, Output, ParamStore, Progress, Result, StageKind, StageSpec, TapSpec, Terms, shim::Rng,
 };
@@ -115,7 +115,7 @@ pub fn build(
 ) -> Result<Box<dyn Method>> {
     let settings = (find(name)?.configure)(settings).unwrap_or_else(|e| panic!("{name}: {e}"));
     settings.check(student, teacher, batch)?;
-    settings.build(&store.root(), student, teacher, &sample_classes())
+    settings.build(&BuildContext { scope: &store.root(), student, teacher, sample_classes: &sample_classes() })
 }
 
 /// Training images of two classes in turn.
@@ -143,7 +143,7 @@ pub fn loss_among(
     let signals = method.observe(teacher)?;
     let shapes: Vec<_> = signals.iter().map(|s| s.size()[1..].to_vec()).collect();
     assert_eq!(shapes, method.signals().into_iter().map(|s| s.shape).collect::<Vec<_>>());
-    let teacher = Taught { logits: &teacher.logits, signals: &signals };
+    let teacher = TeacherSignals { logits: &teacher.logits, signals: &signals };
     let samples = samples(labels.len() as usize);
     method.loss(&Context {
         student,

@@ -82,7 +82,7 @@ fn check_all(wanted: impl Fn(&Case) -> bool) {
         .iter()
         .filter(|case| wanted(case))
         .flat_map(|case| {
-            let model = case.undrawn();
+            let model = case.uninitialised();
             fill(&model.store);
             [evaluate(case, &model, &goldens), train(case, &model, &goldens)].concat()
         })
@@ -146,7 +146,7 @@ fn state_dicts_have_timms_names_shapes_and_order() {
         let case = goldens.cases.iter().find(|case| case.key == key).unwrap();
         let shape = |t: &Tensor| t.size().iter().map(i64::to_string).collect::<Vec<_>>().join("x");
         let ours: Vec<_> =
-            case.undrawn().store.entries().iter().map(|(name, t, _)| format!("{name} {}", shape(t))).collect();
+            case.uninitialised().store.entries().iter().map(|(name, t, _)| format!("{name} {}", shape(t))).collect();
         for (ours, theirs) in ours.iter().zip(theirs.lines()) {
             assert_eq!(ours, theirs, "{key}");
         }

@@ -82,7 +82,7 @@ impl Case {
     }
 
     /// Without the time that drawing the weights takes: they must be written before they are read.
-    pub fn undrawn(&self) -> Model {
+    pub fn uninitialised(&self) -> Model {
         self.in_store(ParamStore::new(Device::Cpu, 0).deferred())
     }
 

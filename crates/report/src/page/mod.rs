@@ -1,9 +1,9 @@
 //! The page: sections in the order of the questions that a reader has.
 mod context;
 mod curves;
-mod features;
 mod results;
 mod settings;
+mod similarity;
 
 use crate::{
     Loaded,
@@ -29,7 +29,7 @@ pub fn page(title: &str, intro: &str, groups: &[Loaded]) -> String {
             curves::accuracy(groups),
             curves::losses(groups),
             curves::rates(groups),
-            features::section_of(groups),
+            similarity::section_of(groups),
             results::speed(groups),
             context::section(groups),
             settings::section(groups),

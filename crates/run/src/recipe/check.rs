@@ -114,16 +114,18 @@ fn train(t: &Train) -> Checked {
     at_least_1("train.batch", t.batch as u64)?;
     at_least_1("train.eval_batch", t.eval_batch as u64)?;
     range("train.label_smoothing", t.label_smoothing, |s| (0.0..1.0).contains(&s), "at least 0 and less than 1")?;
-    if let Some(clip) = t.clip {
-        range("train.clip", clip, |c| c > 0.0, "greater than 0").map_err(|p| Problem {
-            hint: Some("without train.clip nothing is clipped; `--set train.clip=` removes it"),
+    if let Some(clip) = t.clip_grad {
+        range("train.clip_grad", clip, |c| c > 0.0, "greater than 0").map_err(|p| Problem {
+            hint: Some("without train.clip_grad nothing is clipped; `--set train.clip_grad=` removes it"),
             ..p
         })?;
     }
-    if let Some(ema) = t.ema {
-        range("train.ema", ema, |d| d > 0.0 && d < 1.0, "greater than 0 and less than 1").map_err(|p| Problem {
-            hint: Some("without train.ema there is no average; `--set train.ema=` removes it"),
-            ..p
+    if let Some(ema) = t.ema_decay {
+        range("train.ema_decay", ema, |d| d > 0.0 && d < 1.0, "greater than 0 and less than 1").map_err(|p| {
+            Problem {
+                hint: Some("without train.ema_decay there is no average; `--set train.ema_decay=` removes it"),
+                ..p
+            }
         })?;
     }
     at_least_1("train.log_every", t.log_every)?;

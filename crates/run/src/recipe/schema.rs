@@ -112,8 +112,8 @@ pub struct Data {
     pub per_class: Option<usize>,
     /// Training images held out to choose the best epoch on; 0 chooses nothing and reports the last.
     #[serde(default)]
-    pub validation: usize,
-    /// Seed that chooses the images of `per_class` and `validation`; the run's if not given. Runs with different seeds
+    pub holdout: usize,
+    /// Seed that chooses the images of `per_class` and `holdout`; the run's if not given. Runs with different seeds
     /// learn from, and are held to, the same images if they give the same here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -273,10 +273,10 @@ pub struct Train {
     pub label_smoothing: f64,
     /// Largest 2-norm of the whole gradient; none if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip: Option<f64>,
+    pub clip_grad: Option<f64>,
     /// Decay of the exponential moving average of the weights; none if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ema: Option<f64>,
+    pub ema_decay: Option<f64>,
     /// Steps between lines of the metrics.
     pub log_every: u64,
     /// Epochs between evaluations; the last epoch is always evaluated.
@@ -296,8 +296,8 @@ impl Default for Train {
             eval_batch: 256,
             precision: Precision::Fp32,
             label_smoothing: 0.0,
-            clip: None,
-            ema: None,
+            clip_grad: None,
+            ema_decay: None,
             log_every: 50,
             eval_every: 1,
             test: TestWhen::Every,
@@ -447,7 +447,7 @@ impl Data {
             max_pixels: max_pixels(),
             img: None,
             per_class: None,
-            validation: 0,
+            holdout: 0,
             seed: None,
             workers: 0,
             audit: true,

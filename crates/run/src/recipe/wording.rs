@@ -192,6 +192,10 @@ fn backticked(text: &str) -> Vec<&str> {
 
 type Keys = fn() -> Vec<String>;
 
+/// Keys that have another name now.
+const RENAMED: [(&str, &str); 3] =
+    [("train.clip", "train.clip_grad"), ("train.ema", "train.ema_decay"), ("data.validation", "data.holdout")];
+
 /// The keys of each fixed table, as serde knows them.
 const TABLES: [(&str, Keys); 7] = [
     ("data", keys_of::<Data>),
@@ -220,6 +224,10 @@ fn hint_for_key(path: &KeyPath, name: &str, valid: &[&str]) -> String {
         return format!("{owner} takes no keys");
     }
     let list = valid.join(", ");
+    let key = path.to_string();
+    if let Some((old, new)) = RENAMED.iter().find(|(old, _)| *old == key) {
+        return format!("`{old}` is now `{new}`");
+    }
     // `epochs` at the top, or `batch` in [data], belongs elsewhere.
     let elsewhere = TABLES
         .iter()

@@ -158,13 +158,13 @@ fn values_out_of_range_and_contradictions() {
         ),
         (
             "[train]\nclip = 0\n",
-            "x.toml:6: `train.clip` is 0; it must be greater than 0\n  hint: without train.clip nothing is clipped; \
-             `--set train.clip=` removes it",
+            "x.toml:6: `train.clip_grad` is 0; it must be greater than 0\n  hint: without train.clip_grad nothing is clipped; \
+             `--set train.clip_grad=` removes it",
         ),
         (
             "[train]\nema = 1.0\n",
-            "x.toml:6: `train.ema` is 1; it must be greater than 0 and less than 1\n  hint: without train.ema there \
-             is no average; `--set train.ema=` removes it",
+            "x.toml:6: `train.ema_decay` is 1; it must be greater than 0 and less than 1\n  hint: without train.ema_decay there \
+             is no average; `--set train.ema_decay=` removes it",
         ),
         ("img = 0\n", "x.toml:5: `student.img` is 0; it must be at least 1"),
         ("std = [1.0, 0.0, 1.0]\n", "x.toml:5: `student.std` has a value that is not greater than 0"),

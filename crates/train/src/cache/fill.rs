@@ -1,11 +1,14 @@
 //! Filling a cache ahead of training, and checking one that is there.
 use std::sync::atomic::AtomicBool;
 
-use heterodyne_data::random::{Purpose, Random};
+use heterodyne_data::{
+    TrainLoader,
+    random::{Purpose, Random},
+};
 use tch::{Kind, Tensor};
 
 use super::Cache;
-use crate::{Error, Result, error::guarded, session::Session};
+use crate::{Error, Result, error::guarded, learner::Learner};
 
 /// Entries that [`verify`] recomputes, at most.
 const CHECKED: usize = 32;
@@ -23,13 +26,19 @@ pub enum Filled {
 }
 
 /// Writes all entries that are missing, view by view; `progress` hears the number of entries written.
-pub fn fill(s: &Session, cache: &Cache, stop: &AtomicBool, progress: &mut dyn FnMut(usize)) -> Result<Filled> {
+pub fn fill(
+    cache: &Cache,
+    learner: &Learner,
+    loader: &TrainLoader,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Filled> {
     guarded("filling the teacher's cache", || {
         let stored = &cache.rows;
         for view in 0..cache.views {
             let missing: Vec<usize> =
                 (0..stored.images).filter(|&row| !stored.rows.holds(view as usize * stored.images + row)).collect();
-            let mut batches = s.train.view(view, missing);
+            let mut batches = loader.view(view, missing);
             while let Some(batch) = batches.next_until(stop) {
                 let batch = match batch {
                     Err(heterodyne_nn::Error::Stopped) => {
@@ -38,8 +47,8 @@ pub fn fill(s: &Session, cache: &Cache, stop: &AtomicBool, progress: &mut dyn Fn
                     }
                     batch => batch?,
                 };
-                let images = batch.images.to_device(s.pair.student.device());
-                cache.lesson(&batch, &images, |images| s.pair.teach(images))?;
+                let images = batch.images.to_device(learner.device());
+                cache.teacher_output(&batch, &images, |images| learner.teach(images))?;
                 if let Some(problem) = cache.broken() {
                     return Err(Error::Plan(problem));
                 }
@@ -56,13 +65,13 @@ pub fn fill(s: &Session, cache: &Cache, stop: &AtomicBool, progress: &mut dyn Fn
 ///
 /// # Errors
 /// [`heterodyne_nn::Error::Stopped`] where `stop` was set before the end.
-pub fn verify(s: &Session, cache: &Cache, stop: &AtomicBool) -> Result<usize> {
-    guarded("checking the teacher's cache", || compare(s, cache, stop))
+pub fn verify(cache: &Cache, learner: &Learner, loader: &TrainLoader, seed: u64, stop: &AtomicBool) -> Result<usize> {
+    guarded("checking the teacher's cache", || compare(cache, learner, loader, seed, stop))
 }
 
-fn compare(s: &Session, cache: &Cache, stop: &AtomicBool) -> Result<usize> {
+fn compare(cache: &Cache, learner: &Learner, loader: &TrainLoader, seed: u64, stop: &AtomicBool) -> Result<usize> {
     let stored = &cache.rows;
-    let mut rng = Random::new(s.plan.recipe.seed, Purpose::Select, 0, stored.rows.written() as u64);
+    let mut rng = Random::new(seed, Purpose::Select, 0, stored.rows.written() as u64);
     let mut views: Vec<u32> = (0..cache.views).collect();
     rng.shuffle(&mut views);
     for view in views {
@@ -74,15 +83,15 @@ fn compare(s: &Session, cache: &Cache, stop: &AtomicBool) -> Result<usize> {
         rng.shuffle(&mut rows);
         rows.truncate(CHECKED);
         let mut checked = 0;
-        let mut batches = s.train.view(view, rows);
+        let mut batches = loader.view(view, rows);
         while let Some(batch) = batches.next_until(stop) {
             let batch = batch?;
             let kept = stored.rows.read(&stored.numbers(view, &batch.rows))?;
             if !kept.missing.is_empty() {
                 continue;
             }
-            let images = batch.images.to_device(s.pair.student.device());
-            let now = cache.layout.decode(&cache.layout.encode(&s.pair.teach(&images)?)?)?;
+            let images = batch.images.to_device(learner.device());
+            let now = cache.layout.decode(&cache.layout.encode(&learner.teach(&images)?)?)?;
             let then = cache.layout.decode(&kept.rows.f_to(images.device())?)?;
             for (now, then) in std::iter::once((&now.logits, &then.logits))
                 .chain(now.signals.iter().flatten().zip(then.signals.iter().flatten()))

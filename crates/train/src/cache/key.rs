@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Plan, Result, net::Net, objective::Objective};
+use crate::{Plan, Result, learner::DistillLoss, network::Network};
 
 /// Raised when rows change their meaning.
 const FORMAT: u32 = 1;
@@ -24,6 +24,43 @@ pub struct About {
 }
 
 impl About {
+    /// Gathers it. The number of views is not part of it: more views are appended to the same rows.
+    pub fn of(
+        plan: &Plan,
+        (teacher, identity): (&Network, &str),
+        loss: &DistillLoss,
+        loader: &TrainLoader,
+        table: &CacheTable,
+    ) -> Result<Self> {
+        let (recipe, view) = (&plan.recipe, &teacher.view);
+        let mut signals: Vec<(String, Vec<i64>)> =
+            loss.methods.iter().flat_map(|m| m.method.signals()).map(|s| (s.name, s.shape)).collect();
+        // Equal sets are equal caches, whatever the order of the methods.
+        signals.sort();
+        signals.dedup();
+        let json = json!({
+            "format": FORMAT,
+            "teacher": {
+                "model": teacher.name,
+                "options": recipe.teacher.as_ref().map(|t| &t.options),
+                "img": view.img,
+                "mean": view.mean,
+                "std": view.std,
+                "precision": teacher.precision,
+                "weights": identity,
+            },
+            "data": { "name": recipe.data.name, "exif": recipe.data.exif, "images": loader.indices().len(), "content": content(loader)? },
+            "views": { "side": recipe.data.img, "augment": plan.augment, "seed": table.seed.unwrap_or(recipe.seed) },
+            "signals": signals,
+        });
+        let name = teacher
+            .name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' })
+            .collect();
+        Ok(Self { json, teacher: name, classes: teacher.taps().classes })
+    }
+
     /// Number of classes.
     #[must_use]
     pub fn classes(&self) -> i64 {
@@ -44,42 +81,8 @@ impl About {
     }
 }
 
-/// See [`About`]. The number of views is not part of it: more views are appended to the same rows.
-pub(super) fn about(
-    plan: &Plan,
-    (teacher, identity): (&Net, &str),
-    objective: &Objective,
-    loader: &TrainLoader,
-    table: &CacheTable,
-) -> Result<About> {
-    let (recipe, view) = (&plan.recipe, &teacher.view);
-    let mut signals: Vec<(String, Vec<i64>)> =
-        objective.methods.iter().flat_map(|m| m.method.signals()).map(|s| (s.name, s.shape)).collect();
-    // Equal sets are equal caches, whatever the order of the methods.
-    signals.sort();
-    signals.dedup();
-    let json = json!({
-        "format": FORMAT,
-        "teacher": {
-            "model": teacher.name,
-            "options": recipe.teacher.as_ref().map(|t| &t.options),
-            "img": view.img,
-            "mean": view.mean,
-            "std": view.std,
-            "precision": teacher.precision,
-            "weights": identity,
-        },
-        "data": { "name": recipe.data.name, "exif": recipe.data.exif, "images": loader.indices().len(), "content": content(loader)? },
-        "views": { "side": recipe.data.img, "augment": plan.augment, "seed": table.seed.unwrap_or(recipe.seed) },
-        "signals": signals,
-    });
-    let name =
-        teacher.name.chars().map(|c| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' }).collect();
-    Ok(About { json, teacher: name, classes: teacher.taps().classes })
-}
-
 /// A hash of the teacher: of its weights, or of the file of its package.
-pub(crate) fn identity(plan: &Plan, teacher: &Net) -> Result<String> {
+pub(crate) fn identity(plan: &Plan, teacher: &Network) -> Result<String> {
     match plan.recipe.teacher.as_ref().and_then(|t| t.package.as_deref()) {
         Some(package) => file(package),
         None => weights(teacher),
@@ -87,7 +90,7 @@ pub(crate) fn identity(plan: &Plan, teacher: &Net) -> Result<String> {
 }
 
 /// A hash of all weights, name by name.
-fn weights(teacher: &Net) -> Result<String> {
+fn weights(teacher: &Network) -> Result<String> {
     let mut hash = Sha256::new();
     for (name, tensor, _) in teacher.store.entries() {
         hash.update(name.as_bytes());

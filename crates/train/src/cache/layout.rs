@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     Error, Result,
-    objective::{Lesson, Objective},
+    learner::{DistillLoss, TeacherOutput},
 };
 
 /// Where everything lies in a row.
@@ -18,8 +18,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// For the methods of an objective.
-    pub fn of(objective: &Objective, classes: i64) -> Self {
+    /// For the methods of an loss.
+    pub fn of(loss: &DistillLoss, classes: i64) -> Self {
         let mut signals: Vec<Signal> = Vec::new();
         let mut place = |signal: Signal| {
             signals.iter().position(|known| *known == signal).unwrap_or_else(|| {
@@ -27,8 +27,7 @@ impl Layout {
                 signals.len() - 1
             })
         };
-        let places =
-            objective.methods.iter().map(|m| m.method.signals().into_iter().map(&mut place).collect()).collect();
+        let places = loss.methods.iter().map(|m| m.method.signals().into_iter().map(&mut place).collect()).collect();
         Self { classes, signals, places }
     }
 
@@ -45,12 +44,12 @@ impl Layout {
         self.signal_values() % 2
     }
 
-    /// uint8 (B, row bytes), on the lesson's device.
-    pub fn encode(&self, lesson: &Lesson) -> Result<Tensor> {
-        let batch = lesson.logits.size()[0];
+    /// uint8 (B, row bytes), on the output's device.
+    pub fn encode(&self, output: &TeacherOutput) -> Result<Tensor> {
+        let batch = output.logits.size()[0];
         let mut values = Vec::with_capacity(self.signals.len() + 1);
         for (i, signal) in self.signals.iter().enumerate() {
-            let own = lesson
+            let own = output
                 .signals
                 .iter()
                 .zip(&self.places)
@@ -58,7 +57,7 @@ impl Layout {
             let own = own.ok_or_else(|| Error::State(format!("the teacher's step lacks `{}`", signal.name)))?;
             values.push(own.f_to_kind(Kind::BFloat16)?.f_reshape([batch, -1])?);
         }
-        let logits = lesson.logits.f_to_kind(Kind::Float)?.f_contiguous()?;
+        let logits = output.logits.f_to_kind(Kind::Float)?.f_contiguous()?;
         values.push(Tensor::f_zeros([batch, self.padding()], (Kind::BFloat16, logits.device()))?);
         Ok(Tensor::f_cat(
             &[logits.f_view_dtype(Kind::Uint8)?, Tensor::f_cat(&values, 1)?.f_view_dtype(Kind::Uint8)?],
@@ -67,7 +66,7 @@ impl Layout {
     }
 
     /// The way back; the signals stay bfloat16 and are views into `rows` (B, row bytes).
-    pub fn decode(&self, rows: &Tensor) -> Result<Lesson> {
+    pub fn decode(&self, rows: &Tensor) -> Result<TeacherOutput> {
         let batch = rows.size()[0];
         let logits = rows.f_view_dtype(Kind::Float)?.f_narrow(1, 0, self.classes)?.f_contiguous()?;
         let halves = rows.f_view_dtype(Kind::BFloat16)?;
@@ -79,7 +78,7 @@ impl Layout {
             first += size(signal);
         }
         let of_method = |places: &Vec<usize>| places.iter().map(|&p| signals[p].shallow_clone()).collect();
-        Ok(Lesson { logits, signals: self.places.iter().map(of_method).collect() })
+        Ok(TeacherOutput { logits, signals: self.places.iter().map(of_method).collect() })
     }
 }
 

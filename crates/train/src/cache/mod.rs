@@ -22,7 +22,7 @@ mod rows;
 
 use std::{cell::RefCell, path::PathBuf, sync::Arc};
 
-use heterodyne_data::{Batch, Companion, Kept, TrainLoader};
+use heterodyne_data::{Batch, CachedRows, SampleCache, TrainLoader};
 use heterodyne_run::recipe::schema::CacheTable;
 use tch::Tensor;
 
@@ -31,7 +31,10 @@ pub use key::About;
 use layout::Layout;
 use rows::Rows;
 
-use crate::{Result, net::Net, objective::Lesson, objective::Objective};
+use crate::{
+    Plan, Result,
+    learner::{DistillLoss, Learner, TeacherOutput},
+};
 
 /// The stored part of a teacher.
 pub struct Cache {
@@ -63,15 +66,15 @@ impl Stored {
     }
 }
 
-impl Companion for Stored {
-    fn read(&self, view: u32, rows: &[usize]) -> heterodyne_nn::Result<Kept> {
+impl SampleCache for Stored {
+    fn read(&self, view: u32, rows: &[usize]) -> heterodyne_nn::Result<CachedRows> {
         self.rows.read(&self.numbers(view, rows))
     }
 }
 
 /// How full a cache is, and what it costs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stock {
+pub struct CacheStats {
     /// Its folder.
     pub folder: PathBuf,
     /// Views per image.
@@ -84,7 +87,7 @@ pub struct Stock {
     pub bytes: u64,
 }
 
-impl Stock {
+impl CacheStats {
     /// The first epoch, from 1, in which the teacher need not run: from there on the cache pays.
     #[must_use]
     pub fn pays_from(&self) -> u32 {
@@ -97,24 +100,45 @@ impl Stock {
 impl Cache {
     /// Opens the cache for a teacher, the data and the methods, or makes it; its folder is found by what the entries
     /// depend on.
-    pub fn open(table: &CacheTable, about: &About, objective: &Objective, images: usize) -> Result<Self> {
-        let layout = Layout::of(objective, about.classes());
+    pub fn open(table: &CacheTable, about: &About, loss: &DistillLoss, images: usize) -> Result<Self> {
+        let layout = Layout::of(loss, about.classes());
         let folder = table.path.join(about.folder());
         let rows = Rows::open(&folder, &about.text(), table.views as usize * images, layout.row_bytes())?;
         let rows = Arc::new(Stored { rows, images });
         Ok(Self { layout, rows, views: table.views, folder, waiting: RefCell::default(), broken: RefCell::default() })
     }
 
+    /// The cache that a plan asks for, read by the threads of `loader`; `identity` is the hash of the teacher.
+    ///
+    /// # Errors
+    /// It cannot be opened or made.
+    pub fn of_plan(
+        plan: &Plan,
+        learner: &Learner,
+        identity: Option<&str>,
+        loader: &mut TrainLoader,
+        images: usize,
+    ) -> Result<Option<Self>> {
+        let table = plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref());
+        let (Some(teacher), Some(identity), Some(table)) = (&learner.teacher, identity, table) else {
+            return Ok(None);
+        };
+        let about = About::of(plan, (teacher, identity), &learner.loss, loader, table)?;
+        let cache = Self::open(table, &about, &learner.loss, images)?;
+        cache.join(loader);
+        Ok(Some(cache))
+    }
+
     /// Lets the loader's threads read the rows.
     pub fn join(&self, loader: &mut TrainLoader) {
-        loader.accompany(Arc::clone(&self.rows) as Arc<dyn Companion>);
+        loader.with_cache(Arc::clone(&self.rows) as Arc<dyn SampleCache>);
     }
 
     /// How full it is.
     #[must_use]
-    pub fn stock(&self) -> Stock {
+    pub fn stats(&self) -> CacheStats {
         let rows = &self.rows.rows;
-        Stock {
+        CacheStats {
             folder: self.folder.clone(),
             views: self.views,
             written: rows.written(),
@@ -126,15 +150,15 @@ impl Cache {
     /// The teacher's part of a batch whose images are on the device as `images`: as it was stored, and where it was
     /// not, as `teach` says now and is then stored. Both are rounded alike, so that a run does not depend on which it
     /// was.
-    pub fn lesson(
+    pub fn teacher_output(
         &self,
         batch: &Batch,
         images: &Tensor,
-        teach: impl FnOnce(&Tensor) -> Result<Lesson>,
-    ) -> Result<Lesson> {
+        teach: impl FnOnce(&Tensor) -> Result<TeacherOutput>,
+    ) -> Result<TeacherOutput> {
         let device = images.device();
         let all = batch.rows.len();
-        let encoded = match &batch.kept {
+        let encoded = match &batch.cached {
             Some(kept) if kept.missing.is_empty() => kept.rows.f_to(device)?,
             Some(kept) if kept.missing.len() < all => {
                 let places = Tensor::f_from_slice(&kept.missing)?.f_to(device)?;
@@ -184,15 +208,4 @@ impl Drop for Cache {
     fn drop(&mut self) {
         self.flush();
     }
-}
-
-/// What a cache's entries depend on.
-pub fn about(
-    plan: &crate::Plan,
-    teacher: (&Net, &str),
-    objective: &Objective,
-    loader: &TrainLoader,
-    table: &CacheTable,
-) -> Result<About> {
-    key::about(plan, teacher, objective, loader, table)
 }

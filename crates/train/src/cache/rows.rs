@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
-use heterodyne_data::Kept;
+use heterodyne_data::CachedRows;
 use heterodyne_files::own;
 use heterodyne_nn::{Error, Result};
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
@@ -69,7 +69,7 @@ impl Rows {
     }
 
     /// The rows `numbers`; a damaged one is missing.
-    pub fn read(&self, numbers: &[usize]) -> Result<Kept> {
+    pub fn read(&self, numbers: &[usize]) -> Result<CachedRows> {
         let mut bytes = vec![0; numbers.len() * self.row_bytes];
         let mut missing = Vec::new();
         for (place, (&row, target)) in numbers.iter().zip(bytes.chunks_exact_mut(self.row_bytes)).enumerate() {
@@ -95,7 +95,7 @@ impl Rows {
                 missing.push(place as i64);
             }
         }
-        Ok(Kept { rows: Tensor::f_from_slice(&bytes)?.f_view([numbers.len() as i64, -1])?, missing })
+        Ok(CachedRows { rows: Tensor::f_from_slice(&bytes)?.f_view([numbers.len() as i64, -1])?, missing })
     }
 
     /// Rows that were found damaged since the last call.

@@ -9,7 +9,7 @@ use std::{
 use heterodyne_nn::{Tensors, file};
 use heterodyne_train::{
     Event, Session,
-    cache::{Filled, Stock, fill, verify},
+    cache::{CacheStats, Filled, fill, verify},
     fit,
 };
 use tch::{Kind, Tensor};
@@ -19,23 +19,31 @@ use crate::support::{folder, session, taught_by, teacher};
 const METHODS: [&str; 5] = ["kd", "fitnet", "uhkd", "lfcc", "hcd"];
 static NEVER: AtomicBool = AtomicBool::new(false);
 
+fn filled(s: &Session, progress: &mut dyn FnMut(usize)) -> heterodyne_train::Result<Filled> {
+    fill(s.cache.as_ref().unwrap(), &s.learner, &s.train, &NEVER, progress)
+}
+
+fn verified(s: &Session) -> heterodyne_train::Result<usize> {
+    verify(s.cache.as_ref().unwrap(), &s.learner, &s.train, s.plan.recipe.seed, &NEVER)
+}
+
 fn sets(dir: &Path, methods: &[&str], views: u32) -> Vec<String> {
     let mut sets = taught_by(&teacher(dir, 10), methods);
     sets.push(format!("teacher.cache={{views={views},path='{}'}}", dir.join("cache").display()));
     sets
 }
 
-fn stock(s: &Session) -> Stock {
-    s.cache.as_ref().unwrap().stock()
+fn stats(s: &Session) -> CacheStats {
+    s.cache.as_ref().unwrap().stats()
 }
 
 /// The weights after a run, and how much the cache held when it began.
-fn trained(s: &Session, out: &Path) -> (Tensors, Option<Stock>) {
+fn trained(s: &Session, out: &Path) -> (Tensors, Option<CacheStats>) {
     let run = folder(out, s);
     let mut before = None;
     let mut watch = |event: &Event| {
-        if let Event::Cache { stock, .. } = event {
-            before = Some((*stock).clone());
+        if let Event::Cache { stats, .. } = event {
+            before = Some((*stats).clone());
         }
     };
     fit(s, &run, false, &NEVER, &mut watch).unwrap();
@@ -43,7 +51,7 @@ fn trained(s: &Session, out: &Path) -> (Tensors, Option<Stock>) {
 }
 
 fn rows_file(s: &Session) -> PathBuf {
-    stock(s).folder.join("rows.bin")
+    stats(s).folder.join("rows.bin")
 }
 
 #[test]
@@ -53,8 +61,8 @@ fn a_warm_cache_trains_the_very_same_student_as_the_run_that_filled_it() {
     let (cold, before) = trained(&session(&sets).unwrap(), &dir.path().join("cold"));
     assert_eq!((before.as_ref().unwrap().written, before.unwrap().pays_from()), (0, 3));
     let s = session(&sets).unwrap();
-    assert_eq!(stock(&s).written, stock(&s).entries);
-    assert_eq!(verify(&s, s.cache.as_ref().unwrap(), &AtomicBool::new(false)).unwrap(), 32);
+    assert_eq!(stats(&s).written, stats(&s).entries);
+    assert_eq!(verified(&s).unwrap(), 32);
     let (warm, before) = trained(&s, &dir.path().join("warm"));
     assert_eq!(before.unwrap().pays_from(), 1);
     assert_eq!(cold, warm);
@@ -82,24 +90,24 @@ fn filling_ahead_is_interrupted_and_continues() {
         done += n;
         stop.store(done >= 30, Ordering::Relaxed);
     };
-    assert_eq!(fill(&s, cache, &stop, &mut first_batches).unwrap(), Filled::Interrupted);
-    assert_eq!(stock(&s).written, 30);
+    assert_eq!(fill(cache, &s.learner, &s.train, &stop, &mut first_batches).unwrap(), Filled::Interrupted);
+    assert_eq!(stats(&s).written, 30);
     drop(s);
     let s = session(&sets).unwrap();
     let mut rest = 0;
-    assert_eq!(fill(&s, s.cache.as_ref().unwrap(), &NEVER, &mut |n| rest += n).unwrap(), Filled::Full);
-    assert_eq!((rest, stock(&s).written, stock(&s).entries), (90, 120, 120));
-    assert_eq!(verify(&s, s.cache.as_ref().unwrap(), &AtomicBool::new(false)).unwrap(), 32);
+    assert_eq!(filled(&s, &mut |n| rest += n).unwrap(), Filled::Full);
+    assert_eq!((rest, stats(&s).written, stats(&s).entries), (90, 120, 120));
+    assert_eq!(verified(&s).unwrap(), 32);
 }
 
 #[test]
 fn more_views_keep_those_that_are_there() {
     let dir = tempfile::tempdir().unwrap();
     let s = session(&sets(dir.path(), &["kd"], 1)).unwrap();
-    fill(&s, s.cache.as_ref().unwrap(), &NEVER, &mut |_| {}).unwrap();
+    filled(&s, &mut |_| {}).unwrap();
     drop(s);
     let s = session(&sets(dir.path(), &["kd"], 4)).unwrap();
-    assert_eq!((stock(&s).written, stock(&s).entries, stock(&s).pays_from()), (40, 160, 4));
+    assert_eq!((stats(&s).written, stats(&s).entries, stats(&s).pays_from()), (40, 160, 4));
 }
 
 #[test]
@@ -130,9 +138,9 @@ fn an_entry_of_something_else_ends_the_run_before_it_begins() {
     let dir = tempfile::tempdir().unwrap();
     let sets = sets(dir.path(), &["kd"], 1);
     let s = session(&sets).unwrap();
-    fill(&s, s.cache.as_ref().unwrap(), &NEVER, &mut |_| {}).unwrap();
+    filled(&s, &mut |_| {}).unwrap();
     // All entries of one image's row are shifted by one image, with sums that are right.
-    let (path, sums) = (rows_file(&s), stock(&s).folder.join("sums.bin"));
+    let (path, sums) = (rows_file(&s), stats(&s).folder.join("sums.bin"));
     for (path, row) in [(&path, 40), (&sums, 4)] {
         let mut bytes = fs::read(path).unwrap();
         bytes.rotate_left(row);
@@ -153,7 +161,7 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
     let base = sets(dir.path(), &["uhkd"], 1);
     let with = |more: &[&str]| {
         let sets: Vec<String> = base.iter().cloned().chain(more.iter().map(|s| (*s).to_owned())).collect();
-        stock(&session(&sets).unwrap()).folder
+        stats(&session(&sets).unwrap()).folder
     };
     let own = with(&[]);
     for same in [
@@ -178,7 +186,7 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
     let mut folders: Vec<_> = others.iter().map(|other| with(other)).chain([own]).collect();
     // The run's seed also chooses the images of a subset; with the whole, or with a seed of its own for the choice, it
     // leaves the views alone.
-    let whole = |seed: &str| with(&["data.per_class=", "data.validation=0", "teacher.cache.seed=0", seed]);
+    let whole = |seed: &str| with(&["data.per_class=", "data.holdout=0", "teacher.cache.seed=0", seed]);
     assert_eq!(whole("seed=1"), whole("seed=2"));
     let subset = |choice: &str, seed: &str| with(&["teacher.cache.seed=0", choice, seed]);
     assert_eq!(subset("data.seed=5", "seed=1"), subset("data.seed=5", "seed=2"));
@@ -194,7 +202,7 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
     let changed = &tensors["head.bias"] + Tensor::from(1e-3);
     tensors.insert("head.bias".to_owned(), changed);
     file::write(weights.as_ref(), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
-    assert!(!folders.contains(&stock(&session(&base).unwrap()).folder));
+    assert!(!folders.contains(&stats(&session(&base).unwrap()).folder));
 }
 
 #[test]

@@ -3,10 +3,8 @@ use heterodyne_run::recipe::schema::{Optim, OptimName};
 use heterodyne_shim::{NoGrad, grad_norm};
 use heterodyne_train::{
     Error,
-    ema::Ema,
-    meter::Meter,
-    optim::{Optimizer, clip},
-    step::StepValues,
+    learner::{Ema, Optimizer, StepValues, optim::clip},
+    run::meter::Meter,
 };
 use tch::{Device, Kind, Tensor};
 

@@ -71,7 +71,7 @@ fn a_plan_holds_every_key_of_its_methods_and_can_be_resolved_again() {
     assert_eq!(first.recipe.methods["uhkd"]["k"].as_integer(), Some(7));
     let json = serde_json::to_value(&first.recipe).unwrap();
     let layered = heterodyne_train::plan::stored("plan.json", &json).unwrap();
-    let again = heterodyne_train::Plan::resolve(&layered, first.command).unwrap();
+    let again = heterodyne_train::Plan::resolve(&layered, first.mode).unwrap();
     assert_eq!(serde_json::to_value(&again.recipe).unwrap(), json);
 }
 
@@ -111,8 +111,11 @@ fn a_precision_left_open_is_settled_before_the_plan_is_stored() {
         "student.precision='fp32'".to_owned(),
     ]);
     let s = session(&sets).unwrap();
-    let expected = if fast_bf16(s.pair.device()) { Precision::Bf16 } else { Precision::Fp32 };
+    let expected = if fast_bf16(s.learner.device()) { Precision::Bf16 } else { Precision::Fp32 };
     assert_eq!(s.plan.recipe.train.precision, expected);
     assert_eq!(s.plan.recipe.teacher.as_ref().unwrap().precision, Some(expected));
-    assert_eq!((s.pair.teacher.as_ref().unwrap().precision, s.pair.student.precision), (expected, Precision::Fp32));
+    assert_eq!(
+        (s.learner.teacher.as_ref().unwrap().precision, s.learner.student.precision),
+        (expected, Precision::Fp32)
+    );
 }

@@ -78,7 +78,7 @@ fn an_interrupted_run_continues_to_the_very_same_weights() {
 fn an_overflowing_loss_ends_the_run_by_name_and_spares_what_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let mut sets = taught_by(&teacher(dir.path(), 10), &["kd"]);
-    sets.extend(["optim.lr=1e30".to_owned(), "train.clip=1e30".to_owned()]);
+    sets.extend(["optim.lr=1e30".to_owned(), "train.clip_grad=1e30".to_owned()]);
     let s = session(&sets).unwrap();
     let run = folder(&dir.path().join("run"), &s);
     let e = fit(&s, &run, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap_err();
@@ -141,8 +141,8 @@ fn bfloat16_and_adamw_train_every_method() {
 #[test]
 fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
     let mut s = session(&[]).unwrap();
-    s.pair.student.view = heterodyne_data::View::new(8, [0.5; 3], [0.5; 3], tch::Device::Cpu).unwrap();
-    s.pair.student.network = heterodyne_models::Model::build(
+    s.learner.student.view = heterodyne_data::View::new(8, [0.5; 3], [0.5; 3], tch::Device::Cpu).unwrap();
+    s.learner.student.module = heterodyne_models::Model::build(
         heterodyne_models::find("vit_nano").unwrap(),
         10,
         Some(16),
@@ -152,7 +152,7 @@ fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
     )
     .unwrap()
     .net;
-    let e = heterodyne_train::eval::evaluate(&s.pair.student, &s.test, |_| {}).unwrap_err().to_string();
+    let e = heterodyne_train::run::eval::evaluate(&s.learner.student, &s.test, |_| {}).unwrap_err().to_string();
     assert!(e.starts_with("evaluating: The size of tensor"), "{e}");
 }
 
@@ -204,10 +204,7 @@ fn a_method_that_has_ended_is_not_computed() {
         let uhkd = format!("methods.uhkd={{decay='step', decay_start=1.25, decay_to={decay_to}}}");
         sets.extend([kd, uhkd, "train.log_every=1".to_owned()]);
         let s = session(&sets).unwrap();
-        assert_eq!(
-            [1.0, 1.25, 1.5].map(|epoch| s.pair.objective.needs_teacher(epoch)),
-            [true, true, decay_to != "0.0"]
-        );
+        assert_eq!([1.0, 1.25, 1.5].map(|epoch| s.learner.loss.needs_teacher(epoch)), [true, true, decay_to != "0.0"]);
         let run = folder(&dir.path().join(name), &s);
         fit(&s, &run, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap();
         let terms = metrics::read(&run.metrics()).unwrap().into_iter().filter_map(|metric| match metric {
@@ -259,7 +256,7 @@ fn test_images_are_left_alone_where_the_recipe_says_so() {
         assert_eq!(looked, Some(if when == "every" { 500 } else { 20 }), "{when}");
     }
     let mut sets = taught_by(&teacher(dir.path(), 10), &["kd"]);
-    sets.extend(["train.test=never".to_owned(), "data.validation=0".to_owned()]);
+    sets.extend(["train.test=never".to_owned(), "data.holdout=0".to_owned()]);
     let error = session(&sets).err().unwrap().to_string();
-    assert!(error.contains("train.test") && error.contains("data.validation"), "{error}");
+    assert!(error.contains("train.test") && error.contains("data.holdout"), "{error}");
 }

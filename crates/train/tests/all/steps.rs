@@ -1,6 +1,6 @@
 //! Whole steps against plain PyTorch (tests/goldens/steps.py): views, forward, losses, backward, clipping, update.
 use heterodyne_nn::{Labels, ParamStore, Progress, Role, shim::NoGrad};
-use heterodyne_train::step::{Given, step};
+use heterodyne_train::learner::StepInput;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -44,7 +44,7 @@ fn six_steps_are_pytorchs() {
     for (name, lr) in [("sgd", 0.1), ("adamw", 0.01)] {
         let weights = teacher(dir.path(), 10);
         let sets: Vec<String> = [
-            "data.validation=0",
+            "data.holdout=0",
             "student.mean=[0.3,0.4,0.5]",
             "student.std=[0.2,0.3,0.4]",
             "teacher.model=vit_nano",
@@ -53,8 +53,8 @@ fn six_steps_are_pytorchs() {
             "teacher.mean=[0.5,0.5,0.5]",
             "teacher.std=[0.25,0.25,0.25]",
             "train.label_smoothing=0.1",
-            "train.clip=0.8",
-            "train.ema=0.5",
+            "train.clip_grad=0.8",
+            "train.ema_decay=0.5",
             "loss.ce=0.5",
             "methods.kd={weight=0.7,temperature=4.0}",
             &format!("optim={{name='{name}',lr={lr},weight_decay=0.01}}"),
@@ -63,13 +63,13 @@ fn six_steps_are_pytorchs() {
         .to_vec();
         let s = session(&sets).unwrap();
         let samples: Vec<usize> = (0..12).collect();
-        fill(&s.pair.student.store);
-        fill(&s.pair.teacher.as_ref().unwrap().store);
+        fill(&s.learner.student.store);
+        fill(&s.learner.teacher.as_ref().unwrap().store);
         for (i, row) in golden[name].as_array().unwrap().iter().enumerate() {
             let (images, labels) = batch(i as i64);
-            let lesson = s.pair.teach(&images).unwrap();
-            let given = Given { images: &images, labels: &labels, samples: &samples, lesson: Some(&lesson) };
-            let values = step(&s.pair, &given, lr / (1 + i) as f64, Progress::default()).unwrap();
+            let teacher = Some(s.learner.teach(&images).unwrap());
+            let input = StepInput { images, labels, samples: samples.clone(), teacher };
+            let values = s.learner.step(&input, lr / (1 + i) as f64, Progress::default()).unwrap();
             assert_eq!(values.names, ["ce", "kd.kd"]);
             let ours = Vec::<f32>::try_from(&values.values).unwrap();
             for (ours, theirs) in ours.iter().zip(row.as_array().unwrap()) {

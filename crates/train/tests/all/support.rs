@@ -4,7 +4,7 @@ use std::{path::Path, sync::atomic::AtomicBool};
 use heterodyne_models::Model;
 use heterodyne_nn::{InputSpec, file};
 use heterodyne_run::{folder::RunFolder, recipe::Layered};
-use heterodyne_train::{Command, Plan, Result, Session, card::Card};
+use heterodyne_train::{Mode, Plan, Result, Session, network::Card};
 use tch::Device;
 
 /// Forty images per epoch step by ten; a run of a second or two.
@@ -14,7 +14,7 @@ device = "cpu"
 [data]
 name = "digits"
 per_class = 4
-validation = 20
+holdout = 20
 augment = { crop = "pad", pad = 1 }
 [student]
 model = "resnet8"
@@ -22,8 +22,8 @@ model = "resnet8"
 epochs = 3
 batch = 10
 log_every = 2
-ema = 0.9
-clip = 5.0
+ema_decay = 0.9
+clip_grad = 5.0
 [optim]
 lr = 0.02
 "#;
@@ -54,7 +54,7 @@ pub fn taught_by(weights: &str, methods: &[&str]) -> Vec<String> {
 
 /// The plan of [`STUDENT`] with changes.
 pub fn plan(sets: &[String]) -> Result<Plan> {
-    let command = if sets.iter().any(|s| s.starts_with("teacher.")) { Command::Distill } else { Command::Train };
+    let command = if sets.iter().any(|s| s.starts_with("teacher.")) { Mode::Distill } else { Mode::Train };
     Plan::resolve(&Layered::from_str("test.toml", STUDENT, sets)?, command)
 }
 

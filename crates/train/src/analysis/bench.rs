@@ -1,0 +1,227 @@
+//! Where the time of a step goes, and how near the machine's limits it comes.
+use std::time::Instant;
+
+use heterodyne_data::Batch;
+use heterodyne_nn::Progress;
+use heterodyne_run::recipe::schema::Precision;
+use heterodyne_shim::{Autocast, NoGrad, flops, flops::Flops, peak_device, peak_rss, profile};
+use indexmap::IndexMap;
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+use crate::{
+    Error, Result,
+    device::{self, wait},
+    error::guarded,
+    learner::Part,
+    session::{Place, Session},
+};
+
+/// What [`measure`] found. Times are in milliseconds, medians unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measured {
+    /// `cpu` or `cuda`.
+    pub device: String,
+    /// Threads of one operation.
+    pub threads: usize,
+    /// Images per step.
+    pub batch: usize,
+    /// Steps that were timed.
+    pub steps: usize,
+    /// Images per second of the median step, data included.
+    pub images_per_second: f64,
+    /// A step, data included.
+    pub step_ms: f64,
+    /// The fastest and the slowest.
+    pub step_range_ms: [f64; 2],
+    /// Largest resident size of the process, in MB (1e6 bytes).
+    pub peak_rss_mb: Option<f64>,
+    /// Largest size of all tensors on the GPU, in MB.
+    pub peak_device_mb: Option<f64>,
+    /// data, upload, teacher, student, method, backward, optimizer.
+    pub split_ms: IndexMap<String, f64>,
+    /// GFLOP of one step: matrix products and convolutions, as the definitions ask for them (a fast algorithm may do
+    /// less).
+    pub gflop: f64,
+    /// GFLOP/s of the median step.
+    pub gflops: f64,
+    /// GFLOP/s that this machine reaches in one large matrix product and in one 3x3 convolution.
+    pub peak_gflops: Peaks,
+    /// The time that the step's products and convolutions take at those peaks, as a share of the step.
+    pub flops_ratio: f64,
+    /// libtorch's operators and this project's kernels, the slowest first; empty where they were not asked for.
+    pub operators: Vec<Operator>,
+}
+
+/// What one operator takes of a step, itself without those that it calls.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Operator {
+    /// `aten::` an operator, `...Backward0` its gradient, `heterodyne::` a kernel of this project.
+    pub name: String,
+    /// Calls per step.
+    pub calls: f64,
+    /// Milliseconds per step, the mean.
+    pub ms: f64,
+}
+
+/// See [`Measured::peak_gflops`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Peaks {
+    /// (2048,2048) x (2048,2048).
+    pub matmul: f64,
+    /// 3x3 from 128 to 128 channels on (32,128,28,28).
+    pub convolution: f64,
+}
+
+const PARTS: [&str; 7] = ["data", "upload", "teacher", "student", "method", "backward", "optimizer"];
+
+/// Times `steps` steps of a session after `warm_up` ones: first whole steps, then the same number with their parts and,
+/// where `operators` are asked for, with those. The session's weights move as in training; nothing is written.
+pub fn measure(s: &Session, steps: usize, warm_up: usize, operators: bool) -> Result<Measured> {
+    guarded("the benchmark", || Bench::new(s).run(steps, warm_up, operators))
+}
+
+struct Bench<'a> {
+    s: &'a Session,
+    epoch: u32,
+    loader: heterodyne_data::Epoch,
+    count: u64,
+}
+
+impl<'a> Bench<'a> {
+    fn new(s: &'a Session) -> Self {
+        Self { s, epoch: 0, loader: s.train.epoch(0, 0), count: 0 }
+    }
+
+    fn next(&mut self) -> Result<Batch> {
+        if let Some(batch) = self.loader.next() {
+            return Ok(batch?);
+        }
+        self.epoch += 1;
+        self.loader = self.s.train.epoch(self.epoch, 0);
+        let none = || Error::Plan("there are no training batches".to_owned());
+        Ok(self.loader.next().ok_or_else(none)??)
+    }
+
+    /// One step; calls `done` at the end of each part.
+    fn step(&mut self, done: &mut dyn FnMut(&'static str)) -> Result<()> {
+        let s = self.s;
+        let batch = self.next()?;
+        done("data");
+        let at = Place { epoch: self.epoch, batch: self.count, time: 0.0 };
+        let input = s.feed(batch, at, || done("upload"))?;
+        done("teacher");
+        let progress = Progress { step: self.count, steps: s.total_steps(), epoch: 0.0 };
+        self.count += 1;
+        let mut part = |part| {
+            done(match part {
+                Part::Student => "student",
+                Part::Method => "method",
+                Part::Backward => "backward",
+                Part::Optimizer => "optimizer",
+            });
+        };
+        // A small rate: the arithmetic is the same, and nothing diverges.
+        s.learner.step_in_parts(&input, 1e-6, progress, &mut part)?;
+        Ok(())
+    }
+
+    fn run(mut self, steps: usize, warm_up: usize, operators: bool) -> Result<Measured> {
+        let device = self.s.learner.device();
+        for _ in 0..warm_up.max(1) {
+            self.step(&mut |_| {})?;
+        }
+        let mut whole = Vec::with_capacity(steps);
+        for _ in 0..steps {
+            wait(device);
+            let start = Instant::now();
+            self.step(&mut |_| {})?;
+            wait(device);
+            whole.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        let mut split: IndexMap<&str, Vec<f64>> = PARTS.iter().map(|part| (*part, Vec::new())).collect();
+        for _ in 0..steps {
+            let mut before = Instant::now();
+            self.step(&mut |part| {
+                wait(device);
+                let now = Instant::now();
+                split.entry(part).or_default().push((now - before).as_secs_f64() * 1e3);
+                before = now;
+            })?;
+        }
+        let megabytes = |bytes: Option<u64>| bytes.map(|b| b as f64 / 1e6);
+        let (peak_rss_mb, peak_device_mb) = (megabytes(peak_rss()), megabytes(peak_device(device)));
+        let operators = if operators { self.operators(steps)? } else { Vec::new() };
+        let (counted, arithmetic) = flops::count(|| self.step(&mut |_| {}))?;
+        counted?;
+
+        let batch = self.s.plan.recipe.train.batch.min(self.s.train_images);
+        let step_ms = median(&mut whole);
+        let peaks = peaks(device, self.s.learner.student.precision)?;
+        let Flops { products, convolutions } = arithmetic;
+        let at_peak_s = products as f64 / (peaks.matmul * 1e9) + convolutions as f64 / (peaks.convolution * 1e9);
+        let gflop = (products + convolutions) as f64 / 1e9;
+        Ok(Measured {
+            device: device::name(device).to_owned(),
+            threads: usize::try_from(tch::get_num_threads()).unwrap_or_default(),
+            batch,
+            steps,
+            images_per_second: batch as f64 / step_ms * 1e3,
+            step_ms,
+            // The median has sorted them.
+            step_range_ms: [whole.first().copied().unwrap_or_default(), whole.last().copied().unwrap_or_default()],
+            peak_rss_mb,
+            peak_device_mb,
+            split_ms: split.into_iter().map(|(part, mut times)| (part.to_owned(), median(&mut times))).collect(),
+            gflop,
+            gflops: gflop / step_ms * 1e3,
+            peak_gflops: peaks,
+            flops_ratio: at_peak_s / step_ms * 1e3,
+            operators,
+        })
+    }
+
+    fn operators(&mut self, steps: usize) -> Result<Vec<Operator>> {
+        let (done, operators) = profile::operators(|| (0..steps).try_for_each(|_| self.step(&mut |_| {})))?;
+        done?;
+        let per_step = |total: f64| total / steps as f64;
+        let operator = |o: profile::Operator| Operator {
+            name: o.name,
+            calls: per_step(o.calls as f64),
+            ms: per_step(o.own.as_secs_f64() * 1e3),
+        };
+        Ok(operators.into_iter().map(operator).collect())
+    }
+}
+
+/// Sorts, and gives the middle.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The best of several large operations in the number format of `precision`.
+fn peaks(device: Device, precision: Precision) -> Result<Peaks> {
+    let _constant = NoGrad::new();
+    let _cast = Autocast::new(device, precision == Precision::Bf16)?;
+    let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, device));
+    let best = |flop: f64, work: &dyn Fn() -> Tensor| {
+        let time = |_| {
+            wait(device);
+            let start = Instant::now();
+            let _result = work();
+            wait(device);
+            start.elapsed().as_secs_f64()
+        };
+        flop / (0..12).map(time).fold(f64::INFINITY, f64::min) / 1e9
+    };
+    let (a, b) = (random(&[2048, 2048]), random(&[2048, 2048]));
+    let x = heterodyne_shim::channels_last(&random(&[32, 128, 28, 28]))?;
+    let w = heterodyne_shim::channels_last(&random(&[128, 128, 3, 3]))?;
+    Ok(Peaks {
+        matmul: best(2.0 * 2048f64.powi(3), &|| a.matmul(&b)),
+        convolution: best(2.0 * (32 * 128 * 28 * 28) as f64 * (128 * 9) as f64, &|| {
+            x.conv2d::<&Tensor>(&w, None, [1, 1], [1, 1], [1, 1], 1)
+        }),
+    })
+}

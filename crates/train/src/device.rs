@@ -1,0 +1,53 @@
+//! Where a run computes, and in which number format.
+use std::path::Path;
+
+use heterodyne_run::recipe::schema::{DeviceChoice, Precision};
+use heterodyne_shim::cpu::fast_bf16;
+use tch::Device;
+
+use crate::Result;
+
+/// The device that a recipe names, its libraries loaded.
+///
+/// # Errors
+/// `cuda` on a machine without a usable GPU.
+pub fn device(choice: DeviceChoice) -> Result<Device> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Auto => Ok(heterodyne_shim::load_cuda().map_or(Device::Cpu, |()| Device::Cuda(0))),
+        DeviceChoice::Cuda => {
+            heterodyne_shim::load_cuda()?;
+            Ok(Device::Cuda(0))
+        }
+    }
+}
+
+/// What recipes and reports call a device.
+#[must_use]
+pub fn name(device: Device) -> &'static str {
+    if device == Device::Cpu { "cpu" } else { "cuda" }
+}
+
+/// Why `auto` chose the CPU on a machine with an NVIDIA driver; `None` without a driver, or if CUDA works.
+#[must_use]
+pub fn cuda_problem() -> Option<String> {
+    let driver = Path::new("/dev/nvidiactl").exists();
+    heterodyne_shim::load_cuda().err().filter(|_| driver).map(|e| e.to_string())
+}
+
+/// The number format that `precision` asks for on `device`: never `Auto`.
+#[must_use]
+pub fn concrete(precision: Precision, device: Device) -> Precision {
+    match precision {
+        Precision::Auto if fast_bf16(device) => Precision::Bf16,
+        Precision::Auto => Precision::Fp32,
+        given => given,
+    }
+}
+
+/// Waits until a GPU has finished its queue; a CPU has none.
+pub fn wait(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
+    }
+}

@@ -1,0 +1,34 @@
+//! What a step works on.
+use heterodyne_nn::Labels;
+use tch::{Kind, Tensor};
+
+/// What the methods need of the teacher on one batch, and nothing else of it.
+#[derive(Debug)]
+pub struct TeacherOutput {
+    /// (B,classes), before any softmax.
+    pub logits: Tensor,
+    /// Each method's signals, in the order of the loss's terms.
+    pub signals: Vec<Vec<Tensor>>,
+}
+
+impl TeacherOutput {
+    /// A float32 scalar that is NaN or infinite if any value of the output is.
+    pub fn trace(&self) -> Tensor {
+        let mean = |t: &Tensor| t.mean(Kind::Float);
+        let signals = self.signals.iter().flatten().filter(|t| t.is_floating_point());
+        signals.map(mean).fold(mean(&self.logits), |sum, t| sum + t)
+    }
+}
+
+/// A training batch on the device, with the teacher's output.
+#[derive(Debug)]
+pub struct StepInput {
+    /// uint8 (B,3,H,W).
+    pub images: Tensor,
+    /// Classes (B) or, of mixed images, shares of them (B,classes).
+    pub labels: Labels,
+    /// The number of each image among the training images.
+    pub samples: Vec<usize>,
+    /// `None` if no method learns from a teacher (any more).
+    pub teacher: Option<TeacherOutput>,
+}

@@ -1,0 +1,82 @@
+//! The loss of a run: cross-entropy and the weighted methods, term by term.
+use heterodyne_methods::{Context, Method, TeacherSignals, ranks::Alone};
+use heterodyne_nn::{Output, ParamStore, Progress, Terms};
+
+use super::input::{StepInput, TeacherOutput};
+use crate::{Error, Result, plan::Weight};
+
+/// One method with its weight.
+pub struct LossTerm {
+    /// Its name in the recipe and the log.
+    pub name: String,
+    /// Factor of all its terms, over the run.
+    pub weight: Weight,
+    /// The method, built for the pair.
+    pub method: Box<dyn Method>,
+}
+
+/// `w_ce CE(z_s, y) + sum_k w_k L_k`, with `w_k` a function of the epoch.
+pub struct DistillLoss {
+    /// Weight of the cross-entropy.
+    pub ce: f64,
+    /// Label smoothing of the cross-entropy.
+    pub smoothing: f64,
+    /// Length of the run, for weights that change.
+    pub epochs: f64,
+    /// The methods, in the recipe's order.
+    pub methods: Vec<LossTerm>,
+    /// The methods' learnable parts.
+    pub heads: ParamStore,
+}
+
+impl DistillLoss {
+    /// Whether some method reads more than logits of the teacher.
+    #[must_use]
+    pub fn reads_teacher_taps(&self) -> bool {
+        self.methods.iter().any(|m| !m.method.signals().is_empty())
+    }
+
+    /// Whether some method reads more than logits of the student.
+    #[must_use]
+    pub fn reads_student_taps(&self) -> bool {
+        self.methods.iter().any(|m| m.method.reads_stages())
+    }
+
+    /// Whether a method still learns from the teacher. One whose weight has decayed to nothing is not computed any
+    /// more.
+    #[must_use]
+    pub fn needs_teacher(&self, epoch: f64) -> bool {
+        self.methods.iter().any(|m| !self.has_ended(m, epoch))
+    }
+
+    fn has_ended(&self, m: &LossTerm, epoch: f64) -> bool {
+        m.weight.end(self.epochs).is_some_and(|end| epoch >= end)
+    }
+
+    /// The teacher's part of a step.
+    pub fn observe(&self, teacher: &Output) -> Result<TeacherOutput> {
+        let signals = self.methods.iter().map(|m| Ok(m.method.observe(teacher)?)).collect::<Result<_>>()?;
+        Ok(TeacherOutput { logits: teacher.logits.shallow_clone(), signals })
+    }
+
+    /// The terms of one step; the student's graph is in them.
+    pub fn terms(&self, student: &Output, input: &StepInput, progress: Progress) -> Result<Terms> {
+        let StepInput { labels, samples, teacher, .. } = input;
+        let mut terms = Terms::default();
+        if self.ce > 0.0 {
+            terms.push("ce", self.ce, labels.cross_entropy(&student.logits, self.smoothing));
+        }
+        if !self.needs_teacher(progress.epoch) {
+            return Ok(terms);
+        }
+        let teacher = teacher.as_ref().ok_or_else(|| Error::Plan("a method needs a teacher's output".to_owned()))?;
+        let methods = self.methods.iter().zip(&teacher.signals);
+        for (m, signals) in methods.filter(|(m, _)| !self.has_ended(m, progress.epoch)) {
+            let teacher = TeacherSignals { logits: &teacher.logits, signals };
+            let context =
+                Context { student, teacher, labels, samples, smoothing: self.smoothing, progress, ranks: &Alone };
+            terms.extend(&m.name, m.weight.at(progress.epoch, self.epochs), m.method.loss(&context)?);
+        }
+        Ok(terms)
+    }
+}

@@ -1,0 +1,162 @@
+//! Student, teacher, loss and optimizer: everything of a run but its data, and the step that trains it.
+pub mod ema;
+pub mod input;
+pub mod loss;
+pub mod optim;
+
+use heterodyne_methods::BuildContext;
+use heterodyne_nn::{ParamStore, Pass, Progress, Terms, catch};
+use heterodyne_run::recipe::schema::Recipe;
+use heterodyne_shim::{self as shim, NoGrad};
+use tch::{Device, Kind, Tensor};
+
+pub use self::{
+    ema::Ema,
+    input::{StepInput, TeacherOutput},
+    loss::{DistillLoss, LossTerm},
+    optim::Optimizer,
+};
+use crate::{Error, Result, network::Network, plan::MethodPlan};
+
+/// Everything that is computed with.
+pub struct Learner {
+    /// The network that is trained.
+    pub student: Network,
+    /// The network that teaches.
+    pub teacher: Option<Network>,
+    /// The loss, with the methods' heads.
+    pub loss: DistillLoss,
+    /// Over the student and the heads.
+    pub optimizer: Optimizer,
+    /// The student's average, if the recipe asks for one.
+    pub ema: Option<Ema>,
+    /// Largest 2-norm of the gradient.
+    pub clip_grad: Option<f64>,
+}
+
+/// What a step leaves behind, still on the device.
+#[derive(Debug)]
+pub struct StepValues {
+    /// Names of the terms; they change only when a method ends.
+    pub names: Vec<String>,
+    /// Their weights in the total.
+    pub weights: Vec<f64>,
+    /// float32 (terms + 3): every unweighted term, the total, the gradient's 2-norm before clipping, and
+    /// [`TeacherOutput::trace`] (0 without a teacher).
+    pub values: Tensor,
+}
+
+/// The parts of a step, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The student's view of the images and its forward pass.
+    Student,
+    /// The cross-entropy and the methods.
+    Method,
+    /// The gradients.
+    Backward,
+    /// Their norm, clipping, the update, the average of the weights.
+    Optimizer,
+}
+
+impl Learner {
+    /// Builds the methods' heads for two networks, and the optimizer over them and the student. `sample_classes` holds
+    /// the class of every training image.
+    pub fn new(
+        student: Network,
+        teacher: Option<Network>,
+        plans: &[MethodPlan],
+        recipe: &Recipe,
+        sample_classes: &[i64],
+    ) -> Result<Self> {
+        let heads = ParamStore::new(student.device(), recipe.seed ^ 0x6865_6164);
+        let mut methods = Vec::new();
+        if let Some(teacher) = &teacher {
+            for m in plans {
+                let scope = &heads.root().sub(&m.name);
+                let pair = BuildContext { scope, student: student.taps(), teacher: teacher.taps(), sample_classes };
+                let build = || m.settings.build(&pair);
+                let method = catch(|| format!("building the heads of {}", m.name), build)?;
+                methods.push(LossTerm { name: m.name.clone(), weight: m.weight.clone(), method });
+            }
+        }
+        let mut parameters = student.store.parameters();
+        parameters.extend(heads.parameters().into_iter().map(|(name, t, role)| (format!("heads.{name}"), t, role)));
+        let optimizer = Optimizer::new(&recipe.optim, parameters)?;
+        let train = &recipe.train;
+        let ema = train.ema_decay.map(|decay| Ema::new(&student.store, decay));
+        let epochs = f64::from(train.epochs);
+        let loss = DistillLoss { ce: recipe.loss.ce, smoothing: train.label_smoothing, epochs, methods, heads };
+        Ok(Self { student, teacher, loss, optimizer, ema, clip_grad: train.clip_grad })
+    }
+
+    /// Where it computes.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.student.device()
+    }
+
+    /// The teacher's output for uint8 images (B,3,H,W) on the device, reduced to what the methods read. The rest is
+    /// freed before the student runs.
+    pub fn teach(&self, images: &Tensor) -> Result<TeacherOutput> {
+        let teacher = self.teacher.as_ref().ok_or_else(|| Error::Plan("a method needs a teacher".to_owned()))?;
+        let _guard = NoGrad::new();
+        let output = teacher.forward(images, Pass { train: false, taps: self.loss.reads_teacher_taps() })?;
+        self.loss.observe(&output)
+    }
+
+    /// Forward, loss, backward, clip, update. Nothing here waits for the device: values stay there until a logging step
+    /// fetches them. A loss or gradient that is not finite updates nothing; [`crate::run::meter::Meter`] reports it at
+    /// the next logging step.
+    pub fn step(&self, input: &StepInput, lr: f64, progress: Progress) -> Result<StepValues> {
+        self.step_in_parts(input, lr, progress, &mut |_| {})
+    }
+
+    /// As [`Learner::step`]; calls `done` when a part has been issued.
+    pub fn step_in_parts(
+        &self,
+        input: &StepInput,
+        lr: f64,
+        progress: Progress,
+        done: &mut dyn FnMut(Part),
+    ) -> Result<StepValues> {
+        let (terms, total) = self.forward(input, progress, done)?;
+        done(Part::Method);
+        let params = self.optimizer.parameters();
+        shim::grad_clear(params)?;
+        total.f_backward().map_err(heterodyne_nn::Error::from)?;
+        done(Part::Backward);
+
+        let norm = shim::grad_norm(params)?;
+        if let Some(max_norm) = self.clip_grad {
+            optim::clip(params, &norm, max_norm)?;
+        }
+        let total = total.detach().to_kind(Kind::Float);
+        let norm = norm.to_kind(Kind::Float);
+        let found_inf = (&total + &norm).isfinite().logical_not().to_kind(Kind::Float);
+        self.optimizer.step(lr, &found_inf)?;
+        if let Some(ema) = &self.ema {
+            ema.update()?;
+        }
+        done(Part::Optimizer);
+        let (names, weights) = terms.iter().map(|t| (t.name.clone(), t.weight)).unzip();
+        let no_teacher = || Tensor::zeros([], (Kind::Float, total.device()));
+        let teacher = input.teacher.as_ref().map_or_else(no_teacher, TeacherOutput::trace);
+        let values = Tensor::cat(&[terms.values(), total.reshape([1]), norm.reshape([1]), teacher.reshape([1])], 0);
+        Ok(StepValues { names, weights, values })
+    }
+
+    /// The student's pass and the loss, in one autocast region, so that a weight is cast to bfloat16 once per step.
+    fn forward(&self, input: &StepInput, progress: Progress, done: &mut dyn FnMut(Part)) -> Result<(Terms, Tensor)> {
+        let x_bchw = self.student.view.apply(&input.images);
+        let _cast = self.student.autocast()?;
+        let pass = Pass { train: true, taps: self.loss.reads_student_taps() };
+        let output = self.student.module.forward(&x_bchw, pass);
+        done(Part::Student);
+        let terms = self.loss.terms(&output, input, progress)?;
+        let total = terms.total();
+        let total = total
+            .ok_or_else(|| Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned()))?;
+        Ok((terms, total))
+    }
+}

@@ -1,0 +1,81 @@
+//! A network ready to run: its layers, its weights, its view of an image, its precision.
+mod build;
+pub mod card;
+pub mod classes;
+mod description;
+mod files;
+pub mod input;
+mod processor;
+pub(crate) mod values;
+pub mod weights;
+
+use heterodyne_data::View;
+use heterodyne_models::Model;
+use heterodyne_nn::{InputSpec, LoadReport, Module, Output, ParamStore, Pass, TapSpec};
+use heterodyne_run::recipe::schema::Precision;
+use heterodyne_shim::{Autocast, NoGrad};
+use tch::{Device, Tensor};
+
+pub use self::{
+    build::{BuildOptions, model},
+    card::Card,
+    weights::{Source, Weights},
+};
+use crate::Result;
+
+/// A network that takes uint8 images and sees them at its own size and normalisation.
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// The layers.
+    pub module: Box<dyn Module>,
+    /// Its parameters and buffers; empty for a package.
+    pub store: ParamStore,
+    /// Resizing and normalisation.
+    pub view: View,
+    /// Its evaluation transform.
+    pub input: InputSpec,
+    /// Number format of the heavy operations.
+    pub precision: Precision,
+    /// How its weights matched the file, if they come from one.
+    pub loaded: Option<LoadReport>,
+}
+
+impl Network {
+    /// A model of the registry.
+    pub fn of(model: Model, input: InputSpec, precision: Precision) -> Result<Self> {
+        let Model { net, store, def, loaded, .. } = model;
+        let view = View::new(input.img, input.mean, input.std, store.device())?;
+        Ok(Self { name: def.name.to_owned(), module: net, store, view, input, precision, loaded })
+    }
+
+    /// Its taps.
+    #[must_use]
+    pub fn taps(&self) -> &TapSpec {
+        self.module.taps()
+    }
+
+    /// Where it computes.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.store.device()
+    }
+
+    /// The guard under which its heavy operations run.
+    pub fn autocast(&self) -> Result<Autocast> {
+        Ok(Autocast::new(self.device(), self.precision == Precision::Bf16)?)
+    }
+
+    /// Runs uint8 images (B,3,H,W) on the device, recording the graph if the thread's gradient mode is on.
+    pub fn forward(&self, images: &Tensor, pass: Pass) -> Result<Output> {
+        let x_bchw = self.view.apply(images);
+        let _cast = self.autocast()?;
+        Ok(self.module.forward(&x_bchw, pass))
+    }
+
+    /// As [`Network::forward`], without a graph.
+    pub fn infer(&self, images: &Tensor, pass: Pass) -> Result<Output> {
+        let _guard = NoGrad::new();
+        self.forward(images, pass)
+    }
+}

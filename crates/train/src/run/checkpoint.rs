@@ -1,0 +1,114 @@
+//! All that a run needs to continue as if it had not stopped: weights, heads, optimizer, average, generator and
+//! position. Augmentation and shuffling depend on (seed, epoch, sample) only, so a position is enough for the data.
+use std::{collections::HashMap, path::Path};
+
+use heterodyne_nn::{Tensors, file};
+use heterodyne_run::metrics::{Eval, Extent};
+use heterodyne_shim::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result,
+    network::values,
+    session::{Session, origin::Origin},
+};
+
+/// The safetensors metadata key that holds a [`Position`] as JSON.
+const KEY: &str = "position";
+/// The one that holds the [`Origin`].
+const ORIGIN: &str = "origin";
+
+/// Where a run stands, and what it has found so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Epochs that are complete, with their evaluation where there is one.
+    pub epoch: u32,
+    /// Batches done in the current epoch.
+    pub batch: usize,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Wall time of training so far, in seconds.
+    pub seconds: f64,
+    /// Images trained on so far.
+    pub images: u64,
+    /// The last evaluation.
+    pub last: Option<Eval>,
+    /// The test evaluation of the best epoch.
+    pub best: Option<Eval>,
+    /// The accuracy that chose it, on the held-out images where there are some.
+    pub best_on: Option<f64>,
+    /// How far the metrics reach.
+    #[serde(default)]
+    pub metrics: Option<Extent>,
+}
+
+/// What [`load`] has found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// Where the run goes on.
+    pub position: Position,
+    /// What is known to be different from when the checkpoint was written, and accepted; or why that is not known.
+    pub notes: Vec<String>,
+}
+
+/// Writes a checkpoint; the one before stays until this one is whole, and where the weights have diverged.
+pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
+    let mut all = Tensors::new();
+    let mut put =
+        |room: &str, tensors: Tensors| all.extend(tensors.into_iter().map(|(name, t)| (format!("{room}/{name}"), t)));
+    let diverged = |of: &str, tensors: &Tensors| {
+        values::flaw(tensors)?
+            .map_or(Ok(()), |flaw| Err(Error::Diverged { step: position.step, flaw: format!("{flaw} ({of})") }))
+    };
+    diverged("the student", &s.learner.student.store.tensors())?;
+    diverged("the heads of the methods", &s.learner.loss.heads.tensors())?;
+    put("student", s.learner.student.store.tensors());
+    put("heads", s.learner.loss.heads.tensors());
+    put("optimizer", s.learner.optimizer.state());
+    if let Some(ema) = &s.learner.ema {
+        put("ema", ema.tensors());
+    }
+    put("rng", Tensors::from([("global".to_owned(), Rng::global(s.learner.student.device())?.state()?)]));
+    let json = serde_json::to_string(position).map_err(|e| Error::State(e.to_string()))?;
+    let origin = serde_json::to_string(&s.origin).map_err(|e| Error::State(e.to_string()))?;
+    let metadata = HashMap::from([(KEY.to_owned(), json), (ORIGIN.to_owned(), origin)]);
+    Ok(file::write(path, all.iter().map(|(name, t)| (name.as_str(), t)), metadata)?)
+}
+
+/// Puts a checkpoint back into a freshly built session, which must be what it was made with unless
+/// [`Session::accept_changes`] is set.
+pub fn load(path: &Path, s: &Session) -> Result<Loaded> {
+    let (all, metadata) = file::read(path)?;
+    let json =
+        metadata.get(KEY).ok_or_else(|| Error::State(format!("{} is no checkpoint of a run", path.display())))?;
+    let position: Position = serde_json::from_str(json)
+        .map_err(|e| Error::State(format!("{}: its position cannot be read ({e})", path.display())))?;
+    let notes = match metadata.get(ORIGIN) {
+        None => vec![
+            "the checkpoint does not say with which teacher and data it was made, so they are not compared".to_owned(),
+        ],
+        Some(json) => {
+            let origin: Origin = serde_json::from_str(json)
+                .map_err(|e| Error::State(format!("{}: its origin cannot be read ({e})", path.display())))?;
+            origin.changes(&s.origin)
+        }
+    };
+    if metadata.contains_key(ORIGIN) && !notes.is_empty() && !s.accept_changes {
+        return Err(Error::Changed { path: path.to_owned(), changes: notes });
+    }
+    let room = |room: &str| -> Tensors {
+        let inside = |name: &String| name.strip_prefix(room).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned);
+        all.iter().filter_map(|(name, t)| inside(name).map(|own| (own, t.shallow_clone()))).collect()
+    };
+    s.learner.student.store.load(&room("student"))?.strict("checkpoint, student")?;
+    s.learner.loss.heads.load(&room("heads"))?.strict("checkpoint, heads of the methods")?;
+    s.learner.optimizer.load_state(&room("optimizer"))?;
+    if let Some(ema) = &s.learner.ema {
+        ema.load(&room("ema"))?;
+    }
+    let rng = room("rng");
+    let state =
+        rng.get("global").ok_or_else(|| Error::State(format!("{} lacks the generator's state", path.display())))?;
+    Rng::global(s.learner.student.device())?.set_state(state)?;
+    Ok(Loaded { position, notes })
+}

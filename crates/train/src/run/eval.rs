@@ -1,0 +1,122 @@
+//! Accuracy over a dataset.
+use std::{sync::atomic::AtomicBool, time::Instant};
+
+use heterodyne_data::EvalLoader;
+use heterodyne_nn::{Labels, Pass};
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Result, error::guarded, network::Network};
+
+/// Counts on the images of one split.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Percentage whose label has the largest logit.
+    pub top1: f64,
+    /// Percentage whose label is among the five largest logits; `None` for fewer than six classes.
+    pub top5: Option<f64>,
+    /// Mean cross-entropy, without smoothing.
+    pub loss: f64,
+    /// Number of images.
+    pub images: usize,
+    /// Number of classes among the labels.
+    pub classes: usize,
+    /// Number of different classes that were answered.
+    pub answers: usize,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// Runs `net` in evaluation mode over all images; sums stay on the device until the end. `each` hears how many images
+/// are done.
+pub fn evaluate(net: &Network, loader: &EvalLoader, each: impl FnMut(usize)) -> Result<Measured> {
+    evaluate_until(net, loader, &AtomicBool::new(false), each)
+}
+
+/// As [`evaluate`].
+///
+/// # Errors
+/// [`heterodyne_nn::Error::Stopped`] as soon as `stop` is set.
+pub fn evaluate_until(
+    net: &Network,
+    loader: &EvalLoader,
+    stop: &AtomicBool,
+    each: impl FnMut(usize),
+) -> Result<Measured> {
+    guarded("evaluating", || measure(net, loader, stop, each))
+}
+
+fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl FnMut(usize)) -> Result<Measured> {
+    let start = Instant::now();
+    let device = net.device();
+    let classes = net.taps().classes;
+    // top-1 hits, top-5 hits, summed loss
+    let mut sums = Tensor::zeros([3], (Kind::Double, device));
+    // How often each class is the label, and how often it is the answer.
+    let counts = Tensor::zeros([2, classes], (Kind::Int64, device));
+    // Images whose logit of a class is no number.
+    let mut flawed_c = Tensor::zeros([classes], (Kind::Int64, device));
+    let mut images = 0usize;
+    let mut batches = loader.iter();
+    while let Some(batch) = batches.next_until(stop) {
+        let batch = batch?;
+        let labels_b = batch.labels.to_device(device);
+        let logits_bc = net.infer(&batch.images.to_device(device), Pass::EVAL)?.logits.to_kind(Kind::Float);
+        let best = logits_bc.topk(5.min(classes), -1, true, true).1;
+        let ones = labels_b.ones_like();
+        let _ = counts.select(0, 0).index_add_(0, &labels_b, &ones);
+        let _ = counts.select(0, 1).index_add_(0, &best.select(1, 0), &ones);
+        let ranked = best.eq_tensor(&labels_b.unsqueeze(1)).to_kind(Kind::Double);
+        let loss =
+            Labels::Hard(labels_b).cross_entropy(&logits_bc, 0.0).to_kind(Kind::Double) * batch.indices.len() as f64;
+        sums += Tensor::stack(&[ranked.narrow(1, 0, 1).sum(None::<Kind>), ranked.sum(None::<Kind>), loss], 0);
+        flawed_c += logits_bc.isfinite().logical_not().sum_dim_intlist([0i64].as_slice(), false, Kind::Int64);
+        images += batch.indices.len();
+        each(images);
+    }
+    if images == 0 {
+        return Err(Error::Plan("there are no images to evaluate on".to_owned()));
+    }
+    let sums = Vec::<f64>::try_from(sums.to_device(Device::Cpu)).map_err(heterodyne_nn::Error::from)?;
+    let percent = |count: f64| 100.0 * count / images as f64;
+    let loss = sums[2] / images as f64;
+    let flawed = Vec::<i64>::try_from(flawed_c.to_device(Device::Cpu)).map_err(heterodyne_nn::Error::from)?;
+    if flawed.iter().any(|count| *count > 0) {
+        return Err(Error::Plan(flaw(&net.name, &flawed, images)));
+    }
+    if !loss.is_finite() {
+        return Err(Error::Plan(format!(
+            "the evaluation of {} gives a loss of {loss}: its logits are too large",
+            net.name
+        )));
+    }
+    let seen = Vec::<i64>::try_from(
+        counts.gt(0).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_device(Device::Cpu),
+    );
+    let seen = seen.map_err(heterodyne_nn::Error::from)?;
+    Ok(Measured {
+        top1: percent(sums[0]),
+        top5: (classes > 5).then(|| percent(sums[1])),
+        loss,
+        images,
+        classes: seen[0] as usize,
+        answers: seen[1] as usize,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// What to say of logits that are no numbers; `flawed` counts the images for each class.
+fn flaw(name: &str, flawed: &[i64], images: usize) -> String {
+    let classes: Vec<String> =
+        (0..flawed.len()).filter(|&class| flawed[class] > 0).map(|class| class.to_string()).collect();
+    let most = flawed.iter().max().copied().unwrap_or_default();
+    let which = match classes.len() {
+        n if n == flawed.len() => "every class".to_owned(),
+        n if n > 10 => format!("{n} classes ({}, ..)", classes[..10].join(", ")),
+        1 => format!("class {} alone", classes[0]),
+        _ => format!("the classes {}", classes.join(", ")),
+    };
+    format!(
+        "{name} gives logits that are NaN or infinite, for up to {most} of {images} images and {which}: its weights \
+         or activations have overflowed"
+    )
+}

@@ -1,0 +1,70 @@
+//! Evaluations in a run: which images, which weights, and what is written of them.
+use std::{path::Path, sync::atomic::AtomicBool};
+
+use heterodyne_nn::file;
+use heterodyne_run::metrics::Eval;
+
+use super::{eval, event::Event, event::Observer};
+use crate::{Error, Result, network::values, session::Session};
+
+/// Where a run is when it is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Epochs done.
+    pub epoch: u32,
+}
+
+/// Measures the held-out images, if there are any, and then, if `tested`, the test images, with the average of the
+/// weights if there is one.
+pub(super) fn splits(
+    s: &Session,
+    at: At,
+    tested: bool,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Eval>> {
+    let mut measure = || {
+        let held_out = s.validation.iter().map(|loader| ("validation", loader));
+        let all = held_out.chain(tested.then_some(("test", &s.test)));
+        all.map(|(split, loader)| {
+            let each = |done| observer.on(&Event::Evaluating { done });
+            let m = eval::evaluate_until(&s.learner.student, loader, stop, each).map_err(|e| match e {
+                Error::Plan(flaw) => Error::Diverged { step: at.step, flaw },
+                other => other,
+            })?;
+            Ok(Eval {
+                step: at.step,
+                epoch: f64::from(at.epoch),
+                split: split.to_owned(),
+                weights: if s.learner.ema.is_some() { "ema" } else { "live" }.to_owned(),
+                top1: m.top1,
+                top5: m.top5,
+                loss: m.loss,
+                images: m.images as u64,
+                seconds: m.seconds,
+            })
+        })
+        .collect()
+    };
+    match &s.learner.ema {
+        Some(ema) => ema.swapped(&mut measure),
+        None => measure(),
+    }
+}
+
+/// Writes the student's weights, or their `average`.
+///
+/// # Errors
+/// They hold values that cannot be computed with, or the file cannot be written.
+pub(super) fn write_weights(s: &Session, path: &Path, step: u64, average: bool) -> Result<()> {
+    let tensors = match &s.learner.ema {
+        Some(ema) if average => ema.tensors(),
+        _ => s.learner.student.store.tensors(),
+    };
+    if let Some(flaw) = values::flaw(&tensors)? {
+        return Err(Error::Diverged { step, flaw });
+    }
+    Ok(file::write(path, tensors.iter().map(|(name, t)| (name.as_str(), t)), s.card.metadata()?)?)
+}

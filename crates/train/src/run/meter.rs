@@ -1,0 +1,136 @@
+//! Loss values between two logging steps, gathered on the device and fetched together.
+use indexmap::IndexMap;
+use tch::{Kind, Tensor};
+
+use crate::{Error, Result, learner::StepValues};
+
+/// Values of the steps since the last fetch.
+#[derive(Debug, Default)]
+pub struct Meter {
+    pending: Vec<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    step: u64,
+    epoch: f64,
+    lr: f64,
+    names: Vec<String>,
+    weights: Vec<f64>,
+    values: Tensor,
+}
+
+/// Means over the steps of a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Window {
+    /// The weighted total.
+    pub loss: f64,
+    /// Every unweighted term, over the steps that had it.
+    pub terms: IndexMap<String, f64>,
+    /// The gradient's 2-norm before clipping.
+    pub grad_norm: f64,
+}
+
+impl Meter {
+    /// Keeps a step's values, without fetching them.
+    pub fn add(&mut self, step: u64, epoch: f64, lr: f64, values: StepValues) {
+        self.pending.push(Pending {
+            step,
+            epoch,
+            lr,
+            names: values.names,
+            weights: values.weights,
+            values: values.values,
+        });
+    }
+
+    /// Number of steps that wait to be fetched.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether no step waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Fetches all waiting values in one transfer and gives their means; an error names the first value that is not
+    /// finite, or `teacher` where that is where it came from.
+    pub fn fetch(&mut self, teacher: Option<&str>) -> Result<Option<Window>> {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return Ok(None);
+        }
+        let all: Vec<&Tensor> = pending.iter().map(|p| &p.values).collect();
+        let flat = Tensor::cat(&all, 0).to_kind(Kind::Double).to_device(tch::Device::Cpu).contiguous();
+        let mut values = vec![0.0f64; flat.numel()];
+        let length = values.len();
+        flat.f_copy_data(&mut values, length).map_err(heterodyne_nn::Error::from)?;
+
+        let (mut loss, mut grad_norm, mut terms) = (Mean::default(), Mean::default(), IndexMap::<String, Mean>::new());
+        let mut rest = values.as_slice();
+        for p in &pending {
+            let (row, behind) = rest.split_at(p.names.len() + 3);
+            rest = behind;
+            let (said, row) = (row[row.len() - 1], &row[..row.len() - 1]);
+            if let Some(bad) = row.iter().position(|v| !v.is_finite()) {
+                if let (Some(teacher), false) = (teacher, said.is_finite()) {
+                    return Err(Error::Teacher { step: p.step, epoch: p.epoch, teacher: teacher.to_owned() });
+                }
+                let largest = (bad >= p.names.len()).then(|| p.largest(row)).flatten();
+                return Err(Error::NonFinite {
+                    step: p.step,
+                    epoch: p.epoch,
+                    what: p.column(bad),
+                    value: row[bad],
+                    lr: p.lr,
+                    largest,
+                });
+            }
+            for (name, value) in p.names.iter().zip(row) {
+                terms.entry(name.clone()).or_default().add(*value);
+            }
+            loss.add(row[p.names.len()]);
+            grad_norm.add(row[p.names.len() + 1]);
+        }
+        let terms = terms.into_iter().map(|(name, mean)| (name, mean.value())).collect();
+        Ok(Some(Window { loss: loss.value(), terms, grad_norm: grad_norm.value() }))
+    }
+}
+
+impl Pending {
+    /// The term that makes up most of the total, with its weight; `None` where there is but one.
+    fn largest(&self, row: &[f64]) -> Option<String> {
+        let parts =
+            self.names.iter().zip(&self.weights).zip(row).map(|((name, weight), value)| (weight * value, name, weight));
+        let (_, name, weight) = parts.max_by(|a, b| a.0.abs().total_cmp(&b.0.abs()))?;
+        Some(format!("`{name}` with a weight of {weight}"))
+    }
+
+    fn column(&self, index: usize) -> String {
+        match self.names.get(index) {
+            Some(name) => format!("the loss term `{name}`"),
+            None if index == self.names.len() => "the total loss".to_owned(),
+            None => "the norm of the gradient".to_owned(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    count: f64,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1.0;
+    }
+
+    fn value(&self) -> f64 {
+        self.sum / self.count
+    }
+}

@@ -1,0 +1,296 @@
+//! The loop: epochs of steps, evaluations, checkpoints, and a clean end whatever happens.
+pub mod checkpoint;
+pub mod eval;
+pub mod event;
+mod measure;
+pub mod meter;
+pub mod preflight;
+mod summary;
+
+use std::{sync::atomic::AtomicBool, time::Instant};
+
+use heterodyne_nn::Progress;
+use heterodyne_run::{
+    events::EventWriter,
+    folder::RunFolder,
+    metrics::{Metric, Writer},
+    recipe::schema::TestWhen,
+    summary::{Status, Summary},
+};
+
+pub use self::event::{Event, Observer};
+use self::{
+    checkpoint::{Loaded, Position},
+    measure::At,
+    meter::Meter,
+};
+use crate::{
+    Error, Result, cache,
+    error::guarded,
+    plan::schedule,
+    session::{Place, Session},
+};
+
+/// Trains `s` in `folder`, from the folder's checkpoint where `resume` is set, until the end or until `stop`. The
+/// summary is written in every case; an error leaves the last checkpoint and the weights of the last evaluation whole.
+pub fn fit(
+    s: &Session,
+    folder: &RunFolder,
+    resume: bool,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Summary> {
+    let Loaded { mut position, notes } = match resume && !folder.is_fresh()? {
+        true => checkpoint::load(&folder.checkpoint(), s)?,
+        false => Loaded { position: Position::default(), notes: Vec::new() },
+    };
+    notes.iter().for_each(|note| observer.on(&Event::Note(note)));
+    let metrics = metrics(s, folder, resume, &position)?;
+    let unwritten = |e: Error| e.while_writing(s.plan.mode.name(), folder.path());
+    let events = if resume {
+        EventWriter::resume(&folder.events(), position.step)
+    } else {
+        EventWriter::create(&folder.events())
+    };
+    let events = events.map_err(|e| unwritten(e.into()))?;
+    folder.reopen().map_err(|e| unwritten(e.into()))?;
+    let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default(), told: false };
+    let outcome = guarded("training", || run.run(&mut position, stop)).map_err(unwritten);
+    // Where they cannot be brought to the disk, nobody can say how far they reach.
+    let extent = run.metrics.extent().ok();
+    let summary = Summary { metrics: extent, ..summary::summarise(s, &position, &outcome) };
+    let written = folder.write_summary(&summary);
+    outcome?;
+    written.map_err(|e| unwritten(e.into()))?;
+    Ok(summary)
+}
+
+/// The metrics, cut to where the checkpoint has left them.
+fn metrics(s: &Session, folder: &RunFolder, resume: bool, position: &Position) -> Result<Writer> {
+    let path = folder.metrics();
+    let by_step = || Writer::open(&path, resume.then_some(position.step));
+    Ok(match position.metrics {
+        Some(extent) => {
+            Writer::open_at(&path, extent).or_else(|e| if s.accept_changes { by_step() } else { Err(e) })?
+        }
+        None => by_step()?,
+    })
+}
+
+struct Run<'a> {
+    s: &'a Session,
+    folder: &'a RunFolder,
+    metrics: Writer,
+    events: EventWriter,
+    observer: &'a mut dyn Observer,
+    meter: Meter,
+    /// Whether the cache's trouble was told.
+    told: bool,
+}
+
+/// Time since the last line of the metrics.
+struct Clock {
+    start: Instant,
+    waited: f64,
+    images: u64,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { start: Instant::now(), waited: 0.0, images: 0 }
+    }
+
+    fn images_per_second(&self) -> f64 {
+        self.images as f64 / self.start.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    fn data_wait(&self) -> f64 {
+        (self.waited / self.start.elapsed().as_secs_f64().max(1e-9)).min(1.0)
+    }
+}
+
+impl Run<'_> {
+    /// All that is left to do; a stop keeps what was done, wherever it comes.
+    fn run(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<Status> {
+        match self.epochs(position, stop) {
+            Err(e) if e.is_stop() => {
+                self.log(position, &Clock::new())?;
+                self.checkpoint(position)?;
+                self.observer.on(&Event::Interrupted);
+                Ok(Status::Interrupted)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn epochs(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<Status> {
+        for note in &self.s.notes {
+            self.observer.on(&Event::Note(note));
+        }
+        if position.step == 0
+            && let Some(check) = preflight::teacher(self.s, stop)?
+        {
+            self.observer.on(&Event::Teacher(check));
+        }
+        if let Some(cache) = &self.s.cache {
+            let (learner, seed) = (&self.s.learner, self.s.plan.recipe.seed);
+            let checked = cache::verify(cache, learner, &self.s.train, seed, stop)?;
+            self.observer.on(&Event::Cache { stats: &cache.stats(), checked });
+        }
+        let t = &self.s.plan.recipe.train;
+        while position.epoch < t.epochs {
+            self.epoch(position, stop)?;
+            let done = position.epoch + 1;
+            let last = done == t.epochs;
+            if last || done.is_multiple_of(t.eval_every) {
+                self.evaluate(position, done, stop)?;
+            }
+            position.epoch = done;
+            position.batch = 0;
+            if last || done.is_multiple_of(t.checkpoint_every) {
+                self.checkpoint(position)?;
+            }
+        }
+        Ok(Status::Finished)
+    }
+
+    fn checkpoint(&mut self, position: &mut Position) -> Result<()> {
+        position.metrics = Some(self.metrics.extent()?);
+        checkpoint::save(&self.folder.checkpoint(), self.s, position)
+    }
+
+    /// The rest of an epoch's steps.
+    fn epoch(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<()> {
+        let s = self.s;
+        let recipe = &s.plan.recipe;
+        let batches = s.train.batches_per_epoch();
+        self.observer.on(&Event::Epoch { epoch: position.epoch, batches, done: position.batch });
+        let mut loader = s.train.epoch(position.epoch, position.batch);
+        let mut clock = Clock::new();
+        let mut since_epoch = Clock::new();
+        let mut seconds_before = position.seconds;
+        loop {
+            let asked = Instant::now();
+            let Some(batch) = loader.next_until(stop) else { break };
+            let batch = match batch {
+                Err(heterodyne_nn::Error::Stopped) => {
+                    self.log(position, &clock)?;
+                    return Err(heterodyne_nn::Error::Stopped.into());
+                }
+                batch => batch?,
+            };
+            let waited = asked.elapsed().as_secs_f64();
+            let epoch = f64::from(position.epoch) + position.batch as f64 / batches as f64;
+            let lr = schedule::rate(&recipe.schedule, recipe.optim.lr, epoch, f64::from(recipe.train.epochs));
+            let progress = Progress { step: position.step, steps: s.total_steps(), epoch };
+            let count = batch.rows.len() as u64;
+            let at = Place { epoch: position.epoch, batch: position.batch as u64, time: epoch };
+            let values = s.learner.step(&s.feed(batch, at, || ())?, lr, progress)?;
+
+            position.batch += 1;
+            position.step += 1;
+            position.images += count;
+            self.meter.add(position.step, epoch, lr, values);
+            for clock in [&mut clock, &mut since_epoch] {
+                clock.waited += waited;
+                clock.images += count;
+            }
+            position.seconds = seconds_before + since_epoch.start.elapsed().as_secs_f64();
+            self.observer.on(&Event::Step {
+                images_per_second: since_epoch.images_per_second(),
+                data_wait: since_epoch.data_wait(),
+            });
+            if position.step.is_multiple_of(recipe.train.log_every) {
+                self.log(position, &clock)?;
+                clock = Clock::new();
+            }
+        }
+        self.log(position, &clock)?;
+        self.settle_cache();
+        seconds_before += since_epoch.start.elapsed().as_secs_f64();
+        position.seconds = seconds_before;
+        Ok(())
+    }
+
+    /// Writes the epoch's last entries, says which were damaged, and once why no more can be written.
+    fn settle_cache(&mut self) {
+        let Some(cache) = &self.s.cache else { return };
+        cache.flush();
+        let damaged = cache.damaged();
+        if damaged > 0 {
+            self.observer.on(&Event::Note(&format!(
+                "{}: {damaged} entries were damaged and have been computed again",
+                cache.stats().folder.display()
+            )));
+        }
+        if let (Some(problem), false) = (cache.broken(), self.told) {
+            self.told = true;
+            self.observer.on(&Event::Note(&format!("{problem}; the teacher runs on without its cache being filled")));
+        }
+    }
+
+    /// Fetches the waiting values; a value that is no number ends the run here.
+    fn log(&mut self, position: &Position, clock: &Clock) -> Result<()> {
+        let Some(window) = self.meter.fetch(self.s.learner.teacher.as_ref().map(|teacher| teacher.name.as_str()))?
+        else {
+            return Ok(());
+        };
+        let recipe = &self.s.plan.recipe;
+        let batches = self.s.train.batches_per_epoch();
+        let epoch = f64::from(position.epoch) + position.batch as f64 / batches as f64;
+        let metric = Metric::Train {
+            step: position.step,
+            epoch,
+            lr: schedule::rate(&recipe.schedule, recipe.optim.lr, epoch, f64::from(recipe.train.epochs)),
+            loss: window.loss,
+            terms: window.terms,
+            grad_norm: Some(window.grad_norm),
+            images_per_second: clock.images_per_second(),
+            data_wait: clock.data_wait(),
+            seconds: position.seconds,
+        };
+        self.record(&metric)
+    }
+
+    /// Writes a measurement down and shows it.
+    fn record(&mut self, metric: &Metric) -> Result<()> {
+        self.metrics.write(metric)?;
+        self.events.write(metric)?;
+        self.observer.on(&Event::Metric(metric));
+        Ok(())
+    }
+
+    /// Measures and writes the weights. The best epoch is chosen on the held-out images; without them, on the test
+    /// images, which the summary says. Nothing is kept of an evaluation that is stopped.
+    fn evaluate(&mut self, position: &mut Position, epoch: u32, stop: &AtomicBool) -> Result<()> {
+        let s = self.s;
+        let t = &s.plan.recipe.train;
+        let tested = match t.test {
+            TestWhen::Every => true,
+            TestWhen::Last => epoch == t.epochs,
+            TestWhen::Never => false,
+        };
+        let step = position.step;
+        let evals = measure::splits(s, At { step, epoch }, tested, stop, self.observer)?;
+        for eval in &evals {
+            self.record(&Metric::Eval(eval.clone()))?;
+        }
+        // The chooser comes first, what is reported last.
+        let (Some(chooser), Some(reported)) = (evals.first(), evals.last()) else { return Ok(()) };
+        let better = position.best_on.is_none_or(|best| chooser.top1 > best);
+        if better {
+            position.best_on = Some(chooser.top1);
+            position.best = (tested || t.test == TestWhen::Never).then(|| reported.clone());
+        }
+        position.last = Some(reported.clone());
+        let averaged = s.learner.ema.is_some();
+        measure::write_weights(s, &self.folder.weights("last"), step, false)?;
+        if averaged {
+            measure::write_weights(s, &self.folder.weights("ema"), step, true)?;
+        }
+        if better {
+            measure::write_weights(s, &self.folder.weights("best"), step, averaged)?;
+        }
+        Ok(())
+    }
+}

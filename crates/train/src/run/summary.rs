@@ -1,0 +1,43 @@
+//! The result of a run.
+use heterodyne_run::summary::{Status, Summary, Versions};
+
+use super::checkpoint::Position;
+use crate::{Result, device, session::Session};
+
+/// The summary of a run that ended with `outcome` at `position`.
+pub(super) fn summarise(s: &Session, position: &Position, outcome: &Result<Status>) -> Summary {
+    let recipe = &s.plan.recipe;
+    let (status, error) = match outcome {
+        Ok(status) => (*status, None),
+        Err(e) => (Status::Failed, Some(e.to_string())),
+    };
+    Summary {
+        name: recipe.name.clone(),
+        command: s.plan.mode.name().to_owned(),
+        status,
+        error,
+        student: recipe.student.model.clone(),
+        teacher: s.learner.teacher.as_ref().map(|t| t.name.clone()),
+        methods: s.plan.methods.iter().map(|m| m.name.clone()).collect(),
+        seed: recipe.seed,
+        epochs: position.epoch,
+        steps: position.step,
+        parameters: s.learner.student.store.num_parameters() as u64,
+        train_images: s.train_images as u64,
+        last: position.last.clone(),
+        best: position.best.clone(),
+        selected_on: if s.validation.is_some() { "validation" } else { "test" }.to_owned(),
+        seconds: position.seconds,
+        images_per_second: position.images as f64 / position.seconds.max(1e-9),
+        device: device::name(s.learner.device()).to_owned(),
+        precision: serde_json::to_value(recipe.train.precision)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default(),
+        metrics: None,
+        versions: Versions {
+            heterodyne: env!("CARGO_PKG_VERSION").to_owned(),
+            libtorch: heterodyne_shim::LIBTORCH.to_owned(),
+        },
+    }
+}

@@ -1,0 +1,262 @@
+//! Building a session, in the order in which faults are cheapest to find: what can be said of the pair without data is
+//! said before any is opened.
+use std::sync::atomic::AtomicBool;
+
+use heterodyne_data::Splits;
+use heterodyne_models::{Model, ModelDef};
+use heterodyne_nn::TapSpec;
+use heterodyne_run::recipe::schema::{NetworkTable, Recipe};
+use heterodyne_shim::Rng;
+use tch::Device;
+
+use super::{Session, data, loaders::Loaders, origin::Origin};
+use crate::{
+    Error, Plan, Result,
+    cache::{self, Cache},
+    device::{concrete, device},
+    learner::Learner,
+    network::{
+        BuildOptions, Card, Network, Source, Weights,
+        input::{self, DataImages, Resolved},
+    },
+};
+
+impl Session {
+    /// Builds a plan.
+    ///
+    /// # Errors
+    /// Something does not fit or cannot be read; [`heterodyne_nn::Error::Stopped`] soon after `stop` is set while the
+    /// images are audited.
+    pub fn build(mut plan: Plan, stop: &AtomicBool) -> Result<Self> {
+        let device = numerics(&mut plan.recipe)?;
+        let mut files = Files::read(&plan, device)?;
+        let sized = !heterodyne_data::find(&plan.recipe.data.name)?.side_in_files;
+        if let Some(teacher) = files.teacher_taps(&plan)?.filter(|_| sized) {
+            let student = taps(&plan.recipe.student, plan.student, files.student.as_ref(), &plan, teacher.classes)?;
+            check_pair(&plan, &student, &teacher)?;
+        }
+
+        let splits = data::open(&plan.recipe.data)?;
+        check_holdout(&plan, &splits)?;
+        let images = data_images(&plan, &splits);
+        let mut notes = splits.notices.clone();
+        notes.extend(files.order_classes(&plan, &splits)?);
+        let names = splits.train()?.classes().to_vec();
+        let classes = names.len() as i64;
+
+        let options = BuildOptions { classes, precision: plan.recipe.train.precision, device, seed: plan.recipe.seed };
+        let student_weights = files.student.take();
+        let teacher = match files.teacher(&plan, images, options)? {
+            None => None,
+            Some((teacher, table)) => {
+                check_classes(&teacher, classes, &splits)?;
+                plan.recipe.teacher = Some(table);
+                Some(teacher)
+            }
+        };
+        if plan.recipe.data.audit {
+            audit(&plan, &splits, stop)?;
+        }
+        let weights = student_weights.as_ref();
+        let Resolved { input, table } = input::resolve(&plan.recipe.student, plan.student, weights, images)?;
+        let student = Network::build(plan.student, &table, input, weights, options)?;
+        plan.recipe.student = table;
+        if let Some(teacher) = teacher.as_ref().filter(|_| !sized) {
+            check_pair(&plan, student.taps(), teacher.taps())?;
+        }
+
+        let side = *plan.recipe.data.img.get_or_insert_with(|| {
+            let largest = student.view.img.max(teacher.as_ref().map_or(0, |t| t.view.img));
+            splits.side.map_or(largest, i64::from)
+        });
+        let loaders = Loaders::new(&plan, &splits, side, images.loaded(input))?;
+        let check = |teacher: &Network| loaders.teacher_check(&plan, &splits, images.loaded(teacher.input));
+        let teacher_check = teacher.as_ref().map(check).transpose()?;
+        let learner = Learner::new(student, teacher, &plan.methods, &plan.recipe, &loaders.sample_classes)?;
+        let card = Card {
+            model: plan.student.name.to_owned(),
+            options: plan.recipe.student.options.clone(),
+            classes,
+            input: input.into(),
+            class_names: names,
+        };
+        let Loaders { mut train, validation, test, train_images, .. } = loaders;
+        let identity = learner.teacher.as_ref().map(|teacher| cache::key::identity(&plan, teacher)).transpose()?;
+        let cache = Cache::of_plan(&plan, &learner, identity.as_deref(), &mut train, train_images)?;
+        let origin = Origin::of(&plan.recipe, identity, &splits)?;
+        let data = splits.train()?.describe();
+        Ok(Self {
+            plan,
+            learner,
+            cache,
+            train,
+            validation,
+            test,
+            teacher_check,
+            card,
+            data,
+            notes,
+            train_images,
+            origin,
+            accept_changes: false,
+        })
+    }
+}
+
+/// Settles device, threads, number formats and seed; the recipe then says what `auto` was.
+fn numerics(recipe: &mut Recipe) -> Result<Device> {
+    let device = device(recipe.device)?;
+    if let Ok(threads @ 1..) = i32::try_from(recipe.threads) {
+        tch::set_num_threads(threads);
+    }
+    recipe.train.precision = concrete(recipe.train.precision, device);
+    for table in [Some(&mut recipe.student), recipe.teacher.as_mut()].into_iter().flatten() {
+        table.precision = table.precision.map(|precision| concrete(precision, device));
+    }
+    Rng::global(device)?.seed(recipe.seed)?;
+    Ok(device)
+}
+
+/// What the recipe's networks are read from.
+struct Files {
+    student: Option<Weights>,
+    teacher: TeacherFile,
+}
+
+enum TeacherFile {
+    None,
+    /// A network by itself, and its table with the input that the package states.
+    Package(Box<Network>, Box<NetworkTable>),
+    Weights(&'static ModelDef, Box<Weights>),
+}
+
+impl Files {
+    fn read(plan: &Plan, device: Device) -> Result<Self> {
+        let read = |table: &NetworkTable| Source::of(table).map(Weights::read).transpose();
+        let teacher = match (plan.teacher, &plan.recipe.teacher) {
+            (_, None) => TeacherFile::None,
+            (None, Some(table)) => {
+                let (network, table) = Network::package(table, device)?;
+                TeacherFile::Package(Box::new(network), Box::new(table))
+            }
+            (Some(def), Some(table)) => {
+                let no_weights = || Error::Plan("a teacher needs weights".to_owned());
+                TeacherFile::Weights(def, Box::new(read(table)?.ok_or_else(no_weights)?))
+            }
+        };
+        Ok(Self { student: read(&plan.recipe.student)?, teacher })
+    }
+
+    /// The teacher's taps as they will be.
+    fn teacher_taps(&self, plan: &Plan) -> Result<Option<TapSpec>> {
+        match (&self.teacher, &plan.recipe.teacher) {
+            (TeacherFile::Package(network, _), _) => Ok(Some(network.taps().clone())),
+            (TeacherFile::Weights(def, weights), Some(table)) => {
+                taps(table, def, Some(weights), plan, teacher_classes(weights, def, table)?).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Puts the classifiers' rows into the order of the data's classes, by name; one note for each that moved.
+    fn order_classes(&mut self, plan: &Plan, splits: &Splits) -> Result<Vec<String>> {
+        let train = splits.train()?;
+        let (names, about) = (train.classes(), train.describe());
+        let mut notes = Vec::new();
+        if let (TeacherFile::Weights(def, weights), Some(table)) = (&mut self.teacher, &plan.recipe.teacher) {
+            notes.extend(weights.order_classes(def, &table.options, names, &about)?);
+        }
+        let student = &plan.recipe.student;
+        if let Some(weights) = self.student.as_mut().filter(|_| !student.adapt_head) {
+            notes.extend(weights.order_classes(plan.student, &student.options, names, &about)?);
+        }
+        Ok(notes)
+    }
+
+    /// The frozen teacher, and its table with all that was settled.
+    fn teacher(
+        self,
+        plan: &Plan,
+        images: DataImages,
+        options: BuildOptions,
+    ) -> Result<Option<(Network, NetworkTable)>> {
+        match (self.teacher, &plan.recipe.teacher) {
+            (TeacherFile::Package(network, table), _) => Ok(Some((*network, *table))),
+            (TeacherFile::Weights(def, weights), Some(table)) => {
+                let Resolved { input, table } = input::resolve(table, def, Some(&weights), images)?;
+                let classes = teacher_classes(&weights, def, &table)?;
+                let options = BuildOptions { classes, ..options };
+                let network = Network::build(def, &table, input, Some(&weights), options)?;
+                network.store.freeze();
+                Ok(Some((network, table)))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The number of a teacher's classes.
+fn teacher_classes(weights: &Weights, def: &'static ModelDef, table: &NetworkTable) -> Result<i64> {
+    let unknown = || {
+        Error::Plan(format!("{}: the weights have no classifier, so the teacher's classes are unknown", weights.name))
+    };
+    weights.classes(def, &table.options)?.ok_or_else(unknown)
+}
+
+/// A network's taps as they will be: from the recipe, else the weights file, else the dataset's own size.
+fn taps(
+    table: &NetworkTable,
+    def: &'static ModelDef,
+    weights: Option<&Weights>,
+    plan: &Plan,
+    classes: i64,
+) -> Result<TapSpec> {
+    let side = heterodyne_data::find(&plan.recipe.data.name)?.side;
+    let Resolved { input, table } = input::resolve(table, def, weights, DataImages { side, ..DataImages::default() })?;
+    Ok(Model::shapes(def, classes, Some(input.img), &table.options)?)
+}
+
+fn check_pair(plan: &Plan, student: &TapSpec, teacher: &TapSpec) -> Result<()> {
+    plan.methods.iter().try_for_each(|m| Ok(m.settings.check(student, teacher, plan.recipe.train.batch)?))
+}
+
+fn check_holdout(plan: &Plan, splits: &Splits) -> Result<()> {
+    match (splits.chosen_on(), plan.recipe.data.holdout) {
+        (Some(val), holdout @ 1..) => Err(Error::Plan(format!(
+            "data.holdout = {holdout} holds out training images to choose on, and the data has images for that ({}): \
+             remove data.holdout, or set data.val = \"\"",
+            val.describe()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn check_classes(teacher: &Network, classes: i64, splits: &Splits) -> Result<()> {
+    let known = teacher.taps().classes;
+    if known == classes {
+        return Ok(());
+    }
+    Err(Error::Plan(format!(
+        "the teacher ({}) has {known} classes and the data ({}) has {classes}: take a teacher that was fine-tuned on \
+         this data (`heterodyne train` does it)",
+        teacher.name,
+        splits.train()?.describe()
+    )))
+}
+
+fn data_images(plan: &Plan, splits: &Splits) -> DataImages {
+    let resized = |side: u32| plan.recipe.data.img.is_some_and(|img| img != i64::from(side));
+    DataImages {
+        side: splits.side,
+        resized: splits.side.is_some_and(resized),
+        statistics: Some((splits.mean, splits.std)),
+    }
+}
+
+/// Decodes every image once.
+fn audit(plan: &Plan, splits: &Splits, stop: &AtomicBool) -> Result<()> {
+    for split in [Some(splits.train()?), splits.chosen_on(), Some(splits.reported()?)].into_iter().flatten() {
+        heterodyne_data::audit(&**split, plan.recipe.data.workers, stop)?;
+    }
+    Ok(())
+}

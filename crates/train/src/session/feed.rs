@@ -1,0 +1,54 @@
+//! From a batch of the loader to the input of a step: upload, mixing, and the teacher's output.
+use heterodyne_data::{
+    Batch,
+    random::{Purpose, Random},
+};
+use tch::Tensor;
+
+use super::Session;
+use crate::{
+    Result,
+    learner::{StepInput, TeacherOutput},
+};
+
+/// Where in a run a batch is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Place {
+    /// Its epoch, from 0.
+    pub epoch: u32,
+    /// Its number in the epoch, from 0.
+    pub batch: u64,
+    /// The time in epochs, with the fraction.
+    pub time: f64,
+}
+
+impl Session {
+    /// Makes a batch the input of a step; calls `uploaded` when the images are on the device and mixed.
+    ///
+    /// # Errors
+    /// The teacher's pass fails.
+    pub fn feed(&self, batch: Batch, at: Place, uploaded: impl FnOnce()) -> Result<StepInput> {
+        let device = self.learner.device();
+        let images = batch.images.to_device_(device, batch.images.kind(), true, false);
+        let labels = batch.labels.to_device_(device, batch.labels.kind(), true, false);
+        let mut rng = Random::new(self.plan.recipe.seed, Purpose::Mix, u64::from(at.epoch), at.batch);
+        let (images, labels) = self.plan.mix.apply(&images, &labels, self.card.classes, &mut rng)?;
+        uploaded();
+        let teacher = self.teacher_output(&batch, &images, at.time)?;
+        Ok(StepInput { images, labels, samples: batch.rows, teacher })
+    }
+
+    /// The teacher's output for a batch whose images are on the device; `None` without a teacher, or if no method
+    /// learns from it any more at `time`.
+    fn teacher_output(&self, batch: &Batch, images: &Tensor, time: f64) -> Result<Option<TeacherOutput>> {
+        if self.learner.teacher.is_none() || !self.learner.loss.needs_teacher(time) {
+            return Ok(None);
+        }
+        let teach = |images: &Tensor| self.learner.teach(images);
+        match &self.cache {
+            None => teach(images),
+            Some(cache) => cache.teacher_output(batch, images, teach),
+        }
+        .map(Some)
+    }
+}

@@ -1,0 +1,80 @@
+//! The loaders of a run.
+use std::sync::Arc;
+
+use heterodyne_data::{Dataset, EvalLoader, LoaderConfig, Splits, TrainLoader, Views};
+use heterodyne_nn::InputSpec;
+use heterodyne_run::recipe::schema::TestWhen;
+
+use crate::{Error, Plan, Result};
+
+/// Images on which the teacher is checked, at most.
+const CHECK_IMAGES: usize = 512;
+/// Images per step of that.
+const CHECK_BATCH: usize = 64;
+
+pub(super) struct Loaders {
+    pub train: TrainLoader,
+    pub validation: Option<EvalLoader>,
+    pub test: EvalLoader,
+    /// Number of training images.
+    pub train_images: usize,
+    /// Class of each training image.
+    pub sample_classes: Vec<i64>,
+}
+
+impl Loaders {
+    /// Training images of `side` pixels; `evaluation` is how the student is shown the others.
+    pub fn new(plan: &Plan, splits: &Splits, side: i64, evaluation: InputSpec) -> Result<Self> {
+        let (train, test) = (splits.train()?, splits.reported()?);
+        let (data, t) = (&plan.recipe.data, &plan.recipe.train);
+        let side = u32::try_from(side).ok().filter(|s| *s > 0);
+        let side = side.ok_or_else(|| Error::Plan("data.img is not an image size".to_owned()))?;
+        let seed = plan.recipe.seed;
+        let chosen = heterodyne_data::select(&**train, data.per_class, data.holdout, data.seed.unwrap_or(seed))?;
+        let train_images = chosen.train.len();
+        let sample_classes = chosen.train.iter().map(|&index| train.label(index) as i64).collect();
+        let cached = plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref());
+        let views = cached.map_or(Views::Fresh, |c| Views::Fixed { count: c.views, seed: c.seed.unwrap_or(seed) });
+        let augment = plan.augment.clone();
+        let config = LoaderConfig { batch: t.batch, side, seed, workers: data.workers, augment, views };
+        let evaluator = |dataset: &Arc<dyn Dataset>, indices: Vec<usize>| {
+            EvalLoader::new(Arc::clone(dataset), indices, t.eval_batch, evaluation, data.workers)
+        };
+        let validation = match splits.chosen_on() {
+            Some(val) => Some(evaluator(val, (0..val.len()).collect())?),
+            None => (!chosen.validation.is_empty()).then(|| evaluator(train, chosen.validation)).transpose()?,
+        };
+        if t.test != TestWhen::Every && validation.is_none() {
+            return Err(Error::Plan(
+                "train.test leaves the test images alone, and no images are held out to measure instead: set \
+                 data.holdout"
+                    .to_owned(),
+            ));
+        }
+        Ok(Self {
+            train: TrainLoader::new(Arc::clone(train), chosen.train, config)?,
+            validation,
+            test: evaluator(test, (0..test.len()).collect())?,
+            train_images,
+            sample_classes,
+        })
+    }
+
+    /// The images on which the teacher is checked, shown as `input`: test images, or held-out ones if the test images
+    /// are left alone. They are spread evenly: those of a folder are sorted by class.
+    pub fn teacher_check(&self, plan: &Plan, splits: &Splits, input: InputSpec) -> Result<EvalLoader> {
+        let (images, indices) = match (plan.recipe.train.test, &self.validation) {
+            (TestWhen::Last | TestWhen::Never, Some(held_out)) => {
+                let images = splits.chosen_on().map_or_else(|| splits.train(), Ok)?;
+                (images, held_out.indices().to_vec())
+            }
+            _ => {
+                let test = splits.reported()?;
+                (test, (0..test.len()).collect())
+            }
+        };
+        let workers = plan.recipe.data.workers;
+        let loader = EvalLoader::new(Arc::clone(images), indices, CHECK_BATCH, input, workers)?;
+        Ok(loader.spread(CHECK_IMAGES, CHECK_BATCH))
+    }
+}
