@@ -7,10 +7,8 @@ import importlib.metadata
 import json
 import math
 import os
-import platform
 import selectors
 import shlex
-import shutil
 import statistics
 import subprocess
 import sys
@@ -21,7 +19,11 @@ from pathlib import Path
 import pairs
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+from record import add_option, describe, portable, save
+
 BINARY = Path("target/release/heterodyne")
+WORKER = Path("target/release/examples/bench_step")
 RESULTS = ROOT / "target" / "bench.json"
 TABLE = ROOT / "target" / "bench.md"
 CACHE = ROOT / "target" / "bench" / "inductor"
@@ -182,7 +184,8 @@ def check_losses(pair, method, precision, ours, peer):
     for step, (a, b) in enumerate(zip(ours[:CHECKED_LOSSES], peer[:CHECKED_LOSSES], strict=True), 1):
         if not abs(a - b) <= TOLERANCE[precision] * abs(b):
             raise BenchError(
-                f"{pair} {method} {precision}: the losses of step {step} differ by more than {TOLERANCE[precision]}: ours {a:.6g}, the peer's {b:.6g}"
+                f"{pair} {method} {precision}: the losses of step {step} differ by more than {TOLERANCE[precision]}: "
+                f"ours {a:.6g}, the peer's {b:.6g}"
             )
 
 
@@ -198,7 +201,8 @@ def alternate(peer, ours, blocks, steps):
             # Two ticks of the kernel's clock are no finding.
             if before is not None and after is not None and after - before > max(IDLE_SHARE * elapsed, 0.02):
                 raise BenchError(
-                    f"{waiting.name} used {after - before:.2f} s of processor time while it waited {elapsed:.2f} s for {active.name}; "
+                    f"{waiting.name} used {after - before:.2f} s of processor time while it waited {elapsed:.2f} s for "
+                    f"{active.name}; "
                     "are its threads spinning (OMP_WAIT_POLICY, GOMP_SPINCOUNT)?"
                 )
         medians.append(tuple(block))
@@ -231,7 +235,7 @@ class Runner:
     def ours(self, job):
         if self.stand_in:
             return Side("stand-in", self.stand_in, {**job, "mode": "tuned"}, plain_environment() | self.level)
-        return Side("heterodyne", [str(BINARY), "bench-step"], job, plain_environment() | self.level)
+        return Side("heterodyne", [str(WORKER)], job, plain_environment() | self.level)
 
     def peer(self, job, mode):
         environment = plain_environment() if mode == "shipped" else peer_environment()
@@ -394,7 +398,8 @@ def line(record):
         f"{record['pair']} {record['method']} {record['precision']} {where(record)}: "
         f"{record['ratio_median']:.2f}x ({record['ratio_min']:.2f}..{record['ratio_max']:.2f}), "
         f"ours {record['ours_ms']:.1f} ms, peer {record['peer_ms']:.1f} ms ({record['peer_mode']}), "
-        f"memory {number(record['rss_ratio'], 2)} ({number(record['ours_rss_mb'], 0)}/{number(record['peer_rss_mb'], 0)} MB), "
+        f"memory {number(record['rss_ratio'], 2)} "
+        f"({number(record['ours_rss_mb'], 0)}/{number(record['peer_rss_mb'], 0)} MB), "
         f"start-up {record['startup_ratio']:.2f} ({record['ours_startup_s']:.1f}/{record['peer_startup_s']:.1f} s)"
     )
     if record.get("cuda_ratio") is not None:
@@ -443,7 +448,8 @@ def markdown(records):
     """The table, under every machine, date and command that it comes from."""
     out = ["# The distillation step, PyTorch + timm against heterodyne", ""]
     out += [
-        "ratio = PyTorch's time / ours (median over pairs of blocks); memory and start-up = ours / PyTorch's. bench/README.md has the rest.",
+        "ratio = PyTorch's time / ours (median over pairs of blocks); memory and start-up = ours / PyTorch's. "
+        "bench/README.md has the rest.",
         "",
     ]
     origins = {}
@@ -457,32 +463,18 @@ def markdown(records):
     return "\n".join(out + summary(records)) + "\n"
 
 
-def hardware():
-    """The processor in words: model, cores, the flags that matter here; the GPU where there is one."""
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    values = dict(line.split(":", 1) for line in info.split("\n\n")[0].replace("\t", "").splitlines() if ":" in line)
-    flags = [flag for flag in values.get("flags", "").split() if flag.startswith(("avx512", "amx"))]
-    text = f"{values.get('model name', platform.processor()).strip()}, {len(os.sched_getaffinity(0))} cores, {' '.join(flags) or 'no AVX-512'}"
-    return text if any(flag.startswith("amx") for flag in flags) else f"{text}, no AMX"
-
-
-def gpu():
-    if shutil.which("nvidia-smi") is None:
-        return "none"
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    result = subprocess.run(query, capture_output=True, text=True)
-    return "; ".join(result.stdout.split("\n")).strip("; ") if result.returncode == 0 else "none"
-
-
 def origin(arguments, versions):
     return {
-        "CPU": hardware(),
-        "GPU": gpu(),
+        "machine": describe()["what"],
         "threads": arguments.threads,
         "date": datetime.date.today().isoformat(),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "command": shlex.join(["python", "bench/compare.py", *arguments.command]),
+        "command": command_of(arguments),
     }
+
+
+def command_of(arguments):
+    return portable(["python", "bench/compare.py", *arguments.command])
 
 
 # --- the command line
@@ -554,6 +546,7 @@ def parse(command):
         help="try PyTorch's eager modes only; compiling takes minutes per configuration the first time",
     )
     parser.add_argument("--quick", action="store_true", help="--eager and one step per block: a look, not a result")
+    add_option(parser, "speed")
     parser.add_argument("--ours", type=shlex.split, help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, default=RESULTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args(command)
@@ -581,7 +574,8 @@ def run(arguments):
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise BenchError(
-            "--device cuda: this PyTorch sees no GPU (nvidia-smi; python -c 'import torch; print(torch.cuda.is_available())')"
+            "--device cuda: this PyTorch sees no GPU "
+            "(nvidia-smi; python -c 'import torch; print(torch.cuda.is_available())')"
         )
     torch.set_num_threads(1)
     import prepare
@@ -614,6 +608,9 @@ def run(arguments):
     print("\n".join(summary(records)))
     if records:
         print(f"written: {arguments.results} and {arguments.results.with_suffix('.md')}")
+    if records and arguments.record:
+        rows = [{key: value for key, value in record.items() if key != "origin"} for record in records]
+        save(arguments.record, "speed", rows, command_of(arguments), ("torch", "timm"))
     if failures:
         raise BenchError(
             f"{len(failures)} of {len(failures) + len(records)} configurations failed: {', '.join(failures)}"

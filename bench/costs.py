@@ -1,10 +1,12 @@
-"""What each method costs over plain KD: time and memory of a training step, `heterodyne bench` on one recipe after the other.
+"""What each method costs over plain KD: time and memory of a training step, from `heterodyne bench` on one recipe each.
 
     python3 bench/costs.py --out target/costs.md                    # all methods, recipes/cifar100
     python3 bench/costs.py --methods crd hcd --rounds 3
+    python3 bench/costs.py --record                                 # results/DATE-MACHINE/costs.json
 
-In every round each method runs right after kd in a process of its own; its overhead is the difference of the two median steps. The
-table shows the median of the rounds and their range. Variants are written NAME:KEY=VALUE, for example crd:draw=own.
+In every round each method runs right after kd in a process of its own. Its overhead is the difference of the two median
+steps. The table shows the median of the rounds and their range. A variant is written NAME:KEY=VALUE, for example
+crd:draw=own.
 """
 
 import argparse
@@ -15,6 +17,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from record import add_option, portable, save
+
 SETS = ["data.audit=false", "train.epochs=240", "train.precision=fp32"]
 
 
@@ -55,7 +60,9 @@ def table(found):
     first = kd[0]
     steps = [m["step_ms"] for m in kd]
     lines = [
-        f"kd: {statistics.median(steps):.0f} ms a step ({min(steps):.0f} to {max(steps):.0f} over {len(steps)} processes), peak {statistics.median(m['peak_rss_mb'] for m in kd):.0f} MB; "
+        f"kd: {statistics.median(steps):.0f} ms a step "
+        f"({min(steps):.0f} to {max(steps):.0f} over {len(steps)} processes), "
+        f"peak {statistics.median(m['peak_rss_mb'] for m in kd):.0f} MB; "
         f"batch {first['batch']}, {first['threads']} threads, {first['device']}",
         "",
         "| method | time over kd, ms | of a kd step | memory over kd, MB |",
@@ -69,6 +76,21 @@ def table(found):
     return "\n".join(lines)
 
 
+def values(found):
+    """What --record keeps: kd over all processes, then every variant against the kd step before it."""
+    kd = [base for pairs in found.values() for base, _ in pairs]
+    middle = lambda numbers: {"median": statistics.median(numbers), "min": min(numbers), "max": max(numbers)}
+    rows = [{"method": "kd", "step_ms": middle([m["step_ms"] for m in kd]), "processes": len(kd)}]
+    rows[0]["peak_mb"] = statistics.median(m["peak_rss_mb"] for m in kd)
+    for variant, pairs in found.items():
+        row = {"method": variant, "over_kd_ms": middle([own["step_ms"] - base["step_ms"] for base, own in pairs])}
+        shares = [100 * (own["step_ms"] / base["step_ms"] - 1) for base, own in pairs]
+        row |= {"over_kd_percent": statistics.median(shares)}
+        row |= {"over_kd_mb": middle([own["peak_rss_mb"] - base["peak_rss_mb"] for base, own in pairs])}
+        rows.append(row | {"rounds": [[base["step_ms"], own["step_ms"]] for base, own in pairs]})
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default=str(ROOT / "target" / "release" / "heterodyne"))
@@ -80,6 +102,7 @@ def main():
     parser.add_argument("--steps", type=int, default=9)
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path)
+    add_option(parser, "costs")
     args = parser.parse_args()
     if not Path(args.binary).exists():
         sys.exit(f"{args.binary} is missing: `make build` makes it")
@@ -103,6 +126,16 @@ def main():
         if args.out:
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(text + "\n")
+        if args.record:
+            first = next(iter(found.values()))[0][0]
+            facts = {"threads": first["threads"], "batch": first["batch"], "steps": args.steps}
+            # Half the range of kd over all processes.
+            kd = [base for pairs in found.values() for base, _ in pairs]
+            for name, key in [("noise_ms", "step_ms"), ("noise_mb", "peak_rss_mb")]:
+                facts[name] = round((max(m[key] for m in kd) - min(m[key] for m in kd)) / 2)
+            save(
+                args.record, "costs", values(found), portable(["python3", "bench/costs.py", *sys.argv[1:]]), facts=facts
+            )
     if failed:
         sys.exit("\n".join(failed))
 

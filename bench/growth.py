@@ -1,9 +1,10 @@
-"""How a step's time and memory grow with the batch, the resolution and the number of tapped stages: docs/growth.svg and a table.
+"""How a step's time and memory grow with the batch, the resolution and the number of tapped stages.
 
     python bench/growth.py [--steps 10] [--threads 2]
-    python bench/growth.py --draw                       # from the measurements in target/growth.json
+    python bench/growth.py --record        # results/DATE-MACHINE/growth.json, which tools/pages.py draws
 
-Runs `heterodyne bench` (target/release/heterodyne), one process per point, on recipes/cifar100/uhkd.toml; the point without taps is kd.toml.
+Runs `heterodyne bench` (target/release/heterodyne), one process per point, on recipes/cifar100/uhkd.toml; the point
+without taps is kd.toml.
 """
 
 import argparse
@@ -12,13 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
-
 PROJECT = Path(__file__).resolve().parent.parent
-MEASURED = PROJECT / "target/growth.json"
+sys.path.insert(0, str(PROJECT / "tools"))
+from record import add_option, portable, save
+
 LEVELS = ["[4]", "[3,4]", "[2,3,4]", "[1,2,3,4]"]
 
 
@@ -65,38 +63,15 @@ def main():
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
-    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    add_option(parser, "growth")
     args = parser.parse_args()
-    if not args.draw:
-        MEASURED.write_text(json.dumps(list(series(args))))
-    draw(json.loads(MEASURED.read_text()))
-
-
-def draw(measured):
-    plt.rcParams.update({"svg.hashsalt": "growth", "svg.fonttype": "none", "font.size": 9})
-    figure, axes = plt.subplots(2, 3, figsize=(10, 5.4), layout="constrained")
-    for column, (name, unit, points) in enumerate(measured):
-        xs = [p[0] for p in points]
-        print(f"{name}: " + ", ".join(f"{x} {unit} {ms:.1f} ms {mb:.0f} MB" for x, ms, mb in points), flush=True)
-        for row, (label, ys) in enumerate(
-            [("ms per step", [p[1] for p in points]), ("MB at most", [p[2] for p in points])]
-        ):
-            axis = axes[row][column]
-            axis.plot(
-                [xs[0], xs[-1]],
-                [ys[0], ys[-1]],
-                color="0.7",
-                linestyle="--",
-                linewidth=1,
-                label="straight line through the ends",
-            )
-            axis.plot(xs, ys, marker="o", color="#1f5fa8", label="measured")
-            axis.set_ylim(0, 1.08 * max(ys))
-            axis.set_xlabel(f"{name}, {unit}" if row else "")
-            axis.set_ylabel(label if column == 0 else "")
-            axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].legend(frameon=False, loc="upper left")
-    figure.savefig(PROJECT / "docs/growth.svg", metadata={"Date": None, "Creator": None})
+    values = []
+    for axis, unit, points in series(args):
+        print(f"{axis}: " + ", ".join(f"{x} {unit} {ms:.1f} ms {mb:.0f} MB" for x, ms, mb in points), flush=True)
+        values += [{"axis": axis, "unit": unit, "x": x, "step_ms": ms, "peak_mb": mb} for x, ms, mb in points]
+    if args.record:
+        facts = {"threads": args.threads, "precision": args.precision, "steps": args.steps}
+        save(args.record, "growth", values, portable(["python3", "bench/growth.py", *sys.argv[1:]]), facts=facts)
 
 
 if __name__ == "__main__":

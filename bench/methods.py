@@ -1,8 +1,8 @@
 """KD, UHKD, LFCC and HCD with heterodyne's defaults, for speed: vectorised, and nothing waits for the device.
 
-Every method is a module that is called with student and teacher output, each (logits (B,C), embedding (B,D), four stages as in
-networks.py), and int64 labels (B), and returns its weighted loss. Learnable parts run under the caller's autocast, loss arithmetic in float32. The
-names in `state_dict` are those of heterodyne's heads.
+Every method is a module that is called with student and teacher output, each (logits (B,C), embedding (B,D), four
+stages as in networks.py), and int64 labels (B), and returns its weighted loss. Learnable parts run under the caller's
+autocast, loss arithmetic in float32. The names in `state_dict` are those of heterodyne's heads.
 """
 
 import math
@@ -54,7 +54,7 @@ class Kd(nn.Module):
 
 
 # --- UHKD
-# ------------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def highest(k, a, b):
@@ -63,7 +63,8 @@ def highest(k, a, b):
 
 
 def fourier(grid, us, vs):
-    """The transform as one matrix (2 K K', H W): real parts, then imaginary parts, each divided by H W; angles from the image's edge."""
+    """The transform as one matrix (2 K K', H W): real parts, then imaginary parts, each divided by H W; angles from the
+    image's edge."""
     (h, w), f64 = grid, torch.float64
     turns = torch.tensor(us, dtype=f64)[:, None] * (torch.arange(h, dtype=f64) + 0.5) / h
     turns_w = torch.tensor(vs, dtype=f64)[:, None] * (torch.arange(w, dtype=f64) + 0.5) / w
@@ -77,9 +78,9 @@ def largest_block(n, top):
 
 
 class UhkdLevel(nn.Module):
-    """FAM and FTM of one level: the Gaussian-weighted low band of the projected student and of the teacher, standardised. The
-    projection sees the student's map averaged over blocks, as coarse as the band allows. Half the plane is computed, and what
-    stands for two bins is multiplied by the root of 2."""
+    """FAM and FTM of one level: the Gaussian-weighted low band of the projected student and of the teacher,
+    standardised. The projection sees the student's map averaged over blocks, as coarse as the band allows. Half the
+    plane is computed, and what stands for two bins is multiplied by the root of 2."""
 
     def __init__(self, student, teacher, k=7):
         super().__init__()
@@ -142,7 +143,7 @@ class Uhkd(nn.Module):
 
 
 # --- LFCC
-# ------------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def windows(n, s):
@@ -235,7 +236,7 @@ class Lfcc(nn.Module):
 
 
 # --- HCD
-# -------------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------------------------
 
 
 class Separable(nn.Module):
@@ -336,8 +337,8 @@ class Block(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """OFA-KD's: patch merging as long as 14 places or more are left along a side, transformer blocks, and of these the class token, or
-    the mean over places if there is none."""
+    """OFA-KD's: patch merging as long as 14 places or more are left along a side, transformer blocks, and of these the
+    class token, or the mean over places if there is none."""
 
     def __init__(self, stage, level, width):
         super().__init__()

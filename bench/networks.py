@@ -1,8 +1,9 @@
 """timm's networks with what a distillation method reads: logits, pooled embedding and four stages.
 
-A stage is a map (B,C,H,W). Tokens are folded onto their grid, as a view; where there is a class token, the stage is a pair of the map and
-the token (B,1,C). The taps lie where heterodyne's do: the four stages of a pyramid (MobileNetV2: the ends of rows 2, 3 and 5 of its table, and the head's map), the
-blocks at 1/6, 1/3, 5/6 and all of the depth of a sequence.
+A stage is a map (B,C,H,W). Tokens are folded onto their grid, as a view; where there is a class token, the stage is a
+pair of the map and the token (B,1,C). The taps lie where heterodyne's do: the four stages of a pyramid (MobileNetV2:
+the ends of rows 2, 3 and 5 of its table, and the head's map), the blocks at 1/6, 1/3, 5/6 and all of the depth of a
+sequence.
 """
 
 from dataclasses import dataclass

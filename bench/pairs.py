@@ -27,9 +27,9 @@ class Network:
 class Pair:
     """A teacher and a student that see the same images of `img` x `img` pixels.
 
-    `lr` is such that three steps move the losses by more than their tolerance, and that rounding alone does not. The gradient of a
-    random MobileNetV2 in float32 differs by percents between PyTorch's own memory layouts, hence its small one; SGD moves DeiT far
-    enough with less than a residual network.
+    `lr` is such that three steps move the losses by more than their tolerance, and that rounding alone does not. The
+    gradient of a random MobileNetV2 in float32 differs by percents between PyTorch's own memory layouts, hence its
+    small one; SGD moves DeiT far enough with less than a residual network.
     """
 
     teacher: Network

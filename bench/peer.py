@@ -1,4 +1,4 @@
-"""The distillation step in PyTorch and timm: one process of the benchmark, driven over stdin and stdout (see README.md)."""
+"""The distillation step in PyTorch and timm: one process of the benchmark, driven over stdin and stdout (README.md)."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ def make_method(job, student, teacher):
 
 
 def keep_in_bfloat16(net):
-    """What autocast would cast at every step is cast once; a frozen network has no other use for the float32 weights."""
+    """Casts once what autocast would cast at every step; a frozen network does not need its float32 weights."""
     for module in net.modules():
         if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
             module.bfloat16()
@@ -115,7 +115,7 @@ class Step:
         return net, Normalise(job, self.device, channels_last)
 
     def compile(self, freeze):
-        """Networks and loss through inductor, as CUDA graphs where asked for; `freeze` folds the teacher's weights into its code."""
+        """Compiles networks and loss, as CUDA graphs on request; `freeze` folds the teacher's weights into the code."""
         import torch._inductor.config as config
 
         config.freezing = freeze

@@ -14,8 +14,8 @@ NUM_BATCHES = 4
 
 
 def images(count, img):
-    """uint8 (count,3,img,img), white noise. Smooth images leave channels of a random conv net almost without variance, and its batch
-    norms then amplify rounding until two correct implementations differ."""
+    """uint8 (count,3,img,img), white noise. Smooth images leave channels of a random conv net almost without variance,
+    and its batch norms then amplify rounding until two correct implementations differ."""
     return torch.randint(256, (count, 3, img, img), dtype=torch.uint8)
 
 

@@ -38,7 +38,8 @@ for line in sys.stdin:
     if how.get("garbage"):
         print("hello", flush=True)
     time.sleep(how.get("sleep", 0.0))
-    print(json.dumps(dict(ms=[how.get("ms", {}).get(mode, 10.0)] * n, losses=[loss] * n, rss_mb=how.get("rss_mb", 100.0), cuda_mb=None)), flush=True)
+    ms = [how.get("ms", {}).get(mode, 10.0)] * n
+    print(json.dumps(dict(ms=ms, losses=[loss] * n, rss_mb=how.get("rss_mb", 100.0), cuda_mb=None)), flush=True)
 """
 JOB = dict(device="cpu", batch=4, student=dict(img=32), threads=1)
 LABEL = ("a->b", "kd", "fp32")

@@ -1,4 +1,5 @@
-"""The peer on a small pair: every mode without compilation gives the same losses, and the protocol holds over a pipe."""
+"""The peer on a small pair: every mode without compilation gives the same losses, and the protocol holds over a
+pipe."""
 
 import contextlib
 import io
@@ -120,7 +121,8 @@ class WholeRun(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             results = Path(folder) / "bench.json"
             stand_in = f"{sys.executable} {peer.__file__}"
-            command = f"--quick --pair @32 --method kd --precision fp32 --batch 4 --threads 1 --results {results} --shipped".split()
+            command = "--quick --pair @32 --method kd --precision fp32 --batch 4 --threads 1".split()
+            command += ["--results", str(results), "--shipped"]
             with contextlib.redirect_stdout(io.StringIO()) as out:
                 compare.run(compare.parse([*command, "--ours", stand_in]))
             (record,) = json.loads(results.read_text())

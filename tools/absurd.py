@@ -3,10 +3,11 @@
 
     python3 tools/absurd.py [--keys PART] [--share 1.0] [--seed 0]
 
-The keys are those that the binary lists when it meets one that it does not know, table by table, with the keys of every method and of every
-family of models; a new key is covered by itself. Each case is a recipe file of its own over a distillation on the embedded digits. A panic,
-an abort, an end without a word, more than a minute of silence, or asking for more memory than a machine has are failures; a run that goes on
-after ten seconds has to end when it is told to. Needs the built binary and nothing else.
+The keys are those that the binary lists when it meets one that it does not know, table by table, with the keys of every
+method and of every family of models; a new key is covered by itself. Each case is a recipe file of its own over a
+distillation on the embedded digits. A panic, an abort, an end without a word, more than a minute of silence, or asking
+for more memory than a machine has are failures; a run that goes on after ten seconds has to end when it is told to.
+Needs the built binary and nothing else.
 """
 
 import argparse
@@ -97,7 +98,8 @@ def say(words, place):
 
 
 def case(place, settings):
-    """Exit code, whether it was told to stop, and standard error of a run with `settings`, lines of TOML over the recipe."""
+    """Exit code, whether it was told to stop, and standard error of a run with `settings`, lines of TOML over the
+    recipe."""
     (place / "case.toml").write_text('base = "recipe.toml"\n' + settings)
     shutil.rmtree(place / "run", ignore_errors=True)
     return say(("distill", "case.toml", "--out", "run"), place)

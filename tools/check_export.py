@@ -9,10 +9,10 @@ Each FOLDER holds
     model.onnx                        the same for ONNX
     check.safetensors                 `x` (B,3,H,W) normalised, float32, and the exporter's own `logits` (B,C) of it
 
-Each format runs on the CPU at batch 1, B and B + 1. A line for each gives the largest difference from `logits` over the largest
-logit, `timm 1.2e-06`; it may be at most 1e-4. Anything that is missing or differs is a line on stderr, and the exit status is 1.
-With several folders the name of each comes before its lines. `--without` leaves a format out that the folders do not have: timm lacks
-some of heterodyne's networks.
+Each format runs on the CPU at batch 1, B and B + 1. A line for each gives the largest difference from `logits` over the
+largest logit, `timm 1.2e-06`; it may be at most 1e-4. Anything that is missing or differs is a line on stderr, and the
+exit status is 1. With several folders the name of each comes before its lines. `--without` leaves a format out that the
+folders do not have: timm lacks some of heterodyne's networks.
 """
 
 import argparse
@@ -107,7 +107,8 @@ def check_timm(folder, x, logits):
             )
     if list(x.shape[1:]) != list(config["input_size"]):
         raise Wrong(
-            f"config.json: `input_size` is {list(config['input_size'])}; the images of check.safetensors are {list(x.shape[1:])}"
+            f"config.json: `input_size` is {list(config['input_size'])}; "
+            f"the images of check.safetensors are {list(x.shape[1:])}"
         )
     with torch.no_grad():
         return compare(model, x, logits)

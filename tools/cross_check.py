@@ -3,7 +3,8 @@
 
     python3 tools/cross_check.py [--compiler aarch64-linux-gnu-g++]
 
-Needs libtorch (`make libtorch`), the bridge's generated headers (`make build`) and a cross compiler (Debian's g++-aarch64-linux-gnu).
+Needs libtorch (`make libtorch`), the bridge's generated headers (`make build`) and a cross compiler (Debian's
+g++-aarch64-linux-gnu).
 """
 
 import argparse
@@ -31,7 +32,8 @@ def generated():
 
 
 def compile_one(compiler, source, includes):
-    """The compiler's complaints. Kernels become machine code, so that assembler constraints count; elsewhere reading is enough."""
+    """The compiler's complaints. Kernels become machine code, so that assembler constraints count; elsewhere reading is
+    enough."""
     how = ["-O1", "-c", "-o", os.devnull] if "simd/levels.h" in source.read_text() else ["-fsyntax-only"]
     result = subprocess.run([compiler, *FLAGS, *includes, *how, str(source)], capture_output=True, text=True)
     return result.stderr if result.returncode else ""

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Puts libtorch where the build looks for it: <project>/.libtorch/torch.
 
-A libtorch of the right version that LIBTORCH names is linked; otherwise PyTorch's wheel is installed there with pip, without
-its Python dependencies. Only what the binary needs is fetched: two small NVIDIA libraries that libtorch_cpu links against, and
-all of the CUDA libraries where this machine has an NVIDIA driver. An interrupted run leaves nothing half-made behind.
+A libtorch of the right version that LIBTORCH names is linked; otherwise PyTorch's wheel is installed there with pip,
+without its Python dependencies. Only what the binary needs is fetched: two small NVIDIA libraries that libtorch_cpu
+links against, and all of the CUDA libraries where this machine has an NVIDIA driver. An interrupted run leaves nothing
+half-made behind.
 """
 
 import os

@@ -8,17 +8,20 @@ The file takes normalised images, float32 (B,3,H,W), any B >= 1, and gives a dic
 
     logits            (B,C)
     embedding         (B,D), what the classifier reads
-    stage1 .. stage4  from shallow to deep: maps (B,C,H,W), or sequences (B, prefix + H*W, C), class and distillation tokens first
+    stage1 .. stage4  from shallow to deep: maps (B,C,H,W), or sequences (B, prefix + H*W, C) with class and
+                      distillation tokens first
 
-With --logits-only it gives the logits alone, as a tensor. For networks that heterodyne has too, stages and embedding are
-heterodyne's own. Of other pyramids they are the last four feature stages that timm lists, of networks of one width and grid the
-blocks after a quarter, half, three quarters and all of the depth.
+With --logits-only it gives the logits alone, as a tensor. For networks that heterodyne has too, stages and embedding
+are heterodyne's own. Of other pyramids they are the last four feature stages that timm lists, of networks of one width
+and grid the blocks after a quarter, half, three quarters and all of the depth.
 
---format torchscript runs on any machine with PyTorch's library. --format pt2 is compiled for this kind of processor or GPU and this
-version of PyTorch: faster where the compiler fuses well, but not to be carried elsewhere. It needs a C++ compiler.
+--format torchscript runs on any machine with PyTorch's library. --format pt2 is compiled for this kind of processor or
+GPU and this version of PyTorch: faster where the compiler fuses well, but not to be carried elsewhere. It needs a C++
+compiler.
 
-What heterodyne must know about the file travels inside it as JSON: in TorchScript as the extra file `heterodyne.json`, in pt2 as the
-package's metadata `heterodyne`. `outputs` lists the outputs in their order; a pt2 package gives them as a list without names.
+What heterodyne must know about the file travels inside it as JSON: in TorchScript as the extra file `heterodyne.json`,
+in pt2 as the package's metadata `heterodyne`. `outputs` lists the outputs in their order; a pt2 package gives them as a
+list without names.
 """
 
 import argparse
@@ -135,7 +138,7 @@ class Reader:
         return read
 
     def keep_sequence(self, model, x, grid):
-        """Sequences stay sequences, with their prefix where the model tells it apart; networks of maps refuse the format."""
+        """Keeps sequences, with their prefix if the model separates it; networks of maps refuse the format."""
         for arguments in (dict(output_fmt="NLC", return_prefix_tokens=True), dict(output_fmt="NLC")):
             try:
                 model.forward_intermediates(x, indices=self.indices, **arguments)
@@ -248,7 +251,8 @@ def create(args):
         config = resolved["pretrained_cfg"]
         if args.pretrained and args.num_classes not in (None, config.get("num_classes")):
             raise Wrong(
-                f"the pretrained weights have {config.get('num_classes')} classes; leave out --num-classes, a new classifier knows nothing"
+                f"the pretrained weights have {config.get('num_classes')} classes; "
+                "leave out --num-classes, a new classifier knows nothing"
             )
         model = timm.create_model(pretrained=args.pretrained, **resolved)
     except Wrong:
@@ -280,7 +284,8 @@ def load(model, path):
         found, expected = theirs.get(f"{classifier}.weight"), own.get(f"{classifier}.weight")
         if found is not None and expected is not None and found.shape[0] != expected.shape[0]:
             raise Wrong(
-                f"--weights: {path} has {found.shape[0]} classes and the model {expected.shape[0]}; say --num-classes {found.shape[0]}"
+                f"--weights: {path} has {found.shape[0]} classes and the model {expected.shape[0]}; "
+                f"say --num-classes {found.shape[0]}"
             )
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if adapt is not None:
@@ -386,7 +391,8 @@ def write_torchscript(teacher, x, metadata, path):
     devices = {str(c.toIValue()) for c in constants if c.type().str() == "Device"}
     if devices:
         note(
-            f"the file makes tensors on {', '.join(sorted(devices))} whatever device it is loaded on; package it with --device for another"
+            f"the file makes tensors on {', '.join(sorted(devices))} whatever device it is loaded on; "
+            "package it with --device for another"
         )
     # Not `save`: on a full disk it ends the process, and its temporary file stays.
     path.write_bytes(traced.save_to_buffer(_extra_files={f"{METADATA}.json": json.dumps(metadata)}))
@@ -455,7 +461,8 @@ def verify(path, teacher, x, args, metadata):
         except Exception as error:
             other = "pt2" if args.format == "torchscript" else "torchscript"
             raise Wrong(
-                f"the file was written for {TRACED} images and fails for {batch} ({first_line(error)}); try --format {other}"
+                f"the file was written for {TRACED} images and fails for {batch} ({first_line(error)}); "
+                f"try --format {other}"
             ) from error
         got = {"logits": got} if torch.is_tensor(got) else got
         if list(got) != metadata["outputs"] or any(t.dtype != torch.float32 for t in got.values()):
@@ -464,7 +471,8 @@ def verify(path, teacher, x, args, metadata):
             off = difference(t, want[name])
             if off > TOLERANCE[args.dtype]:
                 raise Wrong(
-                    f"{name} of the file differs by {off:.1e} of its largest value for a batch of {batch}; nothing is kept"
+                    f"{name} of the file differs by {off:.1e} of its largest value for a batch of {batch}; "
+                    "nothing is kept"
                 )
             worst = max(worst, off)
     return worst

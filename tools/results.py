@@ -1,26 +1,28 @@
-"""Runs a whole table of results unattended: trials on held-out images, then seeds with what was chosen, and the table.
+"""Runs a whole table of results unattended: trials on held-out images, seeds with the chosen settings, the table.
 
     python3 tools/results.py results/main.toml --jobs 2 --work runs/main
     python3 tools/results.py results/main.toml --table
 
-A table is a TOML file; results/main.toml says what stands in it. Every method has the same number of trials, each with one seed and fewer
-epochs and without a look at the test images: its main weight times each of `factors` at the first of `rates`, then the best of these at
-the other rates; labels alone, which have no weight, are tried at `bare_rates`. The final runs measure the test images once, after their
-last epoch. A finished run leaves one JSON file beside the table's TOML, in a folder of the table's name, with its command, its numbers and
-its machine; a run whose file is there is not run again, an interrupted one continues. Run it at low priority (`nice -n 19`).
+A table is a TOML file; results/main.toml is the one of the project. Every method has the same number of trials, each
+with one seed and fewer epochs and without the test images: its main weight times each of `factors` at the first of
+`rates`, then the best of these at the other rates. Labels alone have no weight and are tried at `bare_rates`. The final
+runs measure the test images once, after their last epoch. A finished run leaves one JSON file beside the table's TOML,
+in a folder of the table's name, with its command, numbers and machine. A run with such a file is not repeated; an
+interrupted one continues. Run it at low priority (`nice -n 19`).
 """
 
 import argparse
 import json
 import math
 import os
-import platform
 import shlex
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import record
 
 try:
     import tomllib
@@ -83,7 +85,7 @@ class Runs:
         self.path, self.study, self.work, self.binary = path, study, work, binary
         self.kept = path.parent / path.stem
         # Of the code that the runs are started with, whatever is committed meanwhile.
-        self.commit = commit()
+        self.commit = record.commit() or "unknown"
 
     def name(self, method, weight, rate, seed):
         text = f"lr{rate:g}" + ("" if weight is None else f"-w{weight:.6g}")
@@ -180,21 +182,8 @@ class Runs:
         list(pool.map(lambda seed: self.execute(method, *chosen, seed), self.study["seeds"]))
 
 
-def commit():
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
-
-
 def machine():
-    try:
-        models = [
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ]
-    except OSError:
-        models = []
-    return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
+    return f"{record.cpu_name()}, {os.cpu_count()} cores"
 
 
 def interval(values):

@@ -1,10 +1,12 @@
-"""Runs recipes in several variants and with several seeds, and prints one table of what came out.
+"""Runs recipes in several variants and with several seeds, and prints one table of the results.
 
-    python3 tools/study.py tools/studies/switches.toml --seeds 1 2 --out runs/switches --jobs 2
+    python3 tools/study.py tools/studies/switches.toml --seeds 1 2 --out runs/switches --jobs 2 --record
 
-A study is a TOML file of [[group]] tables, each with a `recipe` and its `variants`: what `--set` takes, several with a comma and a
-space between, nothing for the recipe as it is; `command = "train"` where there is no teacher. The first variant of a group is what the others are compared with, seed by seed. A run
-that has finished is not run again, one that was interrupted continues; --table only prints what is there.
+A study is a TOML file of [[group]] tables. Each has a `recipe`, its `variants` and, without a teacher,
+`command = "train"`. A variant is what `--set` takes; a comma and a space separate several settings, and an empty text
+is the recipe itself. The first variant of a group is compared with the others, seed by seed. A finished run is not
+repeated, an interrupted one continues. --table only prints what exists. --record keeps the numbers as
+results/DATE-MACHINE/NAME.json; NAME is the study's by default.
 """
 
 import argparse
@@ -20,6 +22,8 @@ try:
     import tomllib
 except ModuleNotFoundError:
     sys.exit("tools/study.py needs Python 3.11 or newer")
+
+import record
 
 BINARY = Path(__file__).resolve().parent.parent / "target" / "release" / "heterodyne"
 
@@ -125,6 +129,33 @@ def table(out, study, seeds):
     return "\n".join(lines)
 
 
+def values(out, study, seeds):
+    """What --record keeps: a row for each variant that has run, with every seed's numbers."""
+    rows = []
+    for group, (_, recipe, variants) in enumerate(study):
+        stem, base = Path(recipe).stem, None
+        # Settings of the run that all variants share say nothing about a variant.
+        settings = [variant.split(", ") for variant in variants]
+        shared = {s for s in settings[0] if not s.startswith("methods.") and all(s in other for other in settings)}
+        for variant, own in zip(variants, settings, strict=True):
+            runs = {seed: folder(out, recipe, variant, seed) for seed in seeds}
+            found = {"test": {seed: s["last"]["top1"] for seed, run in runs.items() if (s := summary(run))}}
+            held = {seed: held_out(runs[seed]) for seed in found["test"]}
+            found["held_out"] = {seed: value for seed, value in held.items() if value is not None}
+            base = found if base is None else base
+            name = ", ".join(s.replace(f"methods.{stem}.", "") for s in own if s not in shared)
+            row = {"group": group, "method": stem, "variant": name}
+            for split in ("held_out", "test"):
+                if found[split]:
+                    row[split] = record.spread(found[split])
+                both = {seed: value - base[split][seed] for seed, value in found[split].items() if seed in base[split]}
+                if both and found is not base:
+                    row[f"{split}_difference"] = record.spread(both)
+            if found["test"]:
+                rows.append(row)
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", type=Path)
@@ -133,6 +164,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--binary", type=Path, default=BINARY)
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
+    record.add_option(parser, "", "the study's")
     args = parser.parse_args()
     study = groups(args.study)
     failures = []
@@ -149,6 +181,9 @@ def main():
         with ThreadPoolExecutor(args.jobs) as pool:
             failures = [f for f in pool.map(lambda job: execute(args.binary, job), jobs) if f]
     print(table(args.out, study, args.seeds))
+    if args.record is not None and (rows := values(args.out, study, args.seeds)):
+        command = record.portable(["python3", "tools/study.py", *sys.argv[1:]])
+        record.save(args.record or args.study.stem, "study", rows, command, facts={"seeds": len(args.seeds)})
     if failures:
         sys.exit("\n".join(failures))
 

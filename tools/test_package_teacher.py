@@ -1,7 +1,7 @@
 """package_teacher.py on small networks with weights that follow from a formula.
 
-The stages of heterodyne's own networks are compared with hooks on the modules that crates/models/tests/goldens/make.py names, from
-whose values the Rust networks are tested.
+The stages of heterodyne's own networks are compared with hooks on the modules that crates/models/tests/goldens/make.py
+names, from whose values the Rust networks are tested.
 """
 
 import contextlib
@@ -63,7 +63,8 @@ x = expected.pop("x")
 for batch in (1, 2, 5):
     if sys.argv[1].endswith(".pt2"):
         package = torch._inductor.aoti_load_package(sys.argv[1])
-        out = dict(zip(json.loads(package.loader.get_metadata()["heterodyne"])["outputs"], package.loader.run([x[:batch]])))
+        outputs = json.loads(package.loader.get_metadata()["heterodyne"])["outputs"]
+        out = dict(zip(outputs, package.loader.run([x[:batch]])))
     else:
         out = torch.jit.load(sys.argv[1])(x[:batch])
     assert out.keys() == expected.keys(), out.keys()

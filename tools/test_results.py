@@ -15,7 +15,10 @@ FAKE = """#!{python}
 import json, pathlib, sys
 words = sys.argv[1:]
 run = pathlib.Path(words[words.index("--out" if "--out" in words else "--resume") + 1])
-sets = dict(s.split("=", 1) for s in words[words.index("--out") + 2 :] if s != "--set") if "--out" in words else json.loads((run / "plan").read_text())
+if "--out" in words:
+    sets = dict(s.split("=", 1) for s in words[words.index("--out") + 2 :] if s != "--set")
+else:
+    sets = json.loads((run / "plan").read_text())
 run.mkdir(parents=True, exist_ok=True)
 (run / "plan").write_text(json.dumps(sets))
 with open(run.parents[1] / "calls", "a") as calls:
@@ -28,7 +31,8 @@ lines = [{{"split": "validation", "top1": top1}}]
 if sets["train.test"] == "last":
     lines.append({{"split": "test", "top1": top1 - 1}})
 (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\\n" for line in lines))
-(run / "summary.json").write_text(json.dumps({{"seconds": 2.0, "images_per_second": 9.0, "precision": "fp32", "versions": {{}}}}))
+summary = {{"seconds": 2.0, "images_per_second": 9.0, "precision": "fp32", "versions": {{}}}}
+(run / "summary.json").write_text(json.dumps(summary))
 """
 
 STUDY = """

@@ -3,10 +3,11 @@
 
     python3 tools/torture.py [--kills 200] [--mutations 500] [--seed 0]
 
-Kills: a distillation on the embedded digits is killed (SIGKILL) at random times and resumed until it ends; its weights must be those of the
-run that nobody disturbed. Mutations: one bit flipped, an end cut off, or two stretches swapped, in the checkpoint, the weights, the
-metrics, the plan, the teacher's cache or the recipe; the tool then has to say what is wrong, or reach the very same weights. A panic, an
-abort, a hang, or other weights without a word are failures. Needs the built binary and nothing else.
+Kills: a distillation on the embedded digits is killed (SIGKILL) at random times and resumed until it ends; its weights
+must be those of the run that nobody disturbed. Mutations: one bit flipped, an end cut off, or two stretches swapped, in
+the checkpoint, the weights, the metrics, the plan, the teacher's cache or the recipe; the tool then has to say what is
+wrong, or reach the very same weights. A panic, an abort, a hang, or other weights without a word are failures. Needs
+the built binary and nothing else.
 """
 
 import argparse
