@@ -1,10 +1,10 @@
 """Writes digits.gz from scikit-learn's copy of the handwritten digits, or compares the two.
 
     python make_digits.py            writes digits.gz beside this script
-    python make_digits.py --check    exits with 1 where digits.gz holds anything else
+    python make_digits.py --check    exits with 1 if digits.gz holds anything else
 
-A record is 64 ink values (0..16, rows from the top) and one label (0..9), one byte each. The compressed bytes are reproducible for
-one version of zlib; the check compares what they unpack to.
+A record is 64 ink values (0..16, rows from the top) and one label (0..9), one byte each. The compressed bytes are
+reproducible for one version of zlib; the check compares what they unpack to.
 """
 
 import gzip
@@ -35,7 +35,7 @@ def packed(data: bytes) -> bytes:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--check"]:
         same = gzip.decompress(FILE.read_bytes()) == records()
-        print("digits.gz is what scikit-learn has" if same else "digits.gz differs from scikit-learn's digits")
+        print("digits.gz agrees with scikit-learn" if same else "digits.gz differs from scikit-learn's digits")
         sys.exit(0 if same else 1)
     FILE.write_bytes(packed(records()))
     print(f"{FILE.name}: {FILE.stat().st_size} bytes")

@@ -11,7 +11,7 @@ use heterodyne_nn::{Error, Result, catch};
 
 use crate::Dataset;
 
-/// Broken samples that are named; the rest are counted.
+/// Number of broken samples that the message names; the rest are only counted.
 const NAMED: usize = 10;
 
 /// Decodes every image once, on `workers` threads (0: one per core), and checks every label.

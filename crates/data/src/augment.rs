@@ -1,6 +1,6 @@
 //! The recipe table `[data.augment]` and what it does to an image.
 use heterodyne_nn::{Error, Result};
-use heterodyne_settings::{KeyError, parse};
+use heterodyne_settings::{KeyError, Settings, settings};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
@@ -34,55 +34,36 @@ pub enum Interpolation {
     Random,
 }
 
-/// The recipe table `[data.augment]`: what happens to training images, in the order of the fields. The default changes
-/// nothing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Augment {
-    /// How an image gets its size.
-    pub crop: Crop,
-    /// For `crop = "pad"`: pixels added on each side.
-    pub pad: u32,
-    /// For `crop = "pad"`: what is added.
-    pub pad_mode: PadMode,
-    /// For `crop = "resized"`: smallest and largest share of the area.
-    pub scale: [f64; 2],
-    /// For `crop = "resized"`: smallest and largest ratio of width to height.
-    pub ratio: [f64; 2],
-    /// Kernel for resizing.
-    pub interpolation: Interpolation,
-    /// Probability of mirroring left and right; `true` is 0.5.
-    #[serde(deserialize_with = "chance")]
-    pub flip: f64,
-    /// Strength of brightness jitter: the factor lies in 1 +- this.
-    pub brightness: f64,
-    /// Strength of contrast jitter.
-    pub contrast: f64,
-    /// Strength of saturation jitter.
-    pub saturation: f64,
-    /// RandAugment, where the table is there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rand_augment: Option<RandAugment>,
-    /// Probability of erasing a rectangle.
-    pub erase: f64,
-}
-
-impl Default for Augment {
-    fn default() -> Self {
-        Self {
-            crop: Crop::None,
-            pad: 4,
-            pad_mode: PadMode::Reflect,
-            scale: [0.08, 1.0],
-            ratio: [3.0 / 4.0, 4.0 / 3.0],
-            interpolation: Interpolation::Bicubic,
-            flip: 0.0,
-            brightness: 0.0,
-            contrast: 0.0,
-            saturation: 0.0,
-            rand_augment: None,
-            erase: 0.0,
-        }
+settings! {
+    /// What happens to training images, in the order of the keys. The default changes nothing.
+    pub struct Augment {
+        /// How an image gets its size: "none" as in an evaluation; "pad" pads and cuts out a random place; "resized"
+        /// resizes a random region.
+        pub crop: Crop = Crop::None, Plain;
+        /// For `crop = "pad"`: pixels added on each side.
+        pub pad: u32 = 4, Plain;
+        /// For `crop = "pad"`: what is added, "reflect" or "zero".
+        pub pad_mode: PadMode = PadMode::Reflect, Plain;
+        /// For `crop = "resized"`: smallest and largest share of the area.
+        pub scale: [f64; 2] = [0.08, 1.0], Plain;
+        /// For `crop = "resized"`: smallest and largest ratio of width to height.
+        pub ratio: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0], Plain;
+        /// Kernel for resizing: "bicubic", "bilinear", or "random" for one of the two.
+        pub interpolation: Interpolation = Interpolation::Bicubic, Plain;
+        /// Probability of mirroring left and right; `true` is 0.5.
+        #[serde(deserialize_with = "chance")]
+        pub flip: f64 = 0.0, Plain, probability;
+        /// Strength of brightness jitter: the factor is in 1 +- this.
+        pub brightness: f64 = 0.0, Plain, non_negative;
+        /// Strength of contrast jitter.
+        pub contrast: f64 = 0.0, Plain, non_negative;
+        /// Strength of saturation jitter.
+        pub saturation: f64 = 0.0, Plain, non_negative;
+        /// RandAugment, if the table is there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub rand_augment: Option<RandAugment> = None, Plain;
+        /// Probability of erasing a rectangle.
+        pub erase: f64 = 0.0, Plain, probability;
     }
 }
 
@@ -114,43 +95,29 @@ impl Augment {
     /// Reads and checks the table.
     ///
     /// # Errors
-    /// A key is unknown, or a value has the wrong type or lies out of range.
+    /// A key is unknown, or a value has the wrong type or is out of range.
     pub fn parse(table: &toml::Table) -> Result<Self, KeyError> {
-        let parsed: Self = parse(table)?;
+        if let Some(toml::Value::Table(rand_augment)) = table.get("rand_augment") {
+            RandAugment::read(rand_augment).map_err(|e| e.inside("rand_augment"))?;
+        }
+        let parsed = Self::read(table)?;
         parsed.check()?;
         Ok(parsed)
     }
 
-    /// Whether all values lie in their ranges.
+    /// Whether all values are in their ranges.
     fn check(&self) -> Result<(), KeyError> {
-        let error = |key: &str, message: String| Err(KeyError::new(key, message));
-        for (key, p) in [("flip", self.flip), ("erase", self.erase)] {
-            if !(0.0..=1.0).contains(&p) {
-                return error(key, format!("{p} is not a probability; give a number from 0 to 1"));
-            }
-        }
-        for (key, strength) in
-            [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)]
-        {
-            if !(strength >= 0.0 && strength.is_finite()) {
-                return error(
-                    key,
-                    format!("{strength} is no strength; give 0 (off) or a positive number, 0.4 for instance"),
-                );
-            }
-        }
-        if let Some(rand_augment) = &self.rand_augment {
-            rand_augment.check()?;
-        }
+        self.in_range()?;
+        self.rand_augment.as_ref().map_or(Ok(()), Settings::in_range).map_err(|e| e.inside("rand_augment"))?;
         let ordered = |[low, high]: [f64; 2]| low > 0.0 && low <= high && high.is_finite();
+        let error = |key: &str, message: String| Err(KeyError::new(key, message));
         if !ordered(self.scale) || self.scale[1] > 1.0 {
-            return error(
-                "scale",
-                format!("{:?} is no range of shares; give 0 < smallest <= largest <= 1", self.scale),
-            );
+            let message = format!("{:?} is not a range of shares; give 0 < smallest <= largest <= 1", self.scale);
+            return error("scale", message);
         }
         if !ordered(self.ratio) {
-            return error("ratio", format!("{:?} is no range of ratios; give 0 < smallest <= largest", self.ratio));
+            let message = format!("{:?} is not a range of ratios; give 0 < smallest <= largest", self.ratio);
+            return error("ratio", message);
         }
         Ok(())
     }

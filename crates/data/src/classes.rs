@@ -1,4 +1,4 @@
-//! The order of classes: a label is a place in a list of names, and somebody says which list.
+//! The order of classes: a label is an index into a list of class names.
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use heterodyne_nn::{Error, Result};
@@ -6,22 +6,23 @@ use serde_json::Value;
 
 use crate::{Dataset, Image, Splits, Stored, files};
 
-/// Most names that a message lists.
+/// Maximum number of names in a message.
 const SHOWN: usize = 8;
 
-/// Reads class names from a file: one a line, or JSON: a list, `{"name": number}` (torchvision's `class_to_idx`) or
-/// `{"number": "name"}`.
+/// Reads class names from a file: one per line, or JSON. JSON may be a list, `{"name": number}` (torchvision's
+/// `class_to_idx`) or `{"number": "name"}`.
 ///
 /// # Errors
-/// It cannot be read, names nothing, names a class twice, or its numbers are not 0, 1, 2, ...
+/// The file cannot be read, is empty, names a class twice, or its numbers are not 0, 1, 2, ...
 pub fn read(path: &Path) -> Result<Vec<String>> {
     let text = files::text(path)?;
     let failed = |message: String| Error::file(path, message);
     let names = if text.trim_start().starts_with(['[', '{']) {
-        let json: Value = serde_json::from_str(&text).map_err(|e| failed(format!("is no JSON ({e})")))?;
+        let json: Value = serde_json::from_str(&text).map_err(|e| failed(format!("is not valid JSON ({e})")))?;
         of_json(&json).ok_or_else(|| {
             failed(
-                "is JSON, but neither a list of names nor a table between names and the numbers 0, 1, 2, ..".to_owned(),
+                "is JSON, but neither a list of names nor an object that maps names to the numbers 0, 1, 2, .. or back"
+                    .to_owned(),
             )
         })?
     } else {
@@ -32,7 +33,7 @@ pub fn read(path: &Path) -> Result<Vec<String>> {
             .collect()
     };
     if names.is_empty() {
-        return Err(failed("names no class; write one name a line".to_owned()));
+        return Err(failed("contains no class names; write one name per line".to_owned()));
     }
     check(&names).map_err(failed)?;
     Ok(names)
@@ -58,28 +59,28 @@ fn of_json(json: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// Refuses names that stand twice in a list.
+/// Rejects a list with duplicate names.
 fn check(names: &[String]) -> Result<(), String> {
     let mut seen = HashMap::new();
     for (place, name) in names.iter().enumerate() {
         if let Some(before) = seen.insert(name, place) {
-            return Err(format!("names the class `{name}` twice (number {before} and number {place})"));
+            return Err(format!("lists the class `{name}` twice (as number {before} and number {place})"));
         }
     }
     Ok(())
 }
 
-/// Up to eight names as a message lists them.
+/// Formats up to eight names for a message.
 pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     let names: Vec<_> = names.into_iter().collect();
     let shown = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }
 
-/// The same splits with their classes in the order of `names`, which may have more.
+/// Reorders the classes of `splits` as in `names`, which may contain more.
 ///
 /// # Errors
-/// A name stands twice, or the data has classes that are not among them.
+/// `names` has duplicates, or lacks a class of the data.
 pub(crate) fn order(splits: &mut Splits, names: &[String]) -> Result<()> {
     check(names).map_err(|what| Error::invalid(format!("data.classes {what}")))?;
     let own = splits.classes();
@@ -93,7 +94,7 @@ pub(crate) fn order(splits: &mut Splits, names: &[String]) -> Result<()> {
         let unused =
             if unused.is_empty() { String::new() } else { format!("; data.classes also has {}", list(unused)) };
         return Err(Error::invalid(format!(
-            "data.classes names {} classes, and {} of the data's {} are not among them: {}{unused}",
+            "data.classes names {} classes, but {} of the data's {} are not among them: {}{unused}",
             names.len(),
             unknown.len(),
             own.len(),
@@ -110,10 +111,10 @@ pub(crate) fn order(splits: &mut Splits, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A dataset whose classes have other numbers.
+/// A dataset with renumbered classes.
 struct Ordered {
     inner: Arc<dyn Dataset>,
-    /// The new number of each old one.
+    /// The new number for each old one.
     rows: Arc<[usize]>,
     classes: Arc<[String]>,
 }
@@ -144,14 +145,14 @@ impl Dataset for Ordered {
     }
 }
 
-/// What to know of numbers that are sorted as text.
+/// A notice if the class names are numbers and text order differs from numeric order.
 pub(crate) fn numbered(names: &[String]) -> Option<String> {
     let numbers: Option<Vec<u64>> = names.iter().map(|name| name.parse().ok()).collect();
     let numbers = numbers.filter(|numbers| !numbers.is_sorted())?;
     let first: Vec<String> = names.iter().take(4).cloned().collect();
     Some(format!(
-        "the class folders are numbers and come in the order of text, as torchvision has them: {}, .. of {}; for \
-         another order name the classes in data.classes",
+        "the class folders are numbers, but are sorted as text, as in torchvision: {}, .. ({} classes); for another \
+         order, list the classes in data.classes",
         first.join(", "),
         numbers.len()
     ))

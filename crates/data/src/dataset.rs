@@ -1,4 +1,4 @@
-//! What a dataset is.
+//! The [`Dataset`] trait, its images and its splits.
 use std::{path::Path, sync::Arc};
 
 use heterodyne_nn::{Error, Result};
@@ -15,13 +15,16 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image from its bytes.
+    /// Makes an image from its bytes.
     ///
     /// # Errors
     /// A side is zero, or the number of bytes is not height * width * 3.
     pub fn new(width: u32, height: u32, rgb: Vec<u8>) -> Result<Self> {
         if width == 0 || height == 0 || rgb.len() != width as usize * height as usize * 3 {
-            return Err(Error::invalid(format!("{} bytes are no RGB image of {width} x {height} pixels", rgb.len())));
+            return Err(Error::invalid(format!(
+                "{} bytes are not an RGB image of {width} x {height} pixels",
+                rgb.len()
+            )));
         }
         Ok(Self { width, height, rgb })
     }
@@ -39,12 +42,12 @@ impl Image {
     }
 }
 
-/// Where a picture lies.
+/// Where an image is stored.
 #[derive(Clone, Copy, Debug)]
 pub enum Stored<'a> {
     /// Decoded in memory.
     Memory(&'a [u8]),
-    /// In a file of its own, with its name inside of the dataset.
+    /// In its own file: its path, and its name within the dataset.
     File(&'a Path, &'a Path),
     /// Anywhere else.
     Elsewhere,
@@ -66,29 +69,29 @@ pub trait Dataset: Send + Sync {
     /// The class of sample `index`. An index beyond the end is a programming error and panics.
     fn label(&self, index: usize) -> usize;
 
-    /// The picture of sample `index`, decoded.
+    /// The decoded image of sample `index`.
     ///
     /// # Errors
-    /// It cannot be read; the message names the file or the row.
+    /// The image cannot be read; the message names the file or the row.
     fn image(&self, index: usize) -> Result<Image>;
 
-    /// Where the picture of sample `index` lies, so that another one in its place is noticed without decoding it.
+    /// Where the image of sample `index` is stored. This lets a caller notice a replaced image without decoding it.
     fn stored(&self, _index: usize) -> Stored<'_> {
         Stored::Elsewhere
     }
 
-    /// What this is and how much of it there is: "CIFAR-100 train (parquet), 50000 images".
+    /// A short description with the number of images: "CIFAR-100 train (parquet), 50000 images".
     fn describe(&self) -> String;
 }
 
-/// The splits of a dataset and what networks trained on it need to know.
+/// The splits of a dataset, and the properties that networks trained on it need.
 #[derive(Clone)]
 pub struct Splits {
-    /// What is learned from.
+    /// The training images.
     pub train: Option<Arc<dyn Dataset>>,
-    /// What is chosen on.
+    /// The validation images.
     pub val: Option<Arc<dyn Dataset>>,
-    /// What is reported on.
+    /// The test images.
     pub test: Option<Arc<dyn Dataset>>,
     /// Side of the square images; `None` for photographs of many sizes.
     pub side: Option<u32>,
@@ -96,7 +99,7 @@ pub struct Splits {
     pub mean: [f64; 3],
     /// Per-channel standard deviation of the train split, of values in 0..1.
     pub std: [f64; 3],
-    /// What a user should know of how the files were understood, a sentence each.
+    /// Notices for the user about how the files were interpreted, one sentence each.
     pub notices: Vec<String>,
 }
 
@@ -104,47 +107,44 @@ pub struct Splits {
 const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
 impl Splits {
-    /// No images yet, to be of many sizes.
+    /// Empty splits for photographs of varying size, with ImageNet's statistics.
     pub(crate) fn photographs() -> Self {
         let (mean, std) = IMAGENET;
         Self { train: None, val: None, test: None, side: None, mean, std, notices: Vec::new() }
     }
 
-    /// What is learned from.
+    /// The training images.
     ///
     /// # Errors
     /// The data has no training images.
     pub fn train(&self) -> Result<&Arc<dyn Dataset>> {
-        self.train.as_ref().ok_or_else(|| self.lacks("training images to learn from", "data.train"))
+        self.train.as_ref().ok_or_else(|| self.lacks("training images", "data.train"))
     }
 
-    /// What is reported on: the test images, or the validation images of a dataset without test images, such as
-    /// ImageNet.
+    /// The images for reported results: the test images, or the validation images of a dataset without test images,
+    /// such as ImageNet.
     ///
     /// # Errors
     /// The data has neither.
     pub fn reported(&self) -> Result<&Arc<dyn Dataset>> {
-        self.test
-            .as_ref()
-            .or(self.val.as_ref())
-            .ok_or_else(|| self.lacks("test or validation images to report on", "data.test"))
+        self.test.as_ref().or(self.val.as_ref()).ok_or_else(|| self.lacks("test or validation images", "data.test"))
     }
 
     /// The validation images.
     ///
     /// # Errors
-    /// The data has none.
+    /// The data has no validation images.
     pub fn val(&self) -> Result<&Arc<dyn Dataset>> {
         self.val.as_ref().ok_or_else(|| self.lacks("validation images", "data.val"))
     }
 
-    /// What is chosen on: the validation images of a dataset that has test images too.
+    /// The images for model selection: the validation images, if the dataset also has test images.
     #[must_use]
     pub fn chosen_on(&self) -> Option<&Arc<dyn Dataset>> {
         self.val.as_ref().filter(|_| self.test.is_some())
     }
 
-    /// The splits that there are, and what they are called.
+    /// The available splits, with their names.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn Dataset>)> {
         let all = [("train", &self.train), ("val", &self.val), ("test", &self.test)];
         all.into_iter().filter_map(|(name, split)| Some((name, split.as_ref()?)))
@@ -158,7 +158,7 @@ impl Splits {
 
     fn lacks(&self, what: &str, key: &str) -> Error {
         let there: Vec<_> = self.all().map(|(name, split)| format!("{name}: {}", split.describe())).collect();
-        Error::invalid(format!("the data has no {what} ({}); `{key}` says where they are", there.join("; ")))
+        Error::invalid(format!("the data has no {what} ({}); set `{key}` to where they are", there.join("; ")))
     }
 }
 
@@ -176,7 +176,7 @@ impl std::fmt::Debug for Splits {
     }
 }
 
-/// Small square images held decoded in memory, all of one size.
+/// Small square images of one size, held decoded in memory.
 #[derive(Debug)]
 pub(crate) struct Raster {
     pub title: String,
@@ -188,8 +188,8 @@ pub(crate) struct Raster {
 }
 
 impl Raster {
-    /// Per-channel mean and standard deviation of all pixels, of values in 0..1. Images of one colour have no spread to
-    /// divide by and get that of a level.
+    /// Per-channel mean and standard deviation of all pixels, of values in 0..1. The standard deviation is at least
+    /// that of one level, because images of one colour have no spread to divide by.
     pub(crate) fn statistics(&self) -> ([f64; 3], [f64; 3]) {
         let mut counts = [[0u64; 256]; 3];
         for pixel in self.rgb.as_chunks::<3>().0 {

@@ -1,52 +1,52 @@
-//! Pictures to RGB, refusing files that are not whole.
+//! Decodes images to RGB and rejects incomplete files.
 //!
-//! Decoders are forgiving: a JPEG that was cut short comes out with a grey lower part. So the container is checked
-//! first: a JPEG must reach its end-of-image marker (as Pillow demands), a PNG must consist of chunks with correct
-//! checksums up to `IEND`.
+//! Decoders are lenient: a truncated JPEG decodes with a grey lower part. The container is therefore checked first. A
+//! JPEG must reach its end-of-image marker (as Pillow requires); a PNG must consist of chunks with correct checksums up
+//! to `IEND`.
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, metadata::Orientation};
 
 use crate::Image;
 
-/// Formats that are read, as messages name them.
+/// The supported formats, for messages.
 pub const FORMATS: &str = "JPEG, PNG, WebP, GIF, BMP or TIFF";
 
-/// How pictures are decoded.
+/// Decoding options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decode {
-    /// Whether a picture is turned as its EXIF orientation says.
+    /// Whether to apply the EXIF orientation.
     pub exif: bool,
-    /// The most pixels that a picture may have.
+    /// Maximum number of pixels of an image.
     pub max_pixels: u64,
 }
 
 impl Default for Decode {
-    /// Orientation is applied; twice the number of pixels at which Pillow warns of a decompression bomb, where it gives
-    /// an error.
+    /// Applies the orientation. The limit is Pillow's for an error, twice the number of pixels at which it warns of a
+    /// decompression bomb.
     fn default() -> Self {
         Self { exif: true, max_pixels: 178_956_970 }
     }
 }
 
-/// The format of bytes that begin a picture, recognised by its content; `None` where it is none of those that are read.
+/// The format of an image, recognised from its first bytes; `None` if it is not supported.
 #[must_use]
 pub(crate) fn format(head: &[u8]) -> Option<ImageFormat> {
     let format = image::guess_format(head).ok()?;
     match format {
         ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Tiff => Some(format),
-        // Its two letters begin other things too; four bytes of it are always zero.
+        // Its two letters begin other files too; four of its header bytes are always zero.
         ImageFormat::Bmp if head.get(6..10) == Some(&[0; 4]) => Some(format),
         _ => None,
     }
 }
 
-/// Decodes a picture; of an animated one the first frame. Colours become what Pillow's `convert("RGB")` gives: grey is
-/// repeated, a palette is looked up, CMYK is multiplied out, transparency is dropped; of 16-bit samples the upper byte
-/// is taken.
+/// Decodes an image; of an animation, the first frame. Colours are converted as by Pillow's `convert("RGB")`: grey is
+/// repeated, a palette is looked up, CMYK is multiplied out, transparency is dropped. Of 16-bit samples the upper byte
+/// is kept.
 ///
 /// # Errors
-/// A sentence that says why the bytes are no whole picture; the caller adds where they came from.
+/// The reason why the bytes are not a complete image; the caller adds where they came from.
 pub fn decode(bytes: &[u8], how: &Decode) -> Result<Image, String> {
     let format = recognised(bytes)?;
     match format {
@@ -65,10 +65,10 @@ pub fn decode(bytes: &[u8], how: &Decode) -> Result<Image, String> {
     Image::new(width, height, rgb(decoded)).map_err(|e| e.to_string())
 }
 
-/// Columns and rows of a picture as it is shown, from its head.
+/// Columns and rows of an image as displayed, from its header.
 ///
 /// # Errors
-/// As [`decode`], as far as the head shows it.
+/// As [`decode`], for faults that show in the header.
 pub(crate) fn size(bytes: &[u8], how: &Decode) -> Result<(u32, u32), String> {
     let mut decoder = begin(bytes, recognised(bytes)?, how)?;
     let (width, height) = decoder.dimensions();
@@ -88,10 +88,10 @@ fn recognised(bytes: &[u8]) -> Result<ImageFormat, String> {
     if bytes.is_empty() { Err("the file is empty".to_owned()) } else { format(bytes).ok_or_else(|| unknown(bytes)) }
 }
 
-/// A decoder that has read the head of a picture of an acceptable size.
+/// A decoder that has read the header, for an image of an acceptable size.
 fn begin<'a>(bytes: &'a [u8], format: ImageFormat, how: &Decode) -> Result<impl ImageDecoder + use<'a>, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    // The size is checked here, with a message of our own.
+    // The size is checked below, with our own message.
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(how.max_pixels.saturating_mul(8).saturating_add(64 << 20));
     reader.limits(limits);
@@ -100,7 +100,7 @@ fn begin<'a>(bytes: &'a [u8], format: ImageFormat, how: &Decode) -> Result<impl 
     let pixels = u64::from(width) * u64::from(height);
     if pixels > how.max_pixels {
         return Err(format!(
-            "{width} x {height} pixels are more than {}: shrink the picture, or allow it with `data.max_pixels = \
+            "{width} x {height} pixels exceed the limit of {}: shrink the picture, or allow it with `data.max_pixels = \
              {pixels}` (`--max-pixels`)",
             how.max_pixels
         ));
@@ -108,15 +108,15 @@ fn begin<'a>(bytes: &'a [u8], format: ImageFormat, how: &Decode) -> Result<impl 
     Ok(decoder)
 }
 
-/// What a decoder says, and what to do where it is not a matter of damage.
+/// The decoder's message, with advice if the image is unsupported rather than damaged.
 fn refused(error: ImageError) -> String {
     match error {
-        ImageError::Unsupported(e) => format!("a kind of picture that is not read ({e}); convert it to JPEG or PNG"),
+        ImageError::Unsupported(e) => format!("this kind of picture is not supported ({e}); convert it to JPEG or PNG"),
         other => other.to_string(),
     }
 }
 
-/// What bytes that are no picture look like.
+/// Describes bytes that are not a supported image.
 fn unknown(bytes: &[u8]) -> String {
     let other = match image::guess_format(bytes) {
         Ok(ImageFormat::Avif) => Some("AVIF"),
@@ -127,13 +127,13 @@ fn unknown(bytes: &[u8]) -> String {
         Ok(ImageFormat::Qoi) => Some("QOI"),
         _ if bytes.get(4..8) == Some(b"ftyp") => Some("HEIC, AVIF or video"),
         _ if bytes.starts_with(b"version https://git-lfs") => {
-            return "a Git LFS pointer, not the picture itself: run `git lfs pull` where it was cloned".to_owned();
+            return "a Git LFS pointer, not the picture itself: run `git lfs pull` in the clone".to_owned();
         }
         _ => None,
     };
     match other {
-        Some(other) => format!("{other} content, which is not read; convert it to JPEG or PNG"),
-        None => format!("not a {FORMATS}"),
+        Some(other) => format!("{other} content is not supported; convert it to JPEG or PNG"),
+        None => format!("not a {FORMATS} image"),
     }
 }
 
@@ -156,7 +156,7 @@ fn upper(sample: u16) -> u8 {
 }
 
 fn cut_short(at: usize) -> String {
-    format!("cut short: the data end after {at} bytes, before the end of the picture")
+    format!("cut short: the data end after {at} bytes, before the picture is complete")
 }
 
 /// Walks the marker segments (ITU-T T.81, annex B) to the end-of-image marker.
@@ -184,8 +184,8 @@ fn check_jpeg(bytes: &[u8]) -> Result<(), String> {
         if length < 2 {
             return Err(format!("broken JPEG: segment 0x{marker:02X} at byte {at} has length {length}"));
         }
-        // After a scan's header come its entropy-coded bytes, through which the search above runs; it also passes over
-        // stray bytes between segments, as libjpeg does.
+        // A scan's header is followed by entropy-coded bytes, which the search above skips. It also skips stray bytes
+        // between segments, as libjpeg does.
         at += 1 + length;
     }
 }
@@ -218,17 +218,17 @@ fn check_png(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Compares the size that the container of a WebP gives (RIFF) with what there is.
+/// Compares the size in a WebP's RIFF header with the actual size.
 fn check_riff(bytes: &[u8]) -> Result<(), String> {
     let size = bytes.get(4..8).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
     if size.is_none_or(|size| bytes.len() < 8 + size as usize) { Err(cut_short(bytes.len())) } else { Ok(()) }
 }
 
-/// Walks the blocks (GIF89a specification, section 12 on) to the end of the first frame.
+/// Walks the blocks (GIF89a specification, from section 12) to the end of the first frame.
 fn check_gif(bytes: &[u8]) -> Result<(), String> {
     let short = || cut_short(bytes.len());
     let byte = |at: usize| bytes.get(at).copied().ok_or_else(short);
-    // A colour table of 2^(n+1) entries, where the packed field says that there is one.
+    // A colour table of 2^(n+1) entries, if the packed field announces one.
     let table = |packed: u8| if packed & 0x80 == 0 { 0 } else { 3 << ((packed & 7) + 1) };
     let mut at = 13 + table(byte(10)?);
     loop {
@@ -242,7 +242,7 @@ fn check_gif(bytes: &[u8]) -> Result<(), String> {
                 true
             }
             0x3B => return Err("a GIF without a frame".to_owned()),
-            other => return Err(format!("broken GIF: an unknown block 0x{other:02X} at byte {at}")),
+            other => return Err(format!("broken GIF: unknown block 0x{other:02X} at byte {at}")),
         };
         loop {
             let length = usize::from(byte(at)?);

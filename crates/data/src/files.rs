@@ -1,13 +1,13 @@
-//! Opening files that may be anything.
+//! Opens files of any kind safely.
 use std::{fs, io::Read, path::Path};
 
 use heterodyne_nn::{Error, Result};
 use rustix::fs::{Mode, OFlags};
 
-/// Opens a regular file; a named pipe, a socket or a device is refused instead of waited for.
+/// Opens a regular file. A named pipe, a socket or a device is refused without waiting for it.
 ///
 /// # Errors
-/// It is something else than a regular file, or cannot be opened.
+/// The file is not a regular file, or cannot be opened.
 pub(crate) fn open(path: &Path) -> Result<fs::File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file: fs::File =
@@ -20,18 +20,18 @@ pub(crate) fn open(path: &Path) -> Result<fs::File> {
     }
 }
 
-/// All bytes of a regular file.
+/// Reads all bytes of a regular file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let mut file = open(path)?;
     let length = file.metadata().map_or(0, |about| about.len());
     let mut bytes = Vec::new();
-    // Of a file that claims more than there is memory, reading says so.
+    // A file that claims to be larger than the memory gives an error here.
     bytes.try_reserve_exact(usize::try_from(length).unwrap_or(usize::MAX)).map_err(|e| Error::file(path, e))?;
     file.read_to_end(&mut bytes).map_err(|e| Error::file(path, e))?;
     Ok(bytes)
 }
 
-/// The text of a regular file; a byte order mark is dropped.
+/// Reads the text of a regular file, without a byte order mark.
 pub(crate) fn text(path: &Path) -> Result<String> {
     let text = String::from_utf8(read(path)?).map_err(|e| {
         Error::file(path, format!("is not UTF-8 text (byte {}); save it as UTF-8", e.utf8_error().valid_up_to()))
@@ -39,14 +39,14 @@ pub(crate) fn text(path: &Path) -> Result<String> {
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
-/// The first bytes of a regular file.
+/// Reads the first bytes of a regular file.
 pub(crate) fn head(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.take(64).read_to_end(&mut bytes).map_err(|e| Error::file(path, e))?;
     Ok(bytes)
 }
 
-/// What a thing in a folder is, in words.
+/// Names the kind of a file that is not regular.
 pub(crate) fn what(kind: fs::FileType) -> &'static str {
     use std::os::unix::fs::FileTypeExt;
     if kind.is_dir() {

@@ -1,8 +1,8 @@
 //! Datasets, decoding, augmentation, sampling and loading.
 //!
-//! A batch travels as uint8; each network normalises and resizes it for itself on its own device ([`View`]). What a
-//! sample looks like in an epoch depends on (seed, epoch, sample) alone: not on the number of threads, the batch size
-//! or where a run resumed.
+//! Batches are uint8; each network normalises and resizes them on its own device ([`View`]). How a sample looks in an
+//! epoch depends only on (seed, epoch, sample): not on the number of threads, the batch size or the point at which a
+//! run resumed.
 
 pub mod audit;
 pub mod augment;

@@ -1,4 +1,4 @@
-//! From positions in a dataset to batches on the CPU.
+//! Loads samples of a dataset as batches on the CPU.
 use std::{
     ops::Range,
     sync::{Arc, atomic::AtomicBool},
@@ -24,29 +24,29 @@ pub struct Batch {
     pub labels: Tensor,
     /// Position of each image in the dataset.
     pub indices: Vec<usize>,
-    /// Which view of each image this is; of training batches.
+    /// The view of each image; training batches only.
     pub view: u32,
-    /// Position of each image among the loader's own; of training batches.
+    /// Position of each image among the loader's indices; training batches only.
     pub rows: Vec<usize>,
-    /// What a [`SampleCache`] holds for these views.
+    /// The [`SampleCache`]'s rows for these views.
     pub cached: Option<CachedRows>,
 }
 
-/// Stored rows of a batch.
+/// The rows of a batch in a [`SampleCache`].
 #[derive(Debug)]
 pub struct CachedRows {
     /// uint8 (B, bytes) on the CPU; zeros where a row is missing.
     pub rows: Tensor,
-    /// Places in the batch whose rows are missing.
+    /// Positions in the batch whose rows are missing.
     pub missing: Vec<i64>,
 }
 
-/// The views of an image that are drawn in training.
+/// Which views of an image training draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Views {
     /// A new one in every epoch, drawn from the loader's seed.
     Fresh,
-    /// The same `count` in turn, drawn from a seed of their own: epoch e takes view e mod count.
+    /// The same `count` views in turn, drawn from their own seed: epoch e takes view e mod count.
     Fixed {
         /// Views per image.
         count: u32,
@@ -55,13 +55,13 @@ pub enum Views {
     },
 }
 
-/// Something that is stored for views of training images and read by the loader's threads along with them.
+/// Stored data for views of training images. The loader's threads read it along with the images.
 pub trait SampleCache: Send + Sync {
-    /// What is stored for `view` of the images `rows` (positions among the loader's own).
+    /// Reads the rows of `view` for the images `rows` (positions among the loader's indices).
     fn read(&self, view: u32, rows: &[usize]) -> Result<CachedRows>;
 }
 
-/// How training batches are made.
+/// Settings of a [`TrainLoader`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoaderConfig {
     /// Images per batch.
@@ -70,12 +70,12 @@ pub struct LoaderConfig {
     pub side: u32,
     /// Seed of order and augmentation.
     pub seed: u64,
-    /// Threads; 0 takes one for images up to 64 pixels, which it makes far faster than a network takes them, and one
-    /// per core for larger ones.
+    /// Threads. 0 means one for images of up to 64 pixels, which it prepares far faster than a network consumes them,
+    /// and one per core for larger images.
     pub workers: usize,
-    /// What happens to the images.
+    /// Augmentation of the images.
     pub augment: Augment,
-    /// How often the same happens again.
+    /// Whether augmented views repeat.
     pub views: Views,
 }
 
@@ -94,7 +94,7 @@ impl LoaderConfig {
 pub struct Epoch(Ordered<Batch>);
 
 impl Epoch {
-    /// As `next`, but gives [`Error::Stopped`] as soon as `stop` is set, also while a batch is waited for.
+    /// Like `next`, but returns [`Error::Stopped`] as soon as `stop` is set, even while waiting for a batch.
     pub fn next_until(&mut self, stop: &AtomicBool) -> Option<Result<Batch>> {
         self.0.next_until(stop)
     }
@@ -126,12 +126,11 @@ pub struct TrainLoader {
 impl TrainLoader {
     /// Loads the samples `indices` of `dataset`.
     ///
-    /// The last samples of an epoch that fill no batch are left out (other ones in each epoch). A set that is smaller
-    /// than a batch makes one batch of all its samples; for networks with batch statistics it needs two or more.
+    /// The last samples of an epoch that do not fill a batch are dropped (different ones in each epoch). A set smaller
+    /// than a batch forms one batch of all its samples; networks with batch statistics need at least two.
     ///
     /// # Errors
-    /// There are no samples, a position lies beyond the dataset, the batch or the side is 0, or the augmentation does
-    /// not fit.
+    /// `indices` is empty or exceeds the dataset, the batch size or the side is 0, or the augmentation does not fit.
     pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>, config: LoaderConfig) -> Result<Self> {
         check(&*dataset, &indices, config.batch, config.side)?;
         config.augment.check_for(config.side)?;
@@ -145,7 +144,7 @@ impl TrainLoader {
         (self.indices.len() / self.config.batch).max(1)
     }
 
-    /// The batches `start_batch..` of epoch `epoch`, equal to those of an epoch begun at 0.
+    /// The batches `start_batch..` of epoch `epoch`. They equal those of an epoch that starts at batch 0.
     #[must_use]
     pub fn epoch(&self, epoch: u32, start_batch: usize) -> Epoch {
         let mut order: Vec<usize> = (0..self.indices.len()).collect();
@@ -154,26 +153,26 @@ impl TrainLoader {
         self.batches(order, self.config.view(epoch), start_batch.min(batches)..batches, self.cache.clone())
     }
 
-    /// One view of the images `rows` (positions among the loader's own) in the order given, the last batch as small as
-    /// it comes.
+    /// One view of the images `rows` (positions among the loader's indices) in the given order; the last batch may be
+    /// smaller.
     #[must_use]
     pub fn view(&self, view: u32, rows: Vec<usize>) -> Epoch {
         let batches = rows.len().div_ceil(self.config.batch);
         self.batches(rows, self.config.view(view), 0..batches, None)
     }
 
-    /// Lets the batches of [`TrainLoader::epoch`] bring along what `cache` holds.
+    /// Attaches `cache`: the batches of [`TrainLoader::epoch`] then carry its rows.
     pub fn with_cache(&mut self, cache: Arc<dyn SampleCache>) {
         self.cache = Some(cache);
     }
 
-    /// Where each image that is loaded stands in the dataset.
+    /// Position of each loaded image in the dataset.
     #[must_use]
     pub fn indices(&self) -> &[usize] {
         &self.indices
     }
 
-    /// The dataset that is loaded from.
+    /// The dataset that images are loaded from.
     #[must_use]
     pub fn dataset(&self) -> &dyn Dataset {
         &*self.dataset
@@ -226,12 +225,11 @@ pub struct EvalLoader {
 }
 
 impl EvalLoader {
-    /// Loads the samples `indices` of `dataset` as `spec` resizes and crops them; the normalisation is a
-    /// [`View`](crate::View)'s.
+    /// Loads the samples `indices` of `dataset`, resized and cropped by `spec`. A [`View`](crate::View) normalises
+    /// them.
     ///
     /// # Errors
-    /// There are no samples, a position lies beyond the dataset, the batch is 0, or `spec` is not valid
-    /// ([`InputSpec::check`]).
+    /// `indices` is empty or exceeds the dataset, the batch size is 0, or `spec` is not valid ([`InputSpec::check`]).
     pub fn new(
         dataset: Arc<dyn Dataset>,
         indices: Vec<usize>,
@@ -246,7 +244,7 @@ impl EvalLoader {
         Ok(Self { dataset, indices: indices.into(), batch, spec, side, workers: choose_workers(workers, side) })
     }
 
-    /// The same for `n` samples at equal distances (all, where there are fewer), in batches of `batch`.
+    /// The same for `n` evenly spaced samples (all, if there are fewer), in batches of `batch`.
     #[must_use]
     pub fn spread(&self, n: usize, batch: usize) -> Self {
         let all = self.indices.len();
@@ -259,7 +257,7 @@ impl EvalLoader {
         }
     }
 
-    /// Where each image that is loaded stands in the dataset.
+    /// Position of each loaded image in the dataset.
     #[must_use]
     pub fn indices(&self) -> &[usize] {
         &self.indices
@@ -271,7 +269,7 @@ impl EvalLoader {
         self.indices.len()
     }
 
-    /// Whether there are none: never.
+    /// Always `false`: a loader has at least one sample.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
@@ -311,11 +309,11 @@ impl std::fmt::Debug for EvalLoader {
 fn check(dataset: &dyn Dataset, indices: &[usize], batch: usize, side: u32) -> Result<()> {
     if batch == 0 || side == 0 {
         return Err(Error::invalid(format!(
-            "batches of {batch} images of {side} pixels hold nothing; both must be at least 1"
+            "cannot load batches of {batch} images of {side} pixels: both must be at least 1"
         )));
     }
     if indices.is_empty() {
-        return Err(Error::invalid(format!("no sample of {} is selected", dataset.describe())));
+        return Err(Error::invalid(format!("no samples of {} are selected", dataset.describe())));
     }
     match indices.iter().find(|&&index| index >= dataset.len()) {
         Some(index) => Err(Error::invalid(format!("there is no sample {index} in {}", dataset.describe()))),
@@ -331,7 +329,7 @@ fn choose_workers(workers: usize, side: u32) -> usize {
     }
 }
 
-/// Reads, renders and stacks samples. Bytes are written as (B,H,W,3) and shown as (B,3,H,W): channels-last without a
+/// Reads, renders and stacks samples. Bytes are written as (B,H,W,3) and viewed as (B,3,H,W): channels-last without a
 /// copy.
 fn assemble(
     dataset: &dyn Dataset,
@@ -342,12 +340,12 @@ fn assemble(
 ) -> Result<Batch> {
     let bytes = side as usize * side as usize * 3;
     let mut pixels = Vec::new();
-    // An allocation that fails would end the process.
+    // A failed allocation would abort the process.
     pixels.try_reserve_exact(indices.len().saturating_mul(bytes)).map_err(|_| {
         let size = indices.len() as f64 * bytes as f64 / 1e9;
         Error::invalid(format!(
-            "{} images of {side} x {side} pixels take {size:.1} GB, which this machine does not give: smaller batches \
-             or images are needed",
+            "{} images of {side} x {side} pixels take {size:.1} GB, which cannot be allocated: use smaller batches or \
+             images",
             indices.len()
         ))
     })?;

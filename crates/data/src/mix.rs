@@ -1,30 +1,23 @@
 //! Mixup (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899) of whole batches, on the device
 //! that holds them.
 use heterodyne_nn::{Error, Labels, Result};
-use heterodyne_settings::{KeyError, parse};
-use serde::{Deserialize, Serialize};
+use heterodyne_settings::settings;
 use tch::{Kind, Tensor};
 
 use crate::Random;
 
-/// The recipe table `[data.mix]`. Each image is mixed with the one at the mirrored place of the batch; all of a batch
-/// share one weight (timm's mode "batch"). The default mixes nothing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Mix {
-    /// alpha of mixup's weight, Beta(alpha, alpha); 0 switches mixup off.
-    pub mixup: f64,
-    /// alpha of CutMix's weight; 0 switches CutMix off.
-    pub cutmix: f64,
-    /// Probability that a batch is mixed at all.
-    pub probability: f64,
-    /// Where both are on: probability of CutMix.
-    pub switch: f64,
-}
-
-impl Default for Mix {
-    fn default() -> Self {
-        Self { mixup: 0.0, cutmix: 0.0, probability: 1.0, switch: 0.5 }
+settings! {
+    /// Mixup and CutMix, timm's mode "batch". Each image is mixed with the one at the
+    /// mirrored place of the batch, all with one weight. The default mixes nothing.
+    pub struct Mix {
+        /// alpha of mixup's weight, Beta(alpha, alpha); 0 switches mixup off.
+        pub mixup: f64 = 0.0, Plain, non_negative;
+        /// alpha of CutMix's weight; 0 switches CutMix off.
+        pub cutmix: f64 = 0.0, Plain, non_negative;
+        /// Probability that a batch is mixed.
+        pub probability: f64 = 1.0, Plain, probability;
+        /// Probability of CutMix, if both are on.
+        pub switch: f64 = 0.5, Plain, probability;
     }
 }
 
@@ -48,25 +41,6 @@ pub enum Plan {
 }
 
 impl Mix {
-    /// Reads and checks the table.
-    ///
-    /// # Errors
-    /// A key is unknown, or a value has the wrong type or lies out of range.
-    pub fn parse(table: &toml::Table) -> Result<Self, KeyError> {
-        let parsed: Self = parse(table)?;
-        for (key, alpha) in [("mixup", parsed.mixup), ("cutmix", parsed.cutmix)] {
-            if !(alpha >= 0.0 && alpha.is_finite()) {
-                return Err(KeyError::new(key, format!("{alpha} is no alpha; give 0 (off) or a positive number")));
-            }
-        }
-        for (key, p) in [("probability", parsed.probability), ("switch", parsed.switch)] {
-            if !(0.0..=1.0).contains(&p) {
-                return Err(KeyError::new(key, format!("{p} is not a probability; give a number from 0 to 1")));
-            }
-        }
-        Ok(parsed)
-    }
-
     /// Whether anything is ever mixed.
     #[must_use]
     pub fn is_on(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Work done by several threads and delivered in order.
+//! Runs jobs on several threads and delivers the results in order.
 use std::{
     ops::Range,
     sync::{
@@ -12,12 +12,13 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use heterodyne_nn::{Error, Result};
 
-/// How often a wait looks whether it was asked to end.
+/// How often a waiting consumer checks whether to stop.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a dropped pass waits for its threads; one that hangs in the system (a dead network drive) is left behind.
+/// How long a dropped pass waits for its threads. A thread that hangs in a system call (a dead network drive) is left
+/// behind.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Told to every piece of work: whether its result is still wanted.
+/// Passed to every job: set once its result is no longer needed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
@@ -27,9 +28,9 @@ impl Stop {
     }
 }
 
-/// The results of jobs `next..end`, in order. Worker `w` of `n` does the jobs `w`, `w + n`, .. and has a bounded
-/// channel of its own, so order comes from reading the channels in turn, and back-pressure from their bounds. Dropping
-/// it stops and joins the workers.
+/// The results of a range of jobs, in order. Worker `w` of `n` does the jobs `w`, `w + n`, .. and has its own bounded
+/// channel. Reading the channels in turn gives the order; their bounds give back-pressure. Dropping it stops and joins
+/// the workers.
 #[derive(Debug)]
 pub(crate) struct Ordered<T> {
     lanes: Vec<Receiver<Result<T>>>,
@@ -42,8 +43,8 @@ pub(crate) struct Ordered<T> {
 }
 
 impl<T: Send + 'static> Ordered<T> {
-    /// Starts `workers` threads that call `work` for each job. At most about four results (or one per worker) wait to
-    /// be taken.
+    /// Starts `workers` threads that call `work` for each job. At most about four results (or one per worker) are
+    /// buffered.
     pub(crate) fn start(
         jobs: Range<usize>,
         workers: usize,
@@ -69,7 +70,7 @@ impl<T: Send + 'static> Ordered<T> {
             let (work, stop, jobs) = (Arc::clone(&work), ordered.stop.clone(), jobs.clone());
             let run = move || {
                 for job in jobs.skip(worker).step_by(workers) {
-                    // A failed send means that nobody listens any more.
+                    // A failed send means that the receiver is gone.
                     if stop.is_set() || sender.send(work(job, &stop)).is_err() {
                         return;
                     }
@@ -79,7 +80,7 @@ impl<T: Send + 'static> Ordered<T> {
                 Ok(thread) => ordered.threads.push(thread),
                 Err(e) => {
                     ordered.failed = Some(Error::invalid(format!(
-                        "loader thread {worker} of {workers} cannot be started ({e}); use fewer workers"
+                        "cannot start loader thread {worker} of {workers} ({e}); use fewer workers"
                     )));
                     return ordered;
                 }
@@ -91,7 +92,7 @@ impl<T: Send + 'static> Ordered<T> {
 }
 
 impl<T> Ordered<T> {
-    /// As `next`, but gives [`Error::Stopped`] as soon as `stop` is set, also while a result is waited for.
+    /// Like `next`, but returns [`Error::Stopped`] as soon as `stop` is set, even while waiting for a result.
     pub(crate) fn next_until(&mut self, stop: &AtomicBool) -> Option<Result<T>> {
         if let Some(error) = self.failed.take() {
             self.left = 0;
@@ -131,14 +132,14 @@ impl<T> Iterator for Ordered<T> {
 impl<T> Drop for Ordered<T> {
     fn drop(&mut self) {
         self.stop.0.store(true, Ordering::Relaxed);
-        // Without a receiver a waiting send returns, so that every thread ends after the sample it is at.
+        // Without a receiver a blocked send returns, so every thread ends after its current sample.
         self.lanes.clear();
         let dropped = Instant::now();
         while self.threads.iter().any(|thread| !thread.is_finished()) && dropped.elapsed() < PATIENCE {
             thread::sleep(Duration::from_micros(200));
         }
         for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
-            // A panic of the thread has been delivered as an error already.
+            // A panic of the thread was already delivered as an error.
             let _ = thread.join();
         }
     }

@@ -1,7 +1,6 @@
 //! RandAugment (Cubuk et al. 2019, arXiv 1909.13719) with timm's operations of increasing severity
 //! (`rand-m9-mstd0.5-inc1`).
-use heterodyne_settings::KeyError;
-use serde::{Deserialize, Serialize};
+use heterodyne_settings::settings;
 
 use crate::{
     Image, Random,
@@ -11,30 +10,23 @@ use crate::{
 /// The magnitude at which operations are strongest.
 const STRONGEST: f64 = 10.0;
 
-/// The recipe table `[data.augment.rand_augment]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RandAugment {
-    /// Mean magnitude, from 0 to 10.
-    pub magnitude: f64,
-    /// Standard deviation of the magnitude, drawn for each operation.
-    pub std: f64,
-    /// Operations on an image, drawn with replacement.
-    pub ops: usize,
-    /// Probability that a drawn operation is applied.
-    pub chance: f64,
-    /// What is shown from outside the image, red, green, blue; timm's is the data's mean.
-    pub fill: [u8; 3],
-}
-
-impl Default for RandAugment {
-    fn default() -> Self {
-        // The mean of ImageNet.
-        Self { magnitude: 9.0, std: 0.5, ops: 2, chance: 0.5, fill: [124, 116, 104] }
+settings! {
+    /// RandAugment; the default is timm's `rand-m9-mstd0.5-inc1`.
+    pub struct RandAugment {
+        /// Mean magnitude, from 0 to 10.
+        pub magnitude: f64 = 9.0, Plain, between(0.0, STRONGEST);
+        /// Standard deviation of the magnitude, drawn for each operation.
+        pub std: f64 = 0.5, Plain, non_negative;
+        /// Operations on an image, drawn with replacement.
+        pub ops: usize = 2, Plain, whole(1, 100);
+        /// Probability that a drawn operation is applied.
+        pub chance: f64 = 0.5, Plain, probability;
+        /// Colour (red, green, blue) outside the image. The default is ImageNet's mean; timm takes the data's.
+        pub fill: [u8; 3] = [124, 116, 104], Plain;
     }
 }
 
-/// What is drawn from.
+/// The operations to draw from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     AutoContrast,
@@ -98,21 +90,6 @@ impl Kind {
 }
 
 impl RandAugment {
-    /// Whether all values lie in their ranges.
-    pub fn check(&self) -> Result<(), KeyError> {
-        let demand = |key: &str, holds: bool, value: f64, wanted: &str| {
-            if holds {
-                Ok(())
-            } else {
-                Err(KeyError::new(format!("rand_augment.{key}"), format!("{value} is out of range; give {wanted}")))
-            }
-        };
-        demand("magnitude", (0.0..=STRONGEST).contains(&self.magnitude), self.magnitude, "0 to 10")?;
-        demand("std", self.std >= 0.0 && self.std.is_finite(), self.std, "a number of at least 0")?;
-        demand("ops", (1..=100).contains(&self.ops), self.ops as f64, "1 to 100")?;
-        demand("chance", (0.0..=1.0).contains(&self.chance), self.chance, "a probability")
-    }
-
     /// Draws the operations and applies them.
     pub fn apply(&self, image: &mut Image, rng: &mut Random) {
         for _ in 0..self.ops {
@@ -166,7 +143,7 @@ mod tests {
         }
     }
 
-    /// Arguments at some magnitudes as timm gives them (tests/goldens/make_rand_augment.py), of either sign.
+    /// Compares the arguments at some magnitudes with timm's (tests/goldens/make_rand_augment.py), for both signs.
     #[test]
     fn arguments_are_timms() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/rand_augment.safetensors");

@@ -1,10 +1,10 @@
-//! Random numbers as a function of what they are for.
+//! Random numbers as a function of their purpose.
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
 
-/// What a stream of random numbers is used for; streams of different purposes are independent.
+/// The purpose of a stream of random numbers; streams of different purposes are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -20,13 +20,13 @@ pub enum Purpose {
 
 /// A stream of random numbers (ChaCha with 8 rounds).
 ///
-/// The key is written out of its four inputs without hashing: ChaCha is a pseudo-random function of its key, so
+/// The key is the four inputs, concatenated without hashing: ChaCha is a pseudo-random function of its key, so
 /// neighbouring seeds and samples give unrelated streams.
 #[derive(Clone, Debug)]
 pub struct Random(ChaCha8Rng);
 
 impl Random {
-    /// The stream for (`seed`, `purpose`, `a`, `b`), for instance for epoch `a` and sample `b`.
+    /// The stream for (`seed`, `purpose`, `a`, `b`), for example for epoch `a` and sample `b`.
     #[must_use]
     pub fn new(seed: u64, purpose: Purpose, a: u64, b: u64) -> Self {
         let mut key = [0u8; 32];
@@ -72,7 +72,7 @@ impl Random {
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    /// Fills with uniform bytes.
+    /// Fills `target` with uniform bytes.
     pub fn bytes(&mut self, target: &mut [u8]) {
         self.0.fill_bytes(target);
     }

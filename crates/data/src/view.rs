@@ -1,4 +1,4 @@
-//! What one network sees of a batch.
+//! Resamples and normalises a batch for one network.
 use heterodyne_nn::{InputSpec, Result, shim};
 use tch::{Device, Kind, Tensor};
 
@@ -21,7 +21,7 @@ impl View {
     /// The view of a network on `device`.
     ///
     /// # Errors
-    /// `img` is below 1, a standard deviation is not positive, a number is not finite, or the device refuses.
+    /// `img` is below 1, a standard deviation is not positive, a number is not finite, or the device fails.
     pub fn new(img: i64, mean: [f64; 3], std: [f64; 3], device: Device) -> Result<Self> {
         InputSpec::whole(img, mean, std).check()?;
         let constant =
@@ -32,12 +32,12 @@ impl View {
     }
 
     /// (B,3,H,W) of levels 0..255 (uint8, or float32 after mixing) to float32 (B,3,img,img) on this view's device,
-    /// channels-last: (x / 255 - mean) / std, resampled where the sizes differ.
+    /// channels-last: (x / 255 - mean) / std, resampled if the sizes differ.
     ///
     /// Enlarging is `F.interpolate(mode="bicubic", align_corners=False)`; shrinking a side is the same with
-    /// `antialias=True`. Nothing waits for the device, except the upload of a batch that is still on the CPU; where
-    /// several networks look at one batch, upload it once and give each view the result. Panics, as libtorch's
-    /// operators do, where the shape is not (B,3,H,W).
+    /// `antialias=True`. Nothing waits for the device, except the upload of a batch that is still on the CPU. If
+    /// several networks share a batch, upload it once and give each view the result. Panics if the shape is not
+    /// (B,3,H,W), as libtorch's operators do.
     pub fn apply(&self, images: &Tensor) -> Tensor {
         let levels = images.to_device(self.scale.device());
         let (_, _, height, width) = levels.size4().unwrap_or_default();
@@ -48,7 +48,7 @@ impl View {
             let small = levels.to_kind(Kind::Float).internal_upsample_bicubic2d_aa([img, img], false, None, None);
             self.normalise(&small)
         } else {
-            // The weights of the kernel sum to 1, so that normalising the smaller picture gives the same for less.
+            // The kernel's weights sum to 1, so normalising the smaller image gives the same result at less cost.
             self.normalise(&levels).upsample_bicubic2d([img, img], false, None, None)
         };
         shim::channels_last(&out).unwrap_or(out)

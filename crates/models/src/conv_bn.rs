@@ -1,4 +1,4 @@
-//! The unit that conv nets are made of.
+//! The building block of CNNs: convolution and batch norm.
 use std::cell::Ref;
 
 use heterodyne_nn::{
@@ -8,7 +8,7 @@ use heterodyne_nn::{
 };
 use tch::Tensor;
 
-/// What a batch norm adds to the variance where nothing else is said.
+/// Default epsilon of a batch norm.
 pub const EPS: f64 = 1e-5;
 
 /// A convolution without bias and a batch norm.
@@ -16,12 +16,12 @@ pub const EPS: f64 = 1e-5;
 pub struct ConvBn {
     conv: Conv2d,
     bn: BatchNorm2d,
-    /// Both as one convolution.
+    /// The convolution with the norm folded in.
     frozen: Frozen<PackedConv>,
 }
 
 impl ConvBn {
-    /// Under the two names `conv` and `bn` of `scope`; `gamma` is the batch norm's first weight.
+    /// Creates both under the names `conv` and `bn` in `scope`; `gamma` is the batch norm's initial weight.
     pub fn new(
         scope: &Scope,
         (conv, bn): (&str, &str),
@@ -33,7 +33,7 @@ impl ConvBn {
         Self::with_eps(scope, (conv, bn), channels_in, channels_out, shape, gamma, EPS)
     }
 
-    /// As [`ConvBn::new`], with what is added to the batch norm's variance.
+    /// As [`ConvBn::new`], with the batch norm's epsilon.
     pub fn with_eps(
         scope: &Scope,
         (conv, bn): (&str, &str),
@@ -50,7 +50,7 @@ impl ConvBn {
         })
     }
 
-    /// post(bn(conv(x))): (B,in,H,W) to (B,out,H',W'). In the evaluation of a frozen network the norm is part of the
+    /// post(bn(conv(x))): (B,in,H,W) to (B,out,H',W'). When a frozen network is evaluated, the norm is folded into the
     /// convolution.
     pub fn forward(&self, x_bchw: &Tensor, train: bool, post: Post) -> Tensor {
         match self.folded(train) {
@@ -82,7 +82,7 @@ pub fn global_mean(x_bchw: &Tensor) -> Tensor {
     FeatureMap::Map(x_bchw.shallow_clone()).pooled()
 }
 
-/// Runs the layers' blocks one after the other; with `taps` what each layer puts out goes to `stages`.
+/// Runs the blocks of all layers in order; with `taps`, appends each layer's output to `stages`.
 pub fn run_layers<B>(
     mut x_bchw: Tensor,
     layers: &[Vec<B>],

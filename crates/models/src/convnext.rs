@@ -2,124 +2,85 @@
 //!
 //! ```text
 //! x = norm(stem(image))                           patches of 4x4 pixels; (B,H,W,C), norms are over C
-//! stage:  x = downsample(norm(x))                 not in the first: a 2x2/2 convolution to twice the width
+//! stage:  x = downsample(norm(x))                 except in the first: a 2x2/2 convolution to twice the width
 //!         x = x + gamma * mlp(norm(conv_dw(x)))   per block, conv_dw 7x7 and depthwise; the four taps
 //! embedding = norm(mean over places of x),  logits = head.fc(embedding)
 //! ```
 //!
-//! Pixels that fill no patch are left out, as in timm. With `patch = 2` timm's first stage has a downsampling too; here
-//! it has none.
+//! Pixels that do not fill a patch are dropped, as in timm. With `patch = 2`, timm's first stage also downsamples; here
+//! it does not.
 use heterodyne_nn::{
     Error, FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Conv2d, LayerNorm, Linear, Mlp},
 };
-use heterodyne_settings::{KeyError, parse};
-use serde::Deserialize;
+use heterodyne_settings::settings;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use crate::{Input, ModelDef, Opt, Request, Timm, refused, tokens};
+use crate::{
+    Family, Input, ModelDef, Request, Timm, model,
+    tokens::{MAX_BLOCKS, MAX_SIZE},
+};
 
 const EPS: f64 = 1e-6;
 const WEIGHT: Init = Init::TruncNormal { std: 0.02 };
 const ZERO: Init = Init::Const(0.0);
 
-/// Sizes of a ConvNeXt: pixels of a patch, width of the first stage, which doubles from stage to stage, and blocks per
-/// stage.
-#[derive(Clone, Copy, Debug)]
-struct Sizes {
-    patch: i64,
-    dim: i64,
-    depths: [i64; 4],
-    /// Added to the variance in every norm.
-    eps: f64,
+settings! {
+    /// Options of a ConvNeXt.
+    struct ConvNextOptions {
+        /// Side of the stem's patches in pixels; an image needs eight along its side.
+        patch: i64 = 4, Plain, count_to(MAX_SIZE);
+        /// Width of the first stage; it doubles from stage to stage.
+        dim: i64 = 96, Plain, count_to(MAX_SIZE);
+        /// Number of blocks of each of the four stages.
+        depths: [i64; 4] = [3, 3, 9, 3], Plain, each_whole(1, MAX_BLOCKS);
+        /// Added to the variance in every layer norm.
+        norm_eps: f64 = EPS, Plain, inside_01;
+    }
 }
 
-macro_rules! convnext {
-    ($name:literal, $summary:literal, crop $crop:literal, dim $dim:literal, depths $depths:tt) => {{
-        const SIZES: Sizes = Sizes { patch: 4, dim: $dim, depths: $depths, eps: EPS };
-        ModelDef {
-            name: $name,
-            family: "convnext",
-            input: Input::imagenet(224, $crop),
-            summary: $summary,
-            options: &[
-                Opt {
-                    name: "patch",
-                    default: "4",
-                    doc: "Side of the stem's patches in pixels; an image needs eight along its side.",
-                },
-                Opt {
-                    name: "dim",
-                    default: stringify!($dim),
-                    doc: "Width of the first stage; it doubles from stage to stage.",
-                },
-                Opt {
-                    name: "depths",
-                    default: stringify!($depths),
-                    doc: "Number of blocks of each of the four stages.",
-                },
-                Opt { name: "norm_eps", default: "1e-6", doc: "Added to the variance in every layer norm." },
-            ],
-            head: "head.fc",
-            build: |scope, request| build(scope, request, SIZES),
-            check_options: |table| SIZES.with(table).map(drop),
-            timm: |request| SIZES.timm(request),
-        }
-    }};
+const fn sized(dim: i64, depths: [i64; 4]) -> ConvNextOptions {
+    ConvNextOptions { patch: 4, dim, depths, norm_eps: EPS }
 }
+
+const INPUT: Input = Input::imagenet(224, 0.95);
 
 pub(crate) static MODELS: &[ModelDef] = &[
-    convnext!("convnext_tiny", "ConvNeXt-T", crop 0.95, dim 96, depths [3, 3, 9, 3]),
-    convnext!("convnext_small", "ConvNeXt-S", crop 0.95, dim 96, depths [3, 3, 27, 3]),
-    convnext!("convnext_base", "ConvNeXt-B", crop 0.875, dim 128, depths [3, 3, 27, 3]),
+    model!(ConvNextOptions, "convnext_tiny", "ConvNeXt-T", INPUT, sized(96, [3, 3, 9, 3])),
+    model!(ConvNextOptions, "convnext_small", "ConvNeXt-S", INPUT, sized(96, [3, 3, 27, 3])),
+    model!(ConvNextOptions, "convnext_base", "ConvNeXt-B", Input::imagenet(224, 0.875), sized(128, [3, 3, 27, 3])),
 ];
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {
-    patch: Option<i64>,
-    dim: Option<i64>,
-    depths: Option<[i64; 4]>,
-    norm_eps: Option<f64>,
-}
+impl Family for ConvNextOptions {
+    const FAMILY: &str = "convnext";
+    const HEAD: &str = "head.fc";
 
-impl Sizes {
-    fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
-        let o: Options = parse(table)?;
-        let own = Self {
-            patch: o.patch.unwrap_or(self.patch),
-            dim: o.dim.unwrap_or(self.dim),
-            depths: o.depths.unwrap_or(self.depths),
-            eps: o.norm_eps.unwrap_or(self.eps),
-        };
-        tokens::check_eps("norm_eps", own.eps)?;
-        tokens::check(&[("patch", own.patch), ("dim", own.dim)])?;
-        tokens::check(&own.depths.map(|depth| ("depths", depth)))?;
-        Ok(own)
+    fn build(&self, scope: &Scope, request: &Request) -> Result<Box<dyn Module>> {
+        build(scope, request, self)
     }
 
-    fn timm(self, request: &Request) -> Option<Timm> {
-        let Self { patch, dim, depths, eps } = self.with(request.options).ok()?;
+    fn timm(&self, _: &Self, request: &Request) -> Option<Timm> {
+        let Self { patch, dim, depths, norm_eps } = *self;
         let mut args = json!({ "patch_size": patch, "dims": [dim, 2 * dim, 4 * dim, 8 * dim], "depths": depths });
-        if eps != EPS {
-            args["norm_eps"] = json!(eps);
+        if norm_eps != EPS {
+            args["norm_eps"] = json!(norm_eps);
         }
         (patch != 2).then(|| Timm::sized(request.def.name, args))
     }
 }
 
-/// A convolution with a bias, which timm starts at zero.
+/// A convolution whose bias starts at zero, as in timm.
 fn conv(scope: &Scope, channels_in: i64, channels_out: i64, shape: Conv) -> Result<Conv2d> {
     Conv2d::new(scope, channels_in, channels_out, shape.init(WEIGHT).bias_init(Init::Const(0.0)))
 }
 
-/// Windows of `side` that touch.
+/// Non-overlapping windows of `side`.
 const fn patches(side: i64) -> Conv {
     Conv::same(side).stride(side).padding(0)
 }
 
-/// A convolution of (B,H,W,C), which to it is a (B,C,H,W) with channels innermost in memory.
+/// A convolution on (B,H,W,C): a view as (B,C,H,W) with channels innermost in memory.
 fn convolve(conv: &Conv2d, x_bhwc: &Tensor) -> Tensor {
     conv.forward(&x_bhwc.permute([0, 3, 1, 2])).permute([0, 2, 3, 1])
 }
@@ -148,7 +109,7 @@ impl Block {
     }
 }
 
-/// Halves the grid, rounded down, and doubles the width.
+/// Halves the grid (rounded down) and doubles the width.
 struct Downsample {
     norm: LayerNorm,
     conv: Conv2d,
@@ -178,14 +139,14 @@ struct ConvNext {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Module>> {
-    let Sizes { patch, mut dim, depths, eps } = sizes.with(request.options).map_err(refused)?;
+fn build(scope: &Scope, request: &Request, options: &ConvNextOptions) -> Result<Box<dyn Module>> {
+    let ConvNextOptions { patch, mut dim, depths, norm_eps: eps } = *options;
     let mut side = request.img / patch;
     if side < 8 {
         let (img, smallest) = (request.img, 8 * patch);
         return Err(Error::invalid(format!(
-            "an image of {img} px leaves the last stage without a grid; the smallest size is {smallest}, or set a \
-             smaller `patch`"
+            "an image of {img} px is too small: the grid of the last stage would be empty; the smallest size is \
+             {smallest}, or set a smaller `patch`"
         )));
     }
     let stem = conv(&scope.sub("stem").sub(0), 3, dim, patches(patch))?;

@@ -1,25 +1,24 @@
-//! What timm's `model_args` say of a network, as options of its family. Everything that changes numbers is honoured or
-//! refused by name; what matters in training alone is passed over.
+//! Converts timm's `model_args` to options of the family. Every argument that changes the numbers is either honoured or
+//! rejected by name; arguments that only matter in training are ignored.
 use heterodyne_nn::{Error, Result};
 use serde_json::{Map, Value};
 
 use crate::ModelDef;
 
-/// What an argument of timm's is to a family here.
+/// What a timm argument means for a family.
 enum Rule {
     /// The option of this name.
     Option(&'static str),
-    /// The first of several sizes, each twice the one before, is the option of this name.
+    /// Sizes that double from one to the next; the first is the option of this name.
     Doubling(&'static str),
-    /// The network here has these values only, in JSON.
+    /// The network supports only these values, in JSON.
     Only(&'static [&'static str]),
-    /// The numbers of blocks that the network here has.
+    /// The network's fixed numbers of blocks.
     Depths,
 }
 use Rule::{Depths, Doubling, Only, Option as Is};
 
-/// Arguments that change nothing of an evaluation, ends of names among them, or that are settled elsewhere (classes,
-/// size).
+/// Arguments that do not change an evaluation, or that are set elsewhere (classes, size).
 const HARMLESS: [&str; 19] = [
     "drop_rate",
     "drop_path_rate",
@@ -165,12 +164,12 @@ fn rules(family: &str) -> &'static [(&'static str, Rule)] {
     }
 }
 
-/// The options of `def` that make it what `timm.create_model(.., **args)` makes; an argument that no option expresses
-/// is an error that names it.
+/// The options with which `def` is the network that `timm.create_model(.., **args)` creates. An argument that no option
+/// can express is an error that names it.
 pub fn options(def: &ModelDef, args: &Map<String, Value>) -> Result<toml::Table> {
     let mut options = toml::Table::new();
     for (name, value) in args {
-        // timm, too, drops what is null before a constructor sees it.
+        // timm also drops null arguments before it calls the constructor.
         if HARMLESS.contains(&name.as_str()) || name.ends_with(DROPS) || value.is_null() {
             continue;
         }
@@ -180,8 +179,8 @@ pub fn options(def: &ModelDef, args: &Map<String, Value>) -> Result<toml::Table>
             None if activation(def, name, value) => {}
             None => {
                 return Err(refuse(format!(
-                    "{} has no option for it, so its numbers would be others than timm's; package the network instead \
-                     (tools/package_teacher.py), or, where the argument changes nothing, remove it from the description",
+                    "{} has no option for it, so its outputs would differ from timm's: package the network instead \
+                     (tools/package_teacher.py), or remove the argument from the description if it changes nothing",
                     def.name
                 )));
             }
@@ -190,25 +189,24 @@ pub fn options(def: &ModelDef, args: &Map<String, Value>) -> Result<toml::Table>
             Some(rule @ (Only(_) | Depths)) => {
                 let can = if let Only(values) = rule { values.join(" or ") } else { depths(def) };
                 return Err(refuse(format!(
-                    "{} has {can} only, so its numbers would be others than timm's; package the network instead \
+                    "{} supports only {can}, so its outputs would differ from timm's: package the network instead \
                      (tools/package_teacher.py)",
                     def.name
                 )));
             }
             Some(Is(option)) => {
-                let value =
-                    square(option, value).ok_or_else(|| refuse(format!("the option `{option}` cannot be that")))?;
+                let value = square(option, value)
+                    .ok_or_else(|| refuse(format!("this is not a valid value of the option `{option}`")))?;
                 options.insert((*option).to_owned(), value);
             }
             Some(Doubling(option)) => {
-                let first = doubling(value).ok_or_else(|| {
-                    refuse("only four sizes of which each is twice the one before are had".to_owned())
-                })?;
+                let first = doubling(value)
+                    .ok_or_else(|| refuse("only four sizes, each twice the one before, are supported".to_owned()))?;
                 options.insert((*option).to_owned(), toml::Value::Integer(first));
             }
         }
     }
-    (def.check_options)(&options).map_err(|e| Error::invalid(format!("as options of {}: {e}", def.name)))?;
+    (def.check_options)(&options).map_err(|e| Error::invalid(format!("invalid options for {}: {e}", def.name)))?;
     Ok(options)
 }
 
@@ -216,7 +214,7 @@ fn depths(def: &ModelDef) -> String {
     format!("{:?}", crate::resnet::depths(def.name))
 }
 
-/// Whether a value is the `known` one, in JSON: 4 is 4.0.
+/// Whether a value equals `known`, given in JSON; 4 equals 4.0.
 fn equal(value: &Value, known: &str) -> bool {
     fn same(a: &Value, b: &Value) -> bool {
         match (a, b) {
@@ -228,13 +226,13 @@ fn equal(value: &Value, known: &str) -> bool {
     serde_json::from_str(known).is_ok_and(|known| same(value, &known))
 }
 
-/// Whether the argument names the activation that an EfficientNet or a MobileNet has.
+/// Whether the argument names the network's own activation, for an EfficientNet or a MobileNet.
 fn activation(def: &ModelDef, name: &str, value: &Value) -> bool {
     let own: &[&str] = if def.name.starts_with("mobilenet") { &["relu6"] } else { &["silu", "swish"] };
     def.family == "efficientnet" && name == "act_layer" && value.as_str().is_some_and(|value| own.contains(&value))
 }
 
-/// A value as TOML; of two equal sides one, where the option is no list.
+/// A value as TOML. Two equal sides become one number unless the option is a list.
 fn square(option: &str, value: &Value) -> Option<toml::Value> {
     let value = match value.as_array().map(Vec::as_slice) {
         Some([a, b]) if option != "depths" => (a == b).then_some(a)?,
@@ -243,7 +241,7 @@ fn square(option: &str, value: &Value) -> Option<toml::Value> {
     toml::Value::try_from(value).ok()
 }
 
-/// The first of four sizes.
+/// The first of four sizes that double from one to the next.
 fn doubling(value: &Value) -> Option<i64> {
     let sizes: Vec<i64> = serde_json::from_value(value.clone()).ok()?;
     (sizes.len() == 4 && sizes.windows(2).all(|w| w[0].checked_mul(2) == Some(w[1]))).then(|| sizes[0])

@@ -1,11 +1,11 @@
-//! Networks of depthwise convolutions, those of timm's `efficientnet.py`: MobileNetV1 (Howard et al. 2017, arXiv
+//! Networks of depthwise convolutions, as in timm's `efficientnet.py`: MobileNetV1 (Howard et al. 2017, arXiv
 //! 1704.04861, table 1), MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, table 2) and EfficientNet (Tan and Le
 //! 2019, arXiv 1905.11946, table 1).
 //!
 //! ```text
 //! stem    conv_stem 3x3/2 to 32, bn1, activation       (cifar: 3x3)
 //! blocks  the rows of a table: [expansion 1x1], depthwise, [squeeze and excitation], projection 1x1;
-//!         a shortcut goes around where the shape stays (not in V1)
+//!         a shortcut if the shape is unchanged (not in V1)
 //! head    [conv_head 1x1 to 1280, bn2, activation], global mean, classifier
 //! taps    the ends of three rows of the table, and the last map before the mean
 //! ```
@@ -13,17 +13,15 @@ use heterodyne_nn::{
     FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Conv2d, Linear, Post},
 };
-use heterodyne_settings::{KeyError, parse};
-use serde::Deserialize;
+use heterodyne_settings::{Settings, settings};
 use serde_json::json;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Opt, Request, Timm,
+    Input, ModelDef, Request, Timm,
     conv_bn::{self, ConvBn, global_mean, strided},
     refused,
     stem::Stem,
-    tokens::check_eps,
 };
 
 pub(crate) static MODELS: &[ModelDef] = &[
@@ -41,57 +39,32 @@ const fn row(
     input: Input,
     build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
-    let check_options = |table: &toml::Table| Options::of(table).map(drop);
     ModelDef {
         name,
         family: "efficientnet",
         input,
         summary,
-        options: OPTIONS,
+        keys: Options::KEYS,
+        defaults: Options::defaults,
         head: "classifier",
         build,
-        check_options,
+        check_options: |table| Options::read(table).map(drop),
         timm,
     }
 }
 
-const OPTIONS: &[Opt] = &[
-    Opt {
-        name: "stem",
-        default: "\"imagenet\"",
-        doc: "`imagenet` halves the image's side before the first block; `cifar` keeps it, for images of about 32 px.",
-    },
-    Opt {
-        name: "bn_eps",
-        default: "1e-5",
-        doc: "Added to the variance in every batch norm; 1e-3 in weights that come from TensorFlow.",
-    },
-];
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Options {
-    stem: Stem,
-    bn_eps: f64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { stem: Stem::default(), bn_eps: conv_bn::EPS }
+settings! {
+    struct Options {
+        /// `imagenet` halves the image's side before the first block; `cifar` keeps it, for images of about 32 px.
+        stem: Stem = Stem::Imagenet, Plain;
+        /// Added to the variance in every batch norm; 1e-3 in weights that come from TensorFlow.
+        bn_eps: f64 = conv_bn::EPS, Plain, inside_01;
     }
 }
 
-impl Options {
-    fn of(table: &toml::Table) -> Result<Self, KeyError> {
-        let own: Self = parse(table)?;
-        check_eps("bn_eps", own.bn_eps)?;
-        Ok(own)
-    }
-}
-
-/// timm has the published stem only.
+/// timm has only the published stem.
 fn timm(request: &Request) -> Option<Timm> {
-    let Options { stem, bn_eps } = Options::of(request.options).ok()?;
+    let Options { stem, bn_eps } = Options::read(request.options).ok()?;
     let timm = if bn_eps == conv_bn::EPS {
         Timm::plain(request.def.name)
     } else {
@@ -106,15 +79,15 @@ struct Table {
     activation: Activation,
     /// Whether blocks have squeeze and excitation.
     excitation: bool,
-    /// Whether the projection has an activation, and no shortcut goes around a block.
+    /// Whether the projection has an activation and blocks have no shortcut.
     plain: bool,
-    /// Channels of a last 1x1 convolution.
+    /// Channels of the last 1x1 convolution, if there is one.
     head: Option<i64>,
 }
 
 /// One row of a paper's table.
 struct Row {
-    /// Expansion of the width inside a block; none where it is 1.
+    /// Expansion of the width inside a block; `None` means 1.
     t: Option<i64>,
     /// Side of the depthwise kernel.
     k: i64,
@@ -134,7 +107,7 @@ enum Activation {
 }
 
 const STEM: i64 = 32;
-/// Squeeze and excitation in EfficientNet: a quarter of the block's input channels.
+/// EfficientNet's squeeze and excitation reduces to a quarter of the block's input channels.
 const SQUEEZE: i64 = 4;
 
 const V1: Table = Table {
@@ -191,7 +164,7 @@ impl Activation {
     }
 }
 
-/// Every channel times a number from 0 to 1 that follows from the means of all (Hu et al. 2018, arXiv 1709.01507).
+/// Scales each channel by a factor in 0..1 computed from all channel means (Hu et al. 2018, arXiv 1709.01507).
 struct SqueezeExcite {
     conv_reduce: Conv2d,
     conv_expand: Conv2d,
@@ -215,7 +188,7 @@ impl SqueezeExcite {
     }
 }
 
-/// Expansion (where there is one), depthwise convolution, squeeze and excitation (where there is one), projection.
+/// Optional expansion, depthwise convolution, optional squeeze and excitation, projection.
 struct Block {
     expansion: Option<ConvBn>,
     depthwise: ConvBn,
@@ -264,7 +237,7 @@ impl Block {
     }
 }
 
-/// timm's initialiser: N(0, 2/fan_out), the fan counted within a group.
+/// timm's initialiser: N(0, 2/fan_out), with the fan of one group.
 fn he(kernel: i64, outputs: i64, groups: i64) -> Init {
     Init::Normal { std: (2.0 / (kernel * kernel * outputs / groups) as f64).sqrt() }
 }
@@ -283,7 +256,7 @@ struct EfficientNet {
 }
 
 fn build(scope: &Scope, request: &Request, table: &Table) -> Result<Box<dyn Module>> {
-    let Options { stem, bn_eps } = Options::of(request.options).map_err(refused)?;
+    let Options { stem, bn_eps } = Options::read(request.options).map_err(refused)?;
     let stride = if stem == Stem::Imagenet { 2 } else { 1 };
     let (mut channels, mut grid) = (STEM, strided(request.img, stride));
     let stage = |channels, grid| StageSpec { kind: StageKind::Map, channels, grid: (grid, grid) };
@@ -306,7 +279,7 @@ fn build(scope: &Scope, request: &Request, table: &Table) -> Result<Box<dyn Modu
         .transpose()?;
     let embedding = table.head.unwrap_or(channels);
     stages.push(stage(embedding, grid));
-    // timm counts a linear layer's fan_in as 0.
+    // timm takes a linear layer's fan_in as 0.
     let bound = 1.0 / (request.classes as f64).sqrt();
     let classifier = Linear::with(
         &scope.sub("classifier"),

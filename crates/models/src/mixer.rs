@@ -10,83 +10,64 @@ use heterodyne_nn::{
     FeatureMap, Init, Module, Output, Pass, Result, Scope, TapSpec,
     layers::{LayerNorm, Linear, Mlp, Post},
 };
-use heterodyne_settings::{KeyError, parse};
-use serde::Deserialize;
+use heterodyne_settings::settings;
 use serde_json::json;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Request, Timm, refused,
-    tokens::{self, PatchEmbed},
+    Family, Input, ModelDef, Request, Timm, model,
+    tokens::{self, MAX_BLOCKS, MAX_SIZE, PatchEmbed},
 };
 
 const EPS: f64 = 1e-6;
 const ZERO: Init = Init::Const(0.0);
 
-/// Sizes of a mixer: pixels of a patch, width and number of blocks.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Sizes {
-    patch: i64,
-    dim: i64,
-    depth: i64,
-}
-
-macro_rules! mixer {
-    ($name:literal, $summary:literal, $input:expr, patch $patch:literal, dim $dim:literal, depth $depth:literal) => {{
-        const SIZES: Sizes = Sizes { patch: $patch, dim: $dim, depth: $depth };
-        ModelDef {
-            name: $name,
-            family: "mixer",
-            input: $input,
-            summary: $summary,
-            options: &[
-                tokens::patch(stringify!($patch)),
-                tokens::dim(stringify!($dim)),
-                tokens::depth(stringify!($depth)),
-            ],
-            head: "head",
-            build: |scope, request| build(scope, request, SIZES),
-            check_options: |table| SIZES.with(table).map(drop),
-            timm: |request| SIZES.timm(request),
-        }
-    }};
+settings! {
+    /// Options of a mixer.
+    struct MixerOptions {
+        /// Side of a patch in pixels; it must divide the image's.
+        patch: i64 = 16, Plain, count_to(MAX_SIZE);
+        /// Width of a token.
+        dim: i64 = 512, Plain, whole(2, MAX_SIZE);
+        /// Number of blocks, at least 4.
+        depth: i64 = 8, Plain, whole(4, MAX_BLOCKS);
+    }
 }
 
 pub(crate) static MODELS: &[ModelDef] = &[
-    mixer!("mixer_s16_224", "Mixer-S/16", Input::centred(224, 0.875), patch 16, dim 512, depth 8),
-    mixer!("mixer_b16_224", "Mixer-B/16", Input::centred(224, 0.875), patch 16, dim 768, depth 12),
-    mixer!("mixer_nano", "Mixer for images of a few pixels; ours", Input::centred(8, 1.0), patch 2, dim 64, depth 4),
+    model!(
+        MixerOptions,
+        "mixer_s16_224",
+        "Mixer-S/16",
+        Input::centred(224, 0.875),
+        MixerOptions { patch: 16, dim: 512, depth: 8 }
+    ),
+    model!(
+        MixerOptions,
+        "mixer_b16_224",
+        "Mixer-B/16",
+        Input::centred(224, 0.875),
+        MixerOptions { patch: 16, dim: 768, depth: 12 }
+    ),
+    model!(
+        MixerOptions,
+        "mixer_nano",
+        "Mixer for images of a few pixels; ours",
+        Input::centred(8, 1.0),
+        MixerOptions { patch: 2, dim: 64, depth: 4 }
+    ),
 ];
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {
-    patch: Option<i64>,
-    dim: Option<i64>,
-    depth: Option<i64>,
-}
+impl Family for MixerOptions {
+    const FAMILY: &str = "mixer";
 
-impl Sizes {
-    fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
-        let o: Options = parse(table)?;
-        let own = Self {
-            patch: o.patch.unwrap_or(self.patch),
-            dim: o.dim.unwrap_or(self.dim),
-            depth: o.depth.unwrap_or(self.depth),
-        };
-        tokens::check(&[("patch", own.patch), ("dim", own.dim), ("depth", own.depth)])?;
-        if own.dim < 2 {
-            return Err(KeyError::new(
-                "dim",
-                "a mixer of width 1 has no hidden units between tokens; it must be at least 2",
-            ));
-        }
-        Ok(own)
+    fn build(&self, scope: &Scope, request: &Request) -> Result<Box<dyn Module>> {
+        build(scope, request, self)
     }
 
     /// timm takes other sizes of the image only.
-    fn timm(self, request: &Request) -> Option<Timm> {
-        let as_in_timm = request.def.name != "mixer_nano" && self.with(request.options).ok()? == self;
+    fn timm(&self, own: &Self, request: &Request) -> Option<Timm> {
+        let as_in_timm = request.def.name != "mixer_nano" && self == own;
         as_in_timm.then(|| Timm::sized(request.def.name, json!({ "img_size": request.img })))
     }
 }
@@ -126,8 +107,8 @@ struct Mixer {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Module>> {
-    let Sizes { patch, dim, depth } = sizes.with(request.options).map_err(refused)?;
+fn build(scope: &Scope, request: &Request, options: &MixerOptions) -> Result<Box<dyn Module>> {
+    let MixerOptions { patch, dim, depth } = *options;
     let grid = tokens::grid(request.img, patch)?;
     Ok(Box::new(Mixer {
         stem: PatchEmbed::new(&scope.sub("stem"), patch, dim, Init::LecunNormal, ZERO)?,

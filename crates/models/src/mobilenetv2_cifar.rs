@@ -1,10 +1,10 @@
-//! MobileNetV2 of half the width for 32 px, as in the CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller's
-//! `mobile_half`, with its names): ReLU instead of ReLU6, an expansion in every block, and a stride of 1 where the
-//! ImageNet network has its second 2.
+//! MobileNetV2 at half the width for 32 px, as in the CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller's
+//! `mobile_half`, with its parameter names): ReLU instead of ReLU6, an expansion in every block, and a stride of 1 in
+//! place of the ImageNet network's second stride of 2.
 //!
 //! ```text
 //! stem    conv1 3x3/2 to 16
-//! blocks  the table below; a linear 1x1 convolution ends each, a shortcut goes around where the shape stays
+//! blocks  the table below; each ends with a linear 1x1 convolution; a shortcut if the shape is unchanged
 //! head    conv2 1x1 to 1280, global mean, classifier
 //! taps    the ends of rows 2, 3, 5 and 7 of the table
 //! ```
@@ -12,8 +12,6 @@ use heterodyne_nn::{
     FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
-use heterodyne_settings::parse;
-use serde::Deserialize;
 use tch::Tensor;
 
 use crate::{
@@ -35,22 +33,11 @@ const ROWS: [(i64, i64, usize, i64, bool); 7] = [
     (6, 160, 1, 1, true),
 ];
 
-pub(crate) static MODELS: &[ModelDef] = &[ModelDef {
-    name: "mobilenetv2_half",
-    family: "mobilenetv2_cifar",
-    input: resnet_cifar::INPUT,
-    summary: "MobileNetV2 for 32 px, half the width",
-    options: &[],
-    head: "classifier.0",
+pub(crate) static MODELS: &[ModelDef] = &[ModelDef::plain(
+    ["mobilenetv2_half", "mobilenetv2_cifar", "classifier.0", "MobileNetV2 for 32 px, half the width"],
+    resnet_cifar::INPUT,
     build,
-    check_options: |table| parse::<Options>(table).map(drop),
-    timm: |_| None,
-}];
-
-/// This family has no options.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {}
+)];
 
 fn conv_bn(scope: &Scope, names: (&str, &str), inputs: i64, outputs: i64, shape: Conv) -> Result<ConvBn> {
     ConvBn::new(scope, names, inputs, outputs, shape.init(Init::KaimingNormalFanOut), 1.0)
@@ -66,7 +53,7 @@ struct Block {
 impl Block {
     fn new(scope: &Scope, inputs: i64, outputs: i64, stride: i64, expansion: i64, tapped: bool) -> Result<Self> {
         let (scope, width) = (scope.sub("conv"), inputs * expansion);
-        // In RepDistiller a ReLU stands after each of the first two norms.
+        // The numbering leaves room for RepDistiller's ReLU after each of the first two norms.
         let convs = [
             conv_bn(&scope, ("0", "1"), inputs, width, Conv::same(1))?,
             conv_bn(&scope, ("3", "4"), width, width, Conv::same(3).stride(stride).groups(width))?,

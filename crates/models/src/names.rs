@@ -1,12 +1,12 @@
-//! Other people's names for the parameters of these networks, made timm's.
+//! Converts other libraries' parameter names to timm's.
 //!
-//! | writer | networks |
+//! | source | networks |
 //! |---|---|
 //! | torchvision 0.26 | vit, swin, convnext, mobilenetv2_100, efficientnet_b0; its resnets are named as timm's |
 //! | the authors' own repositories, and timm before 0.9 | swin, convnext, resmlp |
 //! | Hugging Face's transformers, in files since 4.0 and in memory since 5.0 | vit, deit |
 //!
-//! Before that, what wrappers have put in front of names is taken away (`select.rs`).
+//! Wrapper prefixes are removed first (`select.rs`).
 use std::collections::HashSet;
 
 use heterodyne_nn::{Error, Result, Tensors};
@@ -14,13 +14,13 @@ use tch::Tensor;
 
 use crate::select::{self, Selection};
 
-/// The name in timm of the parameter whose name has these parts; `None` for one that has no counterpart.
+/// timm's name for the parameter whose dotted name has these parts; `None` if it has no counterpart.
 type Rename = fn(&[&str]) -> Option<String>;
 
-/// A way of naming.
+/// A naming convention.
 pub(crate) struct Convention {
     family: &'static str,
-    /// A parameter that only these names have.
+    /// A parameter name that identifies the convention.
     marker: &'static str,
     pub(crate) whose: &'static str,
     rename: Rename,
@@ -65,23 +65,23 @@ const CONVENTIONS: &[Convention] = &[
     Convention { family: "resmlp", marker: "blocks.0.gamma_1", whose: "the authors", rename: authors_resmlp },
 ];
 
-/// The ways in which `names` may be those of a network of `family`; timm's own, `None`, is always one.
+/// The conventions that `names` may follow for a network of `family`. `None`, timm's own, is always among them.
 pub(crate) fn conventions(family: &str, names: &[&str]) -> impl Iterator<Item = Option<&'static Convention>> {
     let fits = |c: &&Convention| c.family == family && names.contains(&c.marker);
     let found: Vec<_> = CONVENTIONS.iter().filter(fits).collect();
     std::iter::once(None).chain(found.into_iter().map(Some))
 }
 
-/// `name` as timm has it; as it is where it has no counterpart.
+/// timm's name for `name`; `name` itself if it has no counterpart.
 pub(crate) fn renamed(convention: Option<&Convention>, name: &str) -> String {
     let rename = |c: &Convention| (c.rename)(&name.split('.').collect::<Vec<_>>());
     convention.and_then(rename).unwrap_or_else(|| name.to_owned())
 }
 
-/// The parts of a fused map in timm's order.
+/// The parts of a fused projection, in timm's order.
 const FUSED: [&str; 3] = [".attn.q.", ".attn.k.", ".attn.v."];
 
-/// The tensor that `name` is part of, and which part; `name` itself where it is whole.
+/// The fused tensor that `name` is part of, and the index of the part; `name` itself if it is a complete tensor.
 pub(crate) fn whole(name: &str) -> (String, Option<usize>) {
     match FUSED.iter().position(|part| name.contains(part)) {
         Some(part) => (name.replace(FUSED[part], ".attn.qkv."), Some(part)),
@@ -89,17 +89,17 @@ pub(crate) fn whole(name: &str) -> (String, Option<usize>) {
     }
 }
 
-/// `tensors` under timm's names, what was changed and what was left out, a sentence each.
+/// Tensors under timm's names, with one sentence for each change and each omission.
 pub(crate) struct Translated {
     pub tensors: Tensors,
     pub adapted: Vec<String>,
     pub left_out: Vec<String>,
 }
 
-/// The `selection` of `tensors` under timm's names for a network of `family` whose own parameters are `own`.
+/// Selects from `tensors` and renames to timm's names, for a network of `family` with the parameters `own`.
 ///
 /// # Errors
-/// As [`select::choose`]; parts of one map are missing or do not fit together.
+/// As [`select::choose`]; also if parts of a fused projection are missing or have different shapes.
 pub(crate) fn to_timm(family: &str, own: &Tensors, tensors: &Tensors, selection: &Selection) -> Result<Translated> {
     let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
     let known: HashSet<String> = own.keys().cloned().collect();
@@ -123,7 +123,7 @@ pub(crate) fn to_timm(family: &str, own: &Tensors, tensors: &Tensors, selection:
 
 type Parts<'a> = std::collections::HashMap<String, [Option<(&'a str, &'a Tensor)>; 3]>;
 
-/// The tensors of which others are made up.
+/// The tensors that are parts of fused projections.
 fn split<'a>(tensors: &'a Tensors, names: &'a [(String, String)]) -> Parts<'a> {
     let mut parts = Parts::new();
     for (file, timm) in names {
@@ -134,21 +134,21 @@ fn split<'a>(tensors: &'a Tensors, names: &'a [(String, String)]) -> Parts<'a> {
     parts
 }
 
-/// Queries, keys and values (D,D) or (D) as one map (3*D,D) or (3*D).
+/// Concatenates query, key and value (D,D) or (D) into one projection (3*D,D) or (3*D).
 fn fuse(name: &str, parts: [Option<(&str, &Tensor)>; 3]) -> Result<Tensor> {
     let given: Vec<_> = parts.iter().flatten().collect();
     let fit = given.iter().all(|(_, t)| t.size() == given[0].1.size() && t.kind() == given[0].1.kind() && t.dim() > 0);
     if given.len() < parts.len() || !fit {
         let list: Vec<_> = given.iter().map(|(file, t)| format!("`{file}` {:?} {:?}", t.kind(), t.size())).collect();
         return Err(Error::invalid(format!(
-            "query, key and value of equal shape make up `{name}`; the file has {}",
+            "`{name}` is built from query, key and value of equal shape, but the file has {}",
             list.join(", ")
         )));
     }
     Ok(Tensor::f_cat(&given.iter().map(|(_, t)| *t).collect::<Vec<&Tensor>>(), 0)?)
 }
 
-/// The same values in another shape where both are vectors: a scale per channel as (C), (C,1,1) or (1,1,C).
+/// Reshapes `t` like `own` if both are vectors: a scale per channel may be (C), (C,1,1) or (1,1,C).
 fn like(own: Option<&Tensor>, t: &Tensor) -> Result<Tensor> {
     match own {
         Some(own) if own.size() != t.size() && is_vector(own) && is_vector(t) && own.numel() == t.numel() => {
@@ -158,12 +158,13 @@ fn like(own: Option<&Tensor>, t: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Whether all but one of its sizes are 1.
+/// Whether at most one dimension is larger than 1.
 fn is_vector(t: &Tensor) -> bool {
     t.size().into_iter().max() == Some(t.numel() as i64)
 }
 
-/// Queries, keys and values stand apart there, and the network may stand below `vit` or `deit`, beside its classifiers.
+/// transformers keeps query, key and value separate, and may put the network under `vit` or `deit`, next to its
+/// classifiers.
 fn transformers_vit(parts: &[&str]) -> Option<String> {
     let inner = match parts {
         ["vit" | "deit", inner @ ..] => inner,
@@ -220,7 +221,7 @@ fn torchvision_vit(parts: &[&str]) -> Option<String> {
     })
 }
 
-/// Stages and what reduces the grid between them take turns: 1, 3, 5, 7 and 2, 4, 6.
+/// Stages (1, 3, 5, 7) alternate with downsampling layers (2, 4, 6).
 fn turn(index: &str) -> Option<(usize, bool)> {
     let index: usize = index.parse().ok()?;
     (1..=7).contains(&index).then_some((index / 2, index % 2 == 1))
@@ -242,7 +243,7 @@ fn torchvision_swin(parts: &[&str]) -> Option<String> {
     })
 }
 
-/// There a stage ends with what reduces the grid; in timm the next one begins with it.
+/// The authors' stages end with the downsampling; timm's next stage begins with it.
 fn authors_swin(parts: &[&str]) -> Option<String> {
     Some(match parts {
         ["layers", stage, "downsample", rest @ ..] => {
@@ -291,7 +292,7 @@ fn authors_convnext(parts: &[&str]) -> Option<String> {
     })
 }
 
-/// The blocks of MobileNetV2 per stage, which torchvision counts through from 1.
+/// Blocks per stage of MobileNetV2; torchvision numbers all blocks consecutively from 1.
 const MOBILENETV2: [usize; 7] = [1, 2, 3, 4, 3, 3, 1];
 
 fn torchvision_mobilenetv2(parts: &[&str]) -> Option<String> {
@@ -308,7 +309,7 @@ fn torchvision_mobilenetv2(parts: &[&str]) -> Option<String> {
                 block -= if here { 0 } else { blocks };
                 here
             })?;
-            // The first block does not widen.
+            // The first block has no expansion.
             let (part, leaf) = match (stage, rest) {
                 (0, ["0", "0", leaf]) => ("conv_dw", leaf),
                 (0, ["0", "1", leaf]) => ("bn1", leaf),

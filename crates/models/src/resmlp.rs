@@ -11,76 +11,54 @@ use heterodyne_nn::{
     FeatureMap, Init, Module, Output, Pass, Result, Scope, TapSpec,
     layers::{Linear, Mlp},
 };
-use heterodyne_settings::{KeyError, parse};
-use serde::Deserialize;
+use heterodyne_settings::settings;
 use serde_json::json;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Request, Timm, refused,
-    tokens::{self, PatchEmbed},
+    Family, Input, ModelDef, Request, Timm, model,
+    tokens::{self, MAX_BLOCKS, MAX_SIZE, PatchEmbed},
 };
 
 const ZERO: Init = Init::Const(0.0);
 
-/// Sizes of a ResMLP: pixels of a patch, width and number of blocks.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Sizes {
-    patch: i64,
-    dim: i64,
-    depth: i64,
+settings! {
+    /// Options of a ResMLP.
+    struct ResMlpOptions {
+        /// Side of a patch in pixels; it must divide the image's.
+        patch: i64 = 16, Plain, count_to(MAX_SIZE);
+        /// Width of a token.
+        dim: i64 = 384, Plain, count_to(MAX_SIZE);
+        /// Number of blocks, at least 4.
+        depth: i64 = 12, Plain, whole(4, MAX_BLOCKS);
+    }
 }
 
-macro_rules! resmlp {
-    ($name:literal, $summary:literal, depth $depth:literal, scale $scale:literal) => {{
-        const SIZES: Sizes = Sizes { patch: 16, dim: 384, depth: $depth };
-        ModelDef {
-            name: $name,
-            family: "resmlp",
-            input: Input::imagenet(224, 0.875),
-            summary: $summary,
-            options: &[tokens::patch("16"), tokens::dim("384"), tokens::depth(stringify!($depth))],
-            head: "head",
-            build: |scope, request| build(scope, request, SIZES, Init::Const($scale)),
-            check_options: |table| SIZES.with(table).map(drop),
-            timm: |request| SIZES.timm(request),
-        }
-    }};
+const fn sized(depth: i64) -> ResMlpOptions {
+    ResMlpOptions { patch: 16, dim: 384, depth }
 }
+
+const INPUT: Input = Input::imagenet(224, 0.875);
 
 pub(crate) static MODELS: &[ModelDef] = &[
-    resmlp!("resmlp_12_224", "ResMLP-S12", depth 12, scale 1e-4),
-    resmlp!("resmlp_24_224", "ResMLP-S24", depth 24, scale 1e-5),
+    model!(ResMlpOptions, "resmlp_12_224", "ResMLP-S12", INPUT, sized(12)),
+    model!(ResMlpOptions, "resmlp_24_224", "ResMLP-S24", INPUT, sized(24)),
 ];
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {
-    patch: Option<i64>,
-    dim: Option<i64>,
-    depth: Option<i64>,
-}
+impl Family for ResMlpOptions {
+    const FAMILY: &str = "resmlp";
 
-impl Sizes {
-    fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
-        let o: Options = parse(table)?;
-        let own = Self {
-            patch: o.patch.unwrap_or(self.patch),
-            dim: o.dim.unwrap_or(self.dim),
-            depth: o.depth.unwrap_or(self.depth),
-        };
-        tokens::check(&[("patch", own.patch), ("dim", own.dim), ("depth", own.depth)])?;
-        Ok(own)
+    fn build(&self, scope: &Scope, request: &Request) -> Result<Box<dyn Module>> {
+        build(scope, request, self)
     }
 
     /// timm takes other sizes of the image only.
-    fn timm(self, request: &Request) -> Option<Timm> {
-        let as_in_timm = self.with(request.options).ok()? == self;
-        as_in_timm.then(|| Timm::sized(request.def.name, json!({ "img_size": request.img })))
+    fn timm(&self, own: &Self, request: &Request) -> Option<Timm> {
+        (self == own).then(|| Timm::sized(request.def.name, json!({ "img_size": request.img })))
     }
 }
 
-/// The layer that stands where others normalise: a scale and a shift per channel.
+/// Replaces the norms of other networks: a scale and a shift per channel.
 struct Affine {
     alpha: Tensor,
     beta: Tensor,
@@ -142,8 +120,10 @@ struct ResMlp {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, sizes: Sizes, layer_scale: Init) -> Result<Box<dyn Module>> {
-    let Sizes { patch, dim, depth } = sizes.with(request.options).map_err(refused)?;
+fn build(scope: &Scope, request: &Request, options: &ResMlpOptions) -> Result<Box<dyn Module>> {
+    let ResMlpOptions { patch, dim, depth } = *options;
+    // As the authors start their deeper networks.
+    let layer_scale = Init::Const(if request.def.name == "resmlp_24_224" { 1e-5 } else { 1e-4 });
     let grid = tokens::grid(request.img, patch)?;
     Ok(Box::new(ResMlp {
         stem: PatchEmbed::new(&scope.sub("stem"), patch, dim, Init::LecunNormal, ZERO)?,

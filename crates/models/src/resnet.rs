@@ -1,19 +1,20 @@
-//! Residual networks (He et al. 2016, arXiv 1512.03385), the stride in the bottleneck's 3x3 convolution; timm's
+//! Residual networks (He et al. 2016, arXiv 1512.03385), with the stride in the bottleneck's 3x3 convolution; timm's
 //! `resnet.py`.
 //!
 //! ```text
 //! stem      conv1 7x7/2, bn1, ReLU, max pool 3x3/2        (cifar: conv1 3x3, bn1, ReLU)
-//! layer1-4  blocks of 64, 128, 256, 512 channels (x4 after a bottleneck), halving the grid from layer2 on: the four taps
+//! layer1-4  blocks of 64, 128, 256, 512 channels (x4 after a bottleneck), grid halved from layer2 on: the four taps
 //! head      global mean, fc
 //! ```
 use heterodyne_nn::{
     Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
+use heterodyne_settings::Settings;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Opt, Request,
+    Input, ModelDef, Request,
     conv_bn::{ConvBn, global_mean, run_layers, strided},
     stem::{self, Stem},
 };
@@ -33,7 +34,7 @@ pub(crate) static MODELS: &[ModelDef] = &[
     }),
 ];
 
-/// Blocks of each stage.
+/// Number of blocks in each stage.
 pub(crate) fn depths(name: &str) -> [usize; 4] {
     match name {
         "resnet18" => [2, 2, 2, 2],
@@ -42,21 +43,23 @@ pub(crate) fn depths(name: &str) -> [usize; 4] {
     }
 }
 
-const OPTIONS: &[Opt] = &[Opt {
-    name: "stem",
-    default: "\"imagenet\"",
-    doc: "`imagenet` takes a quarter of the image's side before the first block; `cifar` keeps it, for images of \
-        about 32 px.",
-}];
-
 const fn row(
     name: &'static str,
     summary: &'static str,
     build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
-    let (check_options, timm) = (stem::check, stem::timm);
-    let input = Input::imagenet(224, 0.95);
-    ModelDef { name, family: "resnet", input, summary, options: OPTIONS, head: "fc", build, check_options, timm }
+    ModelDef {
+        name,
+        family: "resnet",
+        input: Input::imagenet(224, 0.95),
+        summary,
+        keys: stem::Options::KEYS,
+        defaults: stem::Options::defaults,
+        head: "fc",
+        build,
+        check_options: |table| stem::Options::read(table).map(drop),
+        timm: stem::timm,
+    }
 }
 
 /// Kind of residual block.
@@ -78,7 +81,7 @@ impl Kind {
     }
 }
 
-/// Convolutions around which a shortcut goes; a 1x1 convolution on the shortcut where the shape changes.
+/// Convolutions with a shortcut around them. The shortcut has a 1x1 convolution if the shape changes.
 #[derive(Debug)]
 pub(crate) struct Block {
     convs: Vec<ConvBn>,
@@ -86,7 +89,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// `convs` are (kernel, channels, stride); `gamma` is the first weight of the last batch norm.
+    /// `convs` are (kernel, channels, stride); `gamma` is the initial weight of the last batch norm.
     pub(crate) fn new<const N: usize>(
         scope: &Scope,
         channels: i64,

@@ -1,6 +1,6 @@
-//! Residual networks for 32 px (He et al. 2016, section 4.2), depth 6n+2, with the names and widths of the CRD
-//! benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller): 1x1 convolutions on changing shortcuts, "x4" four
-//! times as wide.
+//! Residual networks for 32 px (He et al. 2016, section 4.2), depth 6n+2, with the parameter names and widths of the
+//! CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller): 1x1 convolutions on shortcuts that change shape;
+//! "x4" networks are four times as wide.
 //!
 //! ```text
 //! stem      conv1 3x3, bn1, ReLU                           the first tap
@@ -11,8 +11,6 @@ use heterodyne_nn::{
     FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
-use heterodyne_settings::parse;
-use serde::Deserialize;
 use tch::Tensor;
 
 use crate::{
@@ -35,7 +33,7 @@ pub(crate) static MODELS: &[ModelDef] = &[
     row("resnet32x4", "ResNet-32 for 32 px, widths 64-128-256", |scope, request| build(scope, request, 32, WIDE)),
 ];
 
-/// CIFAR-100's statistics, as its teachers were trained with.
+/// CIFAR-100 statistics, with which the benchmark's teachers were trained.
 pub(crate) const INPUT: Input = Input::whole(32, [0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]);
 
 const fn row(
@@ -43,24 +41,8 @@ const fn row(
     summary: &'static str,
     build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
-    let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
-    ModelDef {
-        name,
-        family: "resnet_cifar",
-        input: INPUT,
-        summary,
-        options: &[],
-        head: "fc",
-        build,
-        check_options,
-        timm: |_| None,
-    }
+    ModelDef::plain([name, "resnet_cifar", "fc", summary], INPUT, build)
 }
-
-/// This family has no options.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {}
 
 struct ResNetCifar {
     conv1: ConvBn,

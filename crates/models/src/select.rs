@@ -1,60 +1,60 @@
-//! Which tensors of a file are the network's, where it holds more than those: wrappers' parts of names, a common
-//! prefix, what is left out.
+//! Selects the network's tensors from a file that may hold more: removes wrapper names and a common prefix, and leaves
+//! out the rest.
 //!
-//! A prefix is chosen by what it explains: of all beginnings of names in the file (`model.`, `teacher.backbone.`, none)
-//! the one below which most of the network's own names are found, in any way of naming that is known. What lies outside
-//! of it is left out and told. Where another prefix explains more than half as many, the file holds a second such
-//! network and nothing is guessed.
+//! The candidates for the prefix are all beginnings of names in the file (`model.`, `teacher.backbone.`, none). The one
+//! under which most of the network's own names are found wins, whatever known naming convention the file follows.
+//! Tensors outside the prefix are left out and reported. If another prefix matches more than half as many names, the
+//! file holds a second such network, and the choice is an error instead of a guess.
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use heterodyne_nn::{Error, Result};
 
 use crate::names::{self, Convention};
 
-/// Which tensors of a weights file are meant.
+/// Which tensors of a weights file to load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Only tensors below this prefix, which is taken away from their names (`teacher`, `teacher.backbone.`; a dot at
-    /// its end may be left out; empty: names as they are). Chosen by the names if not given.
+    /// Only load tensors under this prefix, and remove it from their names (`teacher`, `teacher.backbone.`; the final
+    /// dot is optional; empty: keep all names). Default: chosen from the names.
     pub prefix: Option<String>,
-    /// What is left out knowingly: names (`mask_token`), the beginnings of names up to a dot (`head`), or patterns with
-    /// `*` and `?` (`decoder_*`). They are held to the names in the file and to those without the prefix.
+    /// Tensors to leave out: names (`mask_token`), beginnings of names up to a dot (`head`), or patterns with `*` and
+    /// `?` (`decoder_*`). Each is matched against the names in the file and against the names without the prefix.
     pub ignore: Vec<String>,
 }
 
-/// Parts that wrappers put into names, wherever the wrapped module stands (torch.compile, FSDP, activation
+/// Parts that wrappers insert into names at the position of the wrapped module (torch.compile, FSDP, activation
 /// checkpointing).
 const WRAPPERS: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
-/// What a weight average counts beside the names that it wraps; left out without a word.
+/// The counter of a weight average; left out silently.
 const AVERAGED: &str = "n_averaged";
-/// What a batch norm counts; nothing here reads it.
+/// The counter of a batch norm; never read here.
 const BATCHES: &str = "num_batches_tracked";
 
-/// How many prefixes a message lists.
+/// Maximum number of entries in a message's list.
 const LISTED: usize = 8;
 
-/// What of a file is meant, and under which names.
+/// The selected tensors of a file, and their names.
 pub(crate) struct Chosen {
-    /// Of each tensor: its name in the file, and in timm.
+    /// Each tensor's name in the file and in timm.
     pub names: Vec<(String, String)>,
-    /// What was changed, a sentence each.
+    /// One sentence for each change.
     pub adapted: Vec<String>,
-    /// What was left out, a sentence each.
+    /// One sentence for each omission.
     pub left_out: Vec<String>,
 }
 
-/// A name on its way.
+/// A name in the file, and its current form.
 struct Name<'a> {
     file: &'a str,
     now: String,
 }
 
-/// Chooses among the names `file` for a network of `family` whose own names are `own`.
+/// Selects from the names `file` for a network of `family` with the names `own`.
 ///
 /// # Errors
-/// Several prefixes could be meant, nothing lies below the one that is asked for, something to be ignored is not there,
-/// two names become one. Messages begin lower-case, as what follows the file's name.
+/// The prefix is ambiguous, no tensor is under the requested prefix, an `ignore` entry matches nothing, or two names
+/// become equal. Messages begin in lower case because they follow the file's name.
 pub(crate) fn choose(family: &str, own: &HashSet<String>, file: &[&str], selection: &Selection) -> Result<Chosen> {
     let mut chosen = Chosen { names: Vec::new(), adapted: Vec::new(), left_out: Vec::new() };
     let mut names = unwrapped(file, &mut chosen.adapted);
@@ -76,28 +76,28 @@ pub(crate) fn choose(family: &str, own: &HashSet<String>, file: &[&str], selecti
                 false
             }
         });
-        chosen.adapted.push(format!("names: `{prefix}` taken away from the front"));
+        chosen.adapted.push(format!("names: prefix `{prefix}` removed"));
         names.retain(|name| !ignored.takes(name));
     }
     if let Some(list) = grouped(&outside) {
-        chosen.left_out.push(format!("outside of `{prefix}`: {list}"));
+        chosen.left_out.push(format!("outside `{prefix}`: {list}"));
     }
     if let Some(list) = grouped(&ignored.names) {
         chosen.left_out.push(format!("ignored: {list}"));
     }
     ignored.check(file)?;
     let now: Vec<&str> = names.iter().map(|name| &*name.now).collect();
-    // The last of equals: timm's own names, where nothing is gained by another convention.
+    // `max_by_key` returns the last maximum: timm's own names win unless another convention matches more.
     let conventions: Vec<_> = names::conventions(family, &now).collect();
     let convention = conventions.into_iter().rev().max_by_key(|convention| hits(*convention, own, &now)).flatten();
-    chosen.adapted.extend(convention.map(|c| format!("names: those of {}, made timm's", c.whose)));
+    chosen.adapted.extend(convention.map(|c| format!("names: those of {}, converted to timm's", c.whose)));
     let renamed = names.iter().map(|name| (name.file.to_owned(), names::renamed(convention, &name.now)));
     chosen.names = renamed.collect();
     distinct(&chosen.names)?;
     Ok(chosen)
 }
 
-/// The names without wrappers' parts; as they are where two would become one.
+/// The names without wrapper parts; unchanged if two names would become equal.
 fn unwrapped<'a>(file: &[&'a str], notes: &mut Vec<String>) -> Vec<Name<'a>> {
     let bare = |name: &str| name.split('.').filter(|part| !WRAPPERS.contains(part)).collect::<Vec<_>>().join(".");
     let names: Vec<_> = file.iter().map(|name| Name { file: name, now: bare(name) }).collect();
@@ -105,11 +105,11 @@ fn unwrapped<'a>(file: &[&'a str], notes: &mut Vec<String>) -> Vec<Name<'a>> {
         return file.iter().map(|name| Name { file: name, now: (*name).to_owned() }).collect();
     }
     let found = WRAPPERS.iter().filter(|wrapper| file.iter().any(|name| name.split('.').any(|part| part == **wrapper)));
-    notes.extend(found.map(|wrapper| format!("names: `{wrapper}.` taken out")));
+    notes.extend(found.map(|wrapper| format!("names: `{wrapper}.` removed")));
     names
 }
 
-/// The prefix that is asked for, with its dot.
+/// The requested prefix with its final dot.
 fn given(wanted: &str, names: &[Name]) -> Result<String> {
     let prefix = if wanted.is_empty() || wanted.ends_with('.') { wanted.to_owned() } else { format!("{wanted}.") };
     if names.iter().any(|name| name.now.starts_with(&prefix)) {
@@ -123,14 +123,14 @@ fn given(wanted: &str, names: &[Name]) -> Result<String> {
     firsts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let list: Vec<_> = firsts.iter().take(LISTED).map(|(first, count)| format!("`{first}` ({count})")).collect();
     let has = if list.is_empty() {
-        "no name in it has a prefix".to_owned()
+        "none of its names has a prefix".to_owned()
     } else {
         format!("its names begin with {}", list.join(", "))
     };
-    Err(Error::invalid(format!("there are no tensors below the `prefix` \"{wanted}\"; {has}")))
+    Err(Error::invalid(format!("it has no tensors under the `prefix` \"{wanted}\": {has}")))
 }
 
-/// The prefix below which most of the network's own names are found.
+/// The prefix under which most of the network's own names are found.
 fn likeliest(family: &str, own: &HashSet<String>, names: &[Name]) -> Result<String> {
     let mut below: HashMap<&str, usize> = HashMap::new();
     for Name { now, .. } in names {
@@ -138,7 +138,8 @@ fn likeliest(family: &str, own: &HashSet<String>, names: &[Name]) -> Result<Stri
         ends.for_each(|end| *below.entry(&now[..end]).or_insert(0) += 1);
     }
     let mut prefixes: Vec<(&str, usize)> = below.into_iter().collect();
-    // Those with most names first: what has fewer than half of the best's hits is of no account and is not looked at.
+    // Largest first: a prefix with at most half as many names as the best one's hits cannot matter, so the search stops
+    // there.
     prefixes.sort_by_key(|(prefix, count)| (std::cmp::Reverse(*count), prefix.len(), *prefix));
     let mut found: Vec<(&str, usize, HashSet<&str>)> = Vec::new();
     let mut most = 0;
@@ -156,7 +157,7 @@ fn likeliest(family: &str, own: &HashSet<String>, names: &[Name]) -> Result<Stri
     }
     found.retain(|(_, hits, _)| *hits > 0 && 2 * hits > most);
     found.sort_by_key(|(prefix, hits, _)| (std::cmp::Reverse(*hits), prefix.len()));
-    // Below another prefix the same tensors are no second network: a convention may name its own prefix.
+    // The same tensors under another prefix are not a second network: a convention may include its own prefix.
     let first = found.first().map(|(_, _, which)| which.clone()).unwrap_or_default();
     let mut place = 0;
     found.retain(|(_, hits, which)| {
@@ -170,15 +171,14 @@ fn likeliest(family: &str, own: &HashSet<String>, names: &[Name]) -> Result<Stri
         [(first, _), (second, _), ..] => {
             let place = |(prefix, hits): &(&str, usize)| match *prefix {
                 "" => format!("without a prefix ({hits} of its {} names)", own.len()),
-                prefix => format!("below `{prefix}` ({hits})"),
+                prefix => format!("under `{prefix}` ({hits})"),
             };
             let list = found.iter().take(LISTED).map(place).collect::<Vec<_>>().join(", ");
             let (wanted, other) = if first.is_empty() { (second, second) } else { (first, second) };
             let other = if other.is_empty() { wanted } else { other };
             Err(Error::invalid(format!(
-                "several networks of this kind are in it: {list}; say which one is meant with `prefix`, \"{}\" for \
-                 instance, or leave one out with \
-                 `ignore`, [\"{}\"] for instance",
+                "it holds several networks of this kind: {list}; select one with `prefix`, for example \"{}\", or \
+                 leave one out with `ignore`, for example [\"{}\"]",
                 wanted.trim_end_matches('.'),
                 other.trim_end_matches('.'),
             )))
@@ -186,7 +186,7 @@ fn likeliest(family: &str, own: &HashSet<String>, names: &[Name]) -> Result<Stri
     }
 }
 
-/// How many of the network's own names `names` are by that convention.
+/// The number of the network's own names that `names` match under this convention.
 fn hits(convention: Option<&Convention>, own: &HashSet<String>, names: &[&str]) -> usize {
     let found: HashSet<String> = names
         .iter()
@@ -196,25 +196,25 @@ fn hits(convention: Option<&Convention>, own: &HashSet<String>, names: &[&str]) 
     found.len()
 }
 
-/// Whether `name` is one of the network's own by that convention.
+/// Whether `name` is one of the network's own names under this convention.
 fn is_hit(convention: Option<&Convention>, own: &HashSet<String>, name: &str) -> bool {
     own.contains(&names::whole(&names::renamed(convention, name)).0)
 }
 
-/// Refuses names of which two have become one.
+/// Rejects two tensors with the same final name.
 fn distinct(names: &[(String, String)]) -> Result<()> {
     let mut seen = HashMap::new();
     for (file, timm) in names {
         if let Some(other) = seen.insert(timm, file) {
             return Err(Error::invalid(format!(
-                "both `{other}` and `{file}` would be the network's `{timm}`: leave one out with `ignore`"
+                "both `{other}` and `{file}` map to the network's `{timm}`: leave one out with `ignore`"
             )));
         }
     }
     Ok(())
 }
 
-/// What is to be left out, and what has been.
+/// The patterns to ignore, and the names that they matched.
 struct Ignored<'a> {
     patterns: &'a [String],
     used: Vec<bool>,
@@ -226,7 +226,7 @@ impl<'a> Ignored<'a> {
         Self { patterns, used: vec![false; patterns.len()], names: Vec::new() }
     }
 
-    /// Whether a pattern means this name; notes both.
+    /// Whether a pattern matches this name; records the name and the pattern.
     fn takes(&mut self, name: &Name) -> bool {
         let mut taken = false;
         for (pattern, used) in self.patterns.iter().zip(&mut self.used) {
@@ -240,9 +240,9 @@ impl<'a> Ignored<'a> {
         taken
     }
 
-    /// Refuses a pattern that means nothing that is in the file.
+    /// Rejects a pattern that matches nothing in the file.
     fn check(&self, file: &[&str]) -> Result<()> {
-        // What lies outside of the prefix is left out anyway.
+        // Names outside the prefix are left out anyway.
         let unused = self
             .patterns
             .iter()
@@ -251,12 +251,12 @@ impl<'a> Ignored<'a> {
         let Some((pattern, _)) = unused else { return Ok(()) };
         let near =
             file.iter().map(|name| (strsim::jaro_winkler(name, pattern), name)).max_by(|a, b| a.0.total_cmp(&b.0));
-        let near = near.map_or_else(String::new, |(_, name)| format!("; the nearest is `{name}`"));
-        Err(Error::invalid(format!("no tensor is called `{pattern}`, which is to be ignored{near}")))
+        let near = near.map_or_else(String::new, |(_, name)| format!("; the nearest name is `{name}`"));
+        Err(Error::invalid(format!("`ignore` lists `{pattern}`, but no tensor has this name{near}")))
     }
 }
 
-/// Whether `pattern` is the name, its beginning up to a dot, or, with `*` and `?`, a pattern of the whole of it.
+/// Whether `pattern` equals the name, or its beginning up to a dot, or, with `*` and `?`, matches the whole name.
 fn means(pattern: &str, name: &str) -> bool {
     if pattern.contains(['*', '?']) {
         return glob(pattern.as_bytes(), name.as_bytes());
@@ -265,9 +265,9 @@ fn means(pattern: &str, name: &str) -> bool {
     name.strip_prefix(pattern).is_some_and(|rest| !pattern.is_empty() && (rest.is_empty() || rest.starts_with('.')))
 }
 
-/// `*` is any characters, `?` is one.
+/// `*` matches any characters, `?` matches one.
 fn glob(pattern: &[u8], name: &[u8]) -> bool {
-    // Where the last `*` stands, and how much of the name it has taken.
+    // The position of the last `*`, and how far into the name its match ends.
     let (mut p, mut n, mut star) = (0, 0, None);
     while n < name.len() {
         match pattern.get(p) {
@@ -288,7 +288,7 @@ fn glob(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
-/// Names by their first parts, `head.` (3 tensors); `None` where there are none but counters.
+/// The names grouped by their first part, such as `head.` (3 tensors); `None` if there are only counters.
 fn grouped(names: &[String]) -> Option<String> {
     let mut groups: Vec<(String, usize)> = Vec::new();
     for name in names.iter().filter(|name| name.rsplit('.').next() != Some(BATCHES)) {
@@ -308,8 +308,8 @@ fn grouped(names: &[String]) -> Option<String> {
     (!list.is_empty()).then(|| list.join(", "))
 }
 
-/// What could be written for `ignore` so that all `unexpected` names are left out: their first parts, and a pattern for
-/// those that begin alike up to `_`. `None` where that would take names of the network's `own` too.
+/// A proposal for `ignore` that leaves out all `unexpected` names: their first parts, with one pattern for those that
+/// share a beginning up to `_`. `None` if it would also match some of the network's `own` names.
 pub(crate) fn proposal(unexpected: &[String], own: &HashSet<String>) -> Option<Vec<String>> {
     let firsts: Vec<&str> = {
         let mut firsts: Vec<_> = unexpected.iter().map(|name| name.split('.').next().unwrap_or(name)).collect();

@@ -1,6 +1,6 @@
 //! ShuffleNet V1 (Zhang et al. 2018, arXiv 1707.01083) and V2 (Ma et al. 2018, arXiv 1807.11164) for 32 px, with the
-//! names of the CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller): a 1x1 convolution for a stem, no
-//! pooling.
+//! parameter names of the CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller): the stem is a 1x1
+//! convolution, without pooling.
 //!
 //! ```text
 //! stem      conv1 1x1 to 24, bn1, ReLU                       the first tap
@@ -11,8 +11,6 @@ use heterodyne_nn::{
     FeatureMap, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
-use heterodyne_settings::parse;
-use serde::Deserialize;
 use tch::Tensor;
 
 use crate::{
@@ -39,30 +37,14 @@ const fn row(
     summary: &'static str,
     build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
-    let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
-    ModelDef {
-        name,
-        family: "shufflenet",
-        input: resnet_cifar::INPUT,
-        summary,
-        options: &[],
-        head: "linear",
-        build,
-        check_options,
-        timm: |_| None,
-    }
+    ModelDef::plain([name, "shufflenet", "linear", summary], resnet_cifar::INPUT, build)
 }
-
-/// This family has no options.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {}
 
 fn conv_bn(scope: &Scope, number: usize, inputs: i64, outputs: i64, shape: Conv) -> Result<ConvBn> {
     ConvBn::new(scope, (&format!("conv{number}"), &format!("bn{number}")), inputs, outputs, shape, 1.0)
 }
 
-/// Channel i of group g moves to place i * groups + g: a view and one copy of (B,C,H,W) with channels innermost in
+/// Moves channel i of group g to position i * groups + g: a view and one copy of (B,C,H,W) with channels innermost in
 /// memory.
 fn shuffled(x_bchw: &Tensor, groups: i64) -> Tensor {
     x_bchw.permute([0, 2, 3, 1]).unflatten(3, [groups, -1]).transpose(3, 4).flatten(3, 4).permute([0, 3, 1, 2])
@@ -73,8 +55,8 @@ trait Block {
     fn forward(&self, x_bchw: &Tensor, train: bool) -> Tensor;
 }
 
-/// V1: grouped 1x1 convolution, shuffle, depthwise 3x3, grouped 1x1 convolution; the shortcut is added, or, where the
-/// grid is halved, averaged and put beside.
+/// V1: grouped 1x1 convolution, shuffle, depthwise 3x3, grouped 1x1 convolution. The shortcut is added; if the grid is
+/// halved, it is average-pooled and concatenated.
 struct Bottleneck {
     convs: [ConvBn; 3],
     shuffled: i64,
@@ -109,12 +91,12 @@ impl Block for Bottleneck {
     }
 }
 
-/// V2: one half of the channels is convolved, both halves are shuffled; where the grid is halved, all channels go both
-/// ways.
+/// V2: half of the channels are convolved, then both halves are shuffled. If the grid is halved, both branches read all
+/// channels.
 struct Split {
     /// 1x1, depthwise 3x3, 1x1.
     right: [ConvBn; 3],
-    /// Depthwise 3x3, 1x1, where the grid is halved.
+    /// Depthwise 3x3, 1x1; only if the grid is halved.
     left: Option<[ConvBn; 2]>,
 }
 
@@ -161,7 +143,7 @@ struct ShuffleNet {
     taps: TapSpec,
 }
 
-/// Makes a block for (inputs, outputs, stride).
+/// Creates a block for (inputs, outputs, stride).
 type MakeBlock = fn(&Scope, i64, i64, i64) -> Result<Box<dyn Block>>;
 
 /// `layers` are (channels, blocks).

@@ -1,12 +1,12 @@
-//! The option that conv nets for ImageNet share: what stands before their first block.
+//! The option that conv nets for ImageNet share: the layers before their first block.
 use heterodyne_nn::Result;
-use heterodyne_settings::{KeyError, parse};
-use serde::Deserialize;
+use heterodyne_settings::{Settings, settings};
+use serde::{Deserialize, Serialize};
 
 use crate::{Request, Timm, refused};
 
-/// What stands before the first block.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+/// What is before the first block.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stem {
     /// As published, for images of about 224 px.
@@ -16,23 +16,21 @@ pub enum Stem {
     Cifar,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Options {
-    stem: Stem,
+settings! {
+    /// Options of a ResNet.
+    pub struct Options {
+        /// `imagenet` takes a quarter of the image's side before the first block; `cifar` keeps it, for images of about
+        /// 32 px.
+        stem: Stem = Stem::Imagenet, Plain;
+    }
 }
 
-/// Refuses unknown keys and values.
-pub fn check(table: &toml::Table) -> Result<(), KeyError> {
-    parse::<Options>(table).map(drop)
-}
-
-/// The stem that a request asks for.
+/// The requested stem.
 pub fn of(request: &Request) -> Result<Stem> {
-    Ok(parse::<Options>(request.options).map_err(refused)?.stem)
+    Ok(Options::read(request.options).map_err(refused)?.stem)
 }
 
-/// timm has the published stem only.
+/// timm has only the published stem.
 pub fn timm(request: &Request) -> Option<Timm> {
     (of(request).ok()? == Stem::Imagenet).then(|| Timm::plain(request.def.name))
 }

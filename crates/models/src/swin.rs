@@ -2,127 +2,83 @@
 //!
 //! ```text
 //! x = norm(patch_embed(image))                    (B,H,W,C)
-//! stage:  x = merge(x)                            not in the first: four neighbours become one place of twice the width
-//!         x = x + attention(norm1(x))             among the places of a window: softmax(q k^T / sqrt(d) + bias + mask) v
+//! stage:  x = merge(x)                            except in the first: merges 2x2 positions, doubles the width
+//!         x = x + attention(norm1(x))             within a window: softmax(q k^T / sqrt(d) + bias + mask) v
 //!         x = x + mlp(norm2(x))                   per block, every second one on a rolled grid; the four taps
 //! embedding = mean over places of norm(x),  logits = head.fc(embedding)
 //! ```
 //!
-//! The bias is learned and depends on the distance between two places; the mask keeps places apart that only the roll
-//! has brought into one window. A grid that windows do not divide is padded, and one smaller than a window is a window
-//! by itself.
+//! The bias is learned and depends on the distance between two positions. The mask separates positions that are in one
+//! window only because of the roll. A grid that is not a multiple of the window is padded; a grid smaller than a window
+//! is one window.
 use heterodyne_nn::{
     FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{LayerNorm, Linear, Mlp, Post, self_attention},
 };
-use heterodyne_settings::{KeyError, parse};
-use serde::Deserialize;
+use heterodyne_settings::{Checked, settings};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
 use crate::{
-    Input, ModelDef, Opt, Request, Timm, refused,
-    tokens::{self, PatchEmbed},
+    Family, Input, ModelDef, Request, Timm, model,
+    tokens::{self, MAX_BLOCKS, MAX_SIZE, PatchEmbed, divides},
 };
 
 const EPS: f64 = 1e-5;
 const WEIGHT: Init = Init::TruncNormal { std: 0.02 };
 const ZERO: Init = Init::Const(0.0);
 
-/// What the mask adds to the similarity of two places that are to be kept apart, as in timm.
+/// Mask value for two positions that must not attend to each other, as in timm.
 const APART: f32 = -100.0;
 
-/// Sizes of a Swin: pixels of a patch, places along a window, blocks per stage, and width and heads of the first stage,
-/// which double from stage to stage.
-#[derive(Clone, Copy, Debug)]
-struct Sizes {
-    patch: i64,
-    window: i64,
-    dim: i64,
-    depths: [i64; 4],
-    heads: i64,
+settings! {
+    /// Options of a Swin.
+    struct SwinOptions {
+        /// Side of a patch in pixels; it must divide the image's.
+        patch: i64 = 4, Plain, count_to(MAX_SIZE);
+        /// Side of an attention window in patches; a smaller grid is one window.
+        window: i64 = 7, Plain, count_to(MAX_SIZE);
+        /// Width of the first stage; it doubles from stage to stage.
+        dim: i64 = 96, Plain, count_to(MAX_SIZE);
+        /// Number of blocks of each of the four stages.
+        depths: [i64; 4] = [2, 2, 6, 2], Plain, each_whole(1, MAX_BLOCKS);
+        /// Attention heads of the first stage, doubling like the width; it must divide `dim`.
+        heads: i64 = 3, Plain, count_to(MAX_SIZE);
+    }
+}
+
+const fn sized(dim: i64, depths: [i64; 4], heads: i64) -> SwinOptions {
+    SwinOptions { patch: 4, window: 7, dim, depths, heads }
 }
 
 macro_rules! swin {
-    ($name:literal, $summary:literal, dim $dim:literal, depths $depths:tt, heads $heads:literal) => {{
-        const SIZES: Sizes = Sizes { patch: 4, window: 7, dim: $dim, depths: $depths, heads: $heads };
-        ModelDef {
-            name: $name,
-            family: "swin",
-            input: Input::imagenet(224, 0.9),
-            summary: $summary,
-            options: &[
-                tokens::patch("4"),
-                Opt {
-                    name: "window",
-                    default: "7",
-                    doc: "Side of an attention window in patches; a smaller grid is one window.",
-                },
-                Opt {
-                    name: "dim",
-                    default: stringify!($dim),
-                    doc: "Width of the first stage; it doubles from stage to stage.",
-                },
-                Opt {
-                    name: "depths",
-                    default: stringify!($depths),
-                    doc: "Number of blocks of each of the four stages.",
-                },
-                Opt {
-                    name: "heads",
-                    default: stringify!($heads),
-                    doc: "Attention heads of the first stage, doubling like the width; it must divide `dim`.",
-                },
-            ],
-            head: "head.fc",
-            build: |scope, request| build(scope, request, SIZES),
-            check_options: |table| SIZES.with(table).map(drop),
-            timm: |request| SIZES.timm(request),
-        }
-    }};
+    ($name:literal, $summary:literal, $options:expr) => {
+        model!(SwinOptions, $name, $summary, Input::imagenet(224, 0.9), $options)
+    };
 }
 
 pub(crate) static MODELS: &[ModelDef] = &[
-    swin!("swin_pico_patch4_window7_224", "Swin-P of OFA-KD (Hao et al. 2023)", dim 48, depths [2, 2, 2, 2], heads 2),
-    swin!("swin_nano_patch4_window7_224", "Swin-N of OFA-KD (Hao et al. 2023)", dim 64, depths [2, 2, 2, 2], heads 2),
-    swin!("swin_tiny_patch4_window7_224", "Swin-T", dim 96, depths [2, 2, 6, 2], heads 3),
-    swin!("swin_small_patch4_window7_224", "Swin-S", dim 96, depths [2, 2, 18, 2], heads 3),
-    swin!("swin_base_patch4_window7_224", "Swin-B", dim 128, depths [2, 2, 18, 2], heads 4),
+    swin!("swin_pico_patch4_window7_224", "Swin-P of OFA-KD (Hao et al. 2023)", sized(48, [2, 2, 2, 2], 2)),
+    swin!("swin_nano_patch4_window7_224", "Swin-N of OFA-KD (Hao et al. 2023)", sized(64, [2, 2, 2, 2], 2)),
+    swin!("swin_tiny_patch4_window7_224", "Swin-T", sized(96, [2, 2, 6, 2], 3)),
+    swin!("swin_small_patch4_window7_224", "Swin-S", sized(96, [2, 2, 18, 2], 3)),
+    swin!("swin_base_patch4_window7_224", "Swin-B", sized(128, [2, 2, 18, 2], 4)),
 ];
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {
-    patch: Option<i64>,
-    window: Option<i64>,
-    dim: Option<i64>,
-    depths: Option<[i64; 4]>,
-    heads: Option<i64>,
-}
+impl Family for SwinOptions {
+    const FAMILY: &str = "swin";
+    const HEAD: &str = "head.fc";
 
-impl Sizes {
-    fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
-        let o: Options = parse(table)?;
-        let own = Self {
-            patch: o.patch.unwrap_or(self.patch),
-            window: o.window.unwrap_or(self.window),
-            dim: o.dim.unwrap_or(self.dim),
-            depths: o.depths.unwrap_or(self.depths),
-            heads: o.heads.unwrap_or(self.heads),
-        };
-        tokens::check(&[("patch", own.patch), ("window", own.window), ("dim", own.dim), ("heads", own.heads)])?;
-        tokens::check(&own.depths.map(|depth| ("depths", depth)))?;
-        if own.dim % own.heads != 0 {
-            return Err(KeyError::new(
-                "heads",
-                format!("a width of {} cannot be split into {} heads; `heads` must divide `dim`", own.dim, own.heads),
-            ));
-        }
-        Ok(own)
+    fn demands(&self, _: &str) -> Checked {
+        divides(self.heads, self.dim)
     }
 
-    fn timm(self, request: &Request) -> Option<Timm> {
-        let Self { patch, window, dim, depths, heads } = self.with(request.options).ok()?;
+    fn build(&self, scope: &Scope, request: &Request) -> Result<Box<dyn Module>> {
+        build(scope, request, self)
+    }
+
+    fn timm(&self, _: &Self, request: &Request) -> Option<Timm> {
+        let Self { patch, window, dim, depths, heads } = *self;
         let own = request.def.name.starts_with("swin_pico") || request.def.name.starts_with("swin_nano");
         let name = if own { "swin_tiny_patch4_window7_224" } else { request.def.name };
         let args = json!({
@@ -137,19 +93,19 @@ impl Sizes {
     }
 }
 
-/// How a square grid is cut into square windows.
+/// The division of a square grid into square windows.
 #[derive(Clone, Copy, Debug)]
 struct Windows {
-    /// Places along the grid.
+    /// Side of the grid in positions.
     side: i64,
-    /// Places along a window.
+    /// Side of a window in positions.
     window: i64,
-    /// Places by which the grid is rolled before it is cut.
+    /// Positions by which the grid is rolled before it is divided.
     shift: i64,
 }
 
 impl Windows {
-    /// Windows of `window` places, or a single one on a smaller grid, which has no other to shift to.
+    /// Windows with a side of `window` positions, or a single, unshifted window on a smaller grid.
     fn new(side: i64, window: i64, shifted: bool) -> Self {
         let shift = if shifted && side > window { window / 2 } else { 0 };
         Self { side, window: window.min(side), shift }
@@ -160,12 +116,12 @@ impl Windows {
         (self.side - 1) / self.window + 1
     }
 
-    /// Places along the grid with those that fill up the last window.
+    /// Side of the grid, padded to whole windows.
     fn padded(self) -> i64 {
         self.count() * self.window
     }
 
-    /// (B,H,W,C) rolled by `shift` places towards the end, or back where it is negative.
+    /// Rolls (B,H,W,C) by `shift` positions towards the end, or back if it is negative.
     fn roll(x_bhwc: &Tensor, shift: i64) -> Tensor {
         if shift == 0 { x_bhwc.shallow_clone() } else { x_bhwc.roll([shift, shift], [1, 2]) }
     }
@@ -173,15 +129,15 @@ impl Windows {
     /// (B,H,W,C) to (B * windows, places, C).
     fn partition(self, x_bhwc: &Tensor) -> Tensor {
         let (k, w) = (self.count(), self.window);
-        let [b, .., c] = x_bhwc.size()[..] else { panic!("windows want (B,H,W,C), got {:?}", x_bhwc.size()) };
+        let [b, .., c] = x_bhwc.size()[..] else { panic!("windows need (B,H,W,C), got {:?}", x_bhwc.size()) };
         let x = pad(x_bhwc, self.padded() - self.side);
         x.reshape([b, k, w, k, w, c]).permute([0, 1, 3, 2, 4, 5]).reshape([b * k * k, w * w, c])
     }
 
-    /// x (B,H,W,C) + y (B * windows, places, C) put back in place; y is read where it lies.
+    /// x (B,H,W,C) + y (B * windows, places, C) with the windows put back in place; y is read without a copy.
     fn add(self, x_bhwc: &Tensor, y: &Tensor) -> Tensor {
         let (k, w, padded) = (self.count(), self.window, self.padded());
-        let [b, side, _, c] = x_bhwc.size()[..] else { panic!("windows want (B,H,W,C), got {:?}", x_bhwc.size()) };
+        let [b, side, _, c] = x_bhwc.size()[..] else { panic!("windows need (B,H,W,C), got {:?}", x_bhwc.size()) };
         let y = y.reshape([b, k, k, w, w, c]).permute([0, 1, 3, 2, 4, 5]);
         if padded == side {
             return (x_bhwc.reshape([b, k, w, k, w, c]) + y).reshape([b, side, side, c]);
@@ -189,8 +145,8 @@ impl Windows {
         x_bhwc + y.reshape([b, padded, padded, c]).narrow(1, 0, side).narrow(2, 0, side)
     }
 
-    /// The row of the bias table for each pair of places in a window: the distance down times the number of distances
-    /// across, plus the distance across, both counted from the most negative one.
+    /// The row of the bias table for each pair of positions in a window: the vertical distance times the number of
+    /// horizontal distances, plus the horizontal distance, both counted from the most negative one.
     fn pairs(self) -> Vec<i64> {
         let w = self.window;
         let at = |place: i64| (place / w, place % w);
@@ -201,10 +157,11 @@ impl Windows {
         (0..w * w).flat_map(|i| (0..w * w).map(move |j| (i, j))).map(row).collect()
     }
 
-    /// (windows, 1, places, places): 0 between neighbours, [`APART`] between places that a roll has brought together.
+    /// (windows, 1, places, places): 0 between true neighbours, [`APART`] between positions that only the roll brought
+    /// together.
     fn mask(self) -> Tensor {
         let (k, w, padded) = (self.count(), self.window, self.padded());
-        // Which of the three stretches of the rolled side a row or column belongs to.
+        // Which of the three segments of the rolled side a row or column belongs to.
         let stretch = |at: i64| i64::from(at >= padded - w) + i64::from(at >= padded - self.shift);
         let region =
             |window: i64, place: i64| 3 * stretch(window / k * w + place / w) + stretch(window % k * w + place % w);
@@ -255,9 +212,8 @@ impl Attention {
         self.proj.forward(&self_attention(&self.qkv.forward(x_bnd), self.heads, Some(&bias)))
     }
 
-    /// Bias and mask among `n` places: (1,H,N,N), or (windows,H,N,N) where the mask differs from window to window.
-    /// Gathered anew in each pass, which is a fraction of its cost, and right whatever happened to the table in
-    /// between.
+    /// Bias and mask among `n` positions: (1,H,N,N), or (windows,H,N,N) with a mask. Gathered in each pass: this costs
+    /// a fraction of the pass and always reflects the current table.
     fn bias(&self, n: i64) -> Tensor {
         let bias = self.bias_table.index_select(0, &self.pairs).reshape([1, n, n, self.heads]).permute([0, 3, 1, 2]);
         match &self.mask {
@@ -267,7 +223,7 @@ impl Attention {
     }
 }
 
-/// Attention within windows and MLP, each behind a layer norm and around a shortcut.
+/// Windowed attention and MLP, each with a layer norm before it and a shortcut around it.
 struct Block {
     norm1: LayerNorm,
     attn: Attention,
@@ -287,8 +243,8 @@ impl Block {
         })
     }
 
-    /// (B,H,W,C) to the same. All but the attention works place by place, so that the whole block can run on the rolled
-    /// grid.
+    /// (B,H,W,C) to the same. Everything except the attention works per position, so the whole block can run on the
+    /// rolled grid.
     fn forward(&self, x_bhwc: &Tensor) -> Tensor {
         let x = Windows::roll(x_bhwc, -self.windows.shift);
         let x = self.windows.add(&x, &self.attn.forward(&self.windows.partition(&self.norm1.forward(&x))));
@@ -297,7 +253,7 @@ impl Block {
     }
 }
 
-/// Four neighbours become one place: (B,H,W,C) to (B,H/2,W/2,2C), rounded up.
+/// Merges 2x2 neighbours into one position: (B,H,W,C) to (B,H/2,W/2,2C), rounded up.
 struct Merge {
     norm: LayerNorm,
     reduction: Linear,
@@ -312,9 +268,9 @@ impl Merge {
     }
 
     fn forward(&self, x_bhwc: &Tensor) -> Tensor {
-        let [b, side, _, c] = x_bhwc.size()[..] else { panic!("merging wants (B,H,W,C), got {:?}", x_bhwc.size()) };
+        let [b, side, _, c] = x_bhwc.size()[..] else { panic!("merging needs (B,H,W,C), got {:?}", x_bhwc.size()) };
         let half = (side + 1) / 2;
-        // Within a place, the column of a neighbour counts before its row.
+        // Among the four neighbours, the column index varies slower than the row index.
         let x = pad(x_bhwc, side % 2).reshape([b, half, 2, half, 2, c]).permute([0, 1, 3, 4, 2, 5]).reshape([
             b,
             half,
@@ -339,8 +295,8 @@ struct Swin {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Module>> {
-    let Sizes { patch, window, mut dim, depths, mut heads } = sizes.with(request.options).map_err(refused)?;
+fn build(scope: &Scope, request: &Request, options: &SwinOptions) -> Result<Box<dyn Module>> {
+    let SwinOptions { patch, window, mut dim, depths, mut heads } = *options;
     let mut side = tokens::grid(request.img, patch)?;
     let embed = scope.sub("patch_embed");
     let patch_bias = Init::Uniform { bound: 1.0 / ((3 * patch * patch) as f64).sqrt() };

@@ -1,15 +1,15 @@
-//! What networks over patches share: how an image is cut, and which blocks are tapped.
+//! Shared by networks on patches: the patch embedding, and the choice of tapped blocks.
 use heterodyne_nn::{
     Error, Init, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Frozen, Post},
     shim::packed::PackedConv,
 };
-use heterodyne_settings::KeyError;
+use heterodyne_settings::{Checked, KeyError};
 use tch::Tensor;
 
-use crate::{Opt, Request};
+use crate::Request;
 
-/// A convolution whose windows touch: `proj.weight` (D,3,p,p) and `proj.bias` (D).
+/// A convolution whose stride equals its kernel size: `proj.weight` (D,3,p,p) and `proj.bias` (D).
 #[derive(Debug)]
 pub struct PatchEmbed {
     weight: Tensor,
@@ -48,12 +48,12 @@ pub fn grid(img: i64, patch: i64) -> Result<i64> {
         format!("the nearest sizes are {below} and {above}")
     };
     Err(Error::invalid(format!(
-        "an image of {img} px cannot be cut into patches of {patch} px; {nearest}, or set another `patch`"
+        "an image of {img} px cannot be divided into patches of {patch} px: {nearest}; change `img` or `patch`"
     )))
 }
 
-/// The depths (in blocks, from 1) at which a network of `depth` >= 4 blocks is tapped: 1/6, 1/3, 5/6 and all of it,
-/// rounded, none twice. At depth 12 these are the blocks 1, 3, 9 and 11 (from 0) of OFA-KD (Hao et al. 2023).
+/// The depths (in blocks, from 1) at which a network of `depth` >= 4 blocks is tapped: 1/6, 1/3, 5/6 and all of its
+/// blocks, rounded and distinct. At depth 12 these are the blocks 1, 3, 9 and 11 (from 0) of OFA-KD (Hao et al. 2023).
 pub fn tap_depths(depth: i64) -> [i64; 4] {
     let first = (depth + 3) / 6;
     let second = ((2 * depth + 3) / 6).max(first + 1);
@@ -61,56 +61,24 @@ pub fn tap_depths(depth: i64) -> [i64; 4] {
     [first, second, third, depth]
 }
 
-/// Four equal stages, as a sequence of constant width has them.
+/// Four equal stages, for a token sequence of constant width.
 pub fn taps(prefix: i64, channels: i64, grid: i64, request: &Request) -> TapSpec {
     let stage = StageSpec { kind: StageKind::Tokens { prefix }, channels, grid: (grid, grid) };
     TapSpec { stages: vec![stage; 4], stem: false, embedding: Some(channels), classes: request.classes }
 }
 
+/// Refuses a number of heads that does not divide the width.
+pub fn divides(heads: i64, dim: i64) -> Checked {
+    if dim % heads == 0 {
+        return Ok(());
+    }
+    let message = format!("a width of {dim} cannot be split into {heads} heads; `heads` must divide `dim`");
+    Err(KeyError::new("heads", message))
+}
+
 /// Beyond these a slip of the keyboard would fill the memory before anything is said.
-const MAX_BLOCKS: i64 = 1000;
-const MAX_SIZE: i64 = 65536;
-
-/// Refuses a size that is not positive or out of all proportion, or a depth without room for four taps.
-pub fn check(sizes: &[(&str, i64)]) -> Result<(), KeyError> {
-    for &(key, value) in sizes {
-        if value < 1 {
-            return Err(KeyError::new(key, format!("{value} is too small; it must be at least 1")));
-        }
-        let most = if key.starts_with("depth") { MAX_BLOCKS } else { MAX_SIZE };
-        if value > most {
-            return Err(KeyError::new(key, format!("{value} is too large; it must be at most {most}")));
-        }
-        if key == "depth" && value < 4 {
-            return Err(KeyError::new(
-                key,
-                format!("{value} blocks have no room for four taps; it must be at least 4"),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses what cannot be added to a variance.
-pub fn check_eps(key: &str, eps: f64) -> Result<(), KeyError> {
-    if eps.is_finite() && eps > 0.0 && eps < 1.0 {
-        Ok(())
-    } else {
-        Err(KeyError::new(key, format!("{eps} is not between 0 and 1")))
-    }
-}
-
-pub const fn patch(default: &'static str) -> Opt {
-    Opt { name: "patch", default, doc: "Side of a patch in pixels; it must divide the image's." }
-}
-
-pub const fn dim(default: &'static str) -> Opt {
-    Opt { name: "dim", default, doc: "Width of a token." }
-}
-
-pub const fn depth(default: &'static str) -> Opt {
-    Opt { name: "depth", default, doc: "Number of blocks, at least 4." }
-}
+pub const MAX_BLOCKS: i64 = 1000;
+pub const MAX_SIZE: i64 = 65536;
 
 #[cfg(test)]
 mod tests {

@@ -1,19 +1,17 @@
-//! VGG (Simonyan and Zisserman 2015, arXiv 1409.1556) for 32 px, with batch norms and one linear map behind the mean,
-//! as in the CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller). timm's `vgg13` is another network: no
-//! norms, three linear maps.
+//! VGG (Simonyan and Zisserman 2015, arXiv 1409.1556) for 32 px, with batch norms and one linear layer after the mean,
+//! as in the CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller). timm's `vgg13` is a different network:
+//! no norms, three linear layers.
 //!
 //! ```text
 //! block0-4  3x3 convolutions with bias, batch norm, ReLU; 2x2 max pools between them   taps: block1 to block4
 //! head      global mean, classifier
 //! ```
 //!
-//! The benchmark leaves the last pool out for images of 32 px and has it for 64 px; here it is there from 64 px on.
+//! The benchmark omits the last pool for images of 32 px and has it for 64 px; here it is used from 64 px on.
 use heterodyne_nn::{
     Error, FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{Conv, Linear, Post},
 };
-use heterodyne_settings::parse;
-use serde::Deserialize;
 use tch::Tensor;
 
 use crate::{
@@ -23,7 +21,7 @@ use crate::{
 };
 
 const WIDTHS: [i64; 5] = [64, 128, 256, 512, 512];
-/// Side of an image from which the last pool is there.
+/// Smallest image side at which the last pool is used.
 const LARGE: i64 = 64;
 
 pub(crate) static MODELS: &[ModelDef] = &[
@@ -38,24 +36,8 @@ const fn row(
     summary: &'static str,
     build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
-    let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
-    ModelDef {
-        name,
-        family: "vgg",
-        input: resnet_cifar::INPUT,
-        summary,
-        options: &[],
-        head: "classifier",
-        build,
-        check_options,
-        timm: |_| None,
-    }
+    ModelDef::plain([name, "vgg", "classifier", summary], resnet_cifar::INPUT, build)
 }
-
-/// This family has no options.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {}
 
 struct Block {
     /// Whether a 2x2 max pool comes before the convolutions.
@@ -80,13 +62,13 @@ fn build(scope: &Scope, request: &Request, depth: i64) -> Result<Box<dyn Module>
         }
         if grid < 1 {
             return Err(Error::invalid(format!(
-                "images of {} px are halved until nothing is left; at least 8 px are needed",
+                "images of {} px are too small for the pools: use at least 8 px",
                 request.img
             )));
         }
         let mut convs = Vec::new();
         for j in 0..depth {
-            // A norm and a ReLU stand between two convolutions.
+            // The numbering counts the norm and the ReLU between two convolutions.
             let names = (3 * j, 3 * j + 1);
             let shape = Conv::same(3).init(Init::KaimingNormalFanOut).bias_init(Init::Const(0.0));
             convs.push(ConvBn::new(&scope, (&names.0.to_string(), &names.1.to_string()), channels, width, shape, 1.0)?);

@@ -4,142 +4,28 @@
 //! ```text
 //! x = [cls_token, (dist_token,) patch_embed(image)] + pos_embed
 //! x = blocks(x)                                    the four taps
-//! x = norm(x),  logits = head(x[class token])      `pool = "avg"`: head(fc_norm(mean over patches of x)), or with `fc_norm = false`
-//!                                                  head(mean over patches of norm(x))
-//!               distilled: the mean of that and head_dist(x[distillation token]), also in training, as timm does by default
-//!                                                  (`dist_head = false`: head(x[class token]) alone)
+//! x = norm(x),  logits = head(x[class token])
+//!               `pool = "avg"`: head(fc_norm(mean over patches of x)), or with `fc_norm = false`
+//!                               head(mean over patches of norm(x))
+//!               distilled: the mean of that and head_dist(x[distillation token]), also in training, as timm does by
+//!                          default (`dist_head = false`: head(x[class token]) alone)
 //! ```
 use heterodyne_nn::{
     Error, FeatureMap, Init, Module, Output, Pass, Result, Scope, TapSpec,
     layers::{Block, BlockStyle, LayerNorm, Linear},
 };
-use heterodyne_settings::{KeyError, parse};
-use serde::Deserialize;
+use heterodyne_settings::{Checked, KeyError, settings};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::Tensor;
 
 use crate::{
-    Input, ModelDef, Opt, Request, Timm, refused,
-    tokens::{self, PatchEmbed},
+    Family, Input, ModelDef, Request, Timm, model,
+    tokens::{self, MAX_BLOCKS, MAX_SIZE, PatchEmbed, divides},
 };
 
-/// Sizes of a transformer: pixels of a patch, width, number of blocks and of attention heads; whether it has a
-/// distillation token.
-#[derive(Clone, Copy, Debug)]
-struct Sizes {
-    patch: i64,
-    dim: i64,
-    depth: i64,
-    heads: i64,
-    distilled: bool,
-    pool: Pool,
-    /// Whether the last norm stands behind the pooling.
-    fc_norm: bool,
-    /// Added to the variance in all norms.
-    norm_eps: f64,
-    /// Whether the distillation token, if there is one, has a classifier.
-    dist_head: bool,
-}
-
-/// timm's.
-const EPS: f64 = 1e-6;
-
-macro_rules! vit {
-    ($name:literal, $summary:literal, $input:expr, patch $patch:literal, dim $dim:literal, depth $depth:literal, heads $heads:literal) => {
-        vit!($name, $summary, $input, patch $patch, dim $dim, depth $depth, heads $heads, distilled false)
-    };
-    ($name:literal, $summary:literal, $input:expr, patch $patch:literal, dim $dim:literal, depth $depth:literal, heads $heads:literal,
-     distilled $distilled:literal) => {{
-        const SIZES: Sizes = Sizes {
-            patch: $patch,
-            dim: $dim,
-            depth: $depth,
-            heads: $heads,
-            distilled: $distilled,
-            pool: Pool::Token,
-            fc_norm: false,
-            norm_eps: EPS,
-            dist_head: true,
-        };
-        ModelDef {
-            name: $name,
-            family: "vit",
-            input: $input,
-            summary: $summary,
-            options: &[
-                tokens::patch(stringify!($patch)),
-                tokens::dim(stringify!($dim)),
-                tokens::depth(stringify!($depth)),
-                Opt { name: "heads", default: stringify!($heads), doc: "Number of attention heads; it must divide \
-                    `dim`." },
-                Opt {
-                    name: "pool",
-                    default: "\"token\"",
-                    doc: "What the classifier reads: the class `token`, or `avg`, the mean of the patches (not with a \
-                        distillation token).",
-                },
-                Opt {
-                    name: "fc_norm",
-                    default: "false",
-                    doc: "Whether the last norm stands behind the pooling, under the name `fc_norm`; where it is not \
-                        given, true with `pool = \"avg\"`.",
-                },
-                Opt {
-                    name: "norm_eps",
-                    default: "1e-6",
-                    doc: "Added to the variance in all layer norms (transformers' `layer_norm_eps`, there 1e-12); \
-                        timm has 1e-6 only.",
-                },
-                Opt {
-                    name: "dist_head",
-                    default: "true",
-                    doc: "Whether a distillation token has a classifier of its own; without it the class token's \
-                        answers alone, as transformers' \
-                          DeiTForImageClassification does and timm does not.",
-                },
-            ],
-            head: "head",
-            build: |scope, request| build(scope, request, SIZES),
-            check_options: |table| SIZES.with(table).map(drop),
-            timm: |request| SIZES.timm(request),
-        }
-    }};
-}
-
-const CENTRED: Input = Input::centred(224, 0.9);
-const IMAGENET: Input = Input::imagenet(224, 0.9);
-
-pub(crate) static MODELS: &[ModelDef] = &[
-    vit!("vit_tiny_patch16_224", "ViT-Ti/16", CENTRED, patch 16, dim 192, depth 12, heads 3),
-    vit!("vit_small_patch16_224", "ViT-S/16", CENTRED, patch 16, dim 384, depth 12, heads 6),
-    vit!("vit_base_patch16_224", "ViT-B/16", CENTRED, patch 16, dim 768, depth 12, heads 12),
-    vit!("deit_tiny_patch16_224", "DeiT-Ti/16, not distilled", IMAGENET, patch 16, dim 192, depth 12, heads 3),
-    vit!("deit_small_patch16_224", "DeiT-S/16, not distilled", IMAGENET, patch 16, dim 384, depth 12, heads 6),
-    vit!("deit_base_patch16_224", "DeiT-B/16, not distilled", IMAGENET, patch 16, dim 768, depth 12, heads 12),
-    vit!("deit_tiny_distilled_patch16_224", "DeiT-Ti/16 with a distillation \
-        token", IMAGENET, patch 16, dim 192, depth 12, heads 3, distilled true),
-    vit!("deit_small_distilled_patch16_224", "DeiT-S/16 with a distillation \
-        token", IMAGENET, patch 16, dim 384, depth 12, heads 6, distilled true),
-    vit!("deit_base_distilled_patch16_224", "DeiT-B/16 with a distillation \
-        token", IMAGENET, patch 16, dim 768, depth 12, heads 12, distilled true),
-    vit!("vit_nano", "ViT for images of a few pixels; ours", Input::centred(8, 1.0), patch 2, dim 64, depth 4, heads 4),
-];
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {
-    patch: Option<i64>,
-    dim: Option<i64>,
-    depth: Option<i64>,
-    heads: Option<i64>,
-    pool: Option<Pool>,
-    fc_norm: Option<bool>,
-    norm_eps: Option<f64>,
-    dist_head: Option<bool>,
-}
-
 /// What the classifier reads.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Pool {
     /// The class token.
@@ -148,64 +34,116 @@ enum Pool {
     Avg,
 }
 
-impl Sizes {
-    fn with(self, table: &toml::Table) -> Result<Self, KeyError> {
-        let o: Options = parse(table)?;
-        let pool = o.pool.unwrap_or(self.pool);
-        let own = Self {
-            pool,
-            fc_norm: o.fc_norm.unwrap_or(pool == Pool::Avg),
-            norm_eps: o.norm_eps.unwrap_or(self.norm_eps),
-            dist_head: o.dist_head.unwrap_or(self.dist_head),
-            patch: o.patch.unwrap_or(self.patch),
-            dim: o.dim.unwrap_or(self.dim),
-            depth: o.depth.unwrap_or(self.depth),
-            heads: o.heads.unwrap_or(self.heads),
-            ..self
+/// timm's.
+const EPS: f64 = 1e-6;
+
+settings! {
+    /// Options of a ViT or a DeiT.
+    struct VitOptions {
+        /// Side of a patch in pixels; it must divide the image's.
+        patch: i64 = 16, Plain, count_to(MAX_SIZE);
+        /// Width of a token.
+        dim: i64 = 192, Plain, count_to(MAX_SIZE);
+        /// Number of blocks, at least 4.
+        depth: i64 = 12, Plain, whole(4, MAX_BLOCKS);
+        /// Number of attention heads; it must divide `dim`.
+        heads: i64 = 3, Plain, count_to(MAX_SIZE);
+        /// What the classifier reads: the class `token`, or `avg`, the mean of the patches (not with a distillation
+        /// token).
+        pool: Pool = Pool::Token, Plain;
+        /// Whether the last norm comes after the pooling, under the name `fc_norm`; if not given, true with
+        /// `pool = "avg"`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fc_norm: Option<bool> = None, Plain;
+        /// Added to the variance in all layer norms (transformers' `layer_norm_eps`, there 1e-12); timm has 1e-6 only.
+        norm_eps: f64 = EPS, Plain, positive;
+        /// Whether a distillation token has a classifier of its own. Without it the class token answers alone, as in
+        /// transformers' DeiTForImageClassification and not in timm.
+        dist_head: bool = true, Plain;
+    }
+}
+
+const fn sized(patch: i64, dim: i64, depth: i64, heads: i64) -> VitOptions {
+    VitOptions { patch, dim, depth, heads, pool: Pool::Token, fc_norm: None, norm_eps: EPS, dist_head: true }
+}
+
+const TINY: VitOptions = sized(16, 192, 12, 3);
+const SMALL: VitOptions = sized(16, 384, 12, 6);
+const BASE: VitOptions = sized(16, 768, 12, 12);
+const CENTRED: Input = Input::centred(224, 0.9);
+const IMAGENET: Input = Input::imagenet(224, 0.9);
+
+macro_rules! vit {
+    ($name:literal, $summary:literal, $input:expr, $options:expr) => {
+        model!(VitOptions, $name, $summary, $input, $options)
+    };
+}
+
+pub(crate) static MODELS: &[ModelDef] = &[
+    vit!("vit_tiny_patch16_224", "ViT-Ti/16", CENTRED, TINY),
+    vit!("vit_small_patch16_224", "ViT-S/16", CENTRED, SMALL),
+    vit!("vit_base_patch16_224", "ViT-B/16", CENTRED, BASE),
+    vit!("deit_tiny_patch16_224", "DeiT-Ti/16, not distilled", IMAGENET, TINY),
+    vit!("deit_small_patch16_224", "DeiT-S/16, not distilled", IMAGENET, SMALL),
+    vit!("deit_base_patch16_224", "DeiT-B/16, not distilled", IMAGENET, BASE),
+    vit!("deit_tiny_distilled_patch16_224", "DeiT-Ti/16 with a distillation token", IMAGENET, TINY),
+    vit!("deit_small_distilled_patch16_224", "DeiT-S/16 with a distillation token", IMAGENET, SMALL),
+    vit!("deit_base_distilled_patch16_224", "DeiT-B/16 with a distillation token", IMAGENET, BASE),
+    vit!("vit_nano", "ViT for images of a few pixels; ours", Input::centred(8, 1.0), sized(2, 64, 4, 4)),
+];
+
+/// Whether the model of this name has a distillation token.
+fn distilled(model: &str) -> bool {
+    model.contains("_distilled_")
+}
+
+impl VitOptions {
+    /// Whether the last norm comes after the pooling.
+    fn fc_norm(&self) -> bool {
+        self.fc_norm.unwrap_or(self.pool == Pool::Avg)
+    }
+}
+
+impl Family for VitOptions {
+    const FAMILY: &str = "vit";
+
+    fn demands(&self, model: &str) -> Checked {
+        divides(self.heads, self.dim)?;
+        let (key, message) = match distilled(model) {
+            false if !self.dist_head => {
+                ("dist_head", "there is no distillation token: it must be true, or the model a distilled one")
+            }
+            true if self.pool == Pool::Avg => {
+                ("pool", "the two classifiers of a distilled network read its tokens: it must be \"token\"")
+            }
+            true if self.fc_norm() => {
+                ("fc_norm", "a distilled network normalises its tokens before they are read: it must be false")
+            }
+            _ => return Ok(()),
         };
-        tokens::check(&[("patch", own.patch), ("dim", own.dim), ("depth", own.depth), ("heads", own.heads)])?;
-        if own.dim % own.heads != 0 {
-            return Err(KeyError::new(
-                "heads",
-                format!("a width of {} cannot be split into {} heads; `heads` must divide `dim`", own.dim, own.heads),
-            ));
-        }
-        if !(own.norm_eps.is_finite() && own.norm_eps > 0.0) {
-            return Err(KeyError::new(
-                "norm_eps",
-                format!("{} cannot be added to a variance: it must be above 0", own.norm_eps),
-            ));
-        }
-        if !own.distilled && !own.dist_head {
-            return Err(KeyError::new(
-                "dist_head",
-                "there is no distillation token: it must be true, or the model a distilled one",
-            ));
-        }
-        if own.distilled && own.pool == Pool::Avg {
-            return Err(KeyError::new(
-                "pool",
-                "the two classifiers of a distilled network read its tokens: it must be \"token\"",
-            ));
-        }
-        if own.distilled && own.fc_norm {
-            return Err(KeyError::new(
-                "fc_norm",
-                "a distilled network normalises its tokens before they are read: it must be false",
-            ));
-        }
-        Ok(own)
+        Err(KeyError::new(key, message))
     }
 
-    fn timm(self, request: &Request) -> Option<Timm> {
-        let Self { patch, dim, depth, heads, pool, fc_norm, norm_eps, dist_head, .. } =
-            self.with(request.options).ok()?;
+    fn build(&self, scope: &Scope, request: &Request) -> Result<Box<dyn Module>> {
+        build(scope, request, self)
+    }
+
+    fn timm(&self, _: &Self, request: &Request) -> Option<Timm> {
+        let Self { patch, dim, depth, heads, pool, norm_eps, dist_head, .. } = *self;
+        let fc_norm = self.fc_norm();
         // Neither can be said to timm in JSON.
         if norm_eps != EPS || !dist_head {
             return None;
         }
         let name = if request.def.name == "vit_nano" { "vit_tiny_patch16_224" } else { request.def.name };
-        let mut args = json!({ "img_size": request.img, "patch_size": patch, "embed_dim": dim, "depth": depth, "num_heads": heads });
+        let img = request.img;
+        let mut args = json!({
+            "img_size": img,
+            "patch_size": patch,
+            "embed_dim": dim,
+            "depth": depth,
+            "num_heads": heads,
+        });
         if pool == Pool::Avg {
             args["global_pool"] = json!("avg");
         }
@@ -219,13 +157,13 @@ impl Sizes {
 struct Vit {
     cls_token: Tensor,
     pos_embed: Tensor,
-    /// The distillation token and its classifier, where it has one.
+    /// The distillation token and its optional classifier.
     distillation: Option<(Tensor, Option<Linear>)>,
     patch_embed: PatchEmbed,
     blocks: Vec<Block>,
     norm: LayerNorm,
     head: Linear,
-    /// Tokens before those of the patches.
+    /// Number of tokens before the patch tokens.
     prefix: i64,
     pool: Pool,
     fc_norm: bool,
@@ -233,9 +171,9 @@ struct Vit {
     taps: TapSpec,
 }
 
-fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Module>> {
-    let Sizes { patch, dim, depth, heads, distilled, pool, fc_norm, norm_eps, dist_head } =
-        sizes.with(request.options).map_err(refused)?;
+fn build(scope: &Scope, request: &Request, options: &VitOptions) -> Result<Box<dyn Module>> {
+    let VitOptions { patch, dim, depth, heads, pool, norm_eps, dist_head, .. } = *options;
+    let (distilled, fc_norm) = (distilled(request.def.name), options.fc_norm());
     let grid = tokens::grid(request.img, patch)?;
     let prefix = 1 + i64::from(distilled);
     let weight = Init::TruncNormal { std: 0.02 };
@@ -270,7 +208,7 @@ fn build(scope: &Scope, request: &Request, sizes: Sizes) -> Result<Box<dyn Modul
 }
 
 impl Vit {
-    /// The normalised mean of the patches' tokens, or the mean of the normalised ones: (B,N,D) to (B,D).
+    /// The normalised mean of the patch tokens, or the mean of the normalised patch tokens: (B,N,D) to (B,D).
     fn mean_of_patches(&self, x_bnd: &Tensor) -> Tensor {
         let patches = x_bnd.narrow(1, self.prefix, x_bnd.size()[1] - self.prefix);
         let mean = |t: &Tensor| t.mean_dim([1i64].as_slice(), false, None::<tch::Kind>);
@@ -287,7 +225,7 @@ impl Module for Vit {
         let mut x_bnd = Tensor::cat(&parts, 1) + &self.pos_embed;
         let mut stages = Vec::new();
         for (depth, block) in (1..).zip(&self.blocks) {
-            // Only the first tokens are read from the last block where nothing is tapped or averaged.
+            // Without taps and averaging, only the first tokens of the last block are read.
             let tokens = if taps || self.pool == Pool::Avg || depth < self.blocks.len() as i64 {
                 x_bnd.size()[1]
             } else {
@@ -302,7 +240,7 @@ impl Module for Vit {
                 });
             }
         }
-        // Only those are read from here on, so only they are normalised.
+        // Only the tokens that are read need normalising.
         let read = |token| self.norm.forward(&x_bnd.select(1, token));
         let class = match self.pool {
             Pool::Token => read(0),

@@ -1,4 +1,4 @@
-//! Weights on their way into a network: what is adapted, and what is said when they do not fit.
+//! Loads weights into a network: adapts what can be adapted, and explains what does not fit.
 use std::{
     collections::{BTreeMap, HashSet},
     path::Path,
@@ -16,15 +16,15 @@ use crate::{
 const POS_EMBED: &str = "pos_embed";
 const BIAS_TABLE: &str = "relative_position_bias_table";
 
-/// Ends of the names of tensors that follow from a Swin's sizes and that older files of it hold.
+/// Suffixes of tensors that follow from a Swin's sizes; older files store them.
 const DERIVED: [&str; 2] = [".relative_position_index", ".attn_mask"];
 
 impl Model {
     /// Copies `tensors` into the network and reports what was missing, unexpected, of another shape, adapted, or left
-    /// out; a caller that insists calls [`LoadReport::strict`]. Names of torchvision's and of others become timm's. A
-    /// position embedding of another square grid is resampled, and so are the tables of relative-position biases of
-    /// other windows. With `adapt_head` a classifier of another number of classes (or none) is left out and the
-    /// network's fresh one stays.
+    /// out. Call [`LoadReport::strict`] to turn an incomplete match into an error. Names from torchvision and other
+    /// sources are converted to timm's. A position embedding for another square grid is resampled, and so are
+    /// relative-position bias tables for other window sizes. With `adapt_head`, the network keeps its fresh classifier
+    /// if the file's has another number of classes or is absent.
     pub fn load(&self, tensors: &Tensors, adapt_head: bool) -> Result<LoadReport> {
         self.load_selected(tensors, adapt_head, &Selection::default())
     }
@@ -52,22 +52,22 @@ impl Model {
         Ok(report)
     }
 
-    /// As [`Model::load`], from a safetensors file, strictly.
+    /// As [`Model::load_strict`], from a safetensors file.
     pub fn load_file(&self, path: &Path, adapt_head: bool) -> Result<LoadReport> {
         let (tensors, _) = file::read(path)?;
         self.load_strict(&tensors, &path.display().to_string(), adapt_head)
     }
 
-    /// As [`Model::load`]; an error that shows the report where not every tensor found its counterpart. `from` names
-    /// the file.
+    /// As [`Model::load`], but if not every tensor has a counterpart, returns an error that shows the report. `from`
+    /// names the file.
     pub fn load_strict(&self, tensors: &Tensors, from: &str, adapt_head: bool) -> Result<LoadReport> {
         self.load_checkpoint(&Checkpoint { tensors, from, adapt_head, selection: &Selection::default() })
     }
 
-    /// As [`Model::load_strict`], what the checkpoint's [`Selection`] leaves of its tensors.
+    /// As [`Model::load_strict`], for the tensors that the checkpoint's [`Selection`] selects.
     ///
     /// # Errors
-    /// Not every tensor found its counterpart; the selection cannot be made.
+    /// Not every tensor has a counterpart, or the selection fails.
     pub fn load_checkpoint(&self, checkpoint: &Checkpoint) -> Result<LoadReport> {
         let Checkpoint { tensors, from, adapt_head, selection } = *checkpoint;
         let report = self.load_selected(tensors, adapt_head, selection).map_err(|e| match e {
@@ -77,9 +77,8 @@ impl Model {
         if let (false, Some(classes)) = (report.is_clean(), self.classes_if_only_head_differs(&report)) {
             let (name, own) = (self.def.name, self.net.taps().classes);
             return Err(Error::Weights(format!(
-                "{from}: the weights are those of a {name} with {classes} classes, and this one has {own}\n  set \
-                 `adapt_head = true` to start \
-                 with a new classifier, or check the number of classes",
+                "{from}: the weights are for a {name} with {classes} classes, but this one has {own}\n  set \
+                 `adapt_head = true` to start with a new classifier, or check the number of classes",
             )));
         }
         let advice = self.advice(&report);
@@ -89,7 +88,7 @@ impl Model {
         })
     }
 
-    /// What could be done about weights of which most fit.
+    /// Advice for weights that mostly fit.
     fn advice(&self, report: &LoadReport) -> Option<String> {
         let own: HashSet<String> = self.store.entries().into_iter().map(|(name, ..)| name).collect();
         let has = |names: &[String], part: &str| names.iter().any(|name| name.starts_with(part));
@@ -118,8 +117,8 @@ impl Model {
         (!advice.is_empty()).then(|| advice.join("; "))
     }
 
-    /// The position embedding of `tensors` on this network's grid, and a sentence about it; `None` where it fits as it
-    /// is, or cannot be made to fit.
+    /// The position embedding of `tensors`, resampled to this network's grid, and a sentence about it. `None` if it
+    /// already fits or cannot be made to fit.
     fn fit_pos_embed(&self, tensors: &Tensors) -> Result<Option<(Tensor, String)>> {
         let Some(theirs) = tensors.get(POS_EMBED) else { return Ok(None) };
         let Some((_, own, _)) = self.store.entries().into_iter().find(|(name, ..)| name == POS_EMBED) else {
@@ -138,8 +137,8 @@ impl Model {
         Ok(Some((resample_pos_embed(theirs, prefix, (side, side), (h, w))?, how)))
     }
 
-    /// Resamples those tables of `tensors` that belong to windows of other sizes than this network's, and gives a
-    /// sentence for each pair of sizes. Tables that cannot be made to fit stay as they are.
+    /// Resamples the bias tables of `tensors` whose window size differs from this network's, and returns a sentence for
+    /// each pair of sizes. Tables that cannot be made to fit stay unchanged.
     fn fit_bias_tables(&self, tensors: &mut Tensors) -> Result<Vec<String>> {
         let mut resampled = BTreeMap::new();
         for (name, own, _) in self.store.entries().iter().filter(|(name, ..)| name.ends_with(BIAS_TABLE)) {
@@ -157,20 +156,20 @@ impl Model {
         Ok(resampled.into_iter().map(sentence).collect())
     }
 
-    /// A sentence about the classifier of `tensors` where it is not of this network's number of classes.
+    /// A sentence about the classifier of `tensors` if its number of classes is not this network's.
     fn other_head(&self, tensors: &Tensors) -> Option<String> {
         let (own, head) = (self.net.taps().classes, self.def.head);
         match tensors.iter().find(|(name, _)| self.def.is_head(name)) {
-            None => Some(format!("{head}: not in the file, starts new with {own} classes")),
+            None => Some(format!("{head}: not in the file; starts fresh with {own} classes")),
             Some((_, t)) if t.size().first() == Some(&own) => None,
             Some((_, t)) => Some(format!(
-                "{head}: of {} classes in the file, starts new with {own}",
+                "{head}: {} classes in the file; starts fresh with {own}",
                 t.size().first().copied().unwrap_or(1)
             )),
         }
     }
 
-    /// The file's number of classes where everything but the classifier fits.
+    /// The file's number of classes, if everything but the classifier fits.
     fn classes_if_only_head_differs(&self, report: &LoadReport) -> Option<i64> {
         let rest_fits = report.missing.is_empty()
             && report.unexpected.is_empty()
@@ -180,7 +179,7 @@ impl Model {
     }
 }
 
-/// `pos_embed` (1, prefix + h*w, D) from one grid to another: bicubic with antialias, the prefix kept
+/// Resamples `pos_embed` (1, prefix + h*w, D) from one grid to another: bicubic with antialiasing, the prefix unchanged
 /// (`timm.layers.resample_abs_pos_embed`).
 fn resample_pos_embed(
     pos_embed: &Tensor,
@@ -199,15 +198,15 @@ fn resample_pos_embed(
     Ok(Tensor::f_cat(&[pos_embed.f_narrow(1, 0, prefix)?, places], 1)?)
 }
 
-/// The side of the window and the number of heads of a table ((2*side-1)^2, heads).
+/// The window's side and the number of heads of a table ((2*side-1)^2, heads).
 fn window_and_heads(table: &Tensor) -> Option<(i64, i64)> {
     let &[distances, heads] = &table.size()[..] else { return None };
     let side = ((distances as f64).sqrt() as i64 + 1) / 2;
     (side > 0 && (2 * side - 1) * (2 * side - 1) == distances).then_some((side, heads))
 }
 
-/// A table of relative-position biases from windows of side `old` to `new`, linearly between the distances of
-/// [`spread_distances`] along both sides (`timm.layers.resize_rel_pos_bias_table`, which has it from BEiT, Bao et al.
+/// Resamples a table of relative-position biases from windows of side `old` to `new`: linear interpolation between the
+/// distances of [`spread_distances`] along both axes (`timm.layers.resize_rel_pos_bias_table`, after BEiT, Bao et al.
 /// 2022).
 fn resample_bias_table(table: &Tensor, old: i64, new: i64) -> Result<Tensor> {
     let (from, to, heads) = (2 * old - 1, 2 * new - 1, table.size()[1]);
@@ -219,9 +218,9 @@ fn resample_bias_table(table: &Tensor, old: i64, new: i64) -> Result<Tensor> {
     Ok(both.f_reshape([to * to, heads])?.f_to_kind(table.kind())?)
 }
 
-/// Where the distances -steps..=steps of the old window are taken to lie in the new one: 0, 1, 1+q, 1+q+q^2, .. on
-/// either side, with the q from 1.01 to 1.5 that brings the last one to `reach`. So near places keep their bias, and
-/// far ones are spread.
+/// The positions in the new window that stand for the distances -steps..=steps of the old one: 0, 1, 1+q, 1+q+q^2, ..
+/// on either side, with q between 1.01 and 1.5 such that the last one is at `reach`. Near positions keep their bias;
+/// far ones are spread out.
 fn spread_distances(steps: i64, reach: i64) -> Vec<f64> {
     let length = |q: f64, steps: i64| (q.powi(steps as i32) - 1.0) / (q - 1.0);
     let (mut low, mut high, mut q) = (1.01, 1.5, 1.01);
@@ -236,8 +235,8 @@ fn spread_distances(steps: i64, reach: i64) -> Vec<f64> {
     (-steps..=steps).map(|step| length(q, step.abs()) * step.signum() as f64).collect()
 }
 
-/// The weights by which the values at the ascending `points` make up the one at `at`: of its two neighbours, or of the
-/// last point where it lies beyond.
+/// Linear interpolation weights for the value at `at` from the values at the ascending `points`: those of its two
+/// neighbours, or of the nearest end point outside their range.
 fn linear_weights(points: &[f64], at: f64) -> Vec<f64> {
     let mut weights = vec![0.0; points.len()];
     match points.partition_point(|&p| p < at) {

@@ -1,5 +1,5 @@
-//! Wide residual networks for 32 px (Zagoruyko and Komodakis 2016, arXiv 1605.07146) with the names of the CRD
-//! benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller): depth 6n+4, norms before convolutions.
+//! Wide residual networks for 32 px (Zagoruyko and Komodakis 2016, arXiv 1605.07146) with the parameter names of the
+//! CRD benchmark (Tian et al. 2020, arXiv 1910.10699; RepDistiller): depth 6n+4, norms before convolutions.
 //!
 //! ```text
 //! stem      conv1 3x3                                          the first tap
@@ -10,8 +10,6 @@ use heterodyne_nn::{
     FeatureMap, Init, Module, Output, Pass, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{BatchNorm2d, Conv, Conv2d, Linear, Post},
 };
-use heterodyne_settings::parse;
-use serde::Deserialize;
 use tch::Tensor;
 
 use crate::{
@@ -21,7 +19,7 @@ use crate::{
 };
 
 const STEM: i64 = 16;
-/// Widths of the blocks before they are multiplied.
+/// Base widths of the blocks, before the width factor.
 const WIDTHS: [i64; 3] = [16, 32, 64];
 
 pub(crate) static MODELS: &[ModelDef] = &[
@@ -36,31 +34,15 @@ const fn row(
     summary: &'static str,
     build: fn(&Scope, &Request) -> Result<Box<dyn Module>>,
 ) -> ModelDef {
-    let check_options = |table: &toml::Table| parse::<Options>(table).map(drop);
-    ModelDef {
-        name,
-        family: "wide_resnet",
-        input: resnet_cifar::INPUT,
-        summary,
-        options: &[],
-        head: "fc",
-        build,
-        check_options,
-        timm: |_| None,
-    }
+    ModelDef::plain([name, "wide_resnet", "fc", summary], resnet_cifar::INPUT, build)
 }
-
-/// This family has no options.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {}
 
 fn conv(kernel: i64) -> Conv {
     Conv::same(kernel).init(Init::KaimingNormalFanOut)
 }
 
-/// Norm and ReLU before each of two 3x3 convolutions; where the width changes, the shortcut too starts behind the first
-/// norm.
+/// Norm and ReLU before each of two 3x3 convolutions. If the width changes, the shortcut also starts after the first
+/// norm and ReLU.
 struct Block {
     bn1: BatchNorm2d,
     /// With the norm that follows it.

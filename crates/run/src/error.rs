@@ -1,7 +1,7 @@
 //! Errors of the run folder and its files.
 use std::path::{Path, PathBuf};
 
-/// A file or folder of a run cannot be used; the message says what is wrong and what to do.
+/// A file or folder of a run that cannot be used. The message states what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {message}", path.display())]
 pub struct Error {
@@ -15,7 +15,7 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error about `path`.
+    /// Creates an error about `path`.
     pub fn new(path: impl AsRef<Path>, message: impl ToString) -> Self {
         Self { path: path.as_ref().to_owned(), message: message.to_string() }
     }

@@ -1,5 +1,5 @@
-//! The metrics as a TensorBoard event file: TFRecords of `tensorflow.Event` messages with scalar summaries, in the few
-//! fields of `event.proto` and `summary.proto` that a scalar needs.
+//! Writes the metrics as a TensorBoard event file: TFRecords of `tensorflow.Event` messages with scalar summaries. Only
+//! the fields of `event.proto` and `summary.proto` that a scalar needs are used.
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
@@ -11,7 +11,7 @@ use heterodyne_files::own;
 
 use crate::{Error, Metric, Result};
 
-/// How the names of event files begin.
+/// The prefix of event file names.
 const PREFIX: &str = "events.out.tfevents";
 
 /// Appends scalars to a new event file.
@@ -22,8 +22,8 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// As [`EventWriter::create`], after the records of steps beyond `step` have been cut off the files that are there:
-    /// a resumed run writes them again.
+    /// As [`EventWriter::create`], but first removes the records of later steps than `step` from the existing files: a
+    /// resumed run writes them again.
     pub fn resume(folder: &Path, step: u64) -> Result<Self> {
         Self::make(folder)?;
         for entry in std::fs::read_dir(folder).map_err(|e| Error::new(folder, e))? {
@@ -37,23 +37,23 @@ impl EventWriter {
         Self::create(folder)
     }
 
-    /// Makes a new event file in `folder` (which is made too); TensorBoard reads all files of a folder as one run, in
-    /// order of their names.
+    /// Creates a new event file in `folder`, and `folder` if necessary. TensorBoard reads all files of a folder as one
+    /// run, in the order of their names.
     pub fn create(folder: &Path) -> Result<Self> {
         Self::make(folder)?;
         let since = now();
         let path = (0..1000u32)
             .map(|n| folder.join(format!("{PREFIX}.{:010}.heterodyne.{}.{n}", since as u64, std::process::id())))
             .find(|path| !path.exists())
-            .ok_or_else(|| Error::new(folder, "has too many event files of this second"))?;
+            .ok_or_else(|| Error::new(folder, "has too many event files from this second: try again"))?;
         let file = own::open(&path, OpenOptions::new().append(true).create_new(true))
-            .map_err(|e| Error::new(&path, format!("cannot be made ({e})")))?;
+            .map_err(|e| Error::new(&path, format!("cannot be created ({e})")))?;
         let mut writer = Self { path, file };
         let mut first = Vec::new();
         double(&mut first, 1, since);
         bytes(&mut first, 3, b"brain.Event:2");
         if let Err(e) = writer.record(&first) {
-            // A file without the first record is not an event file.
+            // Without its first record, the file is not a valid event file.
             let _ = std::fs::remove_file(&writer.path);
             return Err(e);
         }
@@ -61,7 +61,7 @@ impl EventWriter {
     }
 
     fn make(folder: &Path) -> Result<()> {
-        own::folder(folder).map_err(|e| Error::new(folder, format!("cannot be made ({e})")))
+        own::folder(folder).map_err(|e| Error::new(folder, format!("cannot be created ({e})")))
     }
 
     /// The file.
@@ -70,7 +70,7 @@ impl EventWriter {
         &self.path
     }
 
-    /// Adds every number of `metric` at its step: `train/loss`, `train/terms/kd`, `test/top1`, `test-ema/top1` and so
+    /// Adds all numbers of `metric` at its step: `train/loss`, `train/terms/kd`, `test/top1`, `test-ema/top1` and so
     /// on.
     pub fn write(&mut self, metric: &Metric) -> Result<()> {
         let room = match metric {
@@ -93,7 +93,7 @@ impl EventWriter {
         self.record(&event)
     }
 
-    /// One TFRecord: length, its checksum, the data, their checksum.
+    /// Writes one TFRecord: length, checksum of the length, data, checksum of the data.
     fn record(&mut self, data: &[u8]) -> Result<()> {
         let length = (data.len() as u64).to_le_bytes();
         let mut out = Vec::with_capacity(data.len() + 16);
@@ -105,7 +105,7 @@ impl EventWriter {
     }
 }
 
-/// Ends an event file before its first record that is torn, damaged or of a step beyond `step`.
+/// Truncates an event file before its first record that is incomplete, damaged or of a later step than `step`.
 fn cut(path: &Path, step: u64) -> Result<()> {
     let cannot = |what: &str, e: std::io::Error| Error::new(path, format!("cannot be {what} ({e})"));
     let mut file = own::open(path, OpenOptions::new().read(true).write(true)).map_err(|e| cannot("opened", e))?;
@@ -124,7 +124,7 @@ fn cut(path: &Path, step: u64) -> Result<()> {
     Ok(())
 }
 
-/// The data of the record at the start of `bytes`, and the record's length, if it is whole.
+/// The data of the record at the start of `bytes`, and the record's length; `None` if it is incomplete or damaged.
 fn whole_record(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let number = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?));
     let head = bytes.get(..8)?;
@@ -133,7 +133,7 @@ fn whole_record(bytes: &[u8]) -> Option<(&[u8], usize)> {
     (number(8)? == masked_crc(head) && number(12 + length)? == masked_crc(data)).then_some((data, length + 16))
 }
 
-/// The step of an event as [`EventWriter`] writes it: behind the time, which takes nine bytes. `None` where there is no
+/// The step of an event written by [`EventWriter`]: it follows the time, which takes nine bytes. `None` if there is no
 /// step.
 fn step_of(event: &[u8]) -> Option<u64> {
     let (&first, rest) = event.get(9..)?.split_first()?;
@@ -188,7 +188,7 @@ fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
     out.extend(value);
 }
 
-/// CRC-32C (Castagnoli, reflected polynomial 0x82f63b78), rotated and offset as TFRecord files want it.
+/// CRC-32C (Castagnoli, reflected polynomial 0x82f63b78), rotated and offset as TFRecord files require.
 fn masked_crc(data: &[u8]) -> u32 {
     crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -216,7 +216,7 @@ fn crc32c(data: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// The check value and the vectors of RFC 3720, B.4.
+    /// The check value and the test vectors of RFC 3720, B.4.
     #[test]
     fn the_checksum_is_crc_32c() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);

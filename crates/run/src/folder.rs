@@ -1,13 +1,13 @@
-//! The folder of one run: the names in it, its lock, and files that are replaced atomically.
+//! The folder of one run: its file names, its lock, and atomic file replacement.
 //!
 //! ```text
-//! plan.json             the resolved recipe; with it a run can be repeated
-//! metrics.jsonl         one measurement per line, as the run goes
-//! checkpoint/           all that a run needs to continue, with a checksum
-//! weights/              last, best and (with an average) ema, each a .safetensors file
-//! summary.json          how the run ended, and how far the metrics had come
-//! similarity.json         how alike the two networks' features are, where somebody asked
-//! .lock                 held by the process that writes here; freed by the system when that process ends, however it ends
+//! plan.json             the resolved recipe, enough to repeat the run
+//! metrics.jsonl         one measurement per line, written during the run
+//! checkpoint/           everything that the run needs to continue, with a checksum
+//! weights/              last, best and, with weight averaging, ema; each a .safetensors file
+//! summary.json          how the run ended, and the extent of the metrics
+//! similarity.json       similarity of the two networks' features, if it was measured
+//! .lock                 held by the process that writes here; the system releases it when the process ends
 //! ```
 //!
 //! The JSON files carry a checksum as their first key ([`heterodyne_files::checksum`]).
@@ -30,36 +30,36 @@ use crate::{Error, Result, Status, Summary};
 
 const LOCK: &str = ".lock";
 const PLAN: &str = "plan.json";
-/// Where unfinished files may lie.
+/// Subfolders that may hold unfinished files.
 const ROOMS: [&str; 2] = ["checkpoint", "weights"];
 
 /// The folder of one run.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Held for as long as this value lives, where this process writes the folder.
+    /// The lock, if this process writes the folder; held until this value is dropped.
     _lock: Option<Lock>,
 }
 
 impl RunFolder {
-    /// Makes the folder (and its parents) for a new run and takes its lock. A folder with anything in it is refused.
+    /// Creates the folder (and its parents) for a new run and takes its lock. A folder that is not empty is rejected.
     pub fn create(path: &Path) -> Result<Self> {
         Self::check_free(path)?;
-        fs::create_dir_all(path).map_err(|e| Error::new(path, format!("the run folder cannot be made ({e})")))?;
+        fs::create_dir_all(path).map_err(|e| Error::new(path, format!("the run folder cannot be created ({e})")))?;
         let folder = Self { path: path.to_owned(), _lock: lock(path)? };
-        // Another process may have been quicker between the look and the lock.
+        // Another process may have used the folder between the check and the lock.
         Self::check_free(path)?;
         folder.make_rooms()?;
         Ok(folder)
     }
 
-    /// Whether [`RunFolder::create`] would find `path` free: absent, or without files.
+    /// Checks that `path` is free for [`RunFolder::create`]: absent, or without files.
     pub fn check_free(path: &Path) -> Result<()> {
         if !path.exists() {
             return Ok(());
         }
         if !path.is_dir() {
-            return Err(Error::new(path, "is a file; a run needs a folder"));
+            return Err(Error::new(path, "is a file, but a run needs a folder"));
         }
         if holds_files(path).map_err(|e| Error::new(path, e))? {
             let advice = if path.join(PLAN).is_file() {
@@ -67,16 +67,16 @@ impl RunFolder {
             } else {
                 "choose another folder"
             };
-            let what = if path.join(PLAN).is_file() { "holds a run already" } else { "exists and is not empty" };
+            let what = if path.join(PLAN).is_file() { "already holds a run" } else { "exists and is not empty" };
             return Err(Error::new(path, format!("{what}: {advice}")));
         }
         Ok(())
     }
 
-    /// Opens the folder of an existing run to read it, also while another process writes it.
+    /// Opens the folder of an existing run for reading, even while another process writes it.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
-            return Err(Error::new(path, "there is no such folder"));
+            return Err(Error::new(path, "the folder does not exist"));
         }
         if !path.is_dir() {
             return Err(Error::new(path, "is a file, not a run folder"));
@@ -97,14 +97,14 @@ impl RunFolder {
     fn make_rooms(&self) -> Result<()> {
         for room in ROOMS {
             let room = self.path.join(room);
-            own::folder(&room).map_err(|e| Error::new(&room, format!("cannot be made ({e})")))?;
+            own::folder(&room).map_err(|e| Error::new(&room, format!("cannot be created ({e})")))?;
         }
         self.sweep();
         Ok(())
     }
 
-    /// Removes what killed processes were writing. Nobody writes here now but the holder of the lock; what cannot be
-    /// removed harms nobody.
+    /// Removes unfinished files of killed processes. Only the holder of the lock writes here now. A file that cannot be
+    /// removed does no harm.
     fn sweep(&self) {
         for folder in ROOMS.iter().map(|room| self.path.join(room)).chain([self.path.clone()]) {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -115,8 +115,8 @@ impl RunFolder {
         }
     }
 
-    /// Whether the run has kept nothing yet that it could go on from: it was killed before its first checkpoint and
-    /// begins again. An error where only a summary could tell and it cannot be read.
+    /// Whether the run has nothing to continue from: it was killed before its first checkpoint and starts again. An
+    /// error if this depends on a summary that cannot be read.
     pub fn is_fresh(&self) -> Result<bool> {
         if self.checkpoint().exists() {
             return Ok(false);
@@ -124,7 +124,7 @@ impl RunFolder {
         Ok(!self.summary().exists() || self.read_summary()?.status != Status::Finished)
     }
 
-    /// Removes the summary of an earlier end: the run goes on, and is unfinished until it ends again.
+    /// Removes the summary of an earlier end: the run continues, and is unfinished until it ends again.
     pub fn reopen(&self) -> Result<()> {
         match fs::remove_file(self.summary()) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -158,7 +158,7 @@ impl RunFolder {
         self.path.join("checkpoint").join("state.safetensors")
     }
 
-    /// `weights/NAME.safetensors`; names are `last`, `best` and `ema`.
+    /// `weights/NAME.safetensors`, with the name `last`, `best` or `ema`.
     #[must_use]
     pub fn weights(&self, name: &str) -> PathBuf {
         self.path.join("weights").join(format!("{name}.safetensors"))
@@ -170,7 +170,7 @@ impl RunFolder {
         self.path.join("summary.json")
     }
 
-    /// Where TensorBoard event files go.
+    /// The folder for TensorBoard event files.
     #[must_use]
     pub fn events(&self) -> PathBuf {
         self.path.join("events")
@@ -197,20 +197,20 @@ impl RunFolder {
         write_json_atomic(&self.summary(), summary)
     }
 
-    /// How the run ended. An error while it still runs, or after it was killed.
+    /// How the run ended. An error during the run, or after it was killed.
     pub fn read_summary(&self) -> Result<Summary> {
         let path = self.summary();
         if !path.exists() {
             return Err(Error::new(
                 path,
-                "is not there: the run is still going on, or was killed (continue it with --resume)",
+                "does not exist: the run is still in progress, or was killed (continue it with --resume)",
             ));
         }
         read_json(&path)
     }
 }
 
-/// Whether there is a file anywhere in `path`, apart from the lock and from what a killed process was writing.
+/// Whether there is a file anywhere in `path`, except for the lock and unfinished files of killed processes.
 fn holds_files(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
@@ -224,21 +224,21 @@ fn holds_files(path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// A lock that is held until this is dropped, or the process ends.
+/// A lock that is held until this value is dropped or the process ends.
 ///
-/// A closed file is not enough: a child process that another thread is just starting holds a duplicate of it until it
-/// runs its program, and the lock with it.
+/// Closing the file is not enough: a child process that another thread is just starting holds a duplicate of it, and so
+/// the lock, until it executes its program.
 #[derive(Debug)]
 struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Fails only where locks are gone altogether; closing the file follows.
+        // Can only fail if the file system has lost its locks; the file is closed anyway.
         let _ = self.0.unlock();
     }
 }
 
-/// Takes the folder's lock. `None` on a file system that has no locks.
+/// Takes the folder's lock. `None` on a file system without locks.
 fn lock(folder: &Path) -> Result<Option<Lock>> {
     let path = folder.join(LOCK);
     let fail = |e: io::Error| Error::new(&path, format!("the lock cannot be taken ({e})"));
@@ -260,7 +260,7 @@ fn lock(folder: &Path) -> Result<Option<Lock>> {
             };
             Err(Error::new(
                 folder,
-                format!("{process} is writing this run folder; wait for it, or choose another folder"),
+                format!("{process} is writing this run folder: wait for it to end, or choose another folder"),
             ))
         }
         Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(None),
@@ -268,8 +268,8 @@ fn lock(folder: &Path) -> Result<Option<Lock>> {
     }
 }
 
-/// Writes `value` as indented JSON, an object with a checksum before its keys; the old file stays until the new one is
-/// complete on disk.
+/// Writes `value` as indented JSON; an object gets a checksum as its first key. An existing file is replaced only once
+/// the new one is complete on disk.
 pub fn write_json_atomic<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
     let mut value = serde_json::to_value(value).map_err(|e| Error::new(path, e))?;
     if let Value::Object(keys) = &mut value {
@@ -283,36 +283,35 @@ pub fn write_json_atomic<T: Serialize + ?Sized>(path: &Path, value: &T) -> Resul
     replace(path, &bytes)
 }
 
-/// Replaces a file by `bytes`; the old file stays until the new one is complete on disk.
+/// Replaces a file with `bytes`; the old file stays until the new one is complete on disk.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     atomic::replace(path, [bytes]).map_err(|e| Error::new(path, atomic::failure(path, &e)))
 }
 
-/// Reads a JSON file as a `T`, which does not see its checksum. A file that has one must agree with it; one that has
-/// none, because it is older or was written by hand, is taken as it is.
+/// Reads a JSON file as a `T`, without its checksum. A file with a checksum must agree with it; a file without one,
+/// because it is older or was written by hand, is accepted unchecked.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let mut bytes = fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(Error::new(path, "is empty; was the disk full, or the copy cut short?"));
+        return Err(Error::new(path, "is empty: was the disk full, or was the copy interrupted?"));
     }
     let verdict = checksum::check(&bytes);
     if let Text::Whole(entry) = &verdict {
         blank(&mut bytes, entry.clone());
     }
     let value = parse(path, &bytes);
-    // A file that is no JSON any more is told where it breaks.
+    // For a file that is no longer JSON, the parser's error names the position.
     match verdict {
         Text::Changed if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() => Err(Error::new(
             path,
-            "does not agree with its checksum: it is damaged, or was changed by hand. Put another copy in its place; \
-             where the change is \
-             meant, remove the line `\"checksum\"` from it, and it is taken as it is",
+            "does not match its checksum: it is damaged, or was edited by hand. Restore a copy, or, if the edit is \
+             intended, delete the line `\"checksum\"`",
         )),
         _ => value,
     }
 }
 
-/// Takes an entry out of an object, in such a way that lines and columns stay.
+/// Removes an entry from an object without changing line and column numbers.
 fn blank(bytes: &mut [u8], entry: Range<usize>) {
     let comma =
         bytes[entry.end..].iter().position(|b| !b.is_ascii_whitespace()).filter(|&at| bytes[entry.end + at] == b',');
@@ -326,13 +325,13 @@ fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
         let key = e.path().to_string();
         let cause = e.inner();
         let what = match cause.classify() {
-            serde_json::error::Category::Eof => "ends too early; was the disk full, or the copy cut short?",
-            serde_json::error::Category::Data => "does not hold what it should",
+            serde_json::error::Category::Eof => "is incomplete: was the disk full, or was the copy interrupted?",
+            serde_json::error::Category::Data => "has unexpected content",
             _ => "is not JSON",
         };
         let key = if key == "." { String::new() } else { format!("`{key}`: ") };
         Error::new(path, format!("{what} ({key}{cause})"))
     })?;
-    reader.end().map_err(|e| Error::new(path, format!("has something behind its end ({e})")))?;
+    reader.end().map_err(|e| Error::new(path, format!("has trailing content after its end ({e})")))?;
     Ok(value)
 }

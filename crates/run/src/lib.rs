@@ -1,9 +1,9 @@
-//! What the user wrote and what a run leaves behind, without libtorch.
+//! Recipes and run folders: what the user writes and what a run leaves behind, without libtorch.
 //!
-//! * [`recipe`]: a recipe file with its base layers and `--set` overrides, read strictly; every error says where.
-//! * [`folder`]: the folder of one run: its lock, the names in it, files that are replaced atomically.
-//! * [`metrics`], [`summary`]: what was measured, as the run goes and at its end.
-//! * [`features`]: how alike the features of a run's two networks are.
+//! * [`recipe`]: a recipe file with its base layers and `--set` overrides, read strictly; every error names its place.
+//! * [`folder`]: the folder of one run: its file names, its lock, and atomic file replacement.
+//! * [`metrics`], [`summary`]: the measurements during a run and at its end.
+//! * [`similarity`]: the similarity of the features of a run's two networks.
 //! * [`events`]: the same measurements for TensorBoard.
 pub mod error;
 pub mod events;

@@ -1,4 +1,4 @@
-//! What was measured, one JSON object per line, written as the run goes.
+//! The measurements of a run, one JSON object per line, written during the run.
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
@@ -15,7 +15,7 @@ use crate::{Error, Result, folder};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Metric {
-    /// Training since the line before.
+    /// Training since the previous line.
     Train {
         /// Optimizer steps done.
         step: u64,
@@ -23,16 +23,16 @@ pub enum Metric {
         epoch: f64,
         /// Learning rate.
         lr: f64,
-        /// The whole loss.
+        /// The total loss.
         loss: f64,
-        /// Its terms by name, before their weights.
+        /// The unweighted loss terms by name.
         terms: IndexMap<String, f64>,
         /// 2-norm of the whole gradient before clipping.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         grad_norm: Option<f64>,
         /// Training images per second.
         images_per_second: f64,
-        /// Share of the time spent waiting for data, 0..1.
+        /// Fraction of the time spent waiting for data, 0..1.
         data_wait: f64,
         /// Wall time of training so far, in seconds.
         seconds: f64,
@@ -50,14 +50,14 @@ pub struct Eval {
     pub epoch: f64,
     /// `validation` or `test`.
     pub split: String,
-    /// `live`, or `ema` for their exponential moving average.
+    /// `live`, or `ema` for the exponential moving average of the weights.
     pub weights: String,
-    /// Percentage (0..100) whose label has the largest logit.
+    /// Percentage (0..100) of images whose label has the largest logit.
     pub top1: f64,
-    /// Percentage (0..100) whose label is among the five largest logits; `None` for few classes.
+    /// Percentage (0..100) of images whose label is among the five largest logits; `None` for few classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top5: Option<f64>,
-    /// Mean cross-entropy, without smoothing.
+    /// Mean cross-entropy without label smoothing.
     pub loss: f64,
     /// Number of images.
     pub images: u64,
@@ -66,7 +66,7 @@ pub struct Eval {
 }
 
 impl Metric {
-    /// Optimizer steps done when it was measured.
+    /// Optimizer steps done at the time of the measurement.
     #[must_use]
     pub fn step(&self) -> u64 {
         match self {
@@ -96,29 +96,29 @@ impl Metric {
     }
 }
 
-/// How far a metrics file had come when a checkpoint was written.
+/// The extent of a metrics file at the time of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
-    /// Its length.
+    /// Length of the file.
     pub bytes: u64,
-    /// Their CRC-32.
+    /// CRC-32 of these bytes.
     pub crc32: u32,
 }
 
-/// Appends lines to a metrics file; each is on its way to the disk when [`Writer::write`] returns.
+/// Appends lines to a metrics file; each has been passed to the system when [`Writer::write`] returns.
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
     file: File,
-    /// Length of the whole lines.
+    /// Length of the complete lines.
     length: u64,
-    /// Their checksum.
+    /// Checksum of the complete lines.
     sum: crc32fast::Hasher,
 }
 
 impl Writer {
-    /// Opens or makes the file. Lines after `keep_until_step` (those that a resumed run will write again) are dropped,
-    /// and so is an unfinished last line; the old file stays until the shorter one is complete.
+    /// Opens or creates the file. Lines after `keep_until_step`, which a resumed run will write again, are dropped, and
+    /// so is an unfinished last line. The old file stays until the shorter one is complete.
     pub fn open(path: &Path, keep_until_step: Option<u64>) -> Result<Self> {
         let mut kept = Vec::new();
         if path.exists() {
@@ -136,8 +136,8 @@ impl Writer {
         Self::append(path, &kept)
     }
 
-    /// Opens the file where a checkpoint has left it: what it reached must be there unchanged, what came after is
-    /// dropped.
+    /// Opens the file at the extent of a checkpoint: the content up to there must be unchanged, and anything after it
+    /// is dropped.
     pub fn open_at(path: &Path, extent: Extent) -> Result<Self> {
         let old = if path.exists() { read_own(path)? } else { Vec::new() };
         let reached = usize::try_from(extent.bytes).ok().and_then(|bytes| old.get(..bytes)).ok_or_else(|| {
@@ -151,10 +151,7 @@ impl Writer {
             )
         })?;
         if crc32fast::hash(reached) != extent.crc32 {
-            return Err(Error::new(
-                path,
-                "is not as it was when the checkpoint was written: lines were damaged or changed",
-            ));
+            return Err(Error::new(path, "has changed since the checkpoint was written: lines were damaged or edited"));
         }
         if reached.len() < old.len() {
             folder::replace(path, reached)?;
@@ -170,26 +167,25 @@ impl Writer {
         Ok(Self { path: path.to_owned(), file, length: kept.len() as u64, sum })
     }
 
-    /// What is written so far, on the disk when this returns.
+    /// The extent written so far; it is on disk when this returns.
     pub fn extent(&self) -> Result<Extent> {
         self.file.sync_data().map_err(|e| Error::new(&self.path, format!("cannot be written ({e})")))?;
         Ok(Extent { bytes: self.length, crc32: self.sum.clone().finalize() })
     }
 
-    /// Appends a line. A number that is NaN or infinite is an error, and so is a full disk; the file then holds whole
-    /// lines only.
+    /// Appends a line. A NaN or infinite number is an error, and so is a full disk. After an error the file contains
+    /// only complete lines.
     pub fn write(&mut self, metric: &Metric) -> Result<()> {
         if let Some((name, value)) = metric.numbers().into_iter().find(|(_, value)| !value.is_finite()) {
             return Err(Error::new(
                 &self.path,
-                format!("step {}: `{name}` is {value}, which is not written", metric.step()),
+                format!("step {}: `{name}` is {value} and cannot be written", metric.step()),
             ));
         }
         let mut line = serde_json::to_vec(metric).map_err(|e| Error::new(&self.path, e))?;
         line.push(b'\n');
         if let Err(e) = self.file.write_all(&line).and_then(|()| self.file.flush()) {
-            // Half a line must not get in the way of the next one; should even this fail, readers drop an unfinished
-            // last line.
+            // Remove a partial line before the next write. If even this fails, readers drop an unfinished last line.
             let _ = self.file.set_len(self.length);
             return Err(Error::new(&self.path, format!("step {}: cannot be written ({e})", metric.step())));
         }
@@ -199,7 +195,7 @@ impl Writer {
     }
 }
 
-/// The file's bytes, where it is an ordinary file.
+/// The file's bytes; an error if it is not a regular file.
 fn read_own(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     own::open(path, OpenOptions::new().read(true))
@@ -208,28 +204,27 @@ fn read_own(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// All lines of a metrics file. An unfinished last line, as a killed process leaves it, is passed over; any other line
-/// that cannot be read is an error.
+/// All lines of a metrics file. An unfinished last line, left by a killed process, is ignored; any other unreadable
+/// line is an error.
 pub fn read(path: &Path) -> Result<Vec<Metric>> {
     let bytes = std::fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
     Ok(lines(path, &bytes)?.into_iter().map(|(_, metric)| metric).collect())
 }
 
-/// As [`read`], of a run that has ended and says in its summary how far they reach: they must be what they were then.
+/// As [`read`], for a run that has ended: the lines must be unchanged since the summary recorded their extent.
 pub fn read_ended(path: &Path, extent: Extent) -> Result<Vec<Metric>> {
     let bytes = std::fs::read(path).map_err(|e| Error::new(path, format!("cannot be read ({e})")))?;
     if (Extent { bytes: bytes.len() as u64, crc32: crc32fast::hash(&bytes) }) != extent {
         return Err(Error::new(
             path,
-            "is not as it was when the run ended: lines were damaged or changed. Put another copy in its place; where \
-             the change is meant, \
-             remove `\"metrics\"` and `\"checksum\"` from summary.json",
+            "has changed since the run ended: lines were damaged or edited. Restore a copy, or, if the edit is \
+             intended, delete `\"metrics\"` and `\"checksum\"` from summary.json",
         ));
     }
     read(path)
 }
 
-/// The lines with their text, without the line ends.
+/// The lines as text (without line ends) and as metrics.
 fn lines<'b>(path: &Path, bytes: &'b [u8]) -> Result<Vec<(&'b [u8], Metric)>> {
     let mut out = Vec::new();
     for (i, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {

@@ -1,5 +1,5 @@
-//! What `inspect --similarity` leaves in a run folder: the similarity of two networks' stages and where their energy
-//! lies.
+//! The result of `inspect --similarity` in a run folder: the similarity of two networks' stages and the spectral
+//! distribution of their energy.
 use serde::{Deserialize, Serialize};
 
 /// Both networks of a run on the same images.
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 pub struct Similarity {
     /// Which of the student's weights: `last`, `best` or `ema`.
     pub weights: String,
-    /// Test images looked at.
+    /// Number of test images.
     pub images: usize,
-    /// Images of one minibatch.
+    /// Images per minibatch.
     pub batch: usize,
-    /// The frozen network.
+    /// The teacher's stages.
     pub teacher: Side,
-    /// The trained one.
+    /// The student's stages.
     pub student: Side,
-    /// Linear CKA by minibatches, between 0 and 1 up to sampling noise.
+    /// Minibatch linear CKA, between 0 and 1 up to sampling noise.
     pub cka: Cka,
 }
 
@@ -37,12 +37,12 @@ pub struct Stage {
     pub channels: i64,
     /// Rows and columns.
     pub grid: [i64; 2],
-    /// Share of the energy at 0, 1, 2, .. cycles per image (the distance from the zero frequency, rounded); the sum is
-    /// 1. Empty where all features are 0.
+    /// Share of the energy at 0, 1, 2, .. cycles per image (the distance from the zero frequency, rounded). The shares
+    /// sum to 1; empty if all features are 0.
     pub energy: Vec<f64>,
 }
 
-/// Linear centred kernel alignment of all pairs of stages; `None` where one of them does not vary with the image.
+/// Linear centred kernel alignment of all pairs of stages; `None` if one of the stages does not vary with the image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cka {
     /// A row for each stage of the teacher, a column for each of the student.

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::metrics::{Eval, Extent};
 
-/// `summary.json`: written when a run ends, however it ends. Percentages are 0..100.
+/// `summary.json`, written whenever a run ends. Percentages are 0..100.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The recipe's name.
@@ -20,9 +20,9 @@ pub struct Summary {
     /// The teacher's model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<String>,
-    /// Names of the methods that had a weight.
+    /// Names of the methods with a non-zero weight.
     pub methods: Vec<String>,
-    /// Seed of everything random.
+    /// Seed of all random generators.
     pub seed: u64,
     /// Epochs done.
     pub epochs: u32,
@@ -30,15 +30,15 @@ pub struct Summary {
     pub steps: u64,
     /// The student's parameters.
     pub parameters: u64,
-    /// Images trained on.
+    /// Number of training images.
     pub train_images: u64,
     /// The last evaluation on the test images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Eval>,
-    /// The evaluation on the test images at the best epoch, which was chosen on `selected_on`.
+    /// The evaluation on the test images at the best epoch, which was selected on `selected_on`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Eval>,
-    /// What chose the best epoch: `validation`, `test` (then `best` is optimistic), or `none`.
+    /// The images on which the best epoch was selected: `validation`, `test` (then `best` is optimistic), or `none`.
     pub selected_on: String,
     /// Wall time of training, in seconds.
     pub seconds: f64,
@@ -48,10 +48,10 @@ pub struct Summary {
     pub device: String,
     /// `fp32` or `bf16`.
     pub precision: String,
-    /// How far the metrics reach.
+    /// The extent of the metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Extent>,
-    /// What it ran on.
+    /// Versions of the software.
     pub versions: Versions,
 }
 
@@ -59,16 +59,16 @@ pub struct Summary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It did all its epochs.
+    /// All epochs were completed.
     Finished,
-    /// It was asked to stop and can be resumed.
+    /// The run was asked to stop and can be resumed.
     Interrupted,
-    /// An error ended it.
+    /// An error ended the run.
     Failed,
 }
 
 impl Status {
-    /// Its name, as it is stored.
+    /// The name that is stored.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -79,11 +79,11 @@ impl Status {
     }
 }
 
-/// Versions of what computed a run.
+/// Versions of the software that computed a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
-    /// This project.
+    /// Version of heterodyne.
     pub heterodyne: String,
-    /// The tensor engine.
+    /// Version of libtorch.
     pub libtorch: String,
 }

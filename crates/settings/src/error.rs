@@ -1,6 +1,6 @@
 use crate::Key;
 
-/// A key of a table that cannot be used; the reader of the recipe adds file, line and the nearest valid key.
+/// An invalid key of a table. The recipe reader adds the file, the line and the nearest valid key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}", if key.is_empty() { String::new() } else { format!("`{key}`: ") })]
 pub struct KeyError {
@@ -8,7 +8,7 @@ pub struct KeyError {
     pub key: String,
     /// What is wrong.
     pub message: String,
-    /// The keys that the table takes, if `key` is not one of them.
+    /// The valid keys of the table, if `key` is not one of them.
     valid: Option<Vec<String>>,
 }
 
@@ -16,12 +16,12 @@ pub struct KeyError {
 pub type Checked = Result<(), KeyError>;
 
 impl KeyError {
-    /// An error about `key`.
+    /// Creates an error about `key`.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), message: message.into(), valid: None }
     }
 
-    /// `key` is not one of `valid`.
+    /// Creates the error that `key` is not one of `valid`.
     pub fn unknown(key: impl Into<String>, valid: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let (key, valid): (String, Vec<String>) = (key.into(), valid.into_iter().map(Into::into).collect());
         let expected = match &valid[..] {
@@ -30,6 +30,19 @@ impl KeyError {
             _ => format!("expected one of `{}`", valid.join("`, `")),
         };
         Self { message: format!("unknown field `{key}`, {expected}"), key, valid: Some(valid) }
+    }
+
+    /// The keys that the table takes, if the key is not one of them.
+    #[must_use]
+    pub fn valid(&self) -> Option<&[String]> {
+        self.valid.as_deref()
+    }
+
+    /// The same, of a table that is the key `table` of another.
+    #[must_use]
+    pub fn inside(self, table: &str) -> Self {
+        let key = if self.key.is_empty() { table.to_owned() } else { format!("{table}.{}", self.key) };
+        Self { key, ..self }
     }
 
     /// The same with more valid keys; an error of another kind stays as it is.

@@ -4,7 +4,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Checked, KeyError, parse, table};
 
-/// Where a default is from.
+/// Where a default comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provenance {
     /// The method's paper.
@@ -13,16 +13,19 @@ pub enum Provenance {
     ThirdParty,
     /// This project.
     Ours,
+    /// Nowhere in particular: a key that no paper knows.
+    Plain,
 }
 
 impl Provenance {
-    /// For help and reference pages.
+    /// The sentence for help and reference pages.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
             Self::Published => "Published default.",
             Self::ThirdParty => "Third-party default.",
             Self::Ours => "Our default.",
+            Self::Plain => "",
         }
     }
 }
@@ -32,19 +35,19 @@ impl Provenance {
 pub struct Key {
     /// Its name.
     pub name: &'static str,
-    /// Where its default is from.
+    /// Where its default comes from.
     pub from: Provenance,
     doc: &'static str,
 }
 
 impl Key {
-    /// A key with its text.
+    /// Creates a key with its text.
     #[must_use]
     pub const fn new(name: &'static str, doc: &'static str, from: Provenance) -> Self {
         Self { name, from, doc }
     }
 
-    /// What it does, in sentences.
+    /// What the key does.
     #[must_use]
     pub fn doc(&self) -> &'static str {
         self.doc.trim()
@@ -53,21 +56,33 @@ impl Key {
 
 /// A table of settings, as [`settings!`](crate::settings!) declares it.
 pub trait Settings: Clone + Debug + Default + DeserializeOwned + Serialize + 'static {
+    /// What the table is about, in Markdown.
+    const ABOUT: &'static str;
     /// Its keys, in the order of the reference page.
     const KEYS: &'static [Key];
 
     /// Whether each value is in its range.
     fn in_range(&self) -> Checked;
 
-    /// Reads a table strictly.
+    /// Reads a table strictly; what it lacks has its default.
     ///
     /// # Errors
-    /// An unknown key, a value of the wrong type or out of range.
+    /// The table has an unknown key, or a value of the wrong type or out of range.
     fn read(table: &toml::Table) -> Result<Self, KeyError> {
+        Self::default().with(table)
+    }
+
+    /// Reads a table strictly; what it lacks is as here.
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    fn with(&self, table: &toml::Table) -> Result<Self, KeyError> {
         if let Some(key) = table.keys().find(|key| Self::KEYS.iter().all(|known| known.name != **key)) {
             return Err(KeyError::unknown(key, Self::KEYS.iter().map(|known| known.name)));
         }
-        let settings: Self = parse(table)?;
+        let mut whole = self.table();
+        whole.extend(table.clone());
+        let settings: Self = parse(&whole)?;
         settings.in_range()?;
         Ok(settings)
     }
@@ -77,7 +92,7 @@ pub trait Settings: Clone + Debug + Default + DeserializeOwned + Serialize + 'st
         table(self)
     }
 
-    /// Every key with its default; one without is missing.
+    /// Every key with its default; keys without a default are absent.
     #[must_use]
     fn defaults() -> toml::Table {
         Self::default().table()

@@ -1,19 +1,21 @@
-//! What a setting is: a key with a default, a range, a text and where its default is from; and strict tables of them.
+//! Settings: keys with a default, a range, a description and the default's provenance, in tables that are read
+//! strictly.
 //!
-//! [`settings!`] declares a struct once, and defaults, ranges, help and reference pages follow from it.
+//! [`settings!`] declares a struct once; defaults, ranges, help and reference pages are derived from it.
 mod error;
 mod key;
 mod nearest;
 pub mod range;
+mod registry;
 
 pub use error::{Checked, KeyError};
 pub use key::{Key, Provenance, Settings};
-pub use nearest::{did_you_mean, nearest, unknown};
+pub use nearest::{did_you_mean, nearest};
+pub use registry::{Named, Registry};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Reads `table` as a `T`; a key that `T` (with `deny_unknown_fields`) does not have and a value of the wrong type are
-/// errors.
+/// Reads `table` as a `T`. Unknown keys (`T` needs `deny_unknown_fields`) and values of the wrong type are errors.
 pub fn parse<T: DeserializeOwned>(table: &toml::Table) -> Result<T, KeyError> {
     serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|e| {
         let key = e.path().to_string();
@@ -26,7 +28,7 @@ pub fn parse<T: DeserializeOwned>(table: &toml::Table) -> Result<T, KeyError> {
 #[must_use]
 pub fn table(settings: &impl Serialize) -> toml::Table {
     toml::Table::try_from(settings)
-        .expect("settings are plain structs of numbers, words and lists, which TOML can hold")
+        .expect("settings are plain structs of numbers, strings and lists, which TOML can represent")
 }
 
 /// Declares a struct of settings. Each key is written once: its text, its type, its default, where the default is from
@@ -51,19 +53,21 @@ pub fn table(settings: &impl Serialize) -> toml::Table {
 #[macro_export]
 macro_rules! settings {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $about:literal])*
         $vis:vis struct $Name:ident {
             $(
                 $(#[doc = $doc:literal])+
-                $field_vis:vis $field:ident: $type:ty = $default:expr, $from:ident $(, $range:ident $(($($bound:expr),+))?)?;
+                $(#[serde($($serde:tt)*)])?
+                $field_vis:vis $field:ident: $type:ty = $default:expr, $from:ident
+                    $(, $range:ident $(($($bound:expr),+))?)?;
             )*
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $about])*
         #[derive(Clone, Debug, PartialEq, ::serde::Serialize, ::serde::Deserialize)]
         #[serde(deny_unknown_fields, default)]
         $vis struct $Name {
-            $($(#[doc = $doc])+ $field_vis $field: $type,)*
+            $($(#[doc = $doc])+ $(#[serde($($serde)*)])? $field_vis $field: $type,)*
         }
 
         impl Default for $Name {
@@ -73,6 +77,7 @@ macro_rules! settings {
         }
 
         impl $crate::Settings for $Name {
+            const ABOUT: &'static str = concat!($($about, "\n"),*);
             const KEYS: &'static [$crate::Key] = &[
                 $($crate::Key::new(stringify!($field), concat!($($doc),+), $crate::Provenance::$from),)*
             ];

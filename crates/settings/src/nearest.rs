@@ -1,29 +1,27 @@
-//! Names, and what somebody probably meant.
+//! Suggests the name that the user probably meant.
 
-/// Below this similarity (Jaro and Winkler's) a name is another word, not a slip; `learning_rate` still finds `lr`.
+/// Below this similarity (Jaro-Winkler), a name counts as a different word, not a typo; `learning_rate` still finds
+/// `lr`.
 const SIMILAR: f64 = 0.74;
 
-/// The known name that `name` is most like, if it is like any.
+/// The known name most similar to `name`, if any is similar enough.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.into_iter().map(|known| (similarity(name, known), known));
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score >= SIMILAR).map(|(_, known)| known)
 }
 
-/// How alike two names are, from 0 to 1, whatever their case; one slip of the finger is very much alike.
+/// The similarity of two names, from 0 to 1, ignoring case. Names that differ by one typo are highly similar.
 fn similarity(a: &str, b: &str) -> f64 {
     let (a, b) = (a.to_lowercase(), b.to_lowercase());
     let slip = a.len().min(b.len()) >= 3 && strsim::osa_distance(&a, &b) == 1;
     strsim::jaro_winkler(&a, &b).max(if slip { 0.9 } else { 0.0 })
 }
 
-/// The message for an unknown name: `there is no method `kdd` (did you mean `kd`?); the methods are ..`.
-#[must_use]
-pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    format!(
-        "there is no {what} `{name}`{}; the {what}s are {}",
-        did_you_mean(name, known.iter().copied()),
-        known.join(", ")
-    )
+/// The `count` known names most similar to `name`, the nearest first.
+pub(crate) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
+    let mut scored: Vec<_> = known.into_iter().map(|known| (similarity(name, known), known)).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(count).map(|(_, known)| known).collect()
 }
 
 /// ` (did you mean `kd`?)`, or nothing.

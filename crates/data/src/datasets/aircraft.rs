@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Dataset, Splits, files};
 
-/// What images are labelled with, and the list of its classes.
+/// The levels of labels, each with the file that lists its classes.
 const LEVELS: [(&str, &str); 3] =
     [("variant", "variants.txt"), ("family", "families.txt"), ("manufacturer", "manufacturers.txt")];
 const FOLDERS: [&str; 3] = ["", "data", "fgvc-aircraft-2013b/data"];
@@ -25,14 +25,15 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
     let level = source.reading.label_column.as_deref().unwrap_or(LEVELS[0].0);
     let Some((level, list)) = LEVELS.iter().find(|(name, _)| *name == level) else {
         return Err(Error::invalid(format!(
-            "data.label_column = \"{level}\": FGVC-Aircraft is labelled with variant, family or manufacturer"
+            "data.label_column = \"{level}\" is not a label of FGVC-Aircraft; use variant, family or manufacturer"
         )));
     };
     let names = lines(&data.join(list))?;
     let classes = Classes::listed(names);
     let mut splits = Splits::photographs();
     for split in Split::ALL {
-        // As its authors and everybody since: learn from both, report on test. To choose, train and val can be named.
+        // As in the paper and the work since: train on both, report on test. For model selection, train and val can be
+        // named.
         let name = match (split.wanted(source.reading), split) {
             (Wanted::Nothing, _) => continue,
             (Wanted::Named(name), _) => name,
@@ -49,7 +50,7 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
             samples.push((data.join("images").join(format!("{id}.jpg")), number));
         }
         if let Some((first, _)) = samples.first().filter(|(first, _)| !first.is_file()) {
-            return Err(Error::file(first, "is not there; are the images unpacked?"));
+            return Err(Error::file(first, "does not exist; are the images unpacked?"));
         }
         let title = format!("FGVC-Aircraft {name} ({level})");
         let (root, classes) = (data.join("images"), Arc::clone(&classes.names));

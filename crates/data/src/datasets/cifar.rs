@@ -18,7 +18,7 @@ use crate::{Decode, Splits, dataset::Raster, files};
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
 
-/// What tells the two datasets apart.
+/// What differs between the two datasets.
 struct Variant {
     name: &'static str,
     title: &'static str,
@@ -106,7 +106,7 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
         variant.train_files[0], variant.test_file, variant.python.train_files[0], variant.python.test_file
     );
     let given = source.path(&what)?;
-    // A file stands for the folder that it lies in.
+    // A file means the folder that contains it.
     let root = if given.is_file() {
         given.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
     } else {
@@ -118,7 +118,7 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
         if !train.is_empty() {
             let test = table::shards(&folder, "test")?;
             if test.is_empty() {
-                return Err(Error::file(folder, "holds train-*.parquet, but no test-*.parquet"));
+                return Err(Error::file(folder, "holds train-*.parquet but no test-*.parquet"));
             }
             return from_tables(variant, &train, &test, &source.reading.decode);
         }
@@ -131,7 +131,7 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
             return from_python(variant, &folder);
         }
     }
-    Err(Error::file(given, format!("holds no {}; give {what}", variant.name)))
+    Err(Error::file(given, format!("holds no {} files; give {what}", variant.name)))
 }
 
 fn splits(variant: &Variant, train: Raster, test: Raster) -> Splits {
@@ -159,7 +159,7 @@ fn from_tables(variant: &Variant, train: &[PathBuf], test: &[PathBuf], how: &Dec
     if train.classes != test_split.classes {
         return Err(Error::file(
             &test[0],
-            "names other classes than the train split; the files belong to different datasets",
+            "has other classes than the train split: the files belong to different datasets",
         ));
     }
     Ok(splits(variant, train, test_split))
@@ -189,7 +189,7 @@ fn from_python(variant: &Variant, folder: &Path) -> Result<Splits> {
     Ok(splits(variant, read("train", variant.python.train_files)?, read("test", &[variant.python.test_file])?))
 }
 
-/// All files of a split, each appended by `read`, which gives the number of its images.
+/// Reads all files of a split. `read` appends one file and returns its number of images.
 fn gather(
     variant: &Variant,
     folder: &Path,
@@ -203,12 +203,12 @@ fn gather(
     for name in files {
         let path = folder.join(name);
         let count = read(variant, &path, &mut split)?;
-        // The official files of a split are of one size: another one was cut between two records.
+        // The official files of a split have one size: a file of another size was cut between two records.
         if *records.get_or_insert(count) != count {
             return Err(Error::file(
                 path,
                 format!(
-                    "holds {count} images, where {} holds {}; was the copy cut short?",
+                    "holds {count} images, but {} holds {}; was the copy cut short?",
                     files[0],
                     records.unwrap_or(0)
                 ),
@@ -218,7 +218,7 @@ fn gather(
     Ok(split)
 }
 
-/// The names in the file beside the data, one a line; the built-in ones if there is no such file.
+/// The class names from the file beside the data, one per line; the built-in ones if there is no such file.
 fn class_names(variant: &Variant, path: &Path) -> Result<Vec<String>> {
     if !path.exists() {
         return Ok(variant.class_names.iter().map(|&name| name.to_owned()).collect());
@@ -227,7 +227,7 @@ fn class_names(variant: &Variant, path: &Path) -> Result<Vec<String>> {
     counted(variant, path, text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
-/// Names of which there are as many as classes.
+/// Checks that there is one name per class.
 fn counted(variant: &Variant, path: &Path, names: Vec<String>) -> Result<Vec<String>> {
     if names.len() != variant.class_names.len() {
         return Err(Error::file(
@@ -250,7 +250,7 @@ fn read_records(variant: &Variant, path: &Path, split: &mut Raster) -> Result<us
         return Err(Error::file(
             path,
             format!(
-                "cut short in record {count}: {} bytes are no whole number of records of {size} bytes",
+                "cut short in record {count}: {} bytes are not a whole number of records of {size} bytes",
                 bytes.len()
             ),
         ));
@@ -275,18 +275,18 @@ fn read_pickle(variant: &Variant, path: &Path, split: &mut Raster) -> Result<usi
     let expected = [labels.len(), 3 * PIXELS];
     if dtype != "u1" || shape[..] != expected || bytes.len() != labels.len() * 3 * PIXELS || labels.is_empty() {
         return Err(failed(format!(
-            "`data` is an array of {dtype} {shape:?}; bytes (u1) {expected:?} are expected for {} labels",
+            "`data` is an array of {dtype} {shape:?}; expected bytes (u1) {expected:?} for {} labels",
             labels.len()
         )));
     }
     for (row, (label, planes)) in labels.iter().zip(bytes.chunks_exact(3 * PIXELS)).enumerate() {
-        let label = label.integer().ok_or_else(|| failed(format!("label {row} is no integer")))?;
+        let label = label.integer().ok_or_else(|| failed(format!("label {row} is not an integer")))?;
         append(path, row, label, planes, split)?;
     }
     Ok(labels.len())
 }
 
-/// What a pickle of the python files holds; nothing in it is executed.
+/// The value of a pickle from the python files; nothing in it is executed.
 fn unpickled(path: &Path) -> Result<Value> {
     plain::read(path).map_err(|e| Error::file(path, e.fault))
 }

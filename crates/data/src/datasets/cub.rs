@@ -21,7 +21,7 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
     let names: Arc<[String]> = classes.into_iter().map(|(_, name)| name).collect();
     let mut samples = [Vec::new(), Vec::new()];
     for (id, file) in images {
-        let unknown = |list: &str| Error::file(root.join(list), format!("says nothing of image {id}, {file}"));
+        let unknown = |list: &str| Error::file(root.join(list), format!("has no entry for image {id}, {file}"));
         let label = labels
             .get(&id)
             .and_then(|label| places.get(&label.parse().ok()?))
@@ -37,7 +37,7 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
     let [train, test] = samples;
     for (name, samples, place) in [("train", train, &mut splits.train), ("test", test, &mut splits.test)] {
         if let Some((first, _)) = samples.first().filter(|(first, _)| !first.is_file()) {
-            return Err(Error::file(first, "is not there; are the images unpacked?"));
+            return Err(Error::file(first, "does not exist; are the images unpacked?"));
         }
         let title = format!("CUB-200-2011 {name}");
         let (root, classes) = (root.join("images"), Arc::clone(&names));
@@ -46,7 +46,7 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
     Ok(splits)
 }
 
-/// Lines of a number and what belongs to it.
+/// Reads lines of a number and its value.
 fn pairs(path: &Path) -> Result<Vec<(u64, String)>> {
     let text = files::text(path)?;
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());

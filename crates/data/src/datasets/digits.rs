@@ -1,5 +1,5 @@
 //! scikit-learn's handwritten digits: the test half of "Optical Recognition of Handwritten Digits" (Alpaydin and
-//! Kaynak, UCI Machine Learning Repository, 1998, CC BY 4.0). Where the file comes from: assets/SOURCE.md.
+//! Kaynak, UCI Machine Learning Repository, 1998, CC BY 4.0). assets/SOURCE.md gives the origin of the file.
 use std::{io::Read, sync::Arc};
 
 use flate2::read::GzDecoder;

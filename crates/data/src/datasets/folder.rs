@@ -22,7 +22,7 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
     splits(root, &places(root, source.reading)?, source.reading, labels.as_ref())
 }
 
-/// The splits of a root and the folders that they lie in.
+/// The splits of a root, with their folders.
 pub(super) type Places = Vec<(Split, PathBuf)>;
 
 /// Finds the folders of the splits.
@@ -39,7 +39,7 @@ pub(super) fn places(root: &Path, reading: &Reading) -> Result<Places> {
             return Err(Error::file(
                 inner,
                 format!(
-                    "data.{} lies in {} (data.{}); the same images would be in both",
+                    "data.{} is inside {} (data.{}); the same images would be in both",
                     other.key(),
                     folder.display(),
                     split.key()
@@ -59,7 +59,7 @@ fn place(root: &Path, split: Split, reading: &Reading) -> Result<Option<PathBuf>
             let missing = || {
                 Error::file(
                     &folder,
-                    format!("is not a folder (data.{} = \"{name}\"); there are {}", split.key(), known()),
+                    format!("is not a folder (data.{} = \"{name}\"); the folders are {}", split.key(), known()),
                 )
             };
             return if folder.is_dir() { Ok(Some(folder)) } else { Err(missing()) };
@@ -75,7 +75,7 @@ fn place(root: &Path, split: Split, reading: &Reading) -> Result<Option<PathBuf>
         [..] => Err(Error::file(
             root,
             format!(
-                "has {} for one split: say which with data.{}",
+                "has {} for one split: choose one with data.{}",
                 names(found.iter().copied()).join(" and "),
                 split.key()
             ),
@@ -83,7 +83,7 @@ fn place(root: &Path, split: Split, reading: &Reading) -> Result<Option<PathBuf>
     }
 }
 
-/// What a folder without splits is instead, and what people do about it.
+/// Describes a root without splits, and what to do about it.
 fn nothing_found(root: &Path) -> Result<String> {
     let usual = "has no folder train, val (valid, validation) or test";
     let folders = walk::folders(root)?;
@@ -97,15 +97,15 @@ fn nothing_found(root: &Path) -> Result<String> {
     }
     if folders.is_empty() {
         return Ok(format!(
-            "{usual}; the photographs of class c belong in train/c/, or a CSV file names files and classes (dataset \
+            "{usual}; put the photographs of class c into train/c/, or list files and classes in a CSV file (dataset \
              `list`)"
         ));
     }
     Ok(format!(
-        "{usual}, but {} (the first are {}): move those to learn from below train/ and those to report on below val/. \
-         Where they are the classes of one split, `data.test = \".\"` \
-         evaluates them and `data.train = \".\"` with `data.holdout` learns from them; where they are splits, name \
-         them in data.train, data.val and data.test",
+        "{usual}, but {} (the first are {}): move the training images below train/ and the validation images below \
+         val/. If the folders are the classes of one split, `data.test = \".\"` evaluates on them and `data.train = \
+         \".\"` with `data.holdout` trains on them; if they are splits, name them in data.train, data.val and \
+         data.test",
         format_args!("{} {}", folders.len(), plural(folders.len(), "folder")),
         names(folders.iter().take(3)).join(", ")
     ))
@@ -119,13 +119,13 @@ fn names<'a>(folders: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
     folders.into_iter().map(|folder| name(folder)).collect()
 }
 
-/// What lies in the folder of a split.
+/// The contents of a split's folder.
 struct Found {
     split: Split,
     root: PathBuf,
-    /// Name and pictures of each folder in it.
+    /// Name and pictures of each sub-folder.
     folders: Vec<(String, Vec<PathBuf>)>,
-    /// Pictures beside them.
+    /// Pictures outside the sub-folders.
     loose: Vec<PathBuf>,
     left: LeftOut,
 }
@@ -140,7 +140,9 @@ impl Found {
                 Entry::Folder(path) => {
                     let name = path.file_name().and_then(|name| name.to_str());
                     let name = name
-                        .ok_or_else(|| Error::file(&path, "is a class name that is not UTF-8; rename it"))?
+                        .ok_or_else(|| {
+                            Error::file(&path, "has a name that is not UTF-8 and cannot be a class; rename it")
+                        })?
                         .to_owned();
                     let pictures = walk::pictures(&path, &mut found.left)?;
                     found.folders.push((name, pictures));
@@ -154,7 +156,7 @@ impl Found {
         self.folders.iter().map(|(name, _)| name)
     }
 
-    /// All pictures, wherever they lie in it.
+    /// All pictures, at any depth.
     fn all(&mut self) -> Vec<PathBuf> {
         let mut all = std::mem::take(&mut self.loose);
         all.extend(std::mem::take(&mut self.folders).into_iter().flat_map(|(_, pictures)| pictures));
@@ -163,7 +165,7 @@ impl Found {
     }
 }
 
-/// Reads the splits at `places`; pictures that lie in no class folder have their classes in `labels`.
+/// Reads the splits at `places`. `labels` gives the classes of pictures outside class folders.
 pub(super) fn splits(root: &Path, places: &Places, reading: &Reading, labels: Option<&Labels>) -> Result<Splits> {
     let found = places.iter().map(|(split, folder)| Found::look(*split, folder)).collect::<Result<Vec<_>>>()?;
     let classes = classes_of(&found, reading, labels)?;
@@ -199,7 +201,7 @@ pub(super) fn splits(root: &Path, places: &Places, reading: &Reading, labels: Op
     Ok(splits)
 }
 
-/// The classes: the folders to learn from, else those to report on, else what the list names.
+/// The classes: the training folders, else the folders of the other splits, else those of the list.
 fn classes_of(found: &[Found], reading: &Reading, labels: Option<&Labels>) -> Result<Classes> {
     let train = found.iter().find(|part| part.split == Split::Train);
     let mut names: Vec<String> = match train {
@@ -209,7 +211,7 @@ fn classes_of(found: &[Found], reading: &Reading, labels: Option<&Labels>) -> Re
     names.sort();
     names.dedup();
     match labels {
-        // Folders that the list does not know are no classes: val/images/, as Tiny ImageNet has it.
+        // Folders that the list does not name are not classes: Tiny ImageNet's val/images/, for example.
         Some(labels) if train.is_none_or(|train| train.folders.is_empty()) => {
             let listed = Classes::of(labels.classes(), reading);
             Ok(if names.iter().any(|name| listed.place(name).is_some()) { Classes::listed(names) } else { listed })
@@ -223,7 +225,7 @@ fn classes_of(found: &[Found], reading: &Reading, labels: Option<&Labels>) -> Re
             Err(Error::file(
                 &first.root,
                 format!(
-                    "{pictures}: sort the pictures into a folder for each class ({}/CLASS/x.jpg), or give a list of \
+                    "{pictures}: sort the pictures into one folder per class ({}/CLASS/x.jpg), or give a list of \
                      files and classes with data.labels; \
                      `data.{} = \"\"` leaves the split out",
                     name(&first.root),
@@ -243,7 +245,7 @@ fn in_folders(part: &mut Found, classes: &Classes, reading: &Reading) -> Result<
         return Err(Error::file(
             &part.root,
             format!(
-                "holds {} {} and no class folders: sort them into a folder for each class, give a list of files and \
+                "holds {} {} and no class folders: sort them into one folder per class, give a list of files and \
                  classes with data.labels, or leave the split out with \
                  `data.{} = \"\"`",
                 part.loose.len(),
@@ -258,10 +260,7 @@ fn in_folders(part: &mut Found, classes: &Classes, reading: &Reading) -> Result<
             let hint = did_you_mean(&name, classes.names.iter().map(String::as_str));
             return Err(Error::file(
                 folder,
-                format!(
-                    "is a class that the training images do not have ({}){hint}",
-                    classes::list(classes.names.iter())
-                ),
+                format!("is not a class of the training images ({}){hint}", classes::list(classes.names.iter())),
             ));
         };
         if pictures.is_empty() && !reading.empty_classes {

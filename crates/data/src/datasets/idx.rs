@@ -1,4 +1,4 @@
-//! The IDX files of MNIST (LeCun et al. 1998) and of the datasets in its form, plain or compressed with gzip.
+//! The IDX files of MNIST (LeCun et al. 1998) and of datasets in the same format, plain or compressed with gzip.
 use std::{
     io::Read,
     path::{Path, PathBuf},
@@ -19,24 +19,24 @@ const SIDE: usize = 28;
 /// Unsigned bytes, in three and in one dimension.
 const IMAGES: [u8; 4] = [0, 0, 8, 3];
 const LABELS: [u8; 4] = [0, 0, 8, 1];
-/// The most bytes that a file may hold: more than EMNIST's 814,255 images.
+/// Maximum unpacked size of a file in bytes: more than EMNIST's 814,255 images.
 const MAX_BYTES: u64 = 2 << 30;
 
-/// A split's levels, 28 x 28 an image, and its labels.
+/// A split's grey levels, 28 x 28 per image, and its labels.
 struct Part {
     split: Split,
     pixels: Vec<u8>,
     labels: Vec<u8>,
 }
 
-/// What tells the datasets apart.
+/// What differs between the datasets.
 struct Variant {
     title: &'static str,
     /// Sub-folders in which torchvision keeps the files.
     folders: [&'static str; 3],
-    /// Names of the classes; numbers where there are more in the files.
+    /// Class names; if the files have more classes, numbers are used instead.
     names: [&'static str; 10],
-    /// Of the train split, rounded; computed where that is there.
+    /// Mean of the train split, rounded; used only if the split is absent.
     mean: f64,
     std: f64,
 }
@@ -81,7 +81,7 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
     let folders: Vec<PathBuf> = variant.folders.iter().map(|sub| root.join(sub)).collect();
     let mut parts = Vec::new();
     for split in Split::ALL {
-        // The test files of MNIST are called after their ten thousand images.
+        // MNIST's test files are named after their ten thousand images.
         let names: Vec<&str> = match (split.wanted(source.reading), split) {
             (Wanted::Nothing, _) => continue,
             (Wanted::Named(name), _) => vec![name],
@@ -108,9 +108,9 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
     if parts.is_empty() {
         return Err(Error::file(
             given,
-            "holds no train-images-idx3-ubyte (nor .gz) and no t10k-images-idx3-ubyte; for files of other names \
-             (emnist-letters-train-images-idx3-ubyte) set data.train = \
-             \"emnist-letters-train\" and data.test = \"emnist-letters-test\"",
+            "holds no train-images-idx3-ubyte (nor .gz) and no t10k-images-idx3-ubyte; for other file names \
+             (emnist-letters-train-images-idx3-ubyte) set data.train = \"emnist-letters-train\" and data.test = \
+             \"emnist-letters-test\"",
         ));
     }
     splits(variant, parts, source)
@@ -146,7 +146,7 @@ fn splits(variant: &Variant, parts: Vec<Part>, source: &Source) -> Result<Splits
     Ok(splits)
 }
 
-/// The file of a split's images or labels, under any of the names that are in use.
+/// The file of a split's images or labels, under any of the usual names.
 fn file(folder: &Path, split: &str, what: &str, dimensions: u32) -> Option<PathBuf> {
     let names = [format!("{split}-{what}-idx{dimensions}-ubyte"), format!("{split}-{what}.idx{dimensions}-ubyte")];
     names.iter().flat_map(|name| [folder.join(name), folder.join(format!("{name}.gz"))]).find(|path| path.is_file())
@@ -159,7 +159,7 @@ fn read(images: &Path, labels: &Path) -> Result<(Vec<u8>, Vec<u8>)> {
     if sizes[1..] != [SIDE, SIDE] {
         return Err(Error::file(
             images,
-            format!("holds images of {} x {} pixels; {SIDE} x {SIDE} are expected", sizes[1], sizes[2]),
+            format!("holds images of {} x {} pixels; expected {SIDE} x {SIDE}", sizes[1], sizes[2]),
         ));
     }
     if sizes[0] != counts[0] || sizes[0] == 0 {
@@ -175,14 +175,11 @@ fn array(path: &Path, magic: [u8; 4]) -> Result<(Vec<usize>, Vec<u8>)> {
     if bytes.starts_with(&[0x1F, 0x8B]) {
         let mut plain = Vec::new();
         let read = GzDecoder::new(&bytes[..]).take(MAX_BYTES).read_to_end(&mut plain);
-        read.map_err(|e| failed(format!("is no whole gzip file ({e}); was the download cut short?")))?;
+        read.map_err(|e| failed(format!("is not a complete gzip file ({e}); was the download cut short?")))?;
         bytes = plain;
     }
     if bytes.get(..4) != Some(&magic) {
-        return Err(failed(format!(
-            "does not begin as an IDX file of {} does",
-            if magic == IMAGES { "images" } else { "labels" }
-        )));
+        return Err(failed(format!("is not an IDX file of {}", if magic == IMAGES { "images" } else { "labels" })));
     }
     let dimensions = usize::from(magic[3]);
     let head = 4 + 4 * dimensions;
@@ -191,7 +188,7 @@ fn array(path: &Path, magic: [u8; 4]) -> Result<(Vec<usize>, Vec<u8>)> {
     let expected = sizes.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
     if expected != Some(bytes.len() - head) {
         return Err(failed(format!(
-            "has {} bytes for the sizes {sizes:?} in its head; was it cut short?",
+            "has {} bytes for the sizes {sizes:?} in its header; was it cut short?",
             bytes.len() - head
         )));
     }

@@ -13,12 +13,12 @@ use super::{
 };
 use crate::{Splits, files};
 
-/// Where archives and Kaggle keep the images, below the root.
+/// Folders in which archives and Kaggle keep the images, below the root.
 const IMAGES: [&str; 4] = ["", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"];
 /// Lists of the validation files, below the root.
 const LISTS: [&str; 5] =
     ["LOC_val_solution.csv", "val.txt", "val.csv", "val_labels.csv", "ILSVRC2012_validation_labels.csv"];
-/// Where the development kit lies, below the root.
+/// Folders that may hold the development kit, below the root.
 const KITS: [&str; 4] = ["ILSVRC2012_devkit_t12/data", "ILSVRC2012_devkit_t12", "devkit/data", "data"];
 const TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
 const SYNSETS: &str = "meta.mat";
@@ -49,9 +49,9 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
                     return Err(Error::file(
                         folder,
                         format!(
-                            "holds pictures and no class folders: sort them into folders by WordNet id, put the \
-                             development kit (ILSVRC2012_devkit_t12/data/{TRUTH} and {SYNSETS}) or \
-                         Kaggle's LOC_val_solution.csv into {}, or give a list of files and classes with data.labels",
+                            "holds pictures but no class folders: sort them into folders by WordNet id, put the \
+                             development kit (ILSVRC2012_devkit_t12/data/{TRUTH} and {SYNSETS}) or Kaggle's \
+                             LOC_val_solution.csv into {}, or give a list of files and classes with data.labels",
                             root.display()
                         ),
                     ));
@@ -71,7 +71,7 @@ fn beside(root: &Path, names: &[&str]) -> Option<PathBuf> {
     names.iter().map(|name| root.join(name)).find(|path| path.is_file())
 }
 
-/// Whether a folder has pictures and no folders.
+/// Whether a folder holds pictures but no sub-folders.
 fn is_flat(folder: &Path) -> bool {
     let entries = walk::list(folder, &mut LeftOut::default()).unwrap_or_default();
     !entries.is_empty() && entries.iter().all(|entry| matches!(entry, Entry::Picture(_)))
@@ -86,8 +86,8 @@ fn read(list: &Path, flat: Option<&Path>, source: &Source) -> Result<Labels> {
     }
 }
 
-/// The development kit's ground truth: line i is the number (ILSVRC2012_ID, from 1) of the class of the i-th validation
-/// image in the order of the names; which WordNet id that is says meta.mat beside it.
+/// The development kit's ground truth: line i is the class number (ILSVRC2012_ID, from 1) of the i-th validation image
+/// in the order of names. meta.mat beside it maps the numbers to WordNet ids.
 fn ground_truth(path: &Path, val: &Path) -> Result<Labels> {
     let meta = path.with_file_name(SYNSETS);
     let synsets = mat::structs(&meta, "synsets", &["ILSVRC2012_ID", "WNID"])?;
@@ -105,7 +105,7 @@ fn ground_truth(path: &Path, val: &Path) -> Result<Labels> {
         return Err(Error::file(
             path,
             format!(
-                "has {} numbers for the {} pictures in {}; all of them must be there",
+                "has {} numbers for the {} pictures in {}; the counts must agree",
                 numbers.len(),
                 pictures.len(),
                 val.display()
@@ -116,7 +116,7 @@ fn ground_truth(path: &Path, val: &Path) -> Result<Labels> {
     for ((line, number), picture) in (1..).zip(numbers).zip(pictures) {
         let wnid = number.parse::<i64>().ok().and_then(|number| wnids.get(&number));
         let wnid = wnid.ok_or_else(|| {
-            Error::file(path, format!("line {line} is `{number:.40}`, which {} does not know", meta.display()))
+            Error::file(path, format!("line {line} is `{number:.40}`, which is not in {}", meta.display()))
         })?;
         pairs.push((picture.file_name().unwrap_or_default().to_string_lossy().into_owned(), wnid.clone()));
     }

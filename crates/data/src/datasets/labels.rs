@@ -1,4 +1,4 @@
-//! Tables of files and classes in CSV and text, and classes as they are written there.
+//! Tables of files and classes in CSV and text, and the classes that they name.
 use std::{
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
@@ -10,7 +10,7 @@ use heterodyne_settings::did_you_mean;
 
 use crate::{Reading, classes, files};
 
-/// What the columns of files, classes and splits are usually called, in small letters.
+/// Usual names of the columns for files, classes and splits, in lower case.
 const IMAGE: [&str; 16] = [
     "file",
     "filename",
@@ -53,9 +53,9 @@ const SPLIT: [&str; 6] = ["split", "set", "subset", "partition", "data set", "da
 pub(super) struct Row {
     pub file: String,
     pub label: String,
-    /// What the column of splits says, where there is one.
+    /// The value in the split column, if there is one.
     pub split: Option<String>,
-    /// From 1.
+    /// Line number, from 1.
     pub line: u64,
 }
 
@@ -64,16 +64,16 @@ pub(super) struct Row {
 pub(super) struct Table {
     pub path: PathBuf,
     pub rows: Vec<Row>,
-    /// Whether the first line gives the columns' names.
+    /// Whether the first line names the columns.
     pub has_header: bool,
 }
 
 impl Table {
-    /// Reads a table: columns divided by commas, semicolons or tabs (with quotes as in CSV), or a file name and a class
-    /// divided by spaces.
+    /// Reads a table: columns separated by commas, semicolons or tabs (with quotes as in CSV), or a file name and a
+    /// class separated by spaces.
     ///
     /// # Errors
-    /// It cannot be read, has fewer than two columns, or names columns of which none is known.
+    /// The table cannot be read, has fewer than two columns, or its columns cannot be identified.
     pub fn read(path: &Path, reading: &Reading) -> Result<Self> {
         let text = files::text(path)?;
         let failed = |message: String| Error::file(path, message);
@@ -93,7 +93,7 @@ impl Table {
                     rows.push(Row { file, label, split: split.and_then(field), line });
                 }
                 _ => {
-                    return Err(failed(format!("line {line} has no file and class, but `{:.100}`", fields.join(", "))));
+                    return Err(failed(format!("line {line} has no file and class: `{:.100}`", fields.join(", "))));
                 }
             }
         }
@@ -103,7 +103,7 @@ impl Table {
         Ok(Self { path: path.to_owned(), rows, has_header })
     }
 
-    /// Whether a column says to which split each file belongs.
+    /// Whether a column assigns the files to splits.
     pub fn has_splits(&self) -> bool {
         self.rows.iter().any(|row| row.split.is_some())
     }
@@ -128,7 +128,7 @@ fn divided(text: &str, divider: u8) -> Result<Records, String> {
     Ok(records)
 }
 
-/// The last word of a line is the class, what comes before it the file.
+/// The last word of a line is the class; the rest is the file.
 fn spaced(text: &str) -> Records {
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let fields = |line: &str| match line.trim().rsplit_once(char::is_whitespace) {
@@ -138,7 +138,7 @@ fn spaced(text: &str) -> Records {
     lines.map(|(number, line)| (number, fields(line))).collect()
 }
 
-/// Where file, class and split stand, if the first line names its columns.
+/// The positions of file, class and split, if the first line names the columns.
 fn columns(first: &[String], reading: &Reading) -> Result<Option<(usize, usize, Option<usize>)>, String> {
     let names: Vec<String> = first.iter().map(|name| name.trim().to_lowercase()).collect();
     let usual = |usual: &[&str]| usual.iter().find_map(|name| names.iter().position(|n| n == name));
@@ -154,14 +154,17 @@ fn columns(first: &[String], reading: &Reading) -> Result<Option<(usize, usize, 
         return if first.len() >= 2 {
             Ok(None)
         } else {
-            Err(format!("has one column only (`{:.100}`); it needs file and class", first[0]))
+            Err(format!("has only one column (`{:.100}`); it needs a file and a class", first[0]))
         };
     }
     let missing = |key: &str| {
-        format!("which column is the {key}? Name it with data.{key}_column; there are {}", first.join(", "))
+        format!(
+            "cannot tell which column is the {key}: name it with data.{key}_column; the columns are {}",
+            first.join(", ")
+        )
     };
     let (image, label) = (image.or_else(|| usual(&IMAGE)), label.or_else(|| usual(&LABEL)));
-    // Of two columns the one that is not the one is the other.
+    // Of two columns, the one that is not the image is the label, and vice versa.
     let other = |known: Option<usize>| known.filter(|_| names.len() == 2).map(|at| 1 - at);
     let (image, label) = (image.or_else(|| other(label)), label.or_else(|| other(image)));
     let image = image.ok_or_else(|| missing("image"))?;
@@ -169,7 +172,7 @@ fn columns(first: &[String], reading: &Reading) -> Result<Option<(usize, usize, 
     Ok(Some((image, label, usual(&SPLIT))))
 }
 
-/// The classes that stand in tables, and their numbers.
+/// The classes in tables, and their numbers.
 #[derive(Debug)]
 pub(super) struct Classes {
     pub names: Arc<[String]>,
@@ -177,8 +180,8 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    /// The classes of these labels: in the order of the numbers if all are numbers, else of the text. Numbers are
-    /// places in `data.classes` where that is given and does not name them.
+    /// The classes of these labels, in numeric order if all are numbers, else in text order. If `data.classes` is given
+    /// and does not name the numbers, they are indices into it.
     pub fn of<'a>(labels: impl IntoIterator<Item = &'a str>, reading: &Reading) -> Self {
         let labels: BTreeSet<&str> = labels.into_iter().collect();
         let numbers: Option<Vec<u64>> = labels.iter().map(|label| label.parse().ok()).collect();
@@ -204,12 +207,12 @@ impl Classes {
         Self { names: names.into(), places }
     }
 
-    /// The number of a class as it is written.
+    /// The number of the class written as `label`.
     pub fn place(&self, label: &str) -> Option<usize> {
         self.places.get(label).copied()
     }
 
-    /// The number of a class of `context`.
+    /// Like [`Classes::place`], with an error that starts with `context`.
     ///
     /// # Errors
     /// The training images have no such class.
@@ -217,7 +220,7 @@ impl Classes {
         self.place(label).ok_or_else(|| {
             let hint = did_you_mean(label, self.names.iter().map(String::as_str));
             Error::invalid(format!(
-                "{}: the class `{label:.100}` is not among the {} known ones ({}){hint}",
+                "{}: the class `{label:.100}` is not among the {} known classes ({}){hint}",
                 context(),
                 self.names.len(),
                 classes::list(self.names.iter())
@@ -226,7 +229,7 @@ impl Classes {
     }
 }
 
-/// The classes of files by their names.
+/// The classes of files, by file name.
 #[derive(Debug)]
 pub(super) struct Labels {
     path: PathBuf,
@@ -234,14 +237,14 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// Of a table; the class of a Kaggle `PredictionString` is its first word.
+    /// Reads a table; the class in a Kaggle `PredictionString` is its first word.
     ///
     /// # Errors
-    /// As [`Table::read`]; a file is named twice with different classes.
+    /// As [`Table::read`], or a file is named twice with different classes.
     pub fn read(path: &Path, reading: &Reading) -> Result<Self> {
         let table = Table::read(path, reading)?;
         let first_word = |label: &str| label.split_whitespace().next().unwrap_or_default().to_owned();
-        // A class and the four numbers of its box, for every object.
+        // A class and the four numbers of its bounding box, for every object.
         let boxed = |label: &str| {
             let words: Vec<&str> = label.split_whitespace().collect();
             let (boxes, []) = words.as_chunks::<5>() else { return false };
@@ -254,7 +257,7 @@ impl Labels {
         Self::of(path, pairs)
     }
 
-    /// Of pairs of file and class.
+    /// Makes labels from pairs of file and class.
     pub fn of(path: &Path, pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
         let mut by_name: HashMap<String, String> = HashMap::new();
         for (file, class) in pairs {
@@ -266,13 +269,13 @@ impl Labels {
         Ok(Self { path: path.to_owned(), by_name })
     }
 
-    /// All classes that are named.
+    /// All classes in the list.
     pub fn classes(&self) -> impl Iterator<Item = &str> {
         self.by_name.values().map(String::as_str)
     }
 
-    /// The class of the file `path`, which lies in `split` below `root`: found by what it is called from either, by its
-    /// name, or by its name without suffix.
+    /// The class of the file `path` in `split` below `root`: found by its path relative to either, by its name, or by
+    /// its name without suffix.
     pub fn class(&self, path: &Path, split: &Path, root: &Path) -> Option<&str> {
         let relative = |to: &Path| path.strip_prefix(to).ok().and_then(Path::to_str);
         let names = [
@@ -284,7 +287,7 @@ impl Labels {
         names.into_iter().flatten().find_map(|name| self.by_name.get(name)).map(String::as_str)
     }
 
-    /// Gives every picture of `split` its number.
+    /// Assigns every picture of `split` its class number.
     ///
     /// # Errors
     /// A picture is not in the list, or its class is unknown.
@@ -295,7 +298,7 @@ impl Labels {
         root: &Path,
         classes: &Classes,
     ) -> Result<Vec<(PathBuf, usize)>> {
-        // A list of numbers beside class folders that are names: places in their sorted list.
+        // The list has numbers and the class folders have names: the numbers are indices into the sorted names.
         let by_place = self.classes().all(|class| {
             classes.place(class).is_none() && class.parse::<usize>().is_ok_and(|n| n < classes.names.len())
         });

@@ -1,4 +1,4 @@
-//! Photographs that CSV or text files name, with their classes.
+//! Photographs that CSV or text files list, with their classes.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -17,11 +17,11 @@ use super::{
 use crate::{Dataset, Reading, Splits};
 
 const SUFFIXES: [&str; 4] = ["csv", "tsv", "txt", "lst"];
-/// Where images lie beside their list, and how their names end where the list leaves that out.
+/// The folders of images beside their list, and the suffixes of their names that the list may omit.
 const BESIDE: [&str; 4] = ["", "images", "img", "imgs"];
 const ENDINGS: [&str; 5] = ["", ".jpg", ".jpeg", ".png", ".JPEG"];
 
-/// The rows of a split and the list that they are from.
+/// The rows of a split and the list that they come from.
 struct Part {
     split: Split,
     list: PathBuf,
@@ -73,7 +73,7 @@ fn in_folder(root: &Path, reading: &Reading) -> Result<Vec<Part>> {
                 path => {
                     return Err(Error::file(
                         path,
-                        format!("is not a file; data.{} names the list of a split", split.key()),
+                        format!("is not a file; data.{} must name the list of a split", split.key()),
                     ));
                 }
             },
@@ -87,7 +87,7 @@ fn in_folder(root: &Path, reading: &Reading) -> Result<Vec<Part>> {
                     1 => found[0].clone(),
                     _ => {
                         let message = format!(
-                            "and {} are lists for one split: say which with data.{}",
+                            "and {} are lists for one split: choose one with data.{}",
                             found[1].display(),
                             split.key()
                         );
@@ -105,12 +105,12 @@ fn in_folder(root: &Path, reading: &Reading) -> Result<Vec<Part>> {
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .filter(|name| SUFFIXES.iter().any(|suffix| name.ends_with(suffix)))
             .collect();
-        let there = if files.is_empty() { "no list at all".to_owned() } else { files.join(", ") };
+        let there = if files.is_empty() { "no lists".to_owned() } else { files.join(", ") };
         return Err(Error::file(
             root,
             format!(
-                "holds no list train, val or test (.csv, .tsv, .txt), but {there}; name them in data.train, data.val \
-                 and data.test, or give the path of one list"
+                "holds no list named train, val or test (.csv, .tsv, .txt; found {there}); name the lists in \
+                 data.train, data.val and data.test, or give the path of one list"
             ),
         ));
     }
@@ -130,12 +130,11 @@ fn in_file(path: &Path, reading: &Reading) -> Result<Vec<Part>> {
         let name = row.split.as_deref().unwrap_or_default();
         let Some(split) = Split::of(name, reading) else {
             if Split::ALL.into_iter().any(|split| split.usual().contains(&name.to_lowercase().as_str())) {
-                // Left out by its key.
+                // The key of this split leaves it out.
                 continue;
             }
             let message = format!(
-                "line {} belongs to the split `{name:.60}`: which is that? Name it in data.train, data.val or \
-                 data.test",
+                "line {} belongs to the unknown split `{name:.60}`: name it in data.train, data.val or data.test",
                 row.line
             );
             return Err(Error::file(path, message));
@@ -158,7 +157,7 @@ impl Part {
             if !file.is_file() {
                 return Err(Error::file(
                     file,
-                    format!("is not there; line {} of {} names it", row.line, self.list.display()),
+                    format!("does not exist; line {} of {} names it", row.line, self.list.display()),
                 ));
             }
             samples.push((file, classes.number(&row.label, || format!("{}, line {}", self.list.display(), row.line))?));
@@ -166,7 +165,7 @@ impl Part {
         Ok(samples)
     }
 
-    /// Where the first file of the list lies, and how its name ends.
+    /// The folder of the list's first file, and the suffix that the list omits.
     fn found(&self, root: &Path) -> Result<(PathBuf, &'static str)> {
         let parent = self.list.parent().unwrap_or(root);
         let folders = [root, parent].into_iter().flat_map(|folder| {

@@ -1,5 +1,5 @@
-//! The struct arrays in MATLAB files of level 5, as far as ImageNet's development kit needs them (MathWorks, "MAT-File
-//! Format", version 5).
+//! Reads the struct arrays of MATLAB level-5 files that ImageNet's development kit needs (MathWorks, "MAT-File Format",
+//! version 5).
 use std::{io::Read, path::Path};
 
 use flate2::read::ZlibDecoder;
@@ -8,9 +8,9 @@ use heterodyne_nn::{Error, Result};
 use crate::files;
 
 const HEADER: usize = 128;
-/// The most that a compressed element may hold.
+/// Maximum inflated size of a compressed element, in bytes.
 const MAX_INFLATED: u64 = 1 << 28;
-/// How deep arrays lie in arrays.
+/// Maximum nesting depth of arrays.
 const MAX_DEPTH: usize = 8;
 
 // Data types of elements.
@@ -47,7 +47,7 @@ pub(super) enum Value {
 /// The fields `wanted` of every element of the struct array `name`.
 ///
 /// # Errors
-/// The file cannot be read, is none of level 5, is damaged, or has no such array or field.
+/// The file cannot be read, is not a level-5 file, is damaged, or has no such array or field.
 pub(super) fn structs(path: &Path, name: &str, wanted: &[&str]) -> Result<Vec<Vec<Value>>> {
     let bytes = files::read(path)?;
     parse(&bytes, name, wanted).map_err(|message| Error::file(path, message))
@@ -55,7 +55,7 @@ pub(super) fn structs(path: &Path, name: &str, wanted: &[&str]) -> Result<Vec<Ve
 
 fn parse(bytes: &[u8], name: &str, wanted: &[&str]) -> Result<Vec<Vec<Value>>, String> {
     if bytes.get(124..128) != Some(&[0x00, 0x01, b'I', b'M']) {
-        return Err("is no MATLAB file of level 5 in little-endian order".to_owned());
+        return Err("is not a little-endian MATLAB level-5 file".to_owned());
     }
     let mut rest = &bytes[HEADER..];
     while !rest.is_empty() {
@@ -79,7 +79,7 @@ fn parse(bytes: &[u8], name: &str, wanted: &[&str]) -> Result<Vec<Vec<Value>>, S
     Err(format!("has no struct array `{name}`"))
 }
 
-/// The next element: its type and data; `rest` moves behind its padding.
+/// The next element: its type and data; `rest` moves past its padding.
 fn element<'a>(rest: &mut &'a [u8]) -> Result<(u32, &'a [u8]), String> {
     let short = || "is cut short".to_owned();
     let word =
@@ -99,7 +99,7 @@ fn element<'a>(rest: &mut &'a [u8]) -> Result<(u32, &'a [u8]), String> {
     Ok((kind, data))
 }
 
-/// An array whose head has been read.
+/// An array whose header has been read.
 struct Array<'a> {
     class: u8,
     name: String,
@@ -136,9 +136,9 @@ impl<'a> Array<'a> {
             |name: &[u8]| String::from_utf8_lossy(name.split(|&b| b == 0).next().unwrap_or_default()).into_owned();
         let names: Vec<String> = names.chunks_exact(length).map(text).collect();
         let place = |field: &&str| names.iter().position(|name| name == field);
-        let places = wanted
-            .iter()
-            .map(|field| place(field).ok_or_else(|| format!("has no field `{field}`, but {}", names.join(", "))));
+        let places = wanted.iter().map(|field| {
+            place(field).ok_or_else(|| format!("has no field `{field}`; its fields are {}", names.join(", ")))
+        });
         let places = places.collect::<Result<Vec<_>, _>>()?;
         let mut rows = Vec::new();
         for _ in 0..self.count {

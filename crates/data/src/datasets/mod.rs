@@ -21,34 +21,36 @@ use std::path::Path;
 pub use pictures::Files;
 
 use heterodyne_nn::{Error, Result};
-use heterodyne_settings::unknown;
+use heterodyne_settings::{Named, Registry};
 
 use crate::{Reading, Splits, classes};
 
 /// A dataset in the registry.
 #[derive(Debug)]
 pub struct Entry {
-    /// What recipes call it.
+    /// Its name in recipes.
     pub name: &'static str,
     /// One sentence for help and reference pages.
     pub summary: &'static str,
-    /// Side of its images; `None` for photographs of many sizes, and where only the files say it.
+    /// Side of its images; `None` for photographs of varying size, and if only the files determine it.
     pub side: Option<u32>,
-    /// Whether only the files say the side.
+    /// Whether only the files determine the side.
     pub side_in_files: bool,
-    /// Keys of `[data]`, beside those that all datasets have, that it has a use for.
+    /// Keys of `[data]` that it takes, besides those of all datasets.
     pub keys: &'static [&'static str],
     open: fn(&Source) -> Result<Splits>,
 }
 
-/// What is to be opened.
+/// What to open.
 struct Source<'a> {
     name: &'static str,
     path: Option<&'a Path>,
     reading: &'a Reading,
 }
 
-const ALL: &[Entry] = &[
+static DATASETS: Registry<Entry> = Registry::new("dataset", &[ENTRIES]);
+
+const ENTRIES: &[Entry] = &[
     Entry {
         name: "digits",
         summary: "Handwritten digits, 10 classes, 8 x 8 pixels, 1297 + 500 images; built in, needs no path",
@@ -156,27 +158,32 @@ const ALL: &[Entry] = &[
 
 /// All datasets.
 #[must_use]
-pub fn all() -> &'static [Entry] {
-    ALL
+pub fn all() -> Vec<&'static Entry> {
+    DATASETS.all()
 }
 
 /// The dataset `name`; the error for an unknown one names the nearest.
 pub fn find(name: &str) -> Result<&'static Entry> {
-    let names = || ALL.iter().map(|entry| entry.name).collect::<Vec<_>>();
-    ALL.iter().find(|entry| entry.name == name).ok_or_else(|| Error::invalid(unknown("dataset", name, &names())))
+    DATASETS.find(name).map_err(Error::invalid)
 }
 
-/// Opens the dataset `name`, whose files lie at `path`. Small images are decoded here, all of them, so that a broken
-/// one is found now.
+impl Named for Entry {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+/// Opens the dataset `name`, whose files are at `path`. Small images are all decoded here, so a broken one is found at
+/// once.
 ///
 /// # Errors
-/// The name is unknown, a path is missing or superfluous, `reading` asks for what the dataset has no use for, the files
-/// are not what they should be, or there is only one class.
+/// The name is unknown, a path is missing or superfluous, `reading` has a key that the dataset does not take, the files
+/// are not as expected, or there is only one class.
 pub fn open(name: &str, path: Option<&Path>, reading: &Reading) -> Result<Splits> {
     let entry = find(name)?;
     if let Some(key) = reading.given().find(|key| !entry.keys.contains(key)) {
         let uses = if entry.keys.is_empty() { "none of these keys".to_owned() } else { entry.keys.join(", ") };
-        return Err(Error::invalid(format!("dataset `{name}` has no use for data.{key} (it takes {uses}); remove it")));
+        return Err(Error::invalid(format!("dataset `{name}` does not take data.{key} (it takes {uses}); remove it")));
     }
     let mut splits = (entry.open)(&Source { name: entry.name, path, reading })?;
     let about = |splits: &Splits| splits.all().map(|(_, split)| split.describe()).next().unwrap_or_default();
@@ -197,7 +204,7 @@ pub fn open(name: &str, path: Option<&Path>, reading: &Reading) -> Result<Splits
 }
 
 impl<'a> Source<'a> {
-    /// The path of a dataset that needs one, which is `what`.
+    /// The path of a dataset that needs one; `what` describes it.
     fn path(&self, what: &str) -> Result<&'a Path> {
         let name = self.name;
         let path = self.path.ok_or_else(|| Error::invalid(format!("dataset `{name}` needs a path: {what}")))?;
@@ -208,7 +215,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The same, where it must be a folder.
+    /// Like [`Source::path`], for a folder.
     fn folder(&self, what: &str) -> Result<&'a Path> {
         let path = self.path(what)?;
         if path.is_dir() {

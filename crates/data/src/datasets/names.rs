@@ -1,4 +1,4 @@
-//! Class names of the CIFAR datasets, in label order, for files that do not bring their own (Krizhevsky 2009).
+//! Class names of the CIFAR datasets, in label order, for files without their own (Krizhevsky 2009).
 
 /// CIFAR-10.
 #[rustfmt::skip]

@@ -21,9 +21,9 @@ use crate::{
     decode::{self, Decode, decode},
 };
 
-/// Images that are all square, of one size and no larger are decoded once and for all.
+/// Images that are all square, of one size and no larger than this are decoded once, on opening.
 const SMALL: u32 = 64;
-/// Folders in folders in which files are looked for.
+/// Maximum depth of folders in which files are searched.
 const MAX_DEPTH: usize = 3;
 
 pub(super) fn open(source: &Source) -> Result<Splits> {
@@ -58,20 +58,19 @@ pub(super) fn open(source: &Source) -> Result<Splits> {
     Ok(splits)
 }
 
-/// The split that a single file is.
+/// The split of a single file.
 fn one(file: &Path, reading: &Reading) -> Split {
     let stem = file.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     let named = |split: &Split| matches!(split.wanted(reading), Wanted::Named(_)) || belongs(stem, *split, reading);
     Split::ALL.into_iter().find(named).unwrap_or(Split::Train)
 }
 
-/// Whether the name of a file or folder says that it belongs to a split.
+/// Whether the name of a file or folder assigns it to a split.
 fn belongs(name: &str, split: Split, reading: &Reading) -> bool {
-    split.is(name, reading)
-        || name.split_once(['-', '_', '.']).is_some_and(|(first, _)| split.is(first, reading))
-        || {
-            matches!(split.wanted(reading), Wanted::Named(wanted) if name.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-')))
-        }
+    split.is(name, reading) || name.split_once(['-', '_', '.']).is_some_and(|(first, _)| split.is(first, reading)) || {
+        let Wanted::Named(wanted) = split.wanted(reading) else { return false };
+        name.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('-'))
+    }
 }
 
 /// The files of every split.
@@ -95,7 +94,7 @@ fn in_folder(root: &Path, reading: &Reading) -> Result<Vec<(Split, Vec<PathBuf>)
         if let (Wanted::Named(name), true) = (split.wanted(reading), found.is_empty()) {
             return Err(Error::file(
                 root,
-                format!("holds no {name}-*.parquet (data.{}), but {}", split.key(), listed(&files, root)),
+                format!("holds no {name}-*.parquet (data.{}); found {}", split.key(), listed(&files, root)),
             ));
         }
         if !found.is_empty() {
@@ -107,7 +106,10 @@ fn in_folder(root: &Path, reading: &Reading) -> Result<Vec<(Split, Vec<PathBuf>)
         let message = if files.is_empty() {
             "holds no Parquet files".to_owned()
         } else {
-            format!("holds {}: which split is that? Name it in data.train, data.val or data.test", listed(&files, root))
+            format!(
+                "holds {}, whose names match no split: name one in data.train, data.val or data.test",
+                listed(&files, root)
+            )
         };
         return Err(Error::file(root, message));
     }
@@ -129,10 +131,10 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
 fn listed(files: &[PathBuf], root: &Path) -> String {
     let names: Vec<String> =
         files.iter().take(4).map(|file| file.strip_prefix(root).unwrap_or(file).display().to_string()).collect();
-    if files.is_empty() { "no Parquet files at all".to_owned() } else { names.join(", ") }
+    if files.is_empty() { "no Parquet files".to_owned() } else { names.join(", ") }
 }
 
-/// How stored labels become class numbers.
+/// Maps stored labels to class numbers.
 struct Numbering {
     classes: Classes,
     /// Stored numbers are class numbers; otherwise labels are looked up as text.
@@ -144,7 +146,7 @@ impl Numbering {
         let (_, first, rows) = &parts[0];
         for (_, file, other) in parts {
             if other.names != rows.names {
-                return Err(Error::file(file, format!("names other classes than {}", first.display())));
+                return Err(Error::file(file, format!("has other classes than {}", first.display())));
             }
         }
         if let (Some(names), Labels::Numbers(_)) = (&rows.names, &rows.labels) {
@@ -209,7 +211,7 @@ pub(super) fn raster(
             let image = row_image(rows, row, encoded, how)?;
             if image.size() != (side, side) {
                 let message =
-                    format!("the image has {} x {} pixels; {side} x {side} are expected", image.width, image.height);
+                    format!("the image has {} x {} pixels; expected {side} x {side}", image.width, image.height);
                 return Err(rows.error(row, &message));
             }
             target.copy_from_slice(&image.rgb);
@@ -224,7 +226,7 @@ fn row_image(rows: &Rows, row: usize, encoded: &ByteArray, how: &Decode) -> Resu
     catch(|| rows.error(row, "decoding").to_string(), || decode(encoded.data(), how).map_err(failed))
 }
 
-/// Photographs that stay encoded in memory.
+/// Photographs held encoded in memory.
 struct Encoded {
     title: String,
     rows: Rows,

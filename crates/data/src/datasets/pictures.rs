@@ -1,4 +1,4 @@
-//! Photographs in files of their own, decoded when they are asked for.
+//! Photographs in individual files, decoded on request.
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,9 +16,9 @@ use crate::{
 /// Files and their classes.
 #[derive(Debug)]
 pub(super) struct Pictures {
-    /// What this is.
+    /// A short description.
     pub title: String,
-    /// What the names of the files are relative to.
+    /// The folder that the files' names are relative to.
     pub root: PathBuf,
     pub classes: Arc<[String]>,
     /// File and class, in the order of the samples.
@@ -62,7 +62,7 @@ fn read(path: &Path, how: &Decode) -> Result<Image> {
     decode(&files::read(path)?, how).map_err(|message| Error::file(path, message))
 }
 
-/// Photographs without classes: one class, "image", stands for all.
+/// Photographs without classes: all belong to one class, "image".
 #[derive(Debug)]
 pub struct Files {
     paths: Vec<PathBuf>,
@@ -72,11 +72,10 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files among `paths`, and all pictures in and below the folders among them, sorted within a folder.
+    /// Opens the files among `paths`, and all pictures in and below the folders among them, sorted within a folder.
     ///
     /// # Errors
-    /// A path does not exist or is not a file, a folder holds images of formats that are not read, or there is no image
-    /// at all.
+    /// A path does not exist or is not a file, or a folder holds images of unsupported formats or no images.
     pub fn open(paths: &[PathBuf], decode: Decode) -> Result<Self> {
         let mut found = Vec::new();
         let mut left = LeftOut::default();
@@ -106,7 +105,7 @@ impl Files {
         &self.paths
     }
 
-    /// What was passed over in folders, in words; empty where nothing was.
+    /// Describes the files that were skipped in folders; empty if there are none.
     #[must_use]
     pub fn left_out(&self) -> &str {
         &self.left_out

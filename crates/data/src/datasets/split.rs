@@ -1,9 +1,9 @@
-//! The three splits and what people call them.
+//! The three splits and their usual names.
 use std::sync::Arc;
 
 use crate::{Dataset, Reading, Splits};
 
-/// One of the three.
+/// One of the three splits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Split {
     Train,
@@ -11,14 +11,14 @@ pub(super) enum Split {
     Test,
 }
 
-/// What a split is to be called.
+/// Which name a split must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted<'a> {
     /// It is left out.
     Nothing,
-    /// This name, and it must be there.
+    /// This name, which must exist.
     Named(&'a str),
-    /// One of these, if it is there.
+    /// One of these, if it exists.
     Usual(&'static [&'static str]),
 }
 
@@ -34,7 +34,7 @@ impl Split {
         }
     }
 
-    /// Its usual names, in small letters.
+    /// Its usual names, in lower case.
     pub fn usual(self) -> &'static [&'static str] {
         match self {
             Self::Train => &["train", "training"],
@@ -56,12 +56,12 @@ impl Split {
         }
     }
 
-    /// The split that a name stands for.
+    /// The split with the name `name`.
     pub fn of(name: &str, reading: &Reading) -> Option<Self> {
         Self::ALL.into_iter().find(|split| split.is(name, reading))
     }
 
-    /// Its place among the splits of a dataset.
+    /// Stores `dataset` as this split.
     pub fn fill(self, splits: &mut Splits, dataset: Arc<dyn Dataset>) {
         let place = match self {
             Self::Train => &mut splits.train,

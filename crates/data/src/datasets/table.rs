@@ -20,7 +20,8 @@ use serde_json::Value;
 
 use crate::files;
 
-/// The files `split*.parquet` of a folder in the order of their shard numbers, checked against the "of" in their names.
+/// The files `split*.parquet` of a folder in the order of their shard numbers, checked against the total in their
+/// names.
 pub(super) fn shards(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
     if !folder.is_dir() {
         return Ok(Vec::new());
@@ -41,7 +42,7 @@ pub(super) fn shards(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Refuses a part of the files of a split.
+/// Rejects an incomplete set of shards.
 pub(super) fn whole(folder: &Path, split: &str, found: &[PathBuf]) -> Result<()> {
     // train-00001-of-00003.parquet
     let total =
@@ -55,8 +56,8 @@ pub(super) fn whole(folder: &Path, split: &str, found: &[PathBuf]) -> Result<()>
     }
 }
 
-/// Which columns are meant: names of image columns without `.bytes`, and of label columns, the preferred ones first;
-/// none where the file itself has to show it.
+/// The requested columns, preferred ones first: image columns without `.bytes`, and label columns. Empty if the file
+/// itself must identify them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Columns<'a> {
     pub image: &'a [&'a str],
@@ -69,9 +70,9 @@ pub(super) struct Rows {
     /// Encoded images.
     pub images: Vec<ByteArray>,
     pub labels: Labels,
-    /// Class names by number, where the metadata gives them.
+    /// Class names by number, if the metadata has them.
     pub names: Option<Vec<String>>,
-    /// The files and the number of the row with which each begins.
+    /// The files, each with the number of its first row.
     starts: Vec<(usize, PathBuf)>,
 }
 
@@ -106,8 +107,8 @@ impl Rows {
             return Err(Error::file(
                 &paths[0],
                 format!(
-                    "the images of this split take {:.1} GB, and {:.1} GB of memory are free: write them into class \
-                     folders (dataset `folder`), which are read as they are needed",
+                    "the images of this split take {:.1} GB, but only {:.1} GB of memory are free: write them into \
+                     class folders (dataset `folder`), which are read on demand",
                     bytes as f64 / 1e9,
                     free as f64 / 1e9
                 ),
@@ -118,7 +119,7 @@ impl Rows {
             if let Some(own) = shard.class_names()?
                 && names.get_or_insert_with(|| own.clone()) != &own
             {
-                return Err(Error::file(shard.path, format!("names other classes than {}", shards[0].path.display())));
+                return Err(Error::file(shard.path, format!("has other classes than {}", shards[0].path.display())));
             }
         }
         let mut groups = Vec::new();
@@ -154,16 +155,16 @@ impl Rows {
         Ok(all)
     }
 
-    /// An error about a row, which names its file and its number in it.
+    /// An error about a row; it names the file and the row's number in it.
     pub fn error(&self, row: usize, message: &str) -> Error {
         let (first, path) = &self.starts[self.starts.partition_point(|(first, _)| *first <= row).saturating_sub(1)];
         Error::file(path, format!("row {}: {message}", row - first))
     }
 
-    /// The class numbers, which must lie in `0..classes`.
+    /// The class numbers, which must be in `0..classes`.
     ///
     /// # Errors
-    /// They are no integers, or one lies beyond.
+    /// The labels are not integers, or one is out of range.
     pub fn numbers(&self, classes: usize) -> Result<Vec<u16>> {
         let Labels::Numbers(labels) = &self.labels else {
             return Err(Error::file(&self.starts[0].1, "the label column does not hold integers"));
@@ -179,14 +180,14 @@ impl Rows {
     }
 }
 
-/// Bytes of memory that can be taken without swapping; `None` where the system does not say.
+/// Bytes of memory available without swapping; `None` if the system does not report it.
 fn free_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// One opened file and where its columns are.
+/// One opened file and the positions of its columns.
 struct Shard<'a> {
     path: &'a Path,
     reader: SerializedFileReader<Bytes>,
@@ -221,19 +222,19 @@ impl<'a> Shard<'a> {
         Error::file(self.path, message)
     }
 
-    /// The columns as the metadata under `huggingface` describes them; null where it does not.
+    /// The columns as described by the metadata under `huggingface`; null without such metadata.
     fn features(&self) -> Result<Value> {
         let metadata = self.reader.metadata().file_metadata().key_value_metadata();
         let Some(text) = metadata.and_then(|pairs| pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref())
         else {
             return Ok(Value::Null);
         };
-        let parsed: Value =
-            serde_json::from_str(text).map_err(|e| self.error(format!("metadata `huggingface` is no JSON ({e})")))?;
+        let parsed: Value = serde_json::from_str(text)
+            .map_err(|e| self.error(format!("metadata `huggingface` is not valid JSON ({e})")))?;
         Ok(parsed["info"]["features"].clone())
     }
 
-    /// The names that the metadata gives for the label column.
+    /// The class names of the label column in the metadata.
     fn class_names(&self) -> Result<Option<Vec<String>>> {
         let schema = self.reader.metadata().file_metadata().schema_descr();
         let names = &self.features()?[schema.column(self.label).name()]["names"];
@@ -280,7 +281,7 @@ impl<'a> Shard<'a> {
                 reader.read_records(rows, Some(&mut levels), None, &mut texts).map_err(failed)?;
                 let text = |t: ByteArray| {
                     String::from_utf8(t.data().to_vec())
-                        .map_err(|_| self.error("the label column holds bytes that are no text"))
+                        .map_err(|_| self.error("the label column holds bytes that are not text"))
                 };
                 Labels::Texts(texts.into_iter().map(text).collect::<Result<_>>()?)
             }
@@ -318,7 +319,7 @@ impl<'a> Shard<'a> {
     ) -> Result<()> {
         let defined = self.reader.metadata().file_metadata().schema_descr().column(column).max_def_level();
         if let Some(row) = levels.iter().position(|&level| level < defined) {
-            let hint = if what == "image" { " in the file (only a name of one, which lies elsewhere?)" } else { "" };
+            let hint = if what == "image" { " in the file (only the name of an external file?)" } else { "" };
             return Err(self.error(format!("row {} has no {what}{hint}", first + row)));
         }
         if values == rows {
@@ -329,8 +330,7 @@ impl<'a> Shard<'a> {
     }
 }
 
-/// The columns that hold images, their names and places: those that the metadata calls so, else all with bytes of their
-/// own.
+/// Names and positions of the image columns: those that the metadata declares, else all with nested bytes.
 fn image_columns(leaves: &[String], features: &Value) -> Vec<(String, usize)> {
     let all = leaves.iter().enumerate().map(|(at, leaf)| (leaf.strip_suffix(".bytes").unwrap_or(leaf).to_owned(), at));
     let nested: Vec<_> = all.filter(|(name, at)| leaves[*at].len() > name.len()).collect();
@@ -339,8 +339,8 @@ fn image_columns(leaves: &[String], features: &Value) -> Vec<(String, usize)> {
     if typed.is_empty() { nested } else { typed }
 }
 
-/// The columns that hold classes: those that the metadata calls so, else one with a usual name, else the only one
-/// beside the images.
+/// Names and positions of the label columns: those that the metadata declares, else one with a usual name, else the
+/// only one besides the images.
 fn label_columns(leaves: &[String], features: &Value) -> Vec<(String, usize)> {
     const USUAL: [&str; 8] =
         ["label", "labels", "class", "fine_label", "target", "category", "class_label", "label_name"];
@@ -372,12 +372,10 @@ fn choose(what: &str, candidates: &[(String, usize)], wanted: &[&str], leaves: &
     }
     match candidates {
         [(_, at)] => Ok(*at),
-        [] => Err(format!(
-            "has no column that is known to hold the {what}s; name it with data.{what}_column: its columns are {all}"
-        )),
+        [] => Err(format!("has no known {what} column; name it with data.{what}_column: the columns are {all}")),
         [..] => {
             let names: Vec<&str> = candidates.iter().map(|(name, _)| name.as_str()).collect();
-            Err(format!("has several {what} columns ({}); say which with data.{what}_column", names.join(", ")))
+            Err(format!("has several {what} columns ({}); choose one with data.{what}_column", names.join(", ")))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Finding pictures in folders, and counting what is passed over.
+//! Finds pictures in folders and counts the files that are skipped.
 use std::{
     ffi::OsStr,
     fs,
@@ -9,11 +9,11 @@ use heterodyne_nn::{Error, Result};
 
 use crate::{decode, files};
 
-/// Suffixes of formats that are read; their files are taken without a look inside.
+/// Suffixes of supported formats; such files are taken without checking their content.
 const READ: [&str; 12] = ["jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "png", "webp", "gif", "bmp", "tif", "tiff"];
-/// Suffixes of pictures that are not read; leaving them out without a word would change the dataset.
+/// Suffixes of unsupported picture formats; skipping them silently would change the dataset.
 const NOT_READ: [&str; 12] = ["avif", "heic", "heif", "jxl", "jp2", "j2k", "ppm", "pgm", "pbm", "pnm", "exr", "dng"];
-/// What systems and programs leave in folders, besides names with a leading dot.
+/// Files that systems and programs leave in folders, besides names with a leading dot.
 const SYSTEM: [&str; 10] = [
     "thumbs.db",
     "ehthumbs.db",
@@ -26,19 +26,19 @@ const SYSTEM: [&str; 10] = [
     "system volume information",
     "lost+found",
 ];
-/// Deeper nesting is a loop of links.
+/// Deeper nesting suggests a loop of links.
 const MAX_DEPTH: usize = 16;
-/// Files left out that are named.
+/// Maximum number of skipped files that a message names.
 const NAMED: usize = 3;
 
-/// What was passed over.
+/// The files that were skipped.
 #[derive(Debug, Default)]
 pub(super) struct LeftOut {
-    /// Files that are no pictures.
+    /// Number of files that are not pictures.
     others: usize,
     /// The first of them.
     named: Vec<PathBuf>,
-    /// Hidden and system files and folders.
+    /// Number of hidden and system files and folders.
     system: usize,
 }
 
@@ -50,7 +50,7 @@ impl LeftOut {
         }
     }
 
-    /// In words, names relative to `root`; empty where nothing was passed over.
+    /// Describes the skipped files, with names relative to `root`; empty if there are none.
     pub(super) fn text(&self, root: &Path) -> String {
         let mut parts = Vec::new();
         if self.others > 0 {
@@ -70,7 +70,7 @@ impl LeftOut {
     }
 }
 
-/// A word for so many of them.
+/// The singular or plural of `word` for `count`.
 pub(super) fn plural(count: usize, word: &str) -> String {
     if count == 1 { word.to_owned() } else { format!("{word}s") }
 }
@@ -104,13 +104,13 @@ pub(super) fn list(folder: &Path, left: &mut LeftOut) -> Result<Vec<Entry>> {
         if kind.is_symlink() {
             let target = fs::metadata(&path);
             kind = target
-                .map_err(|e| Error::file(&path, format!("is a link that leads nowhere ({e}); mend or remove it")))?
+                .map_err(|e| Error::file(&path, format!("is a broken link ({e}); fix or remove it")))?
                 .file_type();
         }
         if kind.is_dir() {
             entries.push(Entry::Folder(path));
         } else if !kind.is_file() {
-            return Err(Error::file(&path, format!("is {}, which is no picture; remove it", files::what(kind))));
+            return Err(Error::file(&path, format!("is {}, not a picture; remove it", files::what(kind))));
         } else if is_picture(&path)? {
             entries.push(Entry::Picture(path));
         } else {
@@ -120,8 +120,7 @@ pub(super) fn list(folder: &Path, left: &mut LeftOut) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// All pictures in and below a folder; sorted by name within each folder, where a sub-folder stands at the place of its
-/// name.
+/// All pictures in and below a folder, sorted by name within each folder; a sub-folder sorts by its own name.
 pub(super) fn pictures(folder: &Path, left: &mut LeftOut) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     collect(folder, 0, &mut found, left)?;
@@ -130,7 +129,7 @@ pub(super) fn pictures(folder: &Path, left: &mut LeftOut) -> Result<Vec<PathBuf>
 
 fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>, left: &mut LeftOut) -> Result<()> {
     if depth == MAX_DEPTH {
-        return Err(Error::file(folder, format!("lies more than {MAX_DEPTH} folders deep; is there a loop of links?")));
+        return Err(Error::file(folder, format!("is more than {MAX_DEPTH} folders deep; is there a loop of links?")));
     }
     for entry in list(folder, left)? {
         match entry {
@@ -141,7 +140,7 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>, left: &mut Lef
     Ok(())
 }
 
-/// The sub-folders of a folder that are no system folders, sorted; files are not looked at.
+/// The sub-folders of a folder without system folders, sorted; files are ignored.
 pub(super) fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| Error::file(folder, e))? {
@@ -154,7 +153,7 @@ pub(super) fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether a name is one that systems leave behind.
+/// Whether a name is hidden or that of a system file.
 pub(super) fn is_system(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     name.starts_with('.') || SYSTEM.contains(&name.to_lowercase().as_str())
@@ -169,7 +168,7 @@ fn is_picture(path: &Path) -> Result<bool> {
     if NOT_READ.contains(&suffix.as_str()) {
         return Err(Error::file(
             path,
-            format!("{suffix} pictures are not read; convert it to JPEG or PNG, or remove it"),
+            format!("{suffix} pictures are not supported; convert it to JPEG or PNG, or remove it"),
         ));
     }
     Ok(decode::format(&files::head(path)?).is_some())

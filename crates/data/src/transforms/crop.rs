@@ -16,7 +16,7 @@ pub struct Region {
     pub width: usize,
 }
 
-/// What lies outside the image when it is padded.
+/// How an image is padded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PadMode {
@@ -27,7 +27,7 @@ pub enum PadMode {
     Zero,
 }
 
-/// Cuts out `region`, which lies inside the image.
+/// Cuts out `region`, which must be inside the image.
 #[must_use]
 pub fn crop(image: &Image, region: Region) -> Image {
     let mut out = Vec::with_capacity(region.height * region.width * 3);
@@ -44,7 +44,7 @@ pub(super) fn region_rows(image: &Image, region: Region) -> impl Iterator<Item =
     image.rgb.chunks_exact(stride).skip(region.top).take(region.height).map(move |row| &row[columns.clone()])
 }
 
-/// The middle of the image; an odd margin is split as torchvision's `center_crop` does (halves round to even).
+/// The centre of the image; an odd margin is split as by torchvision's `center_crop` (halves round to even).
 #[must_use]
 pub fn center_region(image: &Image, side: usize) -> Region {
     let (height, width) = image.size();
@@ -52,7 +52,7 @@ pub fn center_region(image: &Image, side: usize) -> Region {
     Region { top: start(height), left: start(width), height: side.min(height), width: side.min(width) }
 }
 
-/// Pads by `pad` on all sides and cuts the image's own size out again, `top` and `left` (0..=2*pad) from the padded
+/// Pads by `pad` on all sides and crops back to the original size, at `top` and `left` (0..=2*pad) from the padded
 /// corner. Reflection needs `pad` to be smaller than both sides.
 #[must_use]
 pub fn pad_crop(image: &Image, pad: usize, mode: PadMode, top: usize, left: usize) -> Image {
@@ -75,7 +75,7 @@ pub fn pad_crop(image: &Image, pad: usize, mode: PadMode, top: usize, left: usiz
     out
 }
 
-/// Where position `at` of the padded line comes from.
+/// The source of position `at` of the padded line.
 fn source(at: usize, pad: usize, length: usize, mode: PadMode) -> Option<usize> {
     match (at.checked_sub(pad), mode) {
         (Some(inside), _) if inside < length => Some(inside),
@@ -85,7 +85,7 @@ fn source(at: usize, pad: usize, length: usize, mode: PadMode) -> Option<usize> 
     }
 }
 
-/// Mirrors left and right.
+/// Flips the image horizontally.
 pub fn flip(image: &mut Image) {
     let stride = image.width as usize * 3;
     for row in image.rgb.chunks_exact_mut(stride) {
@@ -99,9 +99,9 @@ pub fn flip(image: &mut Image) {
     }
 }
 
-/// A region whose area is a share in `scale` of the image's and whose width to height ratio lies in `ratio`, uniform in
-/// its logarithm: torchvision's `RandomResizedCrop.get_params` (after Szegedy et al. 2014). Where ten tries do not fit:
-/// the middle of the image, with the nearest allowed ratio.
+/// Draws a region whose share of the image's area is in `scale` and whose ratio of width to height is in `ratio`,
+/// uniform in its logarithm: torchvision's `RandomResizedCrop.get_params` (after Szegedy et al. 2014). If ten tries do
+/// not fit, this is the centre of the image with the nearest allowed ratio.
 pub fn random_region(image: &Image, scale: [f64; 2], ratio: [f64; 2], rng: &mut Random) -> Region {
     let (height, width) = image.size();
     let area = (height * width) as f64;

@@ -3,11 +3,11 @@
 use super::crop::Region;
 use crate::{Image, Random};
 
-/// Share of the image that is erased, and the range of height to width ratios: timm's defaults.
+/// Ranges of the erased share of the image and of the ratio of height to width: timm's defaults.
 const AREA: [f64; 2] = [0.02, 1.0 / 3.0];
 const RATIO: [f64; 2] = [0.3, 1.0 / 0.3];
 
-/// Draws the rectangle to erase; `None` where ten tries do not fit into the image.
+/// Draws the rectangle to erase; `None` if ten tries do not fit into the image.
 pub fn erase_region(image: &Image, rng: &mut Random) -> Option<Region> {
     let (height, width) = image.size();
     for _ in 0..10 {

@@ -17,7 +17,7 @@ fn luma(p: &[u8]) -> u8 {
     ((u32::from(p[0]) * 19595 + u32::from(p[1]) * 38470 + u32::from(p[2]) * 7471 + 0x8000) >> 16) as u8
 }
 
-/// Pillow's `Image.blend`: degenerate + factor * (value - degenerate), cut to 0..255 and towards zero.
+/// Pillow's `Image.blend`: degenerate + factor * (value - degenerate), clamped to 0..255 and truncated.
 fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
     let (d, v) = (f32::from(degenerate), f32::from(value));
     (d + factor * (v - d)) as u8
@@ -41,7 +41,7 @@ pub fn adjust(image: &mut Image, how: Adjust) {
     }
 }
 
-/// torchvision's `ColorJitter`: each adjustment whose strength s is above 0 with a factor from U(max(0, 1-s), 1+s), in
+/// torchvision's `ColorJitter`: applies each adjustment of strength s > 0 with a factor from U(max(0, 1-s), 1+s), in
 /// random order.
 pub fn jitter(image: &mut Image, brightness: f64, contrast: f64, saturation: f64, rng: &mut Random) {
     let mut order = [

@@ -1,4 +1,4 @@
-//! What can be done to an image: pure functions of the image and of numbers, and the drawing of those numbers.
+//! Image transforms: pure functions of an image and numbers, and functions that draw those numbers.
 mod crop;
 mod erase;
 mod jitter;

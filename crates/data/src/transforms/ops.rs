@@ -7,13 +7,13 @@ use crate::{
 /// One operation with its argument, as `timm.data.auto_augment` calls Pillow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op {
-    /// Each channel stretched to 0..255.
+    /// Stretches each channel to 0..255.
     AutoContrast,
-    /// Each channel's histogram made flat.
+    /// Equalizes each channel's histogram.
     Equalize,
     /// 255 - value.
     Invert,
-    /// Counter-clockwise by this many degrees around the centre.
+    /// Rotates counter-clockwise about the centre by this many degrees.
     Rotate(f64),
     /// Keeps this many of the highest bits.
     Posterize(u32),
@@ -21,21 +21,21 @@ pub enum Op {
     Solarize(u32),
     /// Adds this to values below 128.
     SolarizeAdd(u32),
-    /// A factor of saturation, contrast or brightness.
+    /// Scales saturation, contrast or brightness by a factor.
     Adjust(Adjust),
-    /// A factor of sharpness; 0 is smoothed, 1 leaves the image.
+    /// Scales sharpness by a factor; 0 smooths, 1 leaves the image unchanged.
     Sharpness(f64),
-    /// Columns move by this share of their row.
+    /// Shears horizontally: pixels move by this share of their row.
     ShearX(f64),
-    /// Rows move by this share of their column.
+    /// Shears vertically: pixels move by this share of their column.
     ShearY(f64),
-    /// Left by this share of the width.
+    /// Moves left by this share of the width.
     TranslateX(f64),
-    /// Up by this share of the height.
+    /// Moves up by this share of the height.
     TranslateY(f64),
 }
 
-/// Applies one operation; `fill` is what geometric ones show from outside the image.
+/// Applies one operation; geometric ones use `fill` for pixels from outside the image.
 pub fn operate(image: &mut Image, op: Op, filter: Filter, fill: [u8; 3]) {
     match op {
         Op::AutoContrast => by_channel(image, stretched),
@@ -61,7 +61,7 @@ fn by_value(image: &mut Image, map: impl Fn(u8) -> u8) {
     image.rgb.iter_mut().for_each(|v| *v = map(*v));
 }
 
-/// Looks every channel's values up in a table made of its histogram.
+/// Maps each channel through a lookup table computed from its histogram.
 fn by_channel(image: &mut Image, table: impl Fn(&[u32; 256]) -> Option<[u8; 256]>) {
     for channel in 0..3 {
         let mut histogram = [0; 256];
@@ -96,8 +96,8 @@ fn flattened(histogram: &[u32; 256]) -> Option<[u8; 256]> {
     }))
 }
 
-/// `ImageEnhance.Sharpness`: away from the image smoothed by the 3x3 kernel (1 1 1, 1 5 1, 1 1 1)/13, whose border
-/// stays.
+/// `ImageEnhance.Sharpness`: blends with the image smoothed by the 3x3 kernel (1 1 1, 1 5 1, 1 1 1)/13, whose border is
+/// unchanged.
 fn sharpen(image: &mut Image, factor: f32) {
     const SIDE: f32 = 1.0 / 13.0;
     const MIDDLE: f32 = 5.0 / 13.0;
@@ -153,11 +153,11 @@ fn affine(image: &mut Image, [a, b, c, d, e, f]: [f64; 6], filter: Filter, fill:
     image.rgb = out;
 }
 
-/// The value between pixels; those beyond the border are the border's.
+/// Interpolates between pixels; pixels beyond the border repeat the border.
 fn sample(rgb: &[u8], (height, width): (usize, usize), x: f64, y: f64, filter: Filter) -> [u8; 3] {
     let (x0, y0) = (x.floor(), y.floor());
     let (dx, dy) = (x - x0, y - y0);
-    // Where a pixel of this row or column begins, at most two away from one that is inside.
+    // Byte offset of a row or column at most two away from an inside one.
     let column = |j: isize| (x0 as isize + j).clamp(0, width as isize - 1) as usize * 3;
     let row = |i: isize| (y0 as isize + i).clamp(0, height as isize - 1) as usize * width * 3;
     match filter {

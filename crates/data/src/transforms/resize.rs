@@ -1,4 +1,4 @@
-//! Resizing as Pillow does it: a separable filter that widens when it shrinks, in 8-bit fixed point, rows first.
+//! Resizes as Pillow does: a separable filter that widens when shrinking, in 8-bit fixed point, rows first.
 use std::cell::RefCell;
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
@@ -7,12 +7,12 @@ use heterodyne_nn::{CropMode, Error, InputSpec, Interpolation, Result};
 use super::crop::{Region, center_region, crop, region_rows};
 use crate::Image;
 
-/// The kernels of augmentation.
+/// The resampling kernels of augmentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// Keys' cubic with a = -0.5 (Catmull-Rom), Pillow's `BICUBIC`.
     Bicubic,
-    /// The triangle, Pillow's `BILINEAR`.
+    /// The triangle kernel, Pillow's `BILINEAR`.
     Bilinear,
 }
 
@@ -25,7 +25,7 @@ impl From<Filter> for Interpolation {
     }
 }
 
-/// Working memory that a thread keeps between images.
+/// Buffers that a thread reuses between images.
 #[derive(Default)]
 struct Scratch {
     resizer: Resizer,
@@ -38,7 +38,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// The whole image at another size.
+/// Resizes the whole image.
 ///
 /// # Errors
 /// The target has no pixels.
@@ -47,7 +47,7 @@ pub fn resize(image: &Image, width: usize, height: usize, filter: impl Into<Inte
     resized_crop(image, Region { top: 0, left: 0, height: h, width: w }, width, height, filter)
 }
 
-/// `region` cut out and resized; pixels outside the region have no influence.
+/// Cuts out `region` and resizes it; pixels outside the region have no influence.
 ///
 /// # Errors
 /// The region or the target has no pixels.
@@ -74,7 +74,7 @@ pub fn resized_crop(
         for row in region_rows(image, region) {
             from.extend(row.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]));
         }
-        // The resizer would begin with the columns. Two calls of one direction each keep Pillow's order, and so its
+        // The resizer would start with the columns. Two calls, one per direction, keep Pillow's order and thus its
         // rounding.
         stretch(resizer, from, (region.width, region.height), rows, (width, region.height), filter)?;
         stretch(resizer, rows, (width, region.height), to, (width, height), filter)?;
@@ -114,8 +114,8 @@ fn stretch(
     resizer.resize(&source, &mut target, &options).map_err(|e| failed(&e))
 }
 
-/// Resizes so that the shorter side becomes `shorter` (the longer one is cut to whole pixels, as in torchvision's
-/// `Resize`) and takes the middle square of `side` pixels.
+/// Resizes the shorter side to `shorter` (the longer one is truncated to whole pixels, as in torchvision's `Resize`)
+/// and takes the central square of `side` pixels.
 ///
 /// # Errors
 /// `side` is 0 or larger than `shorter`.
@@ -136,8 +136,8 @@ pub fn fit(image: &Image, shorter: usize, side: usize, filter: impl Into<Interpo
     if h == side && w == side { Ok(resized) } else { Ok(crop(&resized, center_region(&resized, side))) }
 }
 
-/// What an image looks like in evaluation, but for the normalisation. An image that is already of the size that it
-/// would get is left alone.
+/// Applies the evaluation transform, except for the normalisation. An image that already has the target size is not
+/// resized.
 ///
 /// # Errors
 /// `spec` is not valid ([`InputSpec::check`]).
@@ -153,7 +153,7 @@ pub fn evaluation(image: Image, spec: &InputSpec) -> Result<Image> {
             Ok(crop(&image, center_region(&image, side)))
         }
         CropMode::Border => {
-            // Rounded as Python rounds, halves to even.
+            // Rounds halves to even, as Python does.
             let (height, width) = image.size();
             let ratio = height.max(width) as f64 / resized as f64;
             let of = |length: usize| ((length as f64 / ratio).round_ties_even() as usize).max(1);
@@ -163,7 +163,7 @@ pub fn evaluation(image: Image, spec: &InputSpec) -> Result<Image> {
     }
 }
 
-/// The middle square of `side` pixels, filled up with `colour` where the image is smaller.
+/// The central square of `side` pixels, padded with `colour` if the image is smaller.
 fn center_on(image: &Image, side: usize, colour: [u8; 3]) -> Image {
     let image = crop(image, center_region(image, side));
     let (height, width) = image.size();

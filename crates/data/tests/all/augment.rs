@@ -36,7 +36,7 @@ fn a_table_is_read_and_its_defaults_change_nothing() {
     assert_eq!(full, expected);
     assert_eq!(parse("flip = false").unwrap(), Augment::default());
     assert_eq!(parse("flip = 1").unwrap().flip, 1.0);
-    // What is written is read back.
+    // A written table is read back.
     let table = toml::Table::try_from(&expected).unwrap();
     assert_eq!(Augment::parse(&table).unwrap(), expected);
 
@@ -92,7 +92,7 @@ fn every_crop_gives_the_size_that_was_asked_for() {
 
 #[test]
 fn places_and_flips_come_up_equally_often() {
-    // One bright pixel tells where the crop was taken and whether it was mirrored.
+    // One bright pixel shows where the crop was taken and whether it was flipped.
     let mut image = Image::new(9, 9, vec![0; 9 * 9 * 3]).unwrap();
     let (row, column) = (4, 3);
     image.rgb[(row * 9 + column) * 3] = 255;

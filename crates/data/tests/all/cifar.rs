@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::support::{message, open, says};
 
-/// Record `i` of a made-up binary file: labels, then planes with levels that tell channel and place.
+/// Record `i` of a made-up binary file: labels, then planes with levels that encode channel and position.
 fn record(labels: &[u8], i: usize) -> Vec<u8> {
     let planes = (0..3).flat_map(|c| (0..1024).map(move |at| ((at + c * 50 + i) % 251) as u8));
     labels.iter().copied().chain(planes).collect()
@@ -68,7 +68,7 @@ fn broken_binary_files_name_file_and_record() {
         says(&message(open10()), &["data_batch_3.bin", &format!("cut short in record {}", length / 3073)]);
     }
     fs::write(&third, &whole[..2 * 3073]).unwrap();
-    says(&message(open10()), &["data_batch_3.bin", "holds 2 images, where data_batch_1.bin holds 3"]);
+    says(&message(open10()), &["data_batch_3.bin", "holds 2 images, but data_batch_1.bin holds 3"]);
     fs::write(&third, []).unwrap();
     says(&message(open10()), &["data_batch_3.bin", "empty"]);
     let mut bad = whole.clone();

@@ -32,7 +32,7 @@ fn no_picture_that_was_cut_short_is_accepted() {
             assert!(!error.is_empty());
         }
         assert!(decode_as_is(&whole[..whole.len() / 2]).unwrap_err().contains("cut short"), "{name}");
-        // As a full disk leaves it: the right length, zeros from the middle on.
+        // As a full disk leaves it: the right length, but zeros from the middle.
         let mut holed = whole.clone();
         holed[whole.len() / 2..].fill(0);
         assert!(decode_as_is(&holed).is_err(), "{name} with zeros");
@@ -57,7 +57,7 @@ fn a_changed_byte_in_a_png_is_found() {
     }
 }
 
-/// Formats whose decoders round as Pillow's need not: the largest and the mean difference in levels.
+/// Formats whose decoders may round differently from Pillow's: the largest and the mean difference in levels.
 const LOSSY: [(&str, (u8, f64)); 4] =
     [("jpeg", JPEG), ("exif_jpeg", JPEG), ("webp_lossy", (4, 0.6)), ("tiff_cmyk", (1, 0.5))];
 

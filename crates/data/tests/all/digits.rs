@@ -3,7 +3,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::{message, open, says};
 
-/// Mean and standard deviation over all values, as shares of 255.
+/// Mean and standard deviation over all values, as fractions of 255.
 pub fn statistics(dataset: &dyn Dataset) -> [(f64, f64); 3] {
     let (mut sum, mut square, mut count) = ([0u64; 3], [0u64; 3], 0u64);
     for index in 0..dataset.len() {

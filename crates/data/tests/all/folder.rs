@@ -17,7 +17,7 @@ fn photographs() -> TempDir {
     put("train/dog/a.JPEG", "jpeg_420");
     put("train/dog/puppies/b.Jpg", "jpeg_grey");
     put("train/cat/c.png", "png_palette");
-    // A JPEG under another name, as ImageNet has them.
+    // A JPEG with a PNG's suffix, as in ImageNet.
     put("train/cat/d.png", "jpeg_444");
     put("val/dog/e.jpg", "jpeg_rotated");
     fs::write(folder.path().join("train/cat/notes.txt"), "x").unwrap();
@@ -48,7 +48,7 @@ fn folders_are_classes_and_files_are_sorted() {
 fn what_does_not_fit_is_named() {
     let folder = photographs();
     fs::create_dir(folder.path().join("val/dogs")).unwrap();
-    says(&message(opened(folder.path())), &["val/dogs", "training images do not have", "did you mean `dog`"]);
+    says(&message(opened(folder.path())), &["val/dogs", "is not a class of the training images", "did you mean `dog`"]);
     fs::remove_dir(folder.path().join("val/dogs")).unwrap();
     fs::create_dir(folder.path().join("train/empty")).unwrap();
     says(&message(opened(folder.path())), &["train/empty", "without a picture", "data.empty_classes"]);
@@ -175,7 +175,7 @@ fn splits_go_by_their_usual_names_or_by_those_given() {
     let wrong = Reading { train: name("seg_trian"), ..named.clone() };
     says(&message(read(&folder, &wrong)), &["seg_trian", "data.train", "seg_test, seg_train, val, valid"]);
     let nested = Reading { train: name("."), ..named };
-    says(&message(read(&folder, &nested)), &["data.test lies in", "data.train"]);
+    says(&message(read(&folder, &nested)), &["data.test is inside", "data.train"]);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn flat_folders_and_empty_classes_need_a_word() {
     let tiny = made(&["train/n1/images/1.jpg", "train/n2/images/1.jpg", "val/images/v0.jpg", "val/images/v1.jpg"]);
     let list = tiny.path().join("val/val_annotations.txt");
     fs::write(&list, "v0.jpg\tn2\t0\t0\t62\t62\nv1.jpg\tn1\t0\t0\t62\t62\n").unwrap();
-    says(&message(read(&tiny, &Reading::default())), &["val/images", "training images do not have"]);
+    says(&message(read(&tiny, &Reading::default())), &["val/images", "is not a class of the training images"]);
     let splits = read(&tiny, &Reading { labels: Some(list), ..Reading::default() }).unwrap();
     assert_eq!((splits.reported().unwrap().label(0), splits.reported().unwrap().label(1)), (1, 0));
 
@@ -242,7 +242,7 @@ fn classes_come_in_the_order_that_is_given() {
     let folder = made(&["train/1/x.jpg", "train/2/x.jpg", "train/10/x.jpg", "val/10/x.jpg"]);
     let sorted = read(&folder, &Reading::default()).unwrap();
     assert_eq!(sorted.classes(), ["1", "10", "2"]);
-    says(&sorted.notices.join("\n"), &["numbers", "order of text", "1, 10, 2", "data.classes"]);
+    says(&sorted.notices.join("\n"), &["numbers", "sorted as text", "1, 10, 2", "data.classes"]);
     let list = folder.path().join("classes.txt");
     for text in [
         "1\n2\n10\nspare\n",
@@ -257,8 +257,8 @@ fn classes_come_in_the_order_that_is_given() {
         let train = ordered.train().unwrap();
         assert_eq!((0..3).map(|i| train.label(i)).collect::<Vec<_>>(), [0, 2, 1]);
         assert_eq!(ordered.reported().unwrap().label(0), 2);
-        assert!(!ordered.notices.iter().any(|notice| notice.contains("order of text")));
-        // A class that only the list knows takes no part in a selection.
+        assert!(!ordered.notices.iter().any(|notice| notice.contains("sorted as text")));
+        // A class that occurs only in the list takes no part in a selection.
         assert_eq!(heterodyne_data::select(&**train, Some(1), 0, 0).unwrap().train.len(), 3);
     }
     let short = Reading { classes: Some(vec!["1".to_owned(), "2".to_owned(), "11".to_owned()]), ..Reading::default() };
@@ -275,7 +275,7 @@ fn classes_come_in_the_order_that_is_given() {
     says(&message(heterodyne_data::open("digits", None, &short)), &["data.classes names 3 classes"]);
     says(
         &message(heterodyne_data::open("digits", None, &Reading { train: name("x"), ..Reading::default() })),
-        &["no use for data.train"],
+        &["does not take data.train"],
     );
 }
 
@@ -288,9 +288,9 @@ fn special_files_are_refused_and_never_waited_for() {
     says(&message(read(&folder, &Reading::default())), &["pipe.jpg", "a named pipe", "remove it"]);
     fs::remove_file(&pipe).unwrap();
     std::os::unix::fs::symlink("/nowhere/x.jpg", &pipe).unwrap();
-    says(&message(read(&folder, &Reading::default())), &["pipe.jpg", "leads nowhere"]);
+    says(&message(read(&folder, &Reading::default())), &["pipe.jpg", "broken link"]);
     fs::remove_file(&pipe).unwrap();
-    // One that takes a picture's place after the listing.
+    // A pipe that replaces a picture after the listing.
     let splits = read(&folder, &Reading::default()).unwrap();
     let path = folder.path().join("train/a/1.jpg");
     fs::remove_file(&path).unwrap();

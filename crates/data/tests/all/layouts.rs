@@ -1,4 +1,4 @@
-//! The layouts in which the authors of datasets, and the tools that download them, leave them.
+//! The layouts of datasets as their authors and the usual download tools leave them.
 use std::{
     fs,
     io::Write,
@@ -40,8 +40,8 @@ fn whole(splits: &Splits) {
 
 #[test]
 fn cifars_pickles_are_read_and_not_executed() {
-    // The same pixels from Python 2's opcodes and from Python 3's protocols need the same generator, so only each file
-    // is compared with its own labels and pixels below.
+    // Equal pixels in the files of Python 2's opcodes and of Python 3's protocols would need the same generator. So
+    // each file is compared only with its own labels and pixels below.
     for folder in ["cifar10", "cifar10_python3"] {
         for path in [
             layout(folder),
@@ -89,7 +89,7 @@ fn cifars_pickles_that_are_damaged_are_named() {
         refused += 1;
     }
     assert!(refused > 60);
-    // What would call something in Python is a name here, and no array.
+    // What would be a call in Python is only a name here, not an array.
     fs::write(&file, b"\x80\x02cposix\nsystem\nU\x04true\x85R.").unwrap();
     says(&message(open("cifar10", Some(folder.path()))), &["data_batch_3", "no list `labels`"]);
     fs::write(&file, &good).unwrap();
@@ -136,7 +136,7 @@ fn idx_files_are_read_plain_and_compressed() {
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let std = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
         assert!((splits.mean[2] - mean).abs() < 1e-12 && (splits.std[0] - std).abs() < 1e-12);
-        // More classes than ten, of another name.
+        // More than ten classes, under another name.
         store("emnist-letters-train", &[1, 26, 14]);
         store("emnist-letters-test", &[26, 1, 14]);
         let reading =
@@ -160,9 +160,9 @@ fn idx_files_are_read_plain_and_compressed() {
     put(root.path(), "train-images-idx3-ubyte", &images[..images.len() - 5]);
     says(&message(open("fashion_mnist", Some(root.path()))), &["train-images-idx3-ubyte", "cut short"]);
     put(root.path(), "train-images-idx3-ubyte", &gzip(&images)[..300]);
-    says(&message(open("fashion_mnist", Some(root.path()))), &["no whole gzip file"]);
+    says(&message(open("fashion_mnist", Some(root.path()))), &["not a complete gzip file"]);
     put(root.path(), "train-images-idx3-ubyte", "<html>");
-    says(&message(open("fashion_mnist", Some(root.path()))), &["does not begin as an IDX file"]);
+    says(&message(open("fashion_mnist", Some(root.path()))), &["is not an IDX file of images"]);
 }
 
 #[test]
@@ -270,14 +270,22 @@ fn imagenet_validates_by_ground_truth_list_or_folders() {
 
 #[test]
 fn imagenet_lists_come_in_the_forms_that_are_about() {
-    let kaggle = "ImageId,PredictionString\nILSVRC2012_val_00000002,n02119789 85 1 499 272 \
-        \nILSVRC2012_val_00000001,n01443537 1 2 3 4 n01443537 5 6 7 8 \n\
-                  ILSVRC2012_val_00000003,n01440764 0 0 9 9 \nILSVRC2012_val_00000004,n02100735 0 0 9 9 \nILSVRC2012_val_00000005,n02119789 0 0 9 9 \n";
-    let caffe = "ILSVRC2012_val_00000001.JPEG 1\nILSVRC2012_val_00000002.JPEG 3\nILSVRC2012_val_00000003.JPEG \
-        0\nILSVRC2012_val_00000004.JPEG 2\n\
+    let kaggle = "ImageId,PredictionString\n\
+                  ILSVRC2012_val_00000002,n02119789 85 1 499 272 \n\
+                  ILSVRC2012_val_00000001,n01443537 1 2 3 4 n01443537 5 6 7 8 \n\
+                  ILSVRC2012_val_00000003,n01440764 0 0 9 9 \n\
+                  ILSVRC2012_val_00000004,n02100735 0 0 9 9 \n\
+                  ILSVRC2012_val_00000005,n02119789 0 0 9 9 \n";
+    let caffe = "ILSVRC2012_val_00000001.JPEG 1\n\
+                 ILSVRC2012_val_00000002.JPEG 3\n\
+                 ILSVRC2012_val_00000003.JPEG 0\n\
+                 ILSVRC2012_val_00000004.JPEG 2\n\
                  ILSVRC2012_val_00000005.JPEG 3\n";
-    let pairs = "val/ILSVRC2012_val_00000001.JPEG,n01443537\nval/ILSVRC2012_val_00000002.JPEG,n02119789\nval/ILSVRC2012_val_00000003.JPEG,n01440764\n\
-                 val/ILSVRC2012_val_00000004.JPEG,n02100735\nval/ILSVRC2012_val_00000005.JPEG,n02119789\n";
+    let pairs = "val/ILSVRC2012_val_00000001.JPEG,n01443537\n\
+                 val/ILSVRC2012_val_00000002.JPEG,n02119789\n\
+                 val/ILSVRC2012_val_00000003.JPEG,n01440764\n\
+                 val/ILSVRC2012_val_00000004.JPEG,n02100735\n\
+                 val/ILSVRC2012_val_00000005.JPEG,n02119789\n";
     for (file, text) in [("LOC_val_solution.csv", kaggle), ("val.txt", caffe), ("val.csv", pairs)] {
         let root = imagenet();
         put(root.path(), file, text);
@@ -378,12 +386,12 @@ fn lists_name_files_and_classes() {
 fn lists_that_do_not_fit_are_named() {
     let root = TempDir::new().unwrap();
     put(root.path(), "a.jpg", jpeg());
-    says(&message(list(&root, &Reading::default())), &["no list train, val or test", "no list at all"]);
+    says(&message(list(&root, &Reading::default())), &["no list named train, val or test", "found no lists"]);
     for (text, parts) in [
         ("", vec!["train.csv", "is empty"]),
         ("path,label\n", vec!["train.csv", "names no files"]),
-        ("a.jpg\n", vec!["one column only"]),
-        ("a.jpg,owl\nb.jpg,cat\n", vec!["b.jpg", "is not there", "line 2"]),
+        ("a.jpg\n", vec!["only one column"]),
+        ("a.jpg,owl\nb.jpg,cat\n", vec!["b.jpg", "does not exist", "line 2"]),
         ("pic,kind\na.jpg,owl\n", vec!["`pic` in line 1", "data.image_column"]),
         ("path,kind,n\na.jpg,owl,1\n", vec!["which column is the label", "data.label_column", "path, kind, n"]),
         ("path,label\na.jpg,owl\na.jpg,\n", vec!["line 3 has no file and class"]),

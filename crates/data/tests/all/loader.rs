@@ -78,7 +78,7 @@ fn an_epoch_does_not_depend_on_threads_or_batch_size() {
     for batch in [4, 15, 60] {
         assert_eq!(samples(loader(60, config(batch, 2)).epoch(2, 0)), reference, "batches of {batch}");
     }
-    // A sample looks the same whichever others are selected with it.
+    // A sample looks the same whichever other samples are selected.
     let some = TrainLoader::new(Pattern::shared(60, 10, 3), (0..60).step_by(2).collect(), config(5, 2)).unwrap();
     for sample in samples(some.epoch(2, 0)) {
         assert!(reference.contains(&sample));
@@ -115,7 +115,7 @@ fn every_sample_comes_once_and_the_tail_is_dropped() {
         assert_eq!(seen.len(), 48);
         dropped.extend((0..50).filter(|i| !seen.contains(i)));
     }
-    assert!(dropped.len() > 15, "other samples are left out in each epoch: {dropped:?}");
+    assert!(dropped.len() > 15, "different samples are left out in each epoch: {dropped:?}");
     // A set smaller than a batch is one batch.
     let small = self::loader(5, config(8, 2));
     assert_eq!(small.batches_per_epoch(), 1);
@@ -150,7 +150,7 @@ fn errors_and_panics_arrive_in_place_with_the_name_of_the_sample() {
     }
 }
 
-/// Fails where `f` takes longer than a generous while.
+/// Fails if `f` takes too long.
 fn within_a_while(f: impl FnOnce() + Send + 'static) {
     let (done, waited) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -175,10 +175,10 @@ fn dropping_an_epoch_midway_stops_its_threads() {
                 drop(epoch);
             }
             drop(loader);
-            // Threads are joined by the drop, so that nobody else holds the dataset.
+            // The drop joins the threads, so nothing else holds the dataset.
             assert_eq!(Arc::strong_count(&data), 1, "{workers} workers");
         }
-        // The consumer may also be the one that panics.
+        // The consumer may panic too.
         let loader = TrainLoader::new(data.clone(), (0..100_000).collect(), config(10, 2)).unwrap();
         let panicked = thread::spawn(move || {
             let mut epoch = loader.epoch(0, 0);

@@ -4,6 +4,7 @@ use heterodyne_data::{
     random::Purpose,
 };
 use heterodyne_nn::{Labels, shim};
+use heterodyne_settings::Settings;
 use tch::{Device, Kind, Tensor};
 
 use crate::support::{message, says};
@@ -52,7 +53,7 @@ fn pasting_replaces_a_rectangle_and_weighs_by_its_area() {
     // 18 of 48 pixels.
     let p = soft(labels);
     assert!((p.double_value(&[0, 0]) - 0.625).abs() < 1e-6 && (p.double_value(&[0, 1]) - 0.375).abs() < 1e-6);
-    // Equal classes stay certain: samples 1 and 2 have classes 2 and 1, a pasted empty box changes nothing.
+    // Equal classes keep probability 1. Samples 1 and 2 have classes 2 and 1; pasting an empty box changes nothing.
     let (same, labels) = mix(&x, &y, 3, Plan::Paste { rows: (2, 2), columns: (0, 8) }).unwrap();
     assert_eq!(same, x);
     assert_eq!(soft(labels).double_value(&[0, 0]), 1.0);
@@ -114,7 +115,7 @@ fn boxes_lie_inside_and_both_kinds_come_up() {
 
 #[test]
 fn tables_and_shapes_are_checked() {
-    let parse = |text: &str| Mix::parse(&text.parse().unwrap());
+    let parse = |text: &str| Mix::read(&text.parse().unwrap());
     assert_eq!(parse("mixup = 0.8\ncutmix = 1.0").unwrap(), Mix { mixup: 0.8, cutmix: 1.0, ..Mix::default() });
     assert_eq!(parse("mixup = -1.0").unwrap_err().key, "mixup");
     assert_eq!(parse("switch = 2.0").unwrap_err().key, "switch");

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{golden, message, open, says};
 
-/// A row: image bytes and label, each of which may be missing.
+/// A row: image bytes and label; either may be missing.
 type Row = (Option<Vec<u8>>, Option<i64>);
 
 fn copy_goldens(folder: &Path) {
@@ -102,8 +102,8 @@ fn a_file_cut_anywhere_is_refused_and_named() {
         fs::write(&path, &whole[..length]).unwrap();
         says(&message(open("cifar10", Some(folder.path()))), &["train-00001-of-00002.parquet"]);
     }
-    // With its end intact, but bytes missing or changed inside. A change in a page's statistics, which nobody reads,
-    // may pass; a change in what is read may not.
+    // The end is intact, but bytes inside are missing or changed. A change in a page's statistics, which are never
+    // read, may pass; a change in data that is read may not.
     fs::write(&path, &whole).unwrap();
     let all = |splits: heterodyne_data::Splits| {
         (0..7)
@@ -128,7 +128,7 @@ fn a_file_cut_anywhere_is_refused_and_named() {
         }
     }
     assert!(refused > 80, "{refused}");
-    // In the first image itself.
+    // A change in the first image itself.
     let mut broken = whole.clone();
     broken[2000..2030].fill(0xA5);
     fs::write(&path, &broken).unwrap();

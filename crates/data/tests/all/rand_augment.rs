@@ -1,4 +1,4 @@
-//! RandAugment's operations against timm's on Pillow images (goldens/make_rand_augment.py), and what is drawn.
+//! RandAugment's operations against timm's on Pillow images (goldens/make_rand_augment.py), and the draws.
 use heterodyne_data::{
     Augment, Image, RandAugment, Random,
     random::Purpose,
@@ -69,7 +69,7 @@ fn every_operation_is_pillows_to_the_byte() {
         operate(&mut flat, op, Filter::Bilinear, fill);
         assert_eq!(flat, image(&tensors[name]), "{name}");
     }
-    // Bits that Pillow refuses to keep none of.
+    // Keeping no bits, which Pillow refuses.
     let mut dark = source.clone();
     operate(&mut dark, Op::Posterize(0), Filter::Bilinear, fill);
     assert!(dark.rgb.iter().all(|v| *v == 0));
@@ -79,8 +79,8 @@ fn rng(sample: u64) -> Random {
     Random::new(1, Purpose::Sample, 0, sample)
 }
 
-/// Of two operations with probability one half each, a quarter of the images are left alone, and a few more by
-/// operations that do nothing.
+/// With two operations of probability one half each, a quarter of the images stay unchanged, and a few more because
+/// some operations do nothing.
 #[test]
 fn about_a_quarter_of_the_images_stay_and_the_draw_is_the_samples() {
     let pixels: Vec<u8> = (0..3 * 16 * 16).map(|i| (i * 37 % 251) as u8).collect();

@@ -1,4 +1,4 @@
-//! The real CIFAR-100 and ImageNet photographs, where they are present.
+//! The real CIFAR-100 and ImageNet photographs, if present.
 use std::{fs, time::Instant};
 
 use heterodyne_data::{Augment, EvalLoader, LoaderConfig, Reading, TrainLoader, Views, augment::Crop, transforms};
@@ -101,7 +101,7 @@ fn photographs_decode_and_resize_as_pillow_does() {
 #[test]
 fn photographs_load_at_a_useful_speed() {
     let Some(folder) = shared("imagenet-sample") else { return };
-    // As a class folder of its own.
+    // As a single class folder.
     let root = tempfile::TempDir::new().unwrap();
     for split in ["train", "val"] {
         let class = root.path().join(split).join("all");

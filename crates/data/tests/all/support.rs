@@ -13,20 +13,20 @@ pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
 }
 
-/// The middle of an image, of this side and share.
+/// A centre crop of side `img` with share `crop_pct`.
 pub fn spec(img: i64, crop_pct: f64) -> InputSpec {
     InputSpec::centred(img, crop_pct)
 }
 
-/// Never asked to stop.
+/// A stop flag that is never set.
 pub static GO: AtomicBool = AtomicBool::new(false);
 
-/// A dataset, read as it is without any keys.
+/// A dataset, opened without any keys.
 pub fn open(name: &str, path: Option<&Path>) -> Result<Splits> {
     heterodyne_data::open(name, path, &Reading::default())
 }
 
-/// A picture as its file has it.
+/// A picture in the orientation of its file.
 pub fn decode_as_is(bytes: &[u8]) -> std::result::Result<Image, String> {
     heterodyne_data::decode::decode(bytes, &Decode { exif: false, ..Decode::default() })
 }
@@ -36,7 +36,7 @@ pub fn goldens(name: &str) -> Tensors {
     file::read(&golden(name)).unwrap().0
 }
 
-/// Real images and weights, where they are; says so where they are not.
+/// Real images and weights; prints a line if they are absent.
 pub fn shared(name: &str) -> Option<PathBuf> {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(name);
     if path.exists() {
@@ -75,7 +75,7 @@ pub fn message<T>(result: Result<T>) -> String {
     }
 }
 
-/// Asserts that an error says all of this.
+/// Asserts that an error contains all of these parts.
 #[track_caller]
 pub fn says(text: &str, parts: &[&str]) {
     for part in parts {
@@ -83,7 +83,7 @@ pub fn says(text: &str, parts: &[&str]) {
     }
 }
 
-/// What a made-up sample does when it is asked for.
+/// How a made-up sample fails.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
     Error,

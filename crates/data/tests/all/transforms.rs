@@ -35,8 +35,8 @@ fn filter(name: &str) -> Filter {
     }
 }
 
-/// Largest and mean difference from Pillow in levels: the resizer's weights have 16 bits, Pillow's 22, so that a few
-/// roundings differ by one level, and by two where both passes differ.
+/// Largest and mean difference from Pillow in levels. The resizer's weights have 16 bits, Pillow's 22, so a few
+/// roundings differ by one level, or by two if both passes differ.
 const PILLOW: (u8, f64) = (2, 0.01);
 
 #[test]
@@ -78,7 +78,7 @@ fn evaluation_crops_where_torchvision_does() {
     assert!(fit(&square, 10, 12, Filter::Bicubic).is_err());
 }
 
-/// timm's `create_transform` from the same words, of a landscape, a portrait and a square.
+/// timm's `create_transform` with the same settings, for a landscape, a portrait and a square.
 #[test]
 fn evaluation_is_timms_for_every_mode_and_filter() {
     let goldens = goldens("evaluation.safetensors");
@@ -88,14 +88,15 @@ fn evaluation_is_timms_for_every_mode_and_filter() {
             continue;
         };
         let words = serde_json::json!({
-            "img": img.parse::<i64>().unwrap(), "crop_pct": crop_pct.parse::<f64>().unwrap(), "crop_mode": crop_mode, "interpolation": interpolation,
+            "img": img.parse::<i64>().unwrap(), "crop_pct": crop_pct.parse::<f64>().unwrap(), "crop_mode": crop_mode,
+            "interpolation": interpolation,
             "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
         });
         let spec: InputSpec = serde_json::from_value(words).unwrap();
         let ours = evaluation(image(&goldens[source]), &spec).unwrap();
         let (max, mean) = difference(&ours, &image(expected));
-        // Two of three thousand numbers of a small picture that are one level off are as many as the mean of large ones
-        // allows.
+        // In a small picture, two of three thousand numbers that are one level off already reach the mean allowed for
+        // large pictures.
         assert!(max <= PILLOW.0 && mean < 5.0 * PILLOW.1, "{name}: max {max}, mean {mean}");
         checked += 1;
     }

@@ -36,10 +36,10 @@ fn float_levels_and_other_layouts_give_the_same() {
         let levels = x.to_kind(Kind::Float);
         let before = levels.copy();
         assert!(apart(&view.apply(&levels), &expected) < 1e-6);
-        // Two views look at one batch, so that neither may write into it.
+        // Two views share one batch, so neither may write to it.
         assert_eq!(levels, before);
     }
-    // A picture that is enlarged along one side only.
+    // A picture enlarged along one side only.
     let flat = x.narrow(2, 0, 20);
     assert_eq!(View::new(28, MEAN, STD, Device::Cpu).unwrap().apply(&flat).size(), [2, 3, 28, 28]);
 }

@@ -1,7 +1,8 @@
 """Reference values for the tests of heterodyne-data, from Pillow, torchvision, PyTorch and pyarrow.
 
     python make.py                        writes transforms.safetensors, decode.safetensors, view.safetensors, parquet/
-    python make.py --real SHARED_DATA     writes real.safetensors: labels, hashes and single pixels of the real files in that folder
+    python make.py --real SHARED_DATA     writes real.safetensors: labels, hashes and single pixels of the real files
+                                          in that folder
 
 Needs torch, torchvision, numpy, pillow, pyarrow and safetensors. The pictures are made up here; of the real files only
 numbers are kept.

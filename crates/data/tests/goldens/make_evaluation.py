@@ -18,7 +18,7 @@ SOURCES = {"landscape": (57, 83), "portrait": (90, 61), "square": (48, 48)}
 
 
 def picture(height, width):
-    """Waves and noise, so that every filter has something to smooth."""
+    """Waves and noise, so every filter has something to smooth."""
     rng = np.random.default_rng(height * width)
     y, x = np.mgrid[:height, :width]
     waves = np.stack([127 + 90 * np.sin(x / 5 + c) * np.cos(y / 7 - c) for c in range(3)], -1)
@@ -35,8 +35,8 @@ def main():
                     # Every filter once per mode, every mode and size with the usual two.
                     if filter not in ("bilinear", "bicubic") and (source != "landscape" or img != 32):
                         continue
-                    # A box takes a pixel that lies exactly on its border or leaves it, as rounding falls. And Pillow 13
-                    # resizes a portrait's rows first where that is less work, which earlier ones and ours do not.
+                    # A box filter includes or excludes a pixel exactly on its border by rounding. Also, Pillow 13
+                    # resizes a portrait's rows first if that is less work; earlier versions and ours do not.
                     if (filter == "box" and mode != "border") or (source == "portrait" and mode == "squash"):
                         continue
                     transform = create_transform(

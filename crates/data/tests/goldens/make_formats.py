@@ -1,10 +1,11 @@
-"""Pictures of every format that is read, and what Pillow makes of them: formats.safetensors.
+"""Pictures of every supported format, and Pillow's decoding of them: formats.safetensors.
 
     python make_formats.py
 
-Needs numpy, pillow, imagecodecs (for a JPEG in YCCK) and safetensors. `NAME.file` are a file's bytes, `NAME.rgb` what `Image.open(..).convert("RGB")` gives, after
-`ImageOps.exif_transpose` for the names with `exif`. A 16-bit picture is given as the upper bytes of its samples, since Pillow's own
-conversion of 16-bit grey clips instead of scaling in some versions. The pictures are made up here.
+Needs numpy, pillow, imagecodecs (for a JPEG in YCCK) and safetensors. `NAME.file` are a file's bytes, `NAME.rgb` what
+`Image.open(..).convert("RGB")` gives, after `ImageOps.exif_transpose` for the names with `exif`. A 16-bit picture is
+given as the upper bytes of its samples, since Pillow's own conversion of 16-bit grey clips instead of scaling in some
+versions. The pictures are made up here.
 """
 
 import io

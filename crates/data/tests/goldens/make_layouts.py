@@ -5,9 +5,11 @@
 Needs numpy, scipy, pillow and datasets (Hugging Face). Everything in them is made up here.
 
     meta.mat, meta_plain.mat          ImageNet's table of synsets, as scipy writes MATLAB files, compressed and not
-    cifar10/, cifar10_python3/        CIFAR's pickles: with Python 2's opcodes as the official files have, and with Python 3's
+    cifar10/, cifar10_python3/        CIFAR's pickles: with Python 2's opcodes as the official files have, and with
+                                      Python 3's
     cifar100/
-    huggingface/                      what `Dataset.to_parquet` writes: columns `picture` and `kind` (text), and photographs of two sizes
+    huggingface/                      what `Dataset.to_parquet` writes: columns `picture` and `kind` (text), and
+                                      photographs of two sizes
     huggingface_small/                the same with images of one size and a ClassLabel, as validation/ and data/train-*
 """
 
@@ -83,7 +85,7 @@ def imagenet():
     synsets = np.zeros(
         (5, 1), dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O"), ("children", "O")]
     )
-    # The fifth is a group of others, as in the real table.
+    # The fifth is a group of the others, as in the real table.
     for row, wnid in enumerate(["n02119789", "n01440764", "n02100735", "n01443537", "n00001740"]):
         synsets[row, 0] = (
             row + 1,

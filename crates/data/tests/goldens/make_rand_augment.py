@@ -2,7 +2,8 @@
 
     python make_rand_augment.py           writes rand_augment.safetensors
 
-Needs timm, pillow, numpy and safetensors. Also kept: the arguments that timm gives to each operation at some magnitudes.
+Needs timm, pillow, numpy and safetensors. Also kept: the arguments that timm gives to each operation at some
+magnitudes.
 """
 
 import json

@@ -1,4 +1,4 @@
-//! Weights under other people's names (goldens/foreign.py).
+//! Weights with other libraries' parameter names (goldens/foreign.py).
 use std::collections::HashMap;
 
 use heterodyne_models::{Checkpoint, Model, Selection, classifier, find};
@@ -41,7 +41,7 @@ fn cases() -> Vec<Foreign> {
 impl Foreign {
     fn tensors(&self) -> Tensors {
         let torchvision = self.case.key.starts_with("torchvision/");
-        // The authors' names are given to a state dict of timm's, so its values follow timm's names.
+        // The authors' names are applied to a timm state dict, so its values follow timm's names.
         let own = self.case.build();
         fill(&own.store);
         let own = own.store.entries();
@@ -99,7 +99,7 @@ fn load(tensors: &Tensors, prefix: Option<&str>, ignore: &[&str]) -> (Model, Res
     (model, report)
 }
 
-/// Loads what must fit, and checks that every value has arrived.
+/// Loads weights that must fit, and checks that every value has arrived.
 fn loaded(tensors: &Tensors, prefix: Option<&str>, ignore: &[&str]) -> LoadReport {
     let (model, report) = load(tensors, prefix, ignore);
     let report = report.unwrap();
@@ -120,16 +120,16 @@ fn refused(tensors: &Tensors, prefix: Option<&str>, ignore: &[&str], parts: &[&s
 #[test]
 fn prefixes_of_wrappers_are_taken_away() {
     for (prefix, notes) in [
-        ("module.", &["names: `module.` taken away from the front"][..]),
-        ("_orig_mod.", &["names: `_orig_mod.` taken out"]),
-        ("model.module.", &["names: `model.module.` taken away from the front"]),
-        ("backbone._orig_mod.", &["names: `_orig_mod.` taken out", "names: `backbone.` taken away from the front"]),
-        ("a.b.c.d.", &["names: `a.b.c.d.` taken away from the front"]),
-        // A network's own name may be a wrapper's too.
-        ("blocks.", &["names: `blocks.` taken away from the front"]),
+        ("module.", &["names: prefix `module.` removed"][..]),
+        ("_orig_mod.", &["names: `_orig_mod.` removed"]),
+        ("model.module.", &["names: prefix `model.module.` removed"]),
+        ("backbone._orig_mod.", &["names: `_orig_mod.` removed", "names: prefix `backbone.` removed"]),
+        ("a.b.c.d.", &["names: prefix `a.b.c.d.` removed"]),
+        // A wrapper may use one of the network's own names.
+        ("blocks.", &["names: prefix `blocks.` removed"]),
     ] {
         let mut wrapped = renamed(|name| format!("{prefix}{name}"));
-        // torch.optim.swa_utils.AveragedModel counts beside them.
+        // torch.optim.swa_utils.AveragedModel adds a counter.
         wrapped.insert("n_averaged".to_owned(), Tensor::from(3i64));
         let report = loaded(&wrapped, None, &[]);
         assert_eq!(report.adapted, notes, "{prefix}");
@@ -158,24 +158,24 @@ fn a_prefix_before_some_names_only_is_left_and_reported() {
 #[test]
 fn what_lies_outside_of_the_prefix_is_left_out_and_told() {
     for (prefix, others, told) in [
-        ("model.", &["criterion.weight"][..], "outside of `model.`: `criterion.` (1 tensor)"),
+        ("model.", &["criterion.weight"][..], "outside `model.`: `criterion.` (1 tensor)"),
         (
             "backbone.",
             &["head.mlp.0.weight", "head.last_layer.weight_g", "queue"],
-            "outside of `backbone.`: `head.` (2 tensors), `queue`",
+            "outside `backbone.`: `head.` (2 tensors), `queue`",
         ),
         (
             "model.backbone.",
             &["model.neck.weight", "ema_decay"],
-            "outside of `model.backbone.`: `model.` (1 tensor), `ema_decay`",
+            "outside `model.backbone.`: `model.` (1 tensor), `ema_decay`",
         ),
     ] {
         let mut tensors = renamed(|name| format!("{prefix}{name}"));
         tensors.extend(others.iter().map(|name| ((*name).to_owned(), one())));
         let report = loaded(&tensors, None, &[]);
         assert_eq!(report.left_out, [told]);
-        assert_eq!(report.adapted, [format!("names: `{prefix}` taken away from the front")]);
-        // The classifier is looked for in the same place.
+        assert_eq!(report.adapted, [format!("names: prefix `{prefix}` removed")]);
+        // The classifier is searched for under the same prefix.
         let head = classifier(find("vit_nano").unwrap(), &toml::Table::new(), &tensors, &Selection::default()).unwrap();
         let expected = ["weight", "bias"].map(|leaf| (format!("{prefix}head.{leaf}"), format!("head.{leaf}")));
         assert_eq!(head, expected);
@@ -205,29 +205,29 @@ fn two_networks_in_one_file_are_not_guessed_between() {
         loaded(&tensors, Some(a.trim_end_matches('.')), &[]);
         let report = loaded(&tensors, None, &[b]);
         assert_eq!(report.left_out.len(), 1, "{report}");
-        // A second one that lacks its classifier is a second one still.
+        // A second network without its classifier still counts.
         tensors.retain(|name, _| !name.starts_with(b) || !name.contains("head"));
         refused(&tensors, None, &[], &["several networks"]);
     }
-    // A copy beside the network itself.
+    // A copy next to the network itself.
     let tensors = both("", "ema.");
     refused(&tensors, None, &[], &["without a prefix", "`ema.`", "\"ema\""]);
     assert_eq!(loaded(&tensors, None, &["ema"]).left_out[0].split(':').next(), Some("ignored"));
     refused(&tensors, Some(""), &[], &["unknown to the network", "ignore = [\"ema\"]"]);
-    // Of another depth, it explains less than half.
+    // With another depth, it matches less than half.
     let mut tensors = both("teacher.", "student.");
     tensors.retain(|name, _| !name.starts_with("student.blocks"));
-    assert_eq!(loaded(&tensors, None, &[]).left_out, ["outside of `teacher.`: `student.` (8 tensors)"]);
+    assert_eq!(loaded(&tensors, None, &[]).left_out, ["outside `teacher.`: `student.` (8 tensors)"]);
 }
 
 #[test]
 fn a_prefix_or_a_name_that_is_not_there_is_refused_with_those_that_are() {
     let tensors = renamed(|name| format!("model.{name}"));
     refused(&tensors, Some("teacher"), &[], &["\"teacher\"", "`model` ("]);
-    refused(&tensors, Some("mod"), &[], &["below the `prefix` \"mod\""]);
-    refused(&tensors, None, &["heads"], &["no tensor is called `heads`", "nearest"]);
+    refused(&tensors, Some("mod"), &[], &["under the `prefix` \"mod\""]);
+    refused(&tensors, None, &["heads"], &["`ignore` lists `heads`", "nearest"]);
     let flat = renamed(|name| name.replace('.', "_"));
-    refused(&flat, Some("x"), &[], &["no name in it has a prefix"]);
+    refused(&flat, Some("x"), &[], &["none of its names has a prefix"]);
     let mut twice = renamed(str::to_owned);
     twice.insert("vit.embeddings.cls_token".to_owned(), one());
     twice.insert("vit.embeddings.position_embeddings".to_owned(), one());
@@ -246,12 +246,12 @@ fn what_is_ignored_is_left_out_and_told_and_proposed_where_it_is_not() {
         ["ignored: `decoder_embed.` (1 tensor), `decoder_blocks.` (1 tensor), `decoder_pred.` (1 tensor), \
              `mask_token`"]
     );
-    // The names of the file, and those without what was taken away, are both understood.
+    // Patterns match the names in the file and those without the prefix.
     let wrapped: Tensors = mae.into_iter().map(|(name, t)| (format!("module.{name}"), t)).collect();
     loaded(&wrapped, None, &["decoder_*", "mask_token"]);
     loaded(&wrapped, None, &["module.decoder_*", "module.mask_token"]);
     loaded(&wrapped, Some("module"), &["decoder_*", "mask_token"]);
-    // What the network needs is missing then.
+    // Then tensors that the network needs are missing.
     refused(&wrapped, None, &["decoder_*", "mask_token", "norm.*"], &["2 missing", "norm.weight"]);
 }
 

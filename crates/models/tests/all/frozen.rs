@@ -1,4 +1,4 @@
-//! A frozen network, which computes with packed weights, against the same network as it is.
+//! Compares a frozen network, which computes with packed weights, with the same network unfrozen.
 use heterodyne_models::{Model, all};
 use heterodyne_nn::{
     FeatureMap, Output, Pass,
@@ -24,7 +24,7 @@ fn evaluate(model: &Model, x: &Tensor, pass: Pass) -> Vec<Tensor> {
     tensors(&model.net.forward(x, pass))
 }
 
-/// As [`evaluate`], on libtorch's general operators.
+/// As [`evaluate`], with libtorch's general operators.
 fn evaluate_plain(model: &Model, x: &Tensor, pass: Pass) -> Vec<Tensor> {
     flops::set_plain(true);
     let out = evaluate(model, x, pass);
@@ -122,7 +122,7 @@ fn new_weights_replace_the_packed_ones() {
     }
 }
 
-/// libtorch does not count the writes of a batch norm to its running statistics.
+/// libtorch does not count a batch norm's writes to its running statistics as changes.
 #[test]
 fn statistics_that_moved_replace_the_folded_ones() {
     for def in all() {

@@ -1,4 +1,4 @@
-//! Names, outputs and gradients against timm's.
+//! Compares names, outputs and gradients with timm's.
 use heterodyne_models::{Model, all};
 use heterodyne_nn::{ParamStore, Pass, Role, shim::NoGrad};
 use tch::{Device, Kind, Tensor};
@@ -10,12 +10,12 @@ use crate::support::{Case, Goldens, difference, fill, goldens, images, noise, sa
 const EVAL: f64 = 1e-4;
 const TRAIN: f64 = 1e-6;
 
-/// Also true of NaN.
+/// Also true for NaN.
 fn beyond(difference: f64, tolerance: f64) -> bool {
     difference.is_nan() || difference > tolerance
 }
 
-/// What differs from timm in an evaluation.
+/// The differences from timm in an evaluation.
 fn evaluate(case: &Case, model: &Model, goldens: &Goldens) -> Vec<String> {
     let mut complaints = Vec::new();
     let mut compare = |what: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64| {
@@ -40,8 +40,8 @@ fn evaluate(case: &Case, model: &Model, goldens: &Goldens) -> Vec<String> {
     complaints
 }
 
-/// What differs from timm in a training pass, in float64, with the weights of `filled`: its logits, every gradient,
-/// every running statistic.
+/// The differences from timm in a training pass, in float64, with the weights of `filled`: logits, gradients and
+/// running statistics.
 fn train(case: &Case, filled: &Model, goldens: &Goldens) -> Vec<String> {
     let Some(theirs) = goldens.get(case, "train") else { return Vec::new() };
     let Model { net, store, .. } = case.in_store(ParamStore::with_kind(Device::Cpu, Kind::Double, 0).deferred());
@@ -63,8 +63,8 @@ fn train(case: &Case, filled: &Model, goldens: &Goldens) -> Vec<String> {
     for (i, (name, t, role)) in (0..).zip(entries) {
         let ours = sample(&if role == Role::Buffer { t.shallow_clone() } else { t.grad() }, 4);
         let theirs = theirs.get(i);
-        // An element is measured by the root mean square of all. Gradients that are 0 in exact arithmetic (a bias that
-        // a norm takes away again) are below 1e-13 in timm, all others above 1e-2.
+        // The difference of an element is relative to the root mean square of all. Gradients that are 0 in exact
+        // arithmetic (a bias that a norm removes again) are below 1e-13 in timm, all others above 1e-2.
         let norm = theirs.double_value(&[4]).max(1e-6);
         let scale = theirs.abs().clamp_min(norm / (t.numel() as f64).sqrt());
         let d = ((ours - &theirs) / scale).abs().max().double_value(&[]);

@@ -1,4 +1,4 @@
-//! Where training starts, against timm's.
+//! Compares initial weights with timm's.
 use heterodyne_models::find;
 use tch::Kind;
 
@@ -10,12 +10,12 @@ use crate::support::Goldens;
 fn parameters_start_as_timms_do() {
     let goldens = Goldens::read();
     let mut complaints = Vec::new();
-    // Each model once, at the size that is not its own.
+    // Each model once, at a size other than its own.
     for case in goldens.cases.iter().filter(|case| case.img != find(&case.model).unwrap().input.img) {
         let theirs = goldens.get(case, "initial").unwrap();
         for (i, (name, t, _)) in (0..).zip(case.build().store.entries()) {
             let n = t.numel() as f64;
-            // `statistics` of goldens/make.py says why values are clipped.
+            // `statistics` in goldens/make.py explains why values are clipped.
             let t = t.detach().to_kind(Kind::Double);
             let far = 8.0 * t.abs().mean(Kind::Double).double_value(&[]);
             let t = t.clamp(-far, far);

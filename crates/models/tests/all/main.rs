@@ -1,4 +1,4 @@
-//! Tests of the networks: against timm's numbers, over the whole registry, and with weights that do and do not fit.
+//! Tests of the networks: comparisons with timm, properties of the whole registry, and weights that do and do not fit.
 mod foreign;
 mod frozen;
 mod golden;

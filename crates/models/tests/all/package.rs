@@ -1,4 +1,4 @@
-//! Networks from PyTorch's files (crates/shim/tests/goldens/make.py).
+//! Networks in files written by PyTorch (crates/shim/tests/goldens/make.py).
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -62,7 +62,7 @@ fn logits_alone_are_enough() {
     assert!(difference(&logits, &expected("logits/logits")) < 1e-5);
 }
 
-/// They are logits less a number of each row, which no softmax sees.
+/// They are the logits minus one number per row, which does not change a softmax.
 #[test]
 fn logarithms_of_probabilities_are_logits() {
     let package = open(&golden("teacher_logarithms.pt"), Device::Cpu, Some(32)).unwrap();
@@ -77,15 +77,15 @@ fn what_cannot_teach_is_refused_with_the_reason() {
         ("teacher_fixed.pt", "fails on 3 images of 32 px"),
         ("teacher_odd.pt", "a tensor (the logits) or Dict[str, Tensor] is needed"),
         ("teacher_nan.pt", "this teacher always fails"),
-        ("teacher_softmax.pt", "gives probabilities"),
-        ("teacher_dropout.pt", "when it is asked twice"),
-        ("teacher_training.pt", "of an image alone"),
+        ("teacher_softmax.pt", "returns probabilities"),
+        ("teacher_dropout.pt", "in a second run"),
+        ("teacher_training.pt", "for an image alone"),
     ] {
         let text = refusal(&golden(name), Some(32));
         assert!(text.contains(reason), "{name}: {text}");
         assert!(!text.contains('\n'), "{name}: {text}");
     }
-    // Another size than the one it was made for.
+    // A size other than the one for which it was made.
     let text = refusal(&golden("teacher_dict.pt"), Some(-3));
     assert!(text.contains("images of -3 px"), "{text}");
 }
@@ -111,12 +111,12 @@ fn other_files_are_named_for_what_they_are() {
         (b"{\"error\": \"gone\"}".to_vec(), "JSON, not weights (`{\"error\": \"gone\"}`)"),
         (b"Entry not found".to_vec(), "plain text"),
         (b"\x01\x02\x03\x04\x05\x06".to_vec(), "neither TorchScript nor a PT2 package"),
-        (b"\x80\x02N.".to_vec(), "holds weights and no program"),
+        (b"\x80\x02N.".to_vec(), "holds weights but no program"),
         (
             std::fs::read(golden("expected.safetensors")).unwrap(),
-            "a safetensors file, which holds weights and no program",
+            "a safetensors file, which holds weights but no program",
         ),
-        (zipped(&["model/data.pkl", "model/version"]), "holds weights and no program"),
+        (zipped(&["model/data.pkl", "model/version"]), "holds weights but no program"),
         (zipped(&["m/archive_format", "m/models/model.json"]), "is not compiled"),
         (zipped(&["readme.txt"]), "neither TorchScript nor a PT2 package"),
         (zipped(&["m/constants.pkl", "m/data.pkl"]), "cannot be loaded"),

@@ -1,4 +1,4 @@
-//! What holds for every model, on small images and, where the model has sizes to choose, small networks.
+//! Properties of every model, tested on small images and, if the model has size options, small networks.
 use std::collections::HashSet;
 
 use heterodyne_models::{Model, ModelDef, all};
@@ -10,14 +10,14 @@ use tch::{Device, Kind, Tensor};
 
 use crate::support::{difference, fill, images, table};
 
-/// Each model at a few sizes; the first is used where one is enough.
+/// Each model at a few sizes; tests that need only one use the first.
 pub fn tiny(def: &'static ModelDef) -> (Vec<i64>, toml::Table) {
     match def.family {
         "resnet" | "efficientnet" => (vec![64, 33, 97, 1], toml::Table::new()),
         "resnet_cifar" | "wide_resnet" | "shufflenet" | "mobilenetv2_cifar" => (vec![16, 27, 1], toml::Table::new()),
         "vgg" => (vec![16, 27, 8, 65], toml::Table::new()),
         "convnext" => (vec![32, 17, 43, 16], table("patch = 2\ndim = 12\ndepths = [1, 1, 2, 1]")),
-        // Grids that windows divide, that they do not, and that are smaller than a window.
+        // Grids that are a multiple of the window, that are not, and that are smaller than a window.
         "swin" => (vec![48, 34, 16, 2], table("patch = 2\nwindow = 3\ndim = 12\ndepths = [2, 2, 2, 2]\nheads = 3")),
         "vit" => (vec![12, 6, 30], table("patch = 3\ndim = 24\ndepth = 5\nheads = 3")),
         _ => (vec![12, 6, 30], table("patch = 3\ndim = 24\ndepth = 5")),
@@ -28,7 +28,7 @@ pub fn build(def: &'static ModelDef, img: i64) -> Model {
     Model::build(def, 5, Some(img), &tiny(def).1, Device::Cpu, 3).unwrap()
 }
 
-/// A loss that every output has a part in.
+/// A loss that depends on every output.
 fn loss(out: &Output) -> Tensor {
     let mean_square = |t: &Tensor| t.to_kind(Kind::Float).square().mean(Kind::Float);
     let stages: Tensor = out.stages.iter().map(|stage| mean_square(&stage.to_map())).sum();

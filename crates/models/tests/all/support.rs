@@ -81,7 +81,7 @@ impl Case {
         build(&self.model, self.img, &self.options)
     }
 
-    /// Without the time that drawing the weights takes: they must be written before they are read.
+    /// Builds without drawing the weights, which takes time; they must be written before they are read.
     pub fn uninitialised(&self) -> Model {
         self.in_store(ParamStore::new(Device::Cpu, 0).deferred())
     }

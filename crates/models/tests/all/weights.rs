@@ -117,11 +117,11 @@ fn another_head_needs_permission_and_then_starts_new() {
     );
 
     let report = ten.load_file(&path, true).unwrap();
-    assert_eq!(report.adapted, ["head: of 100 classes in the file, starts new with 10"]);
+    assert_eq!(report.adapted, ["head: 100 classes in the file; starts fresh with 10"]);
     assert_eq!(ten.store.tensors()["head.weight"], fresh);
     assert_eq!(ten.store.tensors()["cls_token"], hundred.store.tensors()["cls_token"]);
 
-    // A head that fits is loaded, permission or not.
+    // A head that fits is loaded, with or without `adapt_head`.
     let same = nano(100, 8);
     assert!(same.load_file(&path, true).unwrap().adapted.is_empty());
     assert_eq!(same.store.tensors()["head.weight"], hundred.store.tensors()["head.weight"]);
@@ -134,7 +134,7 @@ fn a_file_without_a_head_is_missing_it_unless_a_new_one_is_allowed() {
     tensors.retain(|name, _| !name.starts_with("head."));
     assert_eq!(model.load(&tensors, false).unwrap().missing, ["head.weight", "head.bias"]);
     let report = model.load(&tensors, true).unwrap();
-    assert!(report.is_clean() && report.adapted == ["head: not in the file, starts new with 10 classes"], "{report}");
+    assert!(report.is_clean() && report.adapted == ["head: not in the file; starts fresh with 10 classes"], "{report}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-"""Weights under other people's names, for `names.rs`: which names there are, and what their networks give.
+"""Weights with other libraries' parameter names, for `names.rs`: the names, and the networks' logits.
 
     python foreign.py
 
@@ -6,9 +6,9 @@ needs torch, torchvision and timm, and writes beside itself
     foreign.txt           names and shapes of each state dict
     foreign.safetensors   logits of two images
 
-torchvision's networks are its own. Of the authors' repositories, whose code is not on the package index, the names are taken from what
-timm accepts: a state dict of timm's is renamed here, and timm's `checkpoint_filter_fn` has to lead back to the original.
-Weights and images follow from make.py's formula, applied in the order of the state dict.
+torchvision's networks are its own. Of the authors' repositories, whose code is not on the package index, the names are
+taken from what timm accepts: a state dict of timm's is renamed here, and timm's `checkpoint_filter_fn` has to lead back
+to the original. Weights and images follow from make.py's formula, applied in the order of the state dict.
 """
 
 import json
@@ -81,7 +81,7 @@ def main():
     text, logits, cases = [], {}, []
     for name, (make, img) in TORCHVISION.items():
         model = make(num_classes=CLASSES).eval()
-        # Which places meet is no weight, but it is in a Swin's state dict.
+        # The window indices and masks are not weights, but a Swin's state dict holds them.
         indices = {n: t.clone() for n, t in state(model) if not t.is_floating_point()}
         with torch.no_grad():
             fill(model)

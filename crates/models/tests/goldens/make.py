@@ -1,4 +1,5 @@
-"""Golden values of the networks, from timm (and, for the networks for 32 px that timm lacks, from the definitions below).
+"""Golden values of the networks, from timm (and, for the networks for 32 px that timm lacks, from the definitions
+below).
 
     python make.py [--weights FOLDER]
 
@@ -479,8 +480,9 @@ def stage(name, out):
 
 
 def statistics(t):
-    """Mean, standard deviation and mean magnitude. PyTorch's trunc_normal_ gives its lower bound once in 2^24 values, a hundred
-    standard deviations away from the rest; it is clipped here, or it would decide the deviation of a matrix alone."""
+    """Mean, standard deviation and mean magnitude. PyTorch's trunc_normal_ gives its lower bound once in 2^24 values, a
+    hundred standard deviations away from the rest; it is clipped here, or it would decide the deviation of a matrix
+    alone."""
     t = t.clamp(-8 * t.abs().mean(), 8 * t.abs().mean())
     return torch.stack([t.mean(), t.std(correction=0), t.abs().mean()])
 
@@ -511,8 +513,8 @@ def case(name, img, golden, text, **options):
 
 
 def train_case(key, model, img, golden):
-    """Gradients of a weighted sum of the logits in training mode, and what the batch norms have learned. In float64: in float32
-    batch norms of a few values and the kinks of ReLU leave too few digits of a gradient to compare."""
+    """Gradients of a weighted sum of the logits in training mode, and what the batch norms have learned. In float64: in
+    float32 batch norms of a few values and the kinks of ReLU leave too few digits of a gradient to compare."""
     model.double().train()
     logits = model(images(4, img).double())
     golden[f"{key}/train_logits"] = logits.detach().float()

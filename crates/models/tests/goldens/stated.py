@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Which arguments of timm's constructors change nothing, in any of the spellings that timm takes: writes stated.json.
+"""Finds the arguments of timm's constructors that change nothing, in every accepted spelling; writes stated.json.
 
     python crates/models/tests/goldens/stated.py
 
-For one network of each family (two where they differ), every argument that JSON can hold is stated with the value that the network has
-anyway, and layers with every name that means the same. What timm builds then has the same parameters and, in double precision, the same logits.
-Needs timm.
+For one network of each family (two where they differ), every argument that JSON can hold is stated with the value that
+the network has anyway, and layers with every name that means the same. What timm builds then has the same parameters
+and, in double precision, the same logits. Needs timm.
 """
 
 import inspect
@@ -63,7 +63,7 @@ def stated(name, owner):
 
 
 def logits(model):
-    """Of a network whose parameters are numbers that depend on their names alone, so that order does not matter."""
+    """For a network whose parameters depend only on their names, so the order does not matter."""
     with torch.no_grad():
         for key, value in model.state_dict().items():
             generator = torch.Generator().manual_seed(sum(map(ord, key)))
@@ -83,7 +83,7 @@ def shapes(model):
 
 
 def same(own, own_logits, name, argument, value):
-    """Whether stating it changes nothing; None where timm does not take it."""
+    """Whether setting it changes nothing; None if timm does not accept it."""
     try:
         other = timm.create_model(name, num_classes=10, **{argument: value})
         return shapes(other) == shapes(own) and torch.equal(own_logits, logits(other.double().eval()))

@@ -1,24 +1,24 @@
-//! What is wrong with a recipe, where, and what to do about it.
+//! Recipe errors: what is wrong, where, and what to do.
 use std::{borrow::Cow, fmt};
 
-/// A recipe that cannot be used. Shown as `place: message`, with a hint on its own line where there is one.
+/// An invalid recipe. Shown as `place: message`, with any hint on its own line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipeError {
-    /// `file:line`, `file:line:column`, `file` or `--set key=value`; empty where the recipe as a whole is meant.
+    /// `file:line`, `file:line:column`, `file` or `--set key=value`; empty for the recipe as a whole.
     pub place: String,
     /// What is wrong.
     pub message: String,
-    /// What to do, if that is known.
+    /// What to do, if known.
     pub hint: Option<String>,
 }
 
 impl RecipeError {
-    /// An error at `place`.
+    /// Creates an error at `place`.
     pub fn new(place: impl fmt::Display, message: impl Into<String>) -> Self {
         Self { place: place.to_string(), message: message.into(), hint: None }
     }
 
-    /// The same error with `hint` on a line of its own.
+    /// Adds `hint`, shown on its own line.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -40,10 +40,10 @@ impl fmt::Display for RecipeError {
 
 impl std::error::Error for RecipeError {}
 
-/// Characters of a message that are shown; a value of a megabyte is not.
+/// Maximum number of characters shown of a text, in case a value is megabytes long.
 const SHOWN: usize = 1000;
 
-/// `text` without its middle, where it is longer than anybody reads.
+/// `text`, with the middle left out if it is too long.
 pub fn shortened(text: &str) -> Cow<'_, str> {
     let (head, tail) = (SHOWN / 2, SHOWN / 4);
     let length = text.chars().count();

@@ -1,9 +1,10 @@
-//! A leading `~` in paths. The shell replaces it in words of its own, not in a recipe and not behind `--path=`.
+//! Expands a leading `~` in paths. The shell does so only at the start of a word, not in a recipe or after `--path=`.
 use std::path::{Path, PathBuf};
 
 use super::schema::{ClassList, Data, NetworkTable, Recipe};
 
-/// `path` with a leading `~` replaced by the home folder (`HOME`); as it is where there is none. `~name` is nobody's.
+/// `path` with a leading `~` replaced by the home folder (`HOME`); unchanged if there is no `~` or no `HOME`. `~name`
+/// is not expanded.
 #[must_use]
 pub fn expand(path: &Path) -> PathBuf {
     match (path.strip_prefix("~"), std::env::var_os("HOME").filter(|home| !home.is_empty())) {
@@ -12,7 +13,7 @@ pub fn expand(path: &Path) -> PathBuf {
     }
 }
 
-/// [`expand`] for every path of a recipe.
+/// Applies [`expand`] to every path of a recipe.
 pub(super) fn expand_all(recipe: &mut Recipe) {
     expand_data(&mut recipe.data);
     let mut paths = Vec::new();
@@ -25,7 +26,7 @@ pub(super) fn expand_all(recipe: &mut Recipe) {
     }
 }
 
-/// [`expand`] for every path of `[data]`.
+/// Applies [`expand`] to every path of `[data]`.
 pub fn expand_data(data: &mut Data) {
     [&mut data.path, &mut data.labels].into_iter().flatten().for_each(|path| *path = expand(path));
     if let Some(ClassList::File(path)) = &mut data.classes {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use heterodyne_settings::nearest;
+use heterodyne_settings::{KeyError, nearest};
 use toml::Value;
 
 use super::{
@@ -97,6 +97,9 @@ impl Layered {
         if let Some((path, number)) = check::not_finite(&self.root) {
             return Err(self.at(&KeyPath::of(path), |key| format!("{key} is {number}; a finite number is expected")));
         }
+        if let Some(error) = self.unknown_key() {
+            return Err(error);
+        }
         let mut recipe: Recipe =
             serde_path_to_error::deserialize(Value::Table(tree::plain(&self.root))).map_err(|e| {
                 let path = KeyPath::from(e.path());
@@ -107,7 +110,11 @@ impl Layered {
             recipe.name =
                 Path::new(&*self.name).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         }
-        match check::recipe(&recipe) {
+        if let Some((table, e, hint)) = check::out_of_range(&recipe) {
+            let error = self.explain(table, &e);
+            return Err(RecipeError { hint: hint.map(str::to_owned).or(error.hint.clone()), ..error });
+        }
+        match check::contradiction(&recipe) {
             None => Ok(recipe),
             Some(problem) => {
                 let error = self.at(&KeyPath::parse(problem.key), |key| format!("{key} {}", problem.message));
@@ -116,12 +123,34 @@ impl Layered {
         }
     }
 
-    /// An error about a table that its owner reads (`methods.uhkd`; empty for the recipe itself): adds the place of
-    /// `key` (empty for the table itself) and, where `message` lists the valid names as serde does (`unknown field ..`,
-    /// `expected ..`), the nearest of them.
+    /// An error about a table that its owner reads (`methods.uhkd`; empty for the recipe itself): adds the key's place
+    /// and, if the key or a value is not one of several, the nearest of them.
     #[must_use]
-    pub fn explain(&self, table: &str, key: &str, message: &str) -> RecipeError {
-        self.word(KeyPath::parse(table).join(key), message)
+    pub fn explain(&self, table: &str, e: &KeyError) -> RecipeError {
+        let path = KeyPath::parse(table).join(&e.key);
+        match e.valid() {
+            None => self.word(path, &e.message),
+            Some(valid) => self.unknown(&path, valid.iter().map(String::as_str)),
+        }
+    }
+
+    /// The first key of a fixed table that the table does not have.
+    fn unknown_key(&self) -> Option<RecipeError> {
+        wording::TABLES.iter().find_map(|(path, keys)| {
+            let path = KeyPath::parse(path);
+            let table = match tree::deepest(&self.root, &path.keys) {
+                _ if path.keys.is_empty() => &self.root,
+                (depth, Some(Node { item: Item::Table(table), .. })) if depth == path.keys.len() => table,
+                _ => return None,
+            };
+            let key = table.keys().find(|key| keys.iter().all(|known| known.name != key.as_str()))?;
+            Some(self.unknown(&path.join(key), keys.iter().map(|key| key.name)))
+        })
+    }
+
+    fn unknown<'a>(&self, path: &KeyPath, valid: impl IntoIterator<Item = &'a str>) -> RecipeError {
+        let hint = wording::hint_for_key(path, &valid.into_iter().collect::<Vec<_>>());
+        self.at(path, |key| format!("unknown key {key}")).with_hint(hint)
     }
 
     /// Where `key` (`a.b.c`), or the nearest table around it, was written.

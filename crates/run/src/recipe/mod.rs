@@ -3,6 +3,7 @@ mod check;
 mod error;
 pub mod home;
 mod layer;
+pub mod reference;
 pub mod schema;
 mod tree;
 mod wording;

@@ -1,49 +1,48 @@
-//! The recipe as typed tables. Every key has a default or is required; nothing is read from elsewhere.
+//! The recipe as typed tables: every key once, with its text, its default and its range. Only what contradicts another
+//! key is checked elsewhere (`check.rs`).
 use std::path::PathBuf;
 
+use heterodyne_settings::settings;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-/// A whole recipe. Tables that belong to a model, a method or the augmentation stay raw here; their owners read them
-/// strictly.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Recipe {
-    /// Names the run folder and the report's row; defaults to the recipe's file name.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub name: String,
-    /// Seed of everything random in the run.
-    #[serde(default)]
-    pub seed: u64,
-    /// Where to compute.
-    #[serde(default)]
-    pub device: DeviceChoice,
-    /// Threads that one operation may use on a CPU; 0 leaves it to libtorch (all cores). Tiny networks are faster with
-    /// 1.
-    #[serde(default)]
-    pub threads: usize,
-    /// What to learn from.
-    pub data: Data,
-    /// The network that is trained.
-    pub student: NetworkTable,
-    /// The network that teaches, for `distill`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub teacher: Option<NetworkTable>,
-    /// Length and numerics of training.
-    #[serde(default)]
-    pub train: Train,
-    /// Optimizer.
-    #[serde(default)]
-    pub optim: Optim,
-    /// Learning rate over time.
-    #[serde(default)]
-    pub schedule: Schedule,
-    /// Weight of the plain classification loss.
-    #[serde(default)]
-    pub loss: Loss,
-    /// `[methods.NAME]`: a weight and the method's own keys, in the order written.
-    #[serde(default)]
-    pub methods: IndexMap<String, toml::Table>,
+/// More threads than any machine has processors; beyond it the system only refuses them one by one.
+const MOST_THREADS: i64 = 1024;
+/// Side of an image. A batch of larger ones does not fit into a machine's memory.
+const MOST_PIXELS: i64 = 4096;
+/// A weight of the loss. Above it the square of a gradient soon overflows float32.
+const MOST_WEIGHT: f64 = 1e9;
+
+settings! {
+    /// Keys outside of tables, and the tables. Those of a model, a method or the augmentation are read by their owners.
+    pub struct Recipe {
+        /// Names the run folder and the report's row; the file's name if not given.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub name: String = String::new(), Plain;
+        /// Seed of everything random in the run.
+        pub seed: u64 = 0, Plain;
+        /// Where to compute: `auto` (CUDA if libtorch finds a device, else the CPU), `cpu` or `cuda`.
+        pub device: DeviceChoice = DeviceChoice::Auto, Plain;
+        /// Threads that one operation may use on a CPU; 0: all cores. Tiny networks are faster with 1.
+        pub threads: usize = 0, Plain, whole(0, MOST_THREADS);
+        /// What to learn from.
+        pub data: Data = Data::default(), Plain;
+        /// The network that is trained.
+        pub student: NetworkTable = NetworkTable::default(), Plain;
+        /// The network that teaches, for `distill`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub teacher: Option<NetworkTable> = None, Plain;
+        /// Length and numerics of training.
+        pub train: Train = Train::default(), Plain;
+        /// Optimizer.
+        pub optim: Optim = Optim::default(), Plain;
+        /// Learning rate over time.
+        pub schedule: Schedule = Schedule::default(), Plain;
+        /// Weight of the plain classification loss.
+        pub loss: Loss = Loss::default(), Plain;
+        /// `[methods.NAME]`: a weight and the method's own keys, in the order written.
+        pub methods: IndexMap<String, toml::Table> = IndexMap::new(), Plain;
+    }
 }
 
 /// Where to compute.
@@ -59,76 +58,77 @@ pub enum DeviceChoice {
     Cuda,
 }
 
-/// `[data]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Data {
-    /// Dataset; `heterodyne data` lists them.
-    pub name: String,
-    /// File or folder, relative to the working directory; not for embedded data.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
-    /// What the training images are called: a folder, a list, or the start of file names, relative to `path`; the usual
-    /// names (train, training) are known. An empty name leaves them out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub train: Option<String>,
-    /// The same of the images to choose the best epoch on (val, valid, validation).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub val: Option<String>,
-    /// The same of the images to report on (test, testing); the `val` images, if there are none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test: Option<String>,
-    /// All classes in the order of their numbers: a list, or a file with a name a line or with JSON. In the order of
-    /// their names if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub classes: Option<ClassList>,
-    /// A list of files and classes (CSV or text), for pictures that do not lie in class folders.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<PathBuf>,
-    /// The column of a table that holds the images, or the names of their files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_column: Option<String>,
-    /// The column of a table that holds the classes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label_column: Option<String>,
-    /// Allow class folders without pictures.
-    #[serde(default)]
-    pub empty_classes: bool,
-    /// Allow data of one class.
-    #[serde(default)]
-    pub one_class: bool,
-    /// Turn pictures as their EXIF orientation says, as viewers do and timm does not.
-    #[serde(default = "yes")]
-    pub exif: bool,
-    /// The most pixels that a picture may have.
-    #[serde(default = "max_pixels")]
-    pub max_pixels: u64,
-    /// Side in pixels of the augmented image that both networks see, each resized to its own input; the dataset's own
-    /// size, or the larger of both inputs for photographs, if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub img: Option<i64>,
-    /// Keep only this many training images of each class.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub per_class: Option<usize>,
-    /// Training images held out to choose the best epoch on; 0 chooses nothing and reports the last.
-    #[serde(default)]
-    pub holdout: usize,
-    /// Seed that chooses the images of `per_class` and `holdout`; the run's if not given. Runs with different seeds
-    /// learn from, and are held to, the same images if they give the same here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// Threads that decode and augment; 0 chooses by the machine.
-    #[serde(default)]
-    pub workers: usize,
-    /// Decode every image once before training, so that a broken one is found now and not after hours.
-    #[serde(default = "yes")]
-    pub audit: bool,
-    /// `[data.augment]`, read by the data crate.
-    #[serde(default)]
-    pub augment: toml::Table,
-    /// `[data.mix]`, mixup and CutMix, read by the data crate.
-    #[serde(default)]
-    pub mix: toml::Table,
+settings! {
+    /// A dataset with validation and test images chooses the best epoch on the former and reports the latter. A dataset
+    /// with only one of them reports that one.
+    ///
+    /// The augmentation of a sample depends only on the seed, the epoch and the sample, not on threads, batch size or a
+    /// restart.
+    pub struct Data {
+        /// Required: the dataset ([data.md](data.md), `heterodyne data`).
+        pub name: String = String::new(), Plain;
+        /// File or folder of the dataset, relative to the working directory; `digits` has none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub path: Option<PathBuf> = None, Plain;
+        /// Name of the training images: a folder, a list, or the beginning of file names, relative to `path`. `"."` is
+        /// `path` itself, `""` leaves the split out. The usual names (`train`, `training`) are found.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub train: Option<String> = None, Plain;
+        /// The same for the images on which the best epoch is chosen (`val`, `valid`, `validation`).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub val: Option<String> = None, Plain;
+        /// The same for the images that are reported (`test`, `testing`); without them, the `val` images.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub test: Option<String> = None, Plain;
+        /// All classes in the order of their numbers: a list, or a file with one name per line or with JSON (a list,
+        /// `class_to_idx`, `{"0": "name"}`). It may name more classes than the images have. Sorted by name if not
+        /// given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub classes: Option<ClassList> = None, Plain;
+        /// A list of files and classes (CSV or text), for pictures that are not in class folders.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub labels: Option<PathBuf> = None, Plain;
+        /// The column of a list or of Parquet that holds the images or the names of their files; found by its usual
+        /// names if not given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub image_column: Option<String> = None, Plain;
+        /// The column that holds the classes; of `aircraft`: `variant`, `family` or `manufacturer`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub label_column: Option<String> = None, Plain;
+        /// Allow class folders without pictures.
+        pub empty_classes: bool = false, Plain;
+        /// Allow data of one class, which usually is the wrong level of a folder.
+        pub one_class: bool = false, Plain;
+        /// Turn pictures by their EXIF orientation. Viewers and Hugging Face's `datasets` do; **timm and torchvision do
+        /// not**: `false` shows the pixels that they see.
+        pub exif: bool = true, Plain;
+        /// The largest number of pixels of a picture; a larger one is an error that names its size. (Twice the number
+        /// at which Pillow warns of a decompression bomb; there it is an error.)
+        pub max_pixels: u64 = 178_956_970, Plain;
+        /// Side in pixels of the augmented image that both networks see in training; each resizes it to its own input.
+        /// The dataset's own size if not given; for photographs the larger of both inputs. Evaluations do not use it:
+        /// they apply each network's own transform.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub img: Option<i64> = None, Plain, whole(1, MOST_PIXELS);
+        /// Keep only this many training images of each class.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub per_class: Option<usize> = None, Plain, at_least_1;
+        /// Training images held out to choose the best epoch on, for data without validation images; 0 chooses nothing
+        /// and reports the last epoch.
+        pub holdout: usize = 0, Plain;
+        /// Chooses the images of `per_class` and `holdout`; the run's seed if not given. Set it to compare runs with
+        /// different seeds on the same images.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub seed: Option<u64> = None, Plain;
+        /// Threads that decode and augment; 0 chooses by the machine.
+        pub workers: usize = 0, Plain, whole(0, MOST_THREADS);
+        /// Decode every image once before training, so a broken one is found now; costs one pass over the files.
+        pub audit: bool = true, Plain;
+        /// Augmentation of single images: `[data.augment]` below.
+        pub augment: toml::Table = toml::Table::new(), Plain;
+        /// Mixup and CutMix: `[data.mix]` below. Both networks see the mixed batch.
+        pub mix: toml::Table = toml::Table::new(), Plain;
+    }
 }
 
 /// `data.classes`
@@ -141,93 +141,80 @@ pub enum ClassList {
     File(PathBuf),
 }
 
-fn yes() -> bool {
-    true
+settings! {
+    /// `[student]` and `[teacher]` take the same keys. `crop_pct`, `crop_mode` and `interpolation` are, with `img`,
+    /// `mean` and `std`, the evaluation transform, named as in timm.
+    pub struct NetworkTable {
+        /// Required but for a package: a name that `heterodyne models` lists.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub model: String = String::new(), Plain;
+        /// For a teacher, instead of `model` and `weights`: a file with a whole network, TorchScript or PT2. It is a
+        /// program that runs with the rights of this process ([packages](weights.md#packages)).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub package: Option<PathBuf> = None, Plain;
+        /// Weights to start from, required for a teacher ([weights.md](weights.md)). Missing, extra and mis-shaped
+        /// tensors are errors that list them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub weights: Option<PathBuf> = None, Plain;
+        /// The dictionary of tensors in a PyTorch file that holds several; an average of the weights if there is one,
+        /// else timm's choice.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub section: Option<String> = None, Plain;
+        /// Use only tensors whose names begin with this, and remove it (`"teacher"`, `"student.backbone"`; `""`: names
+        /// as they are). Found from the network's own names if not given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub prefix: Option<String> = None, Plain;
+        /// Tensors to leave out knowingly: names (`"mask_token"`), beginnings of names up to a dot (`"head"`) and
+        /// patterns (`"decoder_*"`).
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub ignore: Vec<String> = Vec::new(), Plain;
+        /// Start with a new classifier if the weights' number of classes differs from the data's (fine-tuning).
+        pub adapt_head: bool = false, Plain;
+        /// Side of the input in pixels; from the weights file, else the model's if weights are given, else the data's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub img: Option<i64> = None, Plain, whole(1, MOST_PIXELS);
+        /// Mean of the channels, of values in 0..1; chosen like `img`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub mean: Option<[f64; 3]> = None, Plain;
+        /// Standard deviation of the channels; chosen like `img`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub std: Option<[f64; 3]> = None, Plain;
+        /// Share of the resized side that the centre crop keeps; from the weights, else 1 for images of one size, else
+        /// the model's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub crop_pct: Option<f64> = None, Plain, share;
+        /// `center` resizes the shorter side to floor(img / crop_pct), `squash` both sides, `border` the longer; from
+        /// the weights, else `center`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub crop_mode: Option<String> = None, Plain;
+        /// Filter of the resizing: `nearest`, `box`, `bilinear`, `hamming`, `bicubic`, `lanczos`; from the weights,
+        /// else `bicubic`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub interpolation: Option<String> = None, Plain;
+        /// Precision of this network alone; `train.precision` if not given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub precision: Option<Precision> = None, Plain;
+        /// For a teacher: stores its outputs for a fixed number of views of each image
+        /// ([Store the teacher](../guide.md#store-the-teacher)).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub cache: Option<CacheTable> = None, Plain;
+        /// The family's own keys: `heterodyne models NAME` or [models.md](models.md).
+        pub options: toml::Table = toml::Table::new(), Plain;
+    }
 }
 
-/// Twice the number at which Pillow warns of a decompression bomb; there it is an error.
-fn max_pixels() -> u64 {
-    178_956_970
-}
-
-/// `[student]` and `[teacher]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkTable {
-    /// A name that `heterodyne models` lists.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub model: String,
-    /// Instead of `model` and `weights`, for a teacher: a file with a whole network, TorchScript or PT2. It is a
-    /// program that runs with the rights of this process.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub package: Option<PathBuf>,
-    /// Weights to start from, required for a teacher: a safetensors file, one that `torch.save` has written, a folder
-    /// with timm's config.json, or `hf-hub:OWNER/NAME`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights: Option<PathBuf>,
-    /// The dictionary of tensors in a PyTorch file that holds several; an average of the weights if not given, else
-    /// what timm takes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub section: Option<String>,
-    /// Only the tensors of the weights whose names begin with this, which is taken away; chosen by the names if not
-    /// given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prefix: Option<String>,
-    /// Tensors of the weights that are left out knowingly: names, beginnings of names up to a dot, or patterns with `*`
-    /// and `?`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ignore: Vec<String>,
-    /// Build a new classifier where the weights' number of classes differs from the data's.
-    #[serde(default)]
-    pub adapt_head: bool,
-    /// Side of the input in pixels; what the weights file says, else the model's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub img: Option<i64>,
-    /// Mean of the channels; what the weights file says, else the model's with weights and the data's without.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mean: Option<[f64; 3]>,
-    /// Standard deviation of the channels; as `mean`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub std: Option<[f64; 3]>,
-    /// In evaluations, share of the resized side that the crop in the middle keeps; what the weights say, else 1 for
-    /// images that are all of one size, else the model's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub crop_pct: Option<f64>,
-    /// In evaluations, `center` resizes the shorter side, `squash` both, `border` the longer; what the weights say,
-    /// else `center`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub crop_mode: Option<String>,
-    /// In evaluations, the filter of the resizing; what the weights say, else `bicubic`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interpolation: Option<String>,
-    /// Precision of this network alone; `train.precision` if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub precision: Option<Precision>,
-    /// Keeps what the teacher says of a fixed number of views of each image, so that it runs once per view; only for a
-    /// teacher.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cache: Option<CacheTable>,
-    /// `[student.options]`, read by the model's family.
-    #[serde(default)]
-    pub options: toml::Table,
-}
-
-/// `[teacher.cache]`
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
-pub struct CacheTable {
-    /// Augmented views of each image; epoch e shows view e mod `views`.
-    pub views: u32,
-    /// Seed of the views; the run's if not given. Runs with different seeds share a cache if they give the same here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// Folder of all caches, relative to the working directory.
-    #[serde(default = "cache_path")]
-    pub path: PathBuf,
-}
-
-fn cache_path() -> PathBuf {
-    PathBuf::from("cache")
+settings! {
+    /// The teacher then runs once per view and never again.
+    pub struct CacheTable {
+        /// Required: augmented views of each image; epoch e shows view e mod `views`.
+        pub views: u32 = 0, Plain, at_least_1;
+        /// Seed of the views; the run's if not given. Runs with different seeds share a cache if they give the same
+        /// here.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub seed: Option<u64> = None, Plain;
+        /// Folder of all caches, relative to the working directory.
+        pub path: PathBuf = PathBuf::from("cache"), Plain;
+    }
 }
 
 /// Number format of the heavy operations; weights and losses are float32 in all of them.
@@ -257,52 +244,36 @@ pub enum TestWhen {
     Never,
 }
 
-/// `[train]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Train {
-    /// Passes over the training images.
-    pub epochs: u32,
-    /// Images per step.
-    pub batch: usize,
-    /// Images per step of an evaluation.
-    pub eval_batch: usize,
-    /// Number format.
-    pub precision: Precision,
-    /// Label smoothing of the cross-entropy, in [0,1).
-    pub label_smoothing: f64,
-    /// Largest 2-norm of the whole gradient; none if not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip_grad: Option<f64>,
-    /// Decay of the exponential moving average of the weights; none if not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ema_decay: Option<f64>,
-    /// Steps between lines of the metrics.
-    pub log_every: u64,
-    /// Epochs between evaluations; the last epoch is always evaluated.
-    pub eval_every: u32,
-    /// When the test images are measured: `every` evaluation, after the `last` epoch alone, or `never`; but for `every`
-    /// there must be held-out images.
-    pub test: TestWhen,
-    /// Epochs between resumable checkpoints; one is also written when interrupted and at the end.
-    pub checkpoint_every: u32,
-}
-
-impl Default for Train {
-    fn default() -> Self {
-        Self {
-            epochs: 100,
-            batch: 64,
-            eval_batch: 256,
-            precision: Precision::Fp32,
-            label_smoothing: 0.0,
-            clip_grad: None,
-            ema_decay: None,
-            log_every: 50,
-            eval_every: 1,
-            test: TestWhen::Every,
-            checkpoint_every: 1,
-        }
+settings! {
+    /// Length and numerics of training.
+    pub struct Train {
+        /// Passes over the training images.
+        pub epochs: u32 = 100, Plain, at_least_1;
+        /// Images per step.
+        pub batch: usize = 64, Plain, at_least_1;
+        /// Images per step of an evaluation.
+        pub eval_batch: usize = 256, Plain, at_least_1;
+        /// `fp32`; `bf16`: heavy operations in bfloat16, while weights, statistics and losses stay float32; `auto`:
+        /// `bf16` on a GPU and on a CPU with a faster bfloat16 (AMX; AMD with AVX512_BF16), else `fp32`. The plan
+        /// records the choice ([numerics](../numerics.md)).
+        pub precision: Precision = Precision::Fp32, Plain;
+        /// Label smoothing of the cross-entropy.
+        pub label_smoothing: f64 = 0.0, Plain, below_1;
+        /// Largest 2-norm of the whole gradient; without it nothing is clipped.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub clip_grad: Option<f64> = None, Plain, positive;
+        /// Decay of the moving average of the weights, which evaluations then use; without it there is no average.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub ema_decay: Option<f64> = None, Plain, inside_01;
+        /// Steps between lines of the metrics.
+        pub log_every: u64 = 50, Plain, at_least_1;
+        /// Epochs between evaluations; the last epoch is always evaluated.
+        pub eval_every: u32 = 1, Plain, at_least_1;
+        /// When the test images are measured: in `every` evaluation, after the `last` epoch only, or `never`, for
+        /// choosing settings. `last` and `never` need held-out images; the check of the teacher then uses these too.
+        pub test: TestWhen = TestWhen::Every, Plain;
+        /// Epochs between resumable checkpoints; one is also written on an interruption and at the end.
+        pub checkpoint_every: u32 = 1, Plain, at_least_1;
     }
 }
 
@@ -317,40 +288,25 @@ pub enum OptimName {
     Adamw,
 }
 
-/// `[optim]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Optim {
-    /// Kind.
-    pub name: OptimName,
-    /// Base learning rate.
-    pub lr: f64,
-    /// SGD's momentum.
-    pub momentum: f64,
-    /// SGD's Nesterov variant.
-    pub nesterov: bool,
-    /// AdamW's decays of the two moments.
-    pub betas: [f64; 2],
-    /// AdamW's epsilon.
-    pub eps: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Also decay norms, biases, tokens and position embeddings.
-    pub decay_all: bool,
-}
-
-impl Default for Optim {
-    fn default() -> Self {
-        Self {
-            name: OptimName::Sgd,
-            lr: 0.05,
-            momentum: 0.9,
-            nesterov: true,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            weight_decay: 5e-4,
-            decay_all: false,
-        }
+settings! {
+    /// Optimizer. Norms, biases, tokens and position embeddings do not decay unless `decay_all` is set.
+    pub struct Optim {
+        /// `sgd` or `adamw`.
+        pub name: OptimName = OptimName::Sgd, Plain;
+        /// Base learning rate.
+        pub lr: f64 = 0.05, Plain, positive;
+        /// SGD's momentum.
+        pub momentum: f64 = 0.9, Plain, below_1;
+        /// SGD's Nesterov variant.
+        pub nesterov: bool = true, Plain;
+        /// AdamW's decays of the two moments.
+        pub betas: [f64; 2] = [0.9, 0.999], Plain;
+        /// AdamW's epsilon.
+        pub eps: f64 = 1e-8, Plain, positive;
+        /// Weight decay.
+        pub weight_decay: f64 = 5e-4, Plain, non_negative;
+        /// Decay norms, biases, tokens and position embeddings too.
+        pub decay_all: bool = false, Plain;
     }
 }
 
@@ -379,105 +335,46 @@ pub enum CosineFrom {
     Start,
 }
 
-/// `[schedule]`; times are in epochs, the rate changes at every step.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Schedule {
-    /// Shape.
-    pub name: ScheduleName,
-    /// Epochs of linear rise from `warmup_lr` to `lr`.
-    pub warmup_epochs: f64,
-    /// Where the rise starts.
-    pub warmup_lr: f64,
-    /// Where the cosine ends.
-    pub min_lr: f64,
-    /// Where the cosine begins.
-    pub cosine_from: CosineFrom,
-    /// Epochs at which `step` multiplies.
-    pub milestones: Vec<f64>,
-    /// `step`'s factor.
-    pub gamma: f64,
-}
-
-impl Default for Schedule {
-    fn default() -> Self {
-        Self {
-            name: ScheduleName::Cosine,
-            warmup_epochs: 0.0,
-            warmup_lr: 0.0,
-            min_lr: 0.0,
-            cosine_from: CosineFrom::Warmup,
-            milestones: Vec::new(),
-            gamma: 0.1,
-        }
+settings! {
+    /// Learning rate over time. Times are in epochs, the rate changes at every step.
+    pub struct Schedule {
+        /// `cosine` to `min_lr`; `step`: times `gamma` at each of `milestones`; `constant`.
+        pub name: ScheduleName = ScheduleName::Cosine, Plain;
+        /// Epochs of linear rise from `warmup_lr` to `optim.lr`.
+        pub warmup_epochs: f64 = 0.0, Plain, non_negative;
+        /// Where the rise starts.
+        pub warmup_lr: f64 = 0.0, Plain, non_negative;
+        /// Where the cosine ends.
+        pub min_lr: f64 = 0.0, Plain, non_negative;
+        /// The cosine falls from the end of the `warmup`, or from the `start` of the run, as timm counts.
+        pub cosine_from: CosineFrom = CosineFrom::Warmup, Plain;
+        /// Epochs at which `step` multiplies.
+        pub milestones: Vec<f64> = Vec::new(), Plain;
+        /// The factor of `step`.
+        pub gamma: f64 = 0.1, Plain, share;
     }
 }
 
-/// `[loss]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Loss {
-    /// Weight of the cross-entropy between the student's logits and the labels.
-    pub ce: f64,
-}
-
-impl Default for Loss {
-    fn default() -> Self {
-        Self { ce: 1.0 }
+settings! {
+    /// Weight of the plain classification loss.
+    pub struct Loss {
+        /// Weight of the cross-entropy between the student's logits and the labels.
+        pub ce: f64 = 1.0, Plain, between(0.0, MOST_WEIGHT);
     }
 }
 
 impl Data {
-    /// A dataset by name, everything else as a recipe without those keys has it.
+    /// A dataset by name, everything else by default.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            path: None,
-            train: None,
-            val: None,
-            test: None,
-            classes: None,
-            labels: None,
-            image_column: None,
-            label_column: None,
-            empty_classes: false,
-            one_class: false,
-            exif: true,
-            max_pixels: max_pixels(),
-            img: None,
-            per_class: None,
-            holdout: 0,
-            seed: None,
-            workers: 0,
-            audit: true,
-            augment: toml::Table::new(),
-            mix: toml::Table::new(),
-        }
+        Self { name: name.to_owned(), ..Self::default() }
     }
 }
 
 impl NetworkTable {
-    /// A model by name, everything else as a recipe without those keys has it.
+    /// A model by name, everything else by default.
     #[must_use]
     pub fn of(model: &str) -> Self {
-        Self {
-            model: model.to_owned(),
-            package: None,
-            weights: None,
-            section: None,
-            prefix: None,
-            ignore: Vec::new(),
-            adapt_head: false,
-            img: None,
-            mean: None,
-            std: None,
-            crop_pct: None,
-            crop_mode: None,
-            interpolation: None,
-            precision: None,
-            cache: None,
-            options: toml::Table::new(),
-        }
+        Self { model: model.to_owned(), ..Self::default() }
     }
 }

@@ -1,4 +1,4 @@
-//! TOML as a tree whose every key remembers where it was written.
+//! TOML as a tree in which every key records where it was written.
 use std::{fmt, sync::Arc};
 
 use indexmap::IndexMap;
@@ -13,9 +13,9 @@ use super::{RecipeError, shortened};
 /// Where a key was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A line of a file; 0 stands for the file as a whole.
+    /// A line of a file; 0 means the file as a whole.
     File(Arc<str>, usize),
-    /// A `--set`, as given.
+    /// A `--set` argument, verbatim.
     Set(Arc<str>),
 }
 
@@ -36,14 +36,14 @@ pub struct Node {
     pub origin: Origin,
 }
 
-/// A table, merged key by key, or anything else, replaced as a whole.
+/// A table, which is merged key by key, or a leaf, which is replaced as a whole.
 #[derive(Clone, Debug)]
 pub enum Item {
     Table(Table),
     Leaf(Value),
 }
 
-/// Keys in the order in which they were first written.
+/// Keys, in the order in which they first appeared.
 pub type Table = IndexMap<String, Node>;
 
 impl Node {
@@ -70,7 +70,7 @@ pub fn grow(value: Value, origin: &Origin) -> Node {
     Node { item, origin: origin.clone() }
 }
 
-/// Reads a TOML document; `name` is what places say.
+/// Parses a TOML document; `name` identifies it in error messages.
 pub fn parse(name: &Arc<str>, text: &str) -> Result<Table, RecipeError> {
     let fail = |e: toml::de::Error| {
         let place = match e.span() {
@@ -80,7 +80,7 @@ pub fn parse(name: &Arc<str>, text: &str) -> Result<Table, RecipeError> {
             }
             None => name.to_string(),
         };
-        // The parser does not say which key is there twice.
+        // The parser's message does not name the duplicate key.
         let key = e.span().filter(|_| e.message() == "duplicate key").and_then(|span| text.get(span));
         let key = key.map_or_else(String::new, |key| format!(" `{key}`"));
         RecipeError::new(place, format!("not valid TOML: {}{key}", e.message()))
@@ -107,12 +107,12 @@ fn convert(value: Spanned<DeValue<'_>>, origin: &dyn Fn(usize) -> Origin) -> Res
     }
 }
 
-/// Reads what stands right of the `=` of a `--set`: a TOML value, or else a bare word, which is text.
+/// Parses the text after the `=` of a `--set`: a TOML value, or otherwise a bare word, which is a string.
 pub fn parse_value(text: &str, origin: &Origin) -> Result<Node, RecipeError> {
     let text = text.trim();
     let item = DeValue::parse(text).and_then(|value| convert(value, &|_| origin.clone()));
     let item = match item {
-        // A recipe has no dates; `--set name=2026-01-31` means the words.
+        // A recipe has no dates; `--set name=2026-01-31` means the string.
         Ok(Item::Leaf(Value::Datetime(_))) => Item::Leaf(Value::String(text.to_owned())),
         Ok(item) => item,
         Err(e) if text.starts_with(['[', '{', '"', '\'']) => {
@@ -123,8 +123,8 @@ pub fn parse_value(text: &str, origin: &Origin) -> Result<Node, RecipeError> {
     Ok(Node { item, origin: origin.clone() })
 }
 
-/// Lays `upper` over `lower`: tables key by key, anything else replaced. A table that both write counts as written by
-/// `upper`.
+/// Merges `upper` into `lower`: tables key by key, anything else is replaced. The origin of a table that both define is
+/// that in `upper`.
 pub fn merge(lower: &mut Table, upper: Table) {
     for (key, node) in upper {
         match (lower.get_mut(&key), node) {

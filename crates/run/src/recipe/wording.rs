@@ -1,14 +1,13 @@
 //! Serde's sentences in the recipe's words, with the nearest valid name.
 use std::fmt;
 
-use heterodyne_settings::nearest;
-use serde::de::DeserializeOwned;
+use heterodyne_settings::{Key, Settings, nearest};
 use serde_path_to_error::{Path, Segment};
 use toml::Value;
 
 use super::{
     error::shortened,
-    schema::{Data, Loss, NetworkTable, Optim, Schedule, Train},
+    schema::{CacheTable, Data, Loss, NetworkTable, Optim, Recipe, Schedule, Train},
 };
 
 /// A path to a value: keys, and behind them what no key can address (`[2]`).
@@ -107,25 +106,8 @@ const TYPES: [(&str, &str); 15] = [
 
 /// Turns serde's `message` about `path` into the recipe's words; `value` is what stands there. A sentence that is not
 /// serde's stays as it is.
-pub fn word(mut path: KeyPath, value: Option<&Value>, message: &str) -> Worded {
+pub fn word(path: KeyPath, value: Option<&Value>, message: &str) -> Worded {
     let quoted = backticked(message);
-    if let Some(name) = message.strip_prefix("unknown field `").and_then(|_| quoted.first().copied()) {
-        if path.keys.last().is_none_or(|last| last != name) || !path.rest.is_empty() {
-            path = path.join(name);
-        }
-        let hint = hint_for_key(&path, name, &quoted[1..]);
-        return Worded { message: format!("unknown key `{path}`"), path, hint: Some(hint), expected: None };
-    }
-    if let Some(name) = message.strip_prefix("missing field `").and_then(|_| quoted.first().copied()) {
-        let whole = path.clone().join(name);
-        let table = path.keys.is_empty() && TABLES.iter().any(|(table, _)| *table == name);
-        let hint = match (table, path.keys.is_empty()) {
-            (true, _) => format!("add a table [{name}]"),
-            (false, true) => format!("add `{name} = ..` at the top"),
-            (false, false) => format!("add `{name} = ..` to [{path}]"),
-        };
-        return Worded { path, message: format!("`{whole}` is missing"), hint: Some(hint), expected: None };
-    }
     if let Some(name) = message.strip_prefix("unknown variant `").and_then(|_| quoted.first().copied()) {
         let hint = hint_for_name(name, &quoted[1..]);
         return Worded { message: format!("`{path}` cannot be `{name}`"), path, hint, expected: None };
@@ -190,34 +172,26 @@ fn backticked(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-type Keys = fn() -> Vec<String>;
-
 /// Keys that have another name now.
 const RENAMED: [(&str, &str); 3] =
     [("train.clip", "train.clip_grad"), ("train.ema", "train.ema_decay"), ("data.validation", "data.holdout")];
 
-/// The keys of each fixed table, as serde knows them.
-const TABLES: [(&str, Keys); 7] = [
-    ("data", keys_of::<Data>),
-    ("student", keys_of::<NetworkTable>),
-    ("teacher", keys_of::<NetworkTable>),
-    ("train", keys_of::<Train>),
-    ("optim", keys_of::<Optim>),
-    ("schedule", keys_of::<Schedule>),
-    ("loss", keys_of::<Loss>),
+/// Every fixed table with its keys, the recipe itself first.
+pub const TABLES: [(&str, &[Key]); 9] = [
+    ("", Recipe::KEYS),
+    ("data", Data::KEYS),
+    ("student", NetworkTable::KEYS),
+    ("teacher", NetworkTable::KEYS),
+    ("teacher.cache", CacheTable::KEYS),
+    ("train", Train::KEYS),
+    ("optim", Optim::KEYS),
+    ("schedule", Schedule::KEYS),
+    ("loss", Loss::KEYS),
 ];
 
-/// A struct's keys, from its refusal of a key that it cannot have.
-fn keys_of<T: DeserializeOwned>() -> Vec<String> {
-    let probe = toml::Table::from_iter([(String::new(), Value::Boolean(true))]);
-    match Value::Table(probe).try_into::<T>() {
-        Ok(_) => Vec::new(),
-        Err(e) => backticked(e.message()).into_iter().skip(1).map(str::to_owned).collect(),
-    }
-}
-
-fn hint_for_key(path: &KeyPath, name: &str, valid: &[&str]) -> String {
-    let parent = path.parent();
+/// What to say of a key that is not one of `valid`.
+pub fn hint_for_key(path: &KeyPath, valid: &[&str]) -> String {
+    let (parent, name) = (path.parent(), path.keys.last().map_or("", String::as_str));
     let prefix = if parent.is_empty() { String::new() } else { format!("{parent}.") };
     let owner = if parent.is_empty() { "A recipe".to_owned() } else { format!("[{parent}]") };
     if valid.is_empty() {
@@ -229,10 +203,10 @@ fn hint_for_key(path: &KeyPath, name: &str, valid: &[&str]) -> String {
         return format!("`{old}` is now `{new}`");
     }
     // `epochs` at the top, or `batch` in [data], belongs elsewhere.
-    let elsewhere = TABLES
-        .iter()
-        .find(|(table, keys)| *table != parent && path.keys.len() <= 2 && keys().iter().any(|k| k == name));
-    match (nearest(name, valid.iter().copied()), elsewhere) {
+    let belongs = |(table, keys): &&(&str, &[Key])| {
+        !table.is_empty() && *table != parent && path.keys.len() <= 2 && keys.iter().any(|key| key.name == name)
+    };
+    match (nearest(name, valid.iter().copied()), TABLES.iter().find(belongs)) {
         (_, Some((table, _))) => format!("did you mean `{table}.{name}`? {owner} takes {list}"),
         (Some(near), None) => format!("did you mean `{prefix}{near}`? {owner} takes {list}"),
         (None, None) => format!("{owner} takes {list}"),
@@ -255,14 +229,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fixed_table_is_known_with_its_keys() {
-        let tables: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
-        let scalars = ["name", "seed", "device", "threads", "methods"];
-        assert_eq!(
-            keys_of::<crate::Recipe>().iter().map(String::as_str).filter(|k| !scalars.contains(k)).collect::<Vec<_>>(),
-            tables
-        );
-        assert!(TABLES.iter().all(|(_, keys)| !keys().is_empty()));
-        assert_eq!(keys_of::<Loss>(), ["ce"]);
+    fn every_table_of_a_recipe_is_known() {
+        let tables = Recipe::defaults().into_iter().filter(|(_, value)| value.is_table()).map(|(name, _)| name);
+        for name in tables.filter(|name| name != "methods") {
+            assert!(TABLES.iter().any(|(table, _)| *table == name), "{name}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Event files, read by a second implementation of the two formats.
+//! Reads event files with a second implementation of the two formats.
 use std::{collections::BTreeMap, fs};
 
 use heterodyne_run::events::EventWriter;
@@ -135,7 +135,7 @@ fn a_resumed_run_repeats_no_record_and_cuts_off_a_torn_one() {
     let mut writer = EventWriter::resume(dir.path(), 200).unwrap();
     writer.write(&train(300)).unwrap();
     assert_eq!(steps(dir.path()), [100, 200, 300]);
-    // What others have written there is left alone.
+    // Files from other writers are left alone.
     let other = dir.path().join("events.out.tfevents.1.host.1.0");
     fs::write(&other, "torn").unwrap();
     drop(EventWriter::resume(dir.path(), 0).unwrap());

@@ -1,4 +1,4 @@
-//! Run folders: who may make, open and write them, and what a full disk leaves.
+//! Run folders: creating, opening and locking them, and the effects of a full disk.
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -84,7 +84,7 @@ fn only_a_free_folder_becomes_a_run() {
     drop(folder);
     assert_eq!(
         message(RunFolder::create(&path), &dir),
-        "a: holds a run already: choose another folder, or continue it with --resume"
+        "a: already holds a run: choose another folder, or continue it with --resume"
     );
     let other = dir.path().join("b");
     fs::create_dir(&other).unwrap();
@@ -92,19 +92,18 @@ fn only_a_free_folder_becomes_a_run() {
     assert_eq!(message(RunFolder::create(&other), &dir), "b: exists and is not empty: choose another folder");
     assert_eq!(
         message(RunFolder::create(&other.join("thesis.tex")), &dir),
-        "b/thesis.tex: is a file; a run needs a folder"
+        "b/thesis.tex: is a file, but a run needs a folder"
     );
     assert_eq!(message(RunFolder::open(&other), &dir), "b: is not a run folder: it has no plan.json");
     assert_eq!(message(RunFolder::open(&other.join("thesis.tex")), &dir), "b/thesis.tex: is a file, not a run folder");
-    assert_eq!(message(RunFolder::open(&dir.path().join("c")), &dir), "c: there is no such folder");
+    assert_eq!(message(RunFolder::open(&dir.path().join("c")), &dir), "c: the folder does not exist");
     assert_eq!(
         message(RunFolder::open(&path).unwrap().read_summary(), &dir),
-        "a/summary.json: is not there: the run is still going on, or was killed (continue it with --resume)"
+        "a/summary.json: does not exist: the run is still in progress, or was killed (continue it with --resume)"
     );
 }
 
-/// Runs this binary again as a child that runs the test `name` with `variable` set. `shell` is what the shell does
-/// before.
+/// Runs this binary again as a child that runs the test `name` with `variable` set. The shell first executes `shell`.
 fn child(name: &str, variable: &str, value: &Path, shell: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{shell} exec \"$0\" \"$@\"")]).arg(std::env::current_exe().unwrap());
@@ -131,11 +130,14 @@ fn one_process_at_a_time_and_nothing_stale_after_a_crash() {
     assert!(lines.any(|line| line.unwrap() == "held"), "the child did not get the lock");
     let refused = message(RunFolder::resume(&path), &dir);
     let readable = RunFolder::open(&path).is_ok();
-    // SIGKILL: the child has no chance to tidy up.
+    // SIGKILL: the child cannot clean up.
     holder.kill().unwrap();
     let pid = holder.id();
     holder.wait().unwrap();
-    assert_eq!(refused, format!("a: process {pid} is writing this run folder; wait for it, or choose another folder"));
+    assert_eq!(
+        refused,
+        format!("a: process {pid} is writing this run folder: wait for it to end, or choose another folder")
+    );
     assert!(readable);
     let held = RunFolder::resume(&path).unwrap();
     assert!(RunFolder::resume(&path).is_err());
@@ -188,13 +190,13 @@ fn a_full_disk_leaves_the_old_file_whole() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("full disk done"), "the child ran no test");
 }
 
-/// What the child does, whose files may have a few KiB.
+/// Runs in the child, whose files are limited to a few KiB.
 fn full_disk(dir: &Path) {
     let path = dir.join("summary.json");
     write_json_atomic(&path, &json!({"seed": 1})).unwrap();
     let e = write_json_atomic(&path, &vec![0u8; 100_000]).unwrap_err().to_string();
     assert!(
-        e.contains("summary.json: cannot be written (") && e.ends_with("; what was there before is unchanged"),
+        e.contains("summary.json: cannot be written (") && e.ends_with("; the existing content is unchanged"),
         "{e}"
     );
     assert_eq!(read_json::<serde_json::Value>(&path).unwrap(), json!({"seed": 1}));
@@ -235,23 +237,24 @@ fn damaged_files_say_what_is_wrong() {
         message(read_json::<Summary>(&path), &dir)
     };
     let whole = serde_json::to_string_pretty(&summary()).unwrap();
-    assert_eq!(read(""), "summary.json: is empty; was the disk full, or the copy cut short?");
+    assert_eq!(read(""), "summary.json: is empty: was the disk full, or was the copy interrupted?");
     let text = read(&whole[..whole.len() / 2]);
-    assert!(text.starts_with("summary.json: ends too early; was the disk full, or the copy cut short? ("), "{text}");
+    assert!(
+        text.starts_with("summary.json: is incomplete: was the disk full, or was the copy interrupted? ("),
+        "{text}"
+    );
     let text = read("<html>");
     assert!(text.starts_with("summary.json: is not JSON (expected value at line 1"), "{text}");
     let text = read(&whole.replace("\"failed\"", "\"lost\""));
     assert!(
-        text.starts_with(
-            "summary.json: does not hold what it should (`status`: unknown variant `lost`, expected one of"
-        ),
+        text.starts_with("summary.json: has unexpected content (`status`: unknown variant `lost`, expected one of"),
         "{text}"
     );
     let text = read(&format!("{whole}\n{whole}"));
-    assert!(text.starts_with("summary.json: has something behind its end ("), "{text}");
+    assert!(text.starts_with("summary.json: has trailing content after its end ("), "{text}");
 }
 
-/// Any single bit, a missing end and stretches that change places are noticed, in the checksum itself too.
+/// Detects any flipped bit, truncation and swapped parts, including in the checksum itself.
 #[test]
 fn damage_anywhere_in_a_json_file_is_noticed() {
     let dir = TempDir::new().unwrap();
@@ -265,7 +268,7 @@ fn damage_anywhere_in_a_json_file_is_noticed() {
         fs::write(&path, bytes).unwrap();
         let e = read_json::<Summary>(&path).map(drop).expect_err(what).to_string();
         assert!(e.contains("summary.json: "), "{what}: {e}");
-        e.contains("does not agree with its checksum")
+        e.contains("does not match its checksum")
     };
     let by_sum = (0..whole.len() * 8).filter(|bit| {
         let mut bytes = whole.clone();
@@ -273,7 +276,7 @@ fn damage_anywhere_in_a_json_file_is_noticed() {
         noticed(&bytes, &format!("bit {bit}"))
     });
     assert!(by_sum.count() > 1000, "most damage leaves JSON, and the sum alone can tell");
-    // Without the last line end it is still the whole object, and other bytes.
+    // Without the final line end, the object is complete but the bytes differ.
     for end in 0..whole.len() {
         noticed(&whole[..end], &format!("{end} bytes"));
     }
@@ -292,8 +295,8 @@ fn a_json_file_without_a_checksum_is_taken_as_it_is() {
     let text = fs::read_to_string(&path).unwrap().replace("\"seed\": 1", "\"seed\": 2");
     fs::write(&path, &text).unwrap();
     let e = message(read_json::<Value>(&path), &dir);
-    assert!(e.starts_with("plan.json: does not agree with its checksum: it is damaged, or was changed by hand"), "{e}");
-    // What the message says to do.
+    assert!(e.starts_with("plan.json: does not match its checksum: it is damaged, or was edited by hand"), "{e}");
+    // Follow the advice of the message.
     let lines: Vec<&str> = text.lines().filter(|line| !line.contains("\"checksum\"")).collect();
     fs::write(&path, lines.join("\n")).unwrap();
     assert_eq!(read_json::<Value>(&path).unwrap(), json!({"seed": 2, "data": {"name": "digits"}}));
@@ -301,16 +304,16 @@ fn a_json_file_without_a_checksum_is_taken_as_it_is() {
     assert_eq!(read_json::<Value>(&path).unwrap(), json!({}));
     write_json_atomic(&path, &json!({})).unwrap();
     assert_eq!(read_json::<Value>(&path).unwrap(), json!({}));
-    // Compact, as another program may have written it, and half a checksum.
+    // A compact file, as another program may write it, and half a checksum.
     fs::write(&path, r#"{"checksum":"crc32:00000000"}"#).unwrap();
-    assert!(message(read_json::<Value>(&path), &dir).contains("does not agree"));
+    assert!(message(read_json::<Value>(&path), &dir).contains("does not match"));
     for cut in [r#"{"checksum"#, r#"{"checksum""#, r#"{"checksum":"#, r#"{"checksum":"crc32:0000"#] {
         fs::write(&path, cut).unwrap();
-        assert!(message(read_json::<Value>(&path), &dir).starts_with("plan.json: ends too early"), "{cut}");
+        assert!(message(read_json::<Value>(&path), &dir).starts_with("plan.json: is incomplete"), "{cut}");
     }
 }
 
-/// A folder may be somebody else's: no file outside of it is truncated, appended to or replaced through a link.
+/// A folder may belong to someone else: no file outside it is truncated, extended or replaced through a link.
 #[cfg(unix)]
 #[test]
 fn links_in_the_place_of_files_are_refused_by_name() {
@@ -323,7 +326,7 @@ fn links_in_the_place_of_files_are_refused_by_name() {
     symlink(&victim, path.join(".lock")).unwrap();
     assert_eq!(
         message(RunFolder::resume(&path), &dir),
-        "a/.lock: the lock cannot be taken (it is a link, and only ordinary files and folders are written)"
+        "a/.lock: the lock cannot be taken (it is a link; only ordinary files and folders are written)"
     );
     fs::remove_file(path.join(".lock")).unwrap();
     let folder = RunFolder::resume(&path).unwrap();
@@ -340,7 +343,7 @@ fn links_in_the_place_of_files_are_refused_by_name() {
     drop(folder);
     fs::remove_dir(path.join("weights")).unwrap();
     symlink(dir.path(), path.join("weights")).unwrap();
-    assert!(message(RunFolder::resume(&path), &dir).starts_with("a/weights: cannot be made (it is a link"));
+    assert!(message(RunFolder::resume(&path), &dir).starts_with("a/weights: cannot be created (it is a link"));
     assert_eq!(fs::read_to_string(&victim).unwrap(), "ten years");
 }
 
@@ -354,9 +357,9 @@ fn what_killed_writes_left_is_swept_and_stands_in_nobodys_way() {
     let folder = RunFolder::create(&path).unwrap();
     folder.write_plan(&json!({})).unwrap();
     assert!(folder.is_fresh().unwrap());
-    // A summary that cannot be read does not make a finished run an unborn one.
+    // An unreadable summary does not make a finished run count as fresh.
     fs::write(folder.summary(), "{").unwrap();
-    assert!(folder.is_fresh().unwrap_err().to_string().contains("summary.json: ends too early"));
+    assert!(folder.is_fresh().unwrap_err().to_string().contains("summary.json: is incomplete"));
     fs::remove_file(folder.summary()).unwrap();
     drop(folder);
     fs::write(path.join("weights/.new-abc"), "half").unwrap();

@@ -1,7 +1,8 @@
-//! Bases, `--set`, and what is stored.
+//! Base recipes, `--set`, and the stored recipe.
 use std::fs;
 
 use heterodyne_run::Layered;
+use heterodyne_settings::KeyError;
 use tempfile::TempDir;
 
 use crate::recipe::layered;
@@ -116,7 +117,7 @@ fn bases_that_cannot_be() {
         message("twise.toml"),
         "twise.toml: cannot be read: No such file or directory\n  hint: did you mean twice.toml?"
     );
-    // The same base by two ways is no circle.
+    // Reaching the same base twice is not a cycle.
     assert_eq!(read(&dir, "twice.toml", &[]).unwrap().recipe().unwrap().seed, 4);
     fs::write(dir.path().join("latin.toml"), b"name = \"\xe4\"").unwrap();
     assert_eq!(message("latin.toml"), "latin.toml: is not text in UTF-8");
@@ -194,7 +195,7 @@ fn a_stored_recipe_reads_back_to_the_same_numbers() {
     assert_eq!(back.optim.lr, 0.30000000000000004);
     assert_eq!(format!("{back:?}"), format!("{recipe:?}"));
     assert_eq!(again.to_json(), json);
-    assert_eq!(again.explain("optim", "lr", "is odd").to_string(), "run/plan.json: `optim.lr`: is odd");
+    assert_eq!(again.explain("optim", &KeyError::new("lr", "is odd")).to_string(), "run/plan.json: `optim.lr`: is odd");
     let mut broken = json.clone();
     broken["optim"]["lr"] = "x".into();
     let e = Layered::from_json("run/plan.json", &broken).unwrap().recipe().unwrap_err();

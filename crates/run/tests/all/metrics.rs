@@ -1,4 +1,4 @@
-//! Lines of measurements through crashes and resumes.
+//! Metrics lines across crashes and resumes.
 use std::{fs, io::Write, path::Path};
 
 use heterodyne_run::{
@@ -51,8 +51,15 @@ fn lines_come_back_as_they_were() {
     assert_eq!(
         text.lines().collect::<Vec<_>>(),
         [
-            r#"{"kind":"train","step":10,"epoch":1.0,"lr":0.1,"loss":1.5,"terms":{"ce":1.0,"kd":0.30000000000000004},"grad_norm":2.0,"images_per_second":100.0,"data_wait":0.25,"seconds":10.0}"#,
-            r#"{"kind":"eval","step":10,"epoch":1.0,"split":"test","weights":"ema","top1":71.5,"loss":0.75,"images":500,"seconds":0.5}"#
+            concat!(
+                r#"{"kind":"train","step":10,"epoch":1.0,"lr":0.1,"loss":1.5,"#,
+                r#""terms":{"ce":1.0,"kd":0.30000000000000004},"#,
+                r#""grad_norm":2.0,"images_per_second":100.0,"data_wait":0.25,"seconds":10.0}"#
+            ),
+            concat!(
+                r#"{"kind":"eval","step":10,"epoch":1.0,"split":"test","weights":"ema","top1":71.5,"loss":0.75,"#,
+                r#""images":500,"seconds":0.5}"#
+            )
         ]
     );
 }
@@ -75,7 +82,7 @@ fn a_torn_last_line_is_passed_over_and_cut_off() {
     write(&path, None, &[train(10), train(20)]);
     let whole = fs::read(&path).unwrap();
     let first = whole.iter().position(|b| *b == b'\n').unwrap() + 1;
-    // Wherever the second line is cut, the first is there; with all but the line end, so is the second.
+    // Wherever the second line is cut, the first is read; if only the line end is missing, so is the second.
     for end in first..whole.len() {
         fs::write(&path, &whole[..end]).unwrap();
         let lines = if end == whole.len() - 1 { 2 } else { 1 };
@@ -118,18 +125,18 @@ fn what_is_no_number_is_refused() {
         terms["kd"] = f64::NAN;
     }
     let message = writer.write(&bad).unwrap_err().to_string();
-    assert!(message.ends_with("metrics.jsonl: step 10: `terms.kd` is NaN, which is not written"), "{message}");
+    assert!(message.ends_with("metrics.jsonl: step 10: `terms.kd` is NaN and cannot be written"), "{message}");
     let mut bad = eval(20);
     if let Metric::Eval(e) = &mut bad {
         e.top5 = Some(f64::INFINITY);
     }
     let message = writer.write(&bad).unwrap_err().to_string();
-    assert!(message.ends_with("step 20: `top5` is inf, which is not written"), "{message}");
+    assert!(message.ends_with("step 20: `top5` is inf and cannot be written"), "{message}");
     writer.write(&train(30)).unwrap();
     assert_eq!(read(&path).unwrap(), [train(30)]);
 }
 
-/// A checkpoint knows how far the metrics had come: later lines go, and a changed earlier one is an error.
+/// A checkpoint records the extent of the metrics: later lines are dropped, and a changed earlier line is an error.
 #[test]
 fn what_a_checkpoint_reached_must_be_there_unchanged() {
     let dir = TempDir::new().unwrap();
@@ -148,7 +155,7 @@ fn what_a_checkpoint_reached_must_be_there_unchanged() {
     // Still a line of JSON, with another number in it.
     fs::write(&path, String::from_utf8(whole.clone()).unwrap().replace("\"loss\":1.5", "\"loss\":1.4")).unwrap();
     let message = Writer::open_at(&path, extent).unwrap_err().to_string();
-    assert!(message.contains("metrics.jsonl: is not as it was when the checkpoint was written"), "{message}");
+    assert!(message.contains("metrics.jsonl: has changed since the checkpoint was written"), "{message}");
     fs::write(&path, &whole[..20]).unwrap();
     assert!(Writer::open_at(&path, extent).unwrap_err().to_string().contains("is shorter than"));
 }

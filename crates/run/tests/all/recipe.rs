@@ -1,8 +1,9 @@
-//! What a user reads when a recipe is wrong, to the letter.
+//! The exact error messages for invalid recipes.
 use heterodyne_run::{
     Layered, RecipeError,
     recipe::{DeviceChoice, OptimName, Precision, ScheduleName},
 };
+use heterodyne_settings::KeyError;
 
 const GOOD: &str = "[data]\nname = \"digits\"\n[student]\nmodel = \"resnet8\"\n";
 
@@ -11,7 +12,7 @@ pub fn layered(text: &str, sets: &[&str]) -> Result<Layered, RecipeError> {
     Layered::from_str("x.toml", text, &sets)
 }
 
-/// The message for GOOD (four lines) with `more` behind it and `sets` over it.
+/// The message for GOOD (four lines) with `more` appended and `sets` applied.
 fn wrong(more: &str, sets: &[&str]) -> String {
     match layered(&format!("{GOOD}{more}"), sets).and_then(|l| l.recipe()) {
         Ok(recipe) => panic!("accepted: {recipe:?}"),
@@ -47,6 +48,13 @@ fn unknown_keys() {
         wrong("", &["epochs=5"]),
         format!("--set epochs=5: unknown key `epochs`\n  hint: did you mean `train.epochs`? {RECIPE_TAKES}")
     );
+    for (old, new) in
+        [("train.clip", "train.clip_grad"), ("train.ema", "train.ema_decay"), ("data.validation", "data.holdout")]
+    {
+        let set = format!("{old}=1");
+        let message = format!("--set {set}: unknown key `{old}`\n  hint: `{old}` is now `{new}`");
+        assert_eq!(wrong("", &[&set]), message);
+    }
     assert_eq!(
         wrong("[optim]\nepochs = 1\n", &[]),
         format!("x.toml:6: unknown key `optim.epochs`\n  hint: did you mean `train.epochs`? {TAKES}")
@@ -97,11 +105,12 @@ fn missing_keys() {
     let message = |text| layered(text, &[]).unwrap().recipe().unwrap_err().to_string();
     assert_eq!(
         message("seed = 1\n[student]\nmodel = \"m\"\n"),
-        "x.toml: `data` is missing\n  hint: add a table [data]"
+        "x.toml: `data.name` is missing\n  hint: add `name = ..` to [data]; `heterodyne data` lists the datasets"
     );
     assert_eq!(
         message("[data]\nname = \"digits\"\n[student]\nimg = 8\n"),
-        "x.toml:3: `student.model` is missing\n  hint: add `model = ..` to [student]"
+        "x.toml:3: `student.model` is missing\n  hint: add `model = ..` to [student]; `heterodyne models` lists the \
+         models"
     );
 }
 
@@ -122,28 +131,40 @@ fn syntax_errors_keep_line_and_column() {
 #[test]
 fn values_out_of_range_and_contradictions() {
     for (more, message) in [
-        ("[train]\nepochs = 0\n", "`train.epochs` is 0; it must be at least 1"),
-        ("[train]\nbatch = 0\n", "`train.batch` is 0; it must be at least 1"),
-        ("[train]\neval_batch = 0\n", "`train.eval_batch` is 0; it must be at least 1"),
-        ("[train]\nlog_every = 0\n", "`train.log_every` is 0; it must be at least 1"),
-        ("[train]\neval_every = 0\n", "`train.eval_every` is 0; it must be at least 1"),
-        ("[train]\ncheckpoint_every = 0\n", "`train.checkpoint_every` is 0; it must be at least 1"),
-        ("[train]\nlabel_smoothing = 1.0\n", "`train.label_smoothing` is 1; it must be at least 0 and less than 1"),
-        ("[optim]\nlr = 0.0\n", "`optim.lr` is 0; it must be greater than 0"),
-        ("[optim]\nmomentum = 1\n", "`optim.momentum` is 1; it must be at least 0 and less than 1"),
+        ("[train]\nepochs = 0\n", "`train.epochs`: 0 is out of range, expected a whole number of at least 1"),
+        ("[train]\nbatch = 0\n", "`train.batch`: 0 is out of range, expected a whole number of at least 1"),
+        ("[train]\neval_batch = 0\n", "`train.eval_batch`: 0 is out of range, expected a whole number of at least 1"),
+        ("[train]\nlog_every = 0\n", "`train.log_every`: 0 is out of range, expected a whole number of at least 1"),
+        ("[train]\neval_every = 0\n", "`train.eval_every`: 0 is out of range, expected a whole number of at least 1"),
+        (
+            "[train]\ncheckpoint_every = 0\n",
+            "`train.checkpoint_every`: 0 is out of range, expected a whole number of at least 1",
+        ),
+        (
+            "[train]\nlabel_smoothing = 1.0\n",
+            "`train.label_smoothing`: 1 is out of range, expected a number of at least 0 and below 1",
+        ),
+        ("[optim]\nlr = 0.0\n", "`optim.lr`: 0 is out of range, expected a number above 0"),
+        ("[optim]\nmomentum = 1\n", "`optim.momentum`: 1 is out of range, expected a number of at least 0 and below 1"),
         ("[optim]\nbetas = [0.9, 1.0]\n", "`optim.betas` is [0.9, 1.0]; both must be at least 0 and less than 1"),
-        ("[optim]\neps = 0\n", "`optim.eps` is 0; it must be greater than 0"),
-        ("[optim]\nweight_decay = -1e-4\n", "`optim.weight_decay` is -0.0001; it must be at least 0"),
+        ("[optim]\neps = 0\n", "`optim.eps`: 0 is out of range, expected a number above 0"),
+        (
+            "[optim]\nweight_decay = -1e-4\n",
+            "`optim.weight_decay`: -0.0001 is out of range, expected a number of at least 0",
+        ),
         ("[schedule]\nwarmup_epochs = 101\n", "`schedule.warmup_epochs` is 101, more than train.epochs, 100"),
-        ("[schedule]\nwarmup_epochs = -1\n", "`schedule.warmup_epochs` is -1; it must be at least 0"),
+        (
+            "[schedule]\nwarmup_epochs = -1\n",
+            "`schedule.warmup_epochs`: -1 is out of range, expected a number of at least 0",
+        ),
         ("[schedule]\nmin_lr = 1\n", "`schedule.min_lr` is 1, more than optim.lr, 0.05, from which it falls"),
         (
             "[schedule]\nmilestones = [3, 3]\n",
             "`schedule.milestones` is [3.0, 3.0]; epochs greater than 0, each later than the one before, are expected",
         ),
         ("[schedule]\nname = \"step\"\n", "`schedule.name` is `step` and there are no schedule.milestones to step at"),
-        ("[schedule]\ngamma = 0\n", "`schedule.gamma` is 0; it must be greater than 0 and at most 1"),
-        ("[loss]\nce = -1\n", "`loss.ce` is -1; it must be at least 0"),
+        ("[schedule]\ngamma = 0\n", "`schedule.gamma`: 0 is out of range, expected a number above 0 and up to 1"),
+        ("[loss]\nce = -1\n", "`loss.ce`: -1 is out of range, expected a number from 0 to 1000000000"),
     ] {
         assert_eq!(wrong(more, &[]), format!("x.toml:6: {message}"));
     }
@@ -157,31 +178,30 @@ fn values_out_of_range_and_contradictions() {
             "x.toml:7: `schedule.warmup_lr` is 1, more than optim.lr, 0.05, to which it rises",
         ),
         (
-            "[train]\nclip = 0\n",
-            "x.toml:6: `train.clip_grad` is 0; it must be greater than 0\n  hint: without train.clip_grad nothing is clipped; \
-             `--set train.clip_grad=` removes it",
+            "[train]\nclip_grad = 0\n",
+            "x.toml:6: `train.clip_grad`: 0 is out of range, expected a number above 0\n  hint: `--set \
+             train.clip_grad=` removes it: nothing is clipped then",
         ),
         (
-            "[train]\nema = 1.0\n",
-            "x.toml:6: `train.ema_decay` is 1; it must be greater than 0 and less than 1\n  hint: without train.ema_decay there \
-             is no average; `--set train.ema_decay=` removes it",
+            "[train]\nema_decay = 1.0\n",
+            "x.toml:6: `train.ema_decay`: 1 is out of range, expected a number above 0 and below 1\n  hint: `--set \
+             train.ema_decay=` removes it: there is no average then",
         ),
-        ("img = 0\n", "x.toml:5: `student.img` is 0; it must be at least 1"),
+        ("img = 0\n", "x.toml:5: `student.img`: 0 is out of range, expected a whole number from 1 to 4096"),
         ("std = [1.0, 0.0, 1.0]\n", "x.toml:5: `student.std` has a value that is not greater than 0"),
         (
             "mean = [125, 120, 110]\n",
-            "x.toml:5: `student.mean` is not a mean of pixels in 0..1\n  hint: means of pixels in 0..255 are to be \
-             divided by 255",
+            "x.toml:5: `student.mean` is not a mean of pixels in 0..1\n  hint: divide means of pixels in 0..255 by 255",
         ),
     ] {
         assert_eq!(wrong(more, &[]), message);
     }
     assert_eq!(
         wrong("", &["data.per_class=0"]),
-        "--set data.per_class=0: `data.per_class` is 0; it must be at least 1"
+        "--set data.per_class=0: `data.per_class`: 0 is out of range, expected a whole number of at least 1"
     );
     assert!(wrong("", &["name=a/b"]).starts_with("--set name=a/b: `name` is \"a/b\"; it names a folder"));
-    // A key that is nowhere has the file as its place.
+    // The place of an absent key is the file.
     assert_eq!(
         wrong("", &["train.epochs=2", "schedule.warmup_epochs=3"]),
         "--set schedule.warmup_epochs=3: `schedule.warmup_epochs` is 3, more than train.epochs, 2"
@@ -194,26 +214,6 @@ fn owners_of_tables_get_places_and_nearest_keys() {
     for (table, key, message, shown) in [
         (
             "methods.uhkd",
-            "lamda",
-            "unknown field `lamda`, expected one of `lambda`, `k`",
-            "x.toml:7: unknown key `methods.uhkd.lamda`\n  hint: did you mean `methods.uhkd.lambda`? [methods.uhkd] \
-             takes lambda, k",
-        ),
-        (
-            "methods.uhkd",
-            "",
-            "unknown field `lamda`, expected `lambda`",
-            "x.toml:7: unknown key `methods.uhkd.lamda`\n  hint: did you mean `methods.uhkd.lambda`? [methods.uhkd] \
-             takes lambda",
-        ),
-        (
-            "methods.uhkd",
-            "k",
-            "unknown field `k`, there are no fields",
-            "x.toml:6: unknown key `methods.uhkd.k`\n  hint: [methods.uhkd] takes no keys",
-        ),
-        (
-            "methods.uhkd",
             "k",
             "invalid type: integer `5`, expected a boolean",
             "x.toml:6: `methods.uhkd.k` is the number 5; true or false is expected",
@@ -223,12 +223,6 @@ fn owners_of_tables_get_places_and_nearest_keys() {
             "scales[1]",
             "invalid value: integer `2`, expected u8",
             "x.toml:8: `methods.uhkd.scales[1]` is the number 2; a whole number from 0 to 255 is expected",
-        ),
-        (
-            "methods.uhkd",
-            "",
-            "missing field `q`",
-            "x.toml:5: `methods.uhkd.q` is missing\n  hint: add `q = ..` to [methods.uhkd]",
         ),
         ("methods.uhkd", "k", "must be odd", "x.toml:6: `methods.uhkd.k`: must be odd"),
         (
@@ -241,8 +235,16 @@ fn owners_of_tables_get_places_and_nearest_keys() {
         ("", "teacher", "is needed", "x.toml: `teacher`: is needed"),
         ("", "", "makes no sense", "x.toml: makes no sense"),
     ] {
-        assert_eq!(l.explain(table, key, message).to_string(), shown);
+        assert_eq!(l.explain(table, &KeyError::new(key, message)).to_string(), shown);
     }
+    let unknown =
+        |key, valid: &[&str]| l.explain("methods.uhkd", &KeyError::unknown(key, valid.iter().copied())).to_string();
+    assert_eq!(
+        unknown("lamda", &["lambda", "k"]),
+        "x.toml:7: unknown key `methods.uhkd.lamda`\n  hint: did you mean `methods.uhkd.lambda`? [methods.uhkd] takes \
+         lambda, k"
+    );
+    assert_eq!(unknown("k", &[]), "x.toml:6: unknown key `methods.uhkd.k`\n  hint: [methods.uhkd] takes no keys");
     assert_eq!(l.place("methods.uhkd.k"), "x.toml:6");
     assert_eq!(l.place("optim.lr"), "x.toml");
 }
