@@ -1,12 +1,11 @@
-//! Compiles the C++ bridge against the libtorch that `LIBTORCH` names, after checking that it is the version the
-//! binding was made for.
+//! Compiles the C++ bridge against the libtorch in `LIBTORCH`, after checking that its version fits the binding.
 use std::{
     env, fs,
     path::{Path, PathBuf},
     process::exit,
 };
 
-/// tch 0.24 binds exactly this version; another one compiles and then fails at run time.
+/// tch 0.24 binds exactly this version; another version compiles but fails at run time.
 const LIBTORCH_VERSION: &str = include_str!("libtorch-version").trim_ascii();
 
 fn main() {
@@ -16,9 +15,9 @@ fn main() {
     });
     let root = Path::new(&root);
     match version(root) {
-        None => fail(&format!("there is no libtorch in {}: run `make libtorch`", root.display())),
+        None => fail(&format!("no libtorch in {}: run `make libtorch`", root.display())),
         Some(found) if found.split('+').next() != Some(LIBTORCH_VERSION) => fail(&format!(
-            "{} holds libtorch {found}, and {LIBTORCH_VERSION} is needed: run `make libtorch`",
+            "{} holds libtorch {found}, but {LIBTORCH_VERSION} is needed: run `make libtorch`",
             root.display()
         )),
         Some(_) => {}
@@ -44,12 +43,12 @@ fn main() {
         .files(["src/script/trace.cc", "src/script/package.cc"])
         .include("src")
         .flags(system_includes(root))
-        // As libtorch's wheel is built; some of its types have other members without it.
+        // libtorch's wheel is built with it; without it some types have other members.
         .define("NDEBUG", None)
         .std("c++17")
         .flag_if_supported("-Wno-unused-parameter")
         .flag("-fopenmp")
-        // Twice the time to compile, for lines that nobody steps through.
+        // Debug information would double the compile time, and nobody steps through this code.
         .debug(false)
         .compile("heterodyne_shim");
     stand_in();
@@ -59,7 +58,7 @@ fn main() {
     println!("cargo:rustc-link-lib=dylib:+verbatim={}", openmp(root));
 }
 
-/// An empty library under the name of libtorch's front (script/stand_in.rs says what for), `libtorch.so` in OUT_DIR.
+/// An empty library with the name of libtorch's front library, `libtorch.so` in OUT_DIR; script/stand_in.rs says why.
 fn stand_in() {
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));
     let source = out.join("stand_in.c");
@@ -76,7 +75,7 @@ fn stand_in() {
     }
 }
 
-/// What the C++ is made of: a change of Rust alone compiles none of it.
+/// The sources of the C++ part; changes to other Rust files do not recompile it.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let of = |path: PathBuf| match path.extension().and_then(|e| e.to_str()) {
@@ -98,13 +97,13 @@ fn version(root: &Path) -> Option<String> {
     line.split('\'').nth(1).map(str::to_owned)
 }
 
-/// libtorch's headers, whose own warnings are not ours to mend.
+/// libtorch's headers as system includes, because we cannot fix their warnings.
 fn system_includes(root: &Path) -> Vec<String> {
     let folders = [root.join("include"), root.join("include/torch/csrc/api/include")];
     folders.iter().flat_map(|folder| ["-isystem".to_owned(), folder.display().to_string()]).collect()
 }
 
-/// The OpenMP runtime that libtorch brings along, under whatever name: at::parallel_for has to share its threads.
+/// The OpenMP runtime in libtorch's folder, whatever its name: at::parallel_for must share its threads.
 fn openmp(root: &Path) -> String {
     let files = fs::read_dir(root.join("lib")).into_iter().flatten().flatten();
     let names = files.map(|file| file.file_name().to_string_lossy().into_owned());

@@ -1,7 +1,7 @@
-//! A network's forward pass as a graph for any number of images.
+//! A network's forward pass as a graph for any batch size.
 //!
-//! libtorch's tracer sees one pass, in which the number of images is a number like any other. Two passes with different
-//! numbers of images run the same steps, and what differs between them is the number of images, or a multiple of it.
+//! libtorch's tracer bakes in the batch size. The network is traced with two batch sizes; both traces have the same
+//! steps, and any integer that differs between them is a multiple of the batch size.
 use std::{collections::BTreeMap, path::Path};
 
 use heterodyne_models::Model;
@@ -12,32 +12,32 @@ use heterodyne_shim::{
 };
 use tch::{Kind, Tensor};
 
-/// Numbers of images of the two passes.
+/// Batch sizes of the two traces.
 const FIRST: i64 = 2;
 const SECOND: i64 = 3;
 
-/// The evaluation of a network, images (B,3,H,W) to logits (B,classes), as libtorch's operators.
+/// The forward pass of a network in evaluation mode as libtorch operators: images (B,3,H,W) to logits (B,classes).
 pub struct Graph {
     recording: Recording,
-    /// The first pass.
+    /// The first trace.
     pub program: Program,
-    /// Of each integer that follows the number of images: its factor.
+    /// For each integer that is a multiple of the batch size: the factor.
     pub counts: BTreeMap<usize, i64>,
-    /// Of each computed tensor: its sizes.
+    /// The sizes of each computed tensor.
     pub sizes: BTreeMap<usize, Vec<Size>>,
 }
 
 /// A tensor's size along one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// Always this.
+    /// A fixed size.
     Fixed(i64),
-    /// This many times the number of images.
+    /// A multiple of the batch size.
     PerImage(i64),
 }
 
 impl Graph {
-    /// Records `model` in evaluation, on the device and in the kind of its weights.
+    /// Traces `model` in evaluation mode, on the device and in the kind of its weights.
     pub fn of(model: &Model) -> Result<Self> {
         let (recording, program) = pass(model, FIRST)?;
         let (_, second) = pass(model, SECOND)?;
@@ -45,7 +45,7 @@ impl Graph {
             || program.values.len() != second.values.len()
             || program.output != second.output
         {
-            return Err(unexportable(model, "its steps depend on the number of images"));
+            return Err(unexportable(model, "its steps depend on the batch size"));
         }
         let (mut counts, mut sizes) = (BTreeMap::new(), BTreeMap::new());
         for (i, (a, b)) in program.values.iter().zip(&second.values).enumerate() {
@@ -54,16 +54,16 @@ impl Graph {
                     let both = a.iter().zip(b).map(|(&a, &b)| size(a, b)).collect::<Option<_>>();
                     sizes.insert(
                         i,
-                        both.ok_or_else(|| unexportable(model, "a size follows the number of images unevenly"))?,
+                        both.ok_or_else(|| unexportable(model, "a size is not a multiple of the batch size"))?,
                     );
                 }
                 (Value::Int(a), Value::Int(b)) => match size(*a, *b) {
                     Some(Size::Fixed(_)) => {}
                     Some(Size::PerImage(factor)) => drop(counts.insert(i, factor)),
-                    None => return Err(unexportable(model, "a number follows the number of images unevenly")),
+                    None => return Err(unexportable(model, "a number is not a multiple of the batch size")),
                 },
                 (a, b) if a == b => {}
-                _ => return Err(unexportable(model, "a constant depends on the number of images")),
+                _ => return Err(unexportable(model, "a constant depends on the batch size")),
             }
         }
         Ok(Self { recording, program, counts, sizes })
@@ -77,7 +77,7 @@ impl Graph {
     }
 }
 
-/// What a size or number is that was `a` with [`FIRST`] and `b` with [`SECOND`] images.
+/// Classifies a size or number that is `a` for [`FIRST`] and `b` for [`SECOND`] images.
 fn size(a: i64, b: i64) -> Option<Size> {
     if a == b {
         return Some(Size::Fixed(a));
@@ -90,7 +90,7 @@ fn pass(model: &Model, images: i64) -> Result<(Recording, Program)> {
         model.store.entries().into_iter().map(|(name, t, role)| (name, t, role != Role::Buffer)).collect();
     let x = Tensor::f_zeros([images, 3, model.img, model.img], (Kind::Float, model.store.device()))?;
     catch(
-        || format!("recording {}", model.def.name),
+        || format!("tracing {}", model.def.name),
         || {
             let _plain = flops::Plain::begin();
             let recording = record(&tensors, &x, |x| model.net.forward(x, Pass::EVAL).logits)?;

@@ -1,6 +1,6 @@
-//! A trained network for use elsewhere: weights with the description that timm reads, TorchScript, and ONNX.
+//! Exports a trained network for other software: weights with timm's description, TorchScript, and ONNX.
 //!
-//! Every file is read back and run beside the network before the folder appears under its name.
+//! Every file is read back and compared with the network before the folder appears under its final name.
 
 pub mod graph;
 pub mod onnx;
@@ -26,84 +26,87 @@ pub const CONFIG: &str = "config.json";
 pub const TORCHSCRIPT: &str = "model.ts";
 /// The ONNX graph.
 pub const ONNX: &str = "model.onnx";
-/// Images and the network's logits of them, to check with elsewhere.
+/// Images and the network's logits for them, to verify the export in other software.
 pub const CHECK: &str = "check.safetensors";
 
-/// Largest difference between a file's logits and the network's, relative to the largest logit.
+/// Largest allowed difference between a file's logits and the network's, relative to the largest logit.
 pub const TOLERANCE: f64 = 1e-4;
 
-/// The network that is exported, and what is to be said of it.
+/// The network to export, and its description.
 pub struct Subject<'a> {
     /// The network, in float32 on the CPU.
     pub model: &'a Model,
-    /// Its options.
+    /// The network's options.
     pub options: &'a toml::Table,
-    /// How an evaluation shows it an image.
+    /// The input size and normalisation for evaluation.
     pub input: InputSpec,
-    /// Names of the classes, where they are known.
+    /// Names of the classes, if known.
     pub class_names: &'a [String],
     /// Metadata of the weights file.
     pub metadata: HashMap<String, String>,
-    /// JSON that the programs carry.
+    /// JSON to store in the programs.
     pub about: String,
 }
 
-/// Which programs to write beside the weights.
+/// Which programs to write in addition to the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Programs {
-    /// [`TORCHSCRIPT`]
+    /// Write [`TORCHSCRIPT`].
     pub torchscript: bool,
-    /// [`ONNX`]
+    /// Write [`ONNX`].
     pub onnx: bool,
 }
 
 /// One file of an export.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
-    /// Its name.
+    /// The file's name.
     pub name: &'static str,
-    /// Its size.
+    /// The file's size.
     pub bytes: u64,
-    /// Largest difference of its logits from the network's, relative to the largest logit; `None` for a file without
-    /// any.
+    /// Largest difference between its logits and the network's, relative to the largest logit; `None` for a file
+    /// without logits.
     pub difference: Option<f64>,
 }
 
-/// What was written.
+/// The result of an export.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Export {
-    /// File by file.
+    /// The files written.
     pub files: Vec<Written>,
-    /// timm's name of the network; `None` where timm has none, so that there is no [`CONFIG`].
+    /// timm's name for the network; `None` if timm does not have it, in which case there is no [`CONFIG`].
     pub timm: Option<&'static str>,
 }
 
-/// Writes `folder`, which must not exist or be empty. Nothing appears under its name before all files have been
-/// checked.
+/// Writes `folder`, which must be absent or empty. It appears under its name only after all files have been checked.
 pub fn export(subject: &Subject, programs: Programs, folder: &Path) -> Result<Export> {
     let existing = std::fs::read_dir(folder).map(|mut entries| entries.next().is_some());
     if folder.is_file() || existing.unwrap_or(false) {
-        return Err(Error::file(folder, "is there already and not an empty folder; give another --out, or remove it"));
+        return Err(Error::file(
+            folder,
+            "already exists and is not an empty folder; choose another --out, or remove it",
+        ));
     }
     let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let cannot = |e: std::io::Error| Error::file(folder, format!("cannot be made ({e})"));
+    let cannot = |e: std::io::Error| Error::file(folder, format!("cannot be created ({e})"));
     std::fs::create_dir_all(parent).map_err(cannot)?;
     let beside = tempfile::Builder::new().prefix(".export-").tempdir_in(parent).map_err(cannot)?;
     let made = write(subject, programs, beside.path()).map_err(|e| match e {
-        // The folder that it will never be is gone when this is read.
+        // The temporary folder is gone by the time the user reads this message.
         Error::File { path, message } => {
             Error::file(path.strip_prefix(beside.path()).map_or(path.clone(), |name| folder.join(name)), message)
         }
         e => e,
     })?;
-    // Of an empty folder; a rename replaces it.
-    std::fs::rename(beside.path(), folder).map_err(|e| Error::file(folder, format!("cannot be put in place ({e})")))?;
+    // A rename replaces an empty folder.
+    std::fs::rename(beside.path(), folder)
+        .map_err(|e| Error::file(folder, format!("cannot be moved into place ({e})")))?;
     let _moved = beside.keep();
     set_permissions(folder)?;
     Ok(made)
 }
 
-/// A temporary folder is private; what becomes of it is not.
+/// A temporary folder is private; the exported folder must not be.
 #[cfg(unix)]
 fn set_permissions(folder: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -124,8 +127,8 @@ fn write(subject: &Subject, programs: Programs, folder: &Path) -> Result<Export>
         let bytes = std::fs::metadata(&path).map_err(|e| Error::file(&path, e))?.len();
         match difference {
             Some(d) if d.is_nan() || d > TOLERANCE => Err(Error::invalid(format!(
-                "{name}: its logits differ from the network's by {d:.1e} of the largest, {TOLERANCE:.0e} is allowed; \
-                 nothing was exported"
+                "{name}: its logits differ from the network's by {d:.1e} of the largest logit, but only \
+                 {TOLERANCE:.0e} is allowed; nothing was exported"
             ))),
             _ => {
                 files.push(Written { name, bytes, difference });
@@ -164,14 +167,14 @@ fn write(subject: &Subject, programs: Programs, folder: &Path) -> Result<Export>
     Ok(Export { files, timm: timm.map(|(name, _)| name) })
 }
 
-/// Three images of noise, as normalised images are distributed.
+/// Three images of noise with the distribution of normalised images.
 fn images(model: &Model) -> Result<Tensor> {
     let x = Tensor::f_empty([3, 3, model.img, model.img], (Kind::Float, model.store.device()))?;
     heterodyne_nn::shim::Rng::new(0).normal(&x, 0.0, 1.0)?;
     Ok(x)
 }
 
-/// Runs the network as it runs everywhere else in heterodyne.
+/// Runs the network as the rest of heterodyne does.
 fn run(model: &Model, x: &Tensor) -> Result<Tensor> {
     let context = || format!("running {}", model.def.name);
     let forward = || {
@@ -181,7 +184,7 @@ fn run(model: &Model, x: &Tensor) -> Result<Tensor> {
     let logits = catch(context, forward)?;
     if logits.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
         return Err(Error::invalid(
-            "the network's logits are not finite: its weights have overflowed, there is nothing to export",
+            "the network's logits are not finite: its weights have overflowed, so there is nothing to export",
         ));
     }
     Ok(logits)

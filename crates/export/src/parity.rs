@@ -1,10 +1,10 @@
-//! What is written, read back and run beside the network.
-use std::path::Path;
+//! Reads written files back and compares them with the network.
+use std::{fmt::Display, path::Path};
 
 use heterodyne_models::Model;
 use heterodyne_nn::{Error, Result, shim::script::Package};
+use rten_tensor::prelude::*;
 use tch::{Device, Kind, Tensor};
-use tract_onnx::prelude::{DatumExt, Framework, InferenceModelExt, IntoRunnable, TractError, tvec};
 
 use crate::{Subject, onnx, run};
 
@@ -12,7 +12,7 @@ use crate::{Subject, onnx, run};
 fn difference(ours: &Tensor, theirs: &Tensor) -> Result<f64> {
     if ours.size() != theirs.size() {
         return Err(Error::invalid(format!(
-            "logits of shape {:?} where {:?} are expected",
+            "its logits have the shape {:?}, expected {:?}",
             ours.size(),
             theirs.size()
         )));
@@ -21,7 +21,7 @@ fn difference(ours: &Tensor, theirs: &Tensor) -> Result<f64> {
     Ok(ours.f_sub(theirs)?.f_abs()?.f_max()?.f_double_value(&[])? / scale)
 }
 
-/// The network rebuilt from the weights file.
+/// Compares the network rebuilt from the weights file.
 pub fn weights(subject: &Subject, path: &Path, x: &Tensor, logits: &Tensor) -> Result<f64> {
     let taps = subject.model.net.taps();
     let copy = Model::build(subject.model.def, taps.classes, Some(subject.model.img), subject.options, x.device(), 1)?;
@@ -29,40 +29,33 @@ pub fn weights(subject: &Subject, path: &Path, x: &Tensor, logits: &Tensor) -> R
     difference(&run(&copy, x)?, logits)
 }
 
-/// The program run by libtorch, on one image, on all, and on more.
+/// Runs the program in libtorch on one image, on all, and on more.
 pub fn torchscript(path: &Path, x: &Tensor, logits: &Tensor) -> Result<f64> {
     let mut program = Package::torchscript(path, Device::Cpu)?;
     each(x, logits, |x| {
-        let (_, y) = program.run(x)?.pop().ok_or_else(|| Error::file(path, "the program gives nothing"))?;
+        let (_, y) = program.run(x)?.pop().ok_or_else(|| Error::file(path, "the program returns nothing"))?;
         Ok(y)
     })
 }
 
-/// The graph run by tract, which shares no code with what wrote it.
+/// Runs the graph in rten, which shares no code with the exporter.
 pub fn onnx(path: &Path, x: &Tensor, logits: &Tensor) -> Result<f64> {
-    let failed = |e: TractError| Error::file(path, format!("tract cannot run it: {e:#}"));
-    let model = tract_onnx::onnx().model_for_path(path).map_err(failed)?;
+    let failed = |e: &dyn Display| Error::file(path, format!("rten cannot run it: {e}"));
+    let model = rten::Model::load_file(path).map_err(|e| failed(&e))?;
     each(x, logits, |x| {
         let sizes: Vec<usize> = x.size().iter().map(|&n| n as usize).collect();
         let mut values = vec![0f32; x.numel()];
         x.f_copy_data(&mut values, x.numel())?;
-        let input = tract_onnx::prelude::Tensor::from_shape(&sizes, &values).map_err(failed)?;
-        let fact = f32::fact(&sizes).into();
-        let plan = model
-            .clone()
-            .with_input_fact(0, fact)
-            .and_then(|m| m.into_optimized())
-            .and_then(|m| m.into_runnable())
-            .map_err(failed)?;
-        let output = plan.run(tvec!(input.into())).map_err(failed)?;
-        let output = output.first().ok_or_else(|| Error::file(path, format!("`{}` is not given", onnx::OUTPUT)))?;
+        let input = rten_tensor::Tensor::from_data(sizes.as_slice(), values);
+        let output = model.run_one(input.view().into(), None).map_err(|e| failed(&e))?;
+        let output: rten_tensor::Tensor<f32> =
+            output.into_tensor().ok_or_else(|| failed(&format!("`{}` is not float32", onnx::OUTPUT)))?;
         let shape: Vec<i64> = output.shape().iter().map(|&n| n as i64).collect();
-        let plain = output.try_as_plain_ram().map_err(failed)?;
-        Ok(tch::Tensor::f_from_slice(plain.as_slice::<f32>().map_err(failed)?)?.f_reshape(shape)?)
+        Ok(Tensor::f_from_slice(&output.to_vec())?.f_reshape(shape)?)
     })
 }
 
-/// The largest difference over several numbers of images.
+/// The largest difference over several batch sizes.
 fn each(
     x: &tch::Tensor,
     logits: &tch::Tensor,
@@ -75,7 +68,7 @@ fn each(
         (tch::Tensor::f_cat(&[x, x], 0)?, tch::Tensor::f_cat(&[logits, logits], 0)?),
     ] {
         let d = difference(&program(&x)?.f_to_kind(Kind::Float)?, &logits)?;
-        // A NaN stays one.
+        // A NaN stays NaN.
         largest = if d.is_nan() { d } else { largest.max(d) };
     }
     Ok(largest)

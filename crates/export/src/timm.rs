@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Subject;
 
-/// timm's name of the network and the file's text; `None` where timm has no such network.
+/// timm's name for the network and the file's text; `None` if timm does not have the network.
 pub fn config(subject: &Subject) -> Result<Option<(&'static str, String)>> {
     let Subject { model, options, input, class_names, .. } = subject;
     let (def, taps) = (model.def, model.net.taps());
@@ -16,7 +16,7 @@ pub fn config(subject: &Subject) -> Result<Option<(&'static str, String)>> {
         return Ok(None);
     };
     let entries = model.store.entries();
-    // Where timm looks when the number of channels or of classes is to be another one.
+    // The layers that timm replaces for another number of channels or classes.
     let first_conv =
         entries.iter().find(|(_, t, _)| t.dim() == 4).map(|(name, ..)| name.trim_end_matches(".weight").to_owned());
     let distillation = format!("{}_dist", def.head);

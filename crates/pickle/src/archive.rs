@@ -15,15 +15,15 @@ use crate::{
     pickle::{Pickle, Source, load},
 };
 
-/// The most bytes of a compressed `data.pkl`: 64 MiB. PyTorch does not compress; archives packed again by other tools
-/// are.
+/// Maximum size of a compressed `data.pkl`: 64 MiB. PyTorch does not compress it, but other tools may repack an
+/// archive.
 const PICKLE: u64 = 1 << 26;
 
 /// An open archive.
 #[derive(Debug)]
 pub struct Archive {
     zip: ZipArchive<Reader>,
-    /// What precedes each record's name: the folder and a slash.
+    /// The prefix of each record's name: the folder and a slash.
     prefix: String,
     length: u64,
 }
@@ -31,7 +31,7 @@ pub struct Archive {
 /// Opens the archive and reads its pickle.
 pub fn open(file: Reader) -> Result<(Archive, Pickle), Fault> {
     let length = file.length;
-    // The file begins with the first record, so nothing is searched for elsewhere.
+    // The file begins with the first record, so no search for an offset is needed.
     let zip = ZipArchive::with_config(Config { archive_offset: ArchiveOffset::Known(0) }, file)
         .map_err(|e| fault(e, "its end"))?;
     let names: Vec<_> = zip.file_names_raw().filter_map(|name| std::str::from_utf8(name).ok()).collect();
@@ -60,7 +60,7 @@ pub fn open(file: Reader) -> Result<(Archive, Pickle), Fault> {
     Ok((archive, pickle))
 }
 
-/// What other programs' archives are recognised by.
+/// Recognises the archives of other programs.
 fn foreign(names: &[&str]) -> Option<&'static str> {
     let has = |end: &str| {
         names.iter().any(|name| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('/')))
@@ -99,7 +99,7 @@ fn prefix<'a>(names: &[&'a str]) -> Result<&'a str, Fault> {
 }
 
 impl Archive {
-    /// The bytes of a storage, of which there must be `size`.
+    /// The bytes of a storage, which must have `size` bytes.
     pub fn storage(&self, key: &str, size: u64) -> Result<Vec<u8>, Fault> {
         let name = format!("data/{key}");
         let Some(index) = self.index(&name) else { return damaged(format!("the archive has no record {name}")) };
@@ -126,7 +126,7 @@ impl Archive {
         if size > limit {
             return damaged(format!("record {name} claims {size} bytes"));
         }
-        // PyTorch writes zero for every checksum when it is told to leave them out.
+        // PyTorch writes zero for every checksum if checksums are turned off.
         let options = ZipReadOptions::new().ignore_crc32(checksum == 0);
         let mut entry = zip.by_index_with_options(index, options).map_err(|e| fault(e, &name))?;
         let mut bytes = Vec::with_capacity(size as usize);
@@ -138,11 +138,11 @@ impl Archive {
     }
 }
 
-/// What the zip reader complains about while it reads `what`.
+/// Turns an error of the zip reader while reading `what` into a fault.
 fn fault(error: ZipError, what: &str) -> Fault {
     match error {
         ZipError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-            Fault::Short(format!("{what} goes on behind the end"))
+            Fault::Short(format!("{what} continues beyond the end of the file"))
         }
         ZipError::Io(e)
             if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other) =>
@@ -151,6 +151,6 @@ fn fault(error: ZipError, what: &str) -> Fault {
         }
         ZipError::Io(e) => Fault::Io(e),
         ZipError::InvalidArchive(e) => Fault::Short(format!("zip archive: {e}")),
-        other => Fault::Damaged(format!("{what}: {other}; pack it again without compression or password")),
+        other => Fault::Damaged(format!("{what}: {other}; repack it without compression or password")),
     }
 }

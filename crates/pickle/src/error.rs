@@ -1,4 +1,4 @@
-//! What can be wrong with a file.
+//! Errors about files.
 use std::{
     io,
     path::{Path, PathBuf},
@@ -21,25 +21,25 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It cannot be opened or read.
+    /// The file cannot be opened or read.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is something else than what `torch.save` writes on a little-endian machine.
+    /// The file is not one that `torch.save` writes on a little-endian machine.
     #[error("is {0}")]
     Foreign(String),
-    /// It ends too early.
-    #[error("not a whole PyTorch file ({0}); was the download cut short?")]
+    /// The file ends too early.
+    #[error("not a complete PyTorch file ({0}); was the download cut short?")]
     Short(String),
-    /// It contradicts itself or the format.
+    /// The file contradicts itself or the format.
     #[error("damaged or not written by torch.save: {0}")]
     Damaged(String),
-    /// It would need far more memory than its size justifies.
+    /// The file would need far more memory than its size justifies.
     #[error("refused: {0}")]
     Limit(String),
-    /// It has no such dictionary of tensors, or several that could be meant.
+    /// The file has no such dictionary of tensors, or several candidates.
     #[error("{0}")]
     Section(String),
-    /// A tensor of the dictionary asked for cannot be given.
+    /// A tensor of the requested dictionary cannot be read.
     #[error("tensor `{name}`: {what}")]
     Tensor {
         /// Its name in the dictionary.

@@ -1,4 +1,4 @@
-//! A file read by position, so that several readers share one handle without sharing a cursor.
+//! A file read by position, so several readers share one handle but not a cursor.
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
@@ -9,8 +9,8 @@ use std::{
 
 use crate::Fault;
 
-/// A reader with its own position; clones share the handle. It reads with system calls: a file that shrinks meanwhile
-/// is an early end.
+/// A reader with its own position; clones share the handle. It reads with system calls, so a file that shrinks
+/// meanwhile just ends early.
 #[derive(Clone, Debug)]
 pub struct Reader {
     file: Arc<File>,
@@ -22,7 +22,7 @@ pub struct Reader {
 impl Reader {
     /// Opens a regular file.
     pub fn open(path: &Path) -> Result<Self, Fault> {
-        // Asked before opening: opening a named pipe would wait for its other end.
+        // Checked before opening, because opening a named pipe would wait for its other end.
         let kind = fs::metadata(path)?;
         if kind.is_dir() {
             return Err(Fault::Foreign("a folder; name the weights file in it".into()));
@@ -35,7 +35,7 @@ impl Reader {
         Ok(Self { file: Arc::new(file), position: 0, length })
     }
 
-    /// `size` bytes from `position` on. The caller has checked that they lie within the file.
+    /// `size` bytes from `position`. The caller has checked that they are within the file.
     pub fn bytes(&self, position: u64, size: usize) -> Result<Vec<u8>, Fault> {
         let mut bytes = vec![0; size];
         match self.file.read_exact_at(&mut bytes, position) {
@@ -62,7 +62,7 @@ impl Seek for Reader {
             SeekFrom::End(offset) => self.length.checked_add_signed(offset),
             SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
         };
-        // A position is a signed 64-bit number for the system.
+        // The system's positions are signed 64-bit numbers.
         self.position = target.filter(|&p| i64::try_from(p).is_ok()).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.position)
     }

@@ -1,4 +1,4 @@
-//! The dictionaries of tensors in a pickle, and which one is meant.
+//! Finds the dictionaries of tensors in a pickle and chooses one.
 use std::collections::HashSet;
 
 use crate::{
@@ -7,11 +7,11 @@ use crate::{
     pickle::{Arena, Id, Node, Pickle},
 };
 
-/// How deep containers, and modules in modules, are followed.
+/// Maximum nesting depth of containers and of modules.
 const DEPTH: usize = 64;
 
-/// Where a checkpoint keeps the weights, best first: averaged ones (`state_dict_ema` and `model_ema` are timm's), then
-/// the plain ones (`state_dict` before `model`, as timm does).
+/// Keys under which checkpoints keep weights, best first: averaged weights (`state_dict_ema` and `model_ema` are
+/// timm's), then plain ones (`state_dict` before `model`, as in timm).
 const PREFERRED: [&str; 16] = [
     "state_dict_ema",
     "model_ema",
@@ -31,20 +31,20 @@ const PREFERRED: [&str; 16] = [
     "module",
 ];
 
-/// How many places a message lists.
+/// Maximum number of places in a message.
 const LISTED: usize = 12;
 
 /// A dictionary of tensors.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The keys and attributes that lead to it, joined by dots; empty for the file's outermost object.
+    /// The path of keys and attributes to it, joined by dots; empty for the file's outermost object.
     pub place: String,
     /// Number of tensors.
     pub tensors: usize,
     pub(crate) node: Id,
 }
 
-/// All places, in the order of the file. Two names of one dictionary are two places.
+/// All places, in the order of the file. One dictionary under two names gives two places.
 pub fn places(pickle: &Pickle, budget: &mut Budget) -> Result<Vec<Place>, Fault> {
     let arena = &pickle.arena;
     let mut found = Vec::new();
@@ -72,7 +72,7 @@ pub fn places(pickle: &Pickle, budget: &mut Budget) -> Result<Vec<Place>, Fault>
                 open.push((below(&place, &index.to_string(), budget)?, child, depth + 1));
             }
         }
-        // The last of a stack comes first.
+        // The last entry of a stack is taken first.
         open[first..].reverse();
     }
     Ok(found)
@@ -82,13 +82,13 @@ fn is_container(arena: &Arena, id: Id) -> bool {
     matches!(arena.node(id), Node::Dict(_) | Node::List(_) | Node::Tuple(_) | Node::Object(_))
 }
 
-/// The name of what lies at `name` in `place`.
+/// The place of `name` in `place`.
 fn below(place: &str, name: &str, budget: &mut Budget) -> Result<String, Fault> {
     budget.spend((place.len() + name.len() + 1) as u64)?;
     Ok(if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") })
 }
 
-/// The tensors of a dictionary or a module with their names, in the order of the file.
+/// The tensors of a dictionary or module with their names, in the order of the file.
 pub fn tensors(arena: &Arena, node: Id, budget: &mut Budget) -> Result<Vec<(String, Id)>, Fault> {
     let mut found = Vec::new();
     let Some(outermost) = Module::of(arena, node, budget)? else {
@@ -106,7 +106,7 @@ pub fn tensors(arena: &Arena, node: Id, budget: &mut Budget) -> Result<Vec<(Stri
         for (key, child) in arena.entries(module.modules) {
             let (Some(name), Some(child)) = (arena.text(key), Module::of(arena, child, budget)?) else { continue };
             if depth == DEPTH {
-                return Err(Fault::Damaged(format!("its modules are nested deeper than {DEPTH}, or in a circle")));
+                return Err(Fault::Damaged(format!("its modules are nested deeper than {DEPTH}, or in a cycle")));
             }
             budget.spend((prefix.len() + name.len() + 1) as u64)?;
             open.push((format!("{prefix}{name}."), child, depth + 1));
@@ -135,12 +135,12 @@ fn collect(
     Ok(())
 }
 
-/// A pickled `torch.nn.Module`: any object with its dictionaries of parameters and of modules.
+/// A pickled `torch.nn.Module`: any object with dictionaries of parameters and of modules.
 struct Module {
     parameters: Id,
     buffers: Option<Id>,
     modules: Id,
-    /// Set of the buffers' names that a state dict leaves out.
+    /// Set of the names of buffers that a state dict omits.
     transient: Option<Id>,
 }
 
@@ -156,7 +156,7 @@ impl Module {
         Ok(Some(Self { parameters, buffers, modules, transient }))
     }
 
-    /// The names of the buffers that a state dict leaves out.
+    /// The names of the buffers that a state dict omits.
     fn transient<'a>(&self, arena: &'a Arena, budget: &mut Budget) -> Result<HashSet<&'a str>, Fault> {
         let Some(Node::Set(names)) = self.transient.map(|id| arena.node(id)) else { return Ok(HashSet::new()) };
         names
@@ -167,13 +167,13 @@ impl Module {
     }
 }
 
-/// The place that is asked for, or the one that is meant without a name.
+/// The requested place, or the default if none is requested.
 pub fn choose<'a>(pickle: &Pickle, places: &'a [Place], wanted: Option<&str>) -> Result<&'a Place, Fault> {
     if places.is_empty() {
-        return Err(Fault::Section(format!("holds no dictionary of named tensors, but {}", describe(pickle))));
+        return Err(Fault::Section(format!("holds {}, not a dictionary of named tensors", describe(pickle))));
     }
     if let Some(wanted) = wanted {
-        let missing = || Fault::Section(format!("has no tensors at `{wanted}`; there are {}", list(places)));
+        let missing = || Fault::Section(format!("has no tensors at `{wanted}`; it has {}", list(places)));
         return places.iter().find(|place| place.place == wanted).ok_or_else(missing);
     }
     for name in PREFERRED {
@@ -190,20 +190,20 @@ pub fn choose<'a>(pickle: &Pickle, places: &'a [Place], wanted: Option<&str>) ->
     largest(&places.iter().collect::<Vec<_>>())
 }
 
-/// The place with most tensors, if it is one.
+/// The place with the most tensors, if it is unique.
 fn largest<'a>(places: &[&'a Place]) -> Result<&'a Place, Fault> {
     let most = places.iter().map(|place| place.tensors).max().unwrap_or_default();
     let mut winners = places.iter().filter(|place| place.tensors == most);
     match winners.next() {
         Some(first) if winners.all(|other| other.node == first.node) => Ok(first),
         _ => Err(Fault::Section(format!(
-            "several dictionaries could be meant; name one of {}",
+            "has several dictionaries of weights; name one of {}",
             list(places.iter().copied())
         ))),
     }
 }
 
-/// The largest places, as a message names them.
+/// Lists the largest places for a message.
 fn list<'a>(places: impl IntoIterator<Item = &'a Place>) -> String {
     let mut places: Vec<_> = places.into_iter().collect();
     places.sort_by_key(|place| std::cmp::Reverse(place.tensors));
@@ -219,7 +219,7 @@ fn list<'a>(places: impl IntoIterator<Item = &'a Place>) -> String {
     names.join(", ")
 }
 
-/// What a file without dictionaries of tensors holds.
+/// Describes the content of a file without dictionaries of tensors.
 fn describe(pickle: &Pickle) -> String {
     let arena = &pickle.arena;
     match arena.node(pickle.root) {

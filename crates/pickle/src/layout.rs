@@ -1,38 +1,38 @@
-//! Where a tensor's elements lie in its storage: read from the arguments of the function that would rebuild it, and
+//! The layout of a tensor's elements in its storage: read from the arguments of the function that would rebuild it, and
 //! checked.
 use crate::{
     Dtype,
     pickle::{Arena, Id, Node, Pickle, View},
 };
 
-/// More dimensions than PyTorch's own operators take.
+/// Maximum number of dimensions, more than PyTorch's own operators take.
 const RANK: usize = 64;
 
-/// Type, shape and place of a tensor; all its elements lie in the storage.
+/// Type, shape and position of a tensor; all its elements are inside the storage.
 #[derive(Debug)]
 pub struct Layout {
     /// The storage's index in the pickle.
     pub storage: usize,
     /// The elements' type.
     pub dtype: Dtype,
-    /// Sizes of the dimensions; their product, zeros left out, is a number of this machine.
+    /// Sizes of the dimensions; their product, without zeros, fits into a `usize`.
     pub shape: Vec<usize>,
-    /// Elements from one index of a dimension to the next.
+    /// Number of elements from one index of a dimension to the next.
     pub strides: Vec<usize>,
-    /// The first element's byte in the storage.
+    /// Byte offset of the first element in the storage.
     pub start: usize,
     /// Bytes of the tensor without gaps.
     pub bytes: u64,
 }
 
 impl Layout {
-    /// The layout of a tensor of the pickle; the error says what is wrong with it.
+    /// The layout of a tensor in the pickle; the error says what is wrong with it.
     pub fn of(pickle: &Pickle, tensor: Id) -> Result<Self, String> {
         let arena = &pickle.arena;
         let (args, typed) = match arena.node(tensor) {
             Node::Tensor { args, typed } => (*args, *typed),
             Node::Foreign { function } => return Err(foreign(arena.global(*function).unwrap_or_default())),
-            _ => return Err("it is no tensor".into()),
+            _ => return Err("it is not a tensor".into()),
         };
         // storage, offset, size, stride, requires_grad, hooks, then the dtype if typed, then metadata.
         let Some(&[storage, offset, size, stride, ref rest @ ..]) = arena.sequence(args) else {
@@ -52,9 +52,9 @@ impl Layout {
                 "it is a conjugate or negative view; save a copy (`.resolve_conj().resolve_neg().clone()`)".into()
             );
         }
-        let offset = arena.size(offset).ok_or("its offset is no count of elements")?;
-        let shape = sizes(arena, size).ok_or("its shape is no list of sizes")?;
-        let strides = sizes(arena, stride).ok_or("its strides are no list of counts")?;
+        let offset = arena.size(offset).ok_or("its offset is not a count of elements")?;
+        let shape = sizes(arena, size).ok_or("its shape is not a list of sizes")?;
+        let strides = sizes(arena, stride).ok_or("its strides are not a list of counts")?;
         Self::new(dtype, shape, strides, offset, view)
     }
 
@@ -76,13 +76,13 @@ impl Layout {
         if farthest.is_none_or(|last| last >= view.bytes / width) {
             let held = view.bytes / width;
             return Err(format!(
-                "shape {shape:?} with strides {strides:?} from element {offset} on exceeds its storage of {held} \
+                "shape {shape:?} with strides {strides:?} from element {offset} exceeds its storage of {held} \
                  elements"
             ));
         }
-        // Less than the storage's size, as the check above has shown.
-        let start = usize::try_from(view.start + offset * width)
-            .map_err(|_| "its storage is larger than this machine's memory")?;
+        // Less than the storage's size, by the check above.
+        let start =
+            usize::try_from(view.start + offset * width).map_err(|_| "its storage exceeds this machine's memory")?;
         Ok(Self { storage: view.storage, dtype, shape, strides, start, bytes: count * width })
     }
 }
@@ -93,7 +93,7 @@ fn sizes(arena: &Arena, id: Id) -> Option<Vec<usize>> {
     items.iter().map(|&item| arena.size(item).and_then(|size| usize::try_from(size).ok())).collect()
 }
 
-/// Functions that rebuild other tensors than strided ones, and what those are.
+/// Functions that rebuild tensors that are not strided, and the kinds of those tensors.
 const FOREIGN: [(&str, &str); 5] = [
     ("_rebuild_qtensor", "quantised; save `tensor.dequantize()`"),
     ("_rebuild_sparse_tensor", "sparse; save `tensor.to_dense()`"),
@@ -106,10 +106,12 @@ fn foreign(function: &str) -> String {
     let name = function.rsplit('.').next().unwrap_or_default();
     match FOREIGN.iter().find(|(known, _)| *known == name) {
         Some((_, what)) => format!("it is {what}"),
-        None => format!("it is of a kind that is not read (`{name:.80}`); save it as an ordinary tensor on the CPU"),
+        None => {
+            format!("this kind of tensor is not supported (`{name:.80}`); save it as an ordinary tensor on the CPU")
+        }
     }
 }
 
 fn unsupported(dtype: &str) -> String {
-    format!("its type `{dtype:.80}` is not read; convert it before saving (`tensor.float()`)")
+    format!("its type `{dtype:.80}` is not supported; convert it before saving (`tensor.float()`)")
 }

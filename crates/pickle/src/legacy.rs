@@ -12,7 +12,7 @@ use crate::{
 /// The first pickle: 0x1950a86a20f9469cfc6c, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-/// The second one.
+/// The second pickle.
 const VERSION: i64 = 1001;
 
 /// An open file; `starts` has the position of each storage's bytes, in the pickle's order.
@@ -33,7 +33,7 @@ pub fn open(file: Reader) -> Result<(Legacy, Pickle), Fault> {
     }
     let version = load(&mut source)?;
     if !matches!(version.arena.node(version.root), Node::Int(VERSION)) {
-        return damaged(format!("its format's version is not {VERSION}"));
+        return damaged(format!("its format version is not {VERSION}"));
     }
     let system = load(&mut source)?;
     if system.arena.entry(system.root, "little_endian") != Some(Arena::TRUE) {
@@ -41,7 +41,7 @@ pub fn open(file: Reader) -> Result<(Legacy, Pickle), Fault> {
     }
     let pickle = load(&mut source)?;
     let keys = load(&mut source)?;
-    let Some(list) = keys.arena.sequence(keys.root) else { return damaged("its storages' keys are no list") };
+    let Some(list) = keys.arena.sequence(keys.root) else { return damaged("its storage keys are not a list") };
     let mut starts = vec![None; pickle.storages.len()];
     for &key in list {
         let Some((index, key, storage)) = keys.arena.text(key).and_then(|key| pickle.storages.get_full(key)) else {
@@ -55,7 +55,7 @@ pub fn open(file: Reader) -> Result<(Legacy, Pickle), Fault> {
             ));
         }
         if starts[index].replace(source.position()).is_some() {
-            return damaged(format!("storage `{key}` is there twice"));
+            return damaged(format!("storage `{key}` occurs twice"));
         }
         source.skip(storage.bytes)?;
     }
@@ -63,7 +63,7 @@ pub fn open(file: Reader) -> Result<(Legacy, Pickle), Fault> {
 }
 
 impl Legacy {
-    /// The bytes of the storage with that index in the pickle, of which there are `size`.
+    /// The `size` bytes of the storage with this index in the pickle.
     pub fn storage(&self, index: usize, size: u64) -> Result<Vec<u8>, Fault> {
         match (self.starts[index], usize::try_from(size)) {
             (Some(start), Ok(size)) => self.file.bytes(start, size),

@@ -1,13 +1,13 @@
 //! Reads the weights files of `torch.save`, zip archives as well as the older pickles, without Python and without
 //! executing anything.
 //!
-//! A pickle is a program. Here it is run by a small machine that has no functions to call: classes and functions are
-//! names, tensors are recognised by the names of the functions that would rebuild them, and every other object is kept
-//! as "an object of class so-and-so with these attributes". A training checkpoint with its optimiser and options, or a
-//! whole pickled module, gives up its tensors all the same.
+//! A pickle is a program. Here it runs on a small machine that cannot call functions: classes and functions are only
+//! names. Tensors are recognised by the names of the functions that would rebuild them; any other object is kept as a
+//! class name with its attributes. So tensors can also be read from a training checkpoint with its optimiser and
+//! options, or from a whole pickled module.
 //!
 //! The formats are those of `torch/serialization.py` (PyTorch 2.11, which also reads files back to 0.4) and of Python's
-//! `pickletools`, protocols 2 to 5. Sizes and counts in a file are never believed: work and memory are bounded by the
+//! `pickletools`, protocols 2 to 5. Sizes and counts in a file are never trusted: work and memory are bounded by the
 //! file's length.
 mod archive;
 mod budget;
@@ -38,10 +38,10 @@ use crate::{
     archive::Archive, budget::Budget, file::Reader, layout::Layout, legacy::Legacy, pickle::Pickle, sniff::Container,
 };
 
-/// Opens a file that `torch.save` wrote and reads what it holds, except for the tensors' bytes.
+/// Opens a file that `torch.save` wrote and reads its structure, but not the tensors' bytes.
 ///
-/// Errors: anything else than such a file, by name where it can be recognised; a damaged or cut file; one that asks for
-/// more work than its size justifies.
+/// Errors: another kind of file, named if it is recognised; a damaged or truncated file; a file that needs more work
+/// than its size justifies.
 pub fn read(path: &Path) -> Result<Checkpoint> {
     open(path).map_err(|fault| fault.at(path))
 }
@@ -79,26 +79,27 @@ enum Storages {
 /// A dictionary of tensors.
 #[derive(Clone, Debug)]
 pub struct Section {
-    /// Where it lies in the file, as [`Place::place`] says.
+    /// Its place in the file, as in [`Place::place`].
     pub place: String,
     /// Its tensors by name, in the order of the file.
     pub tensors: IndexMap<String, Stored>,
 }
 
 impl Checkpoint {
-    /// The dictionaries of tensors in the file, pickled modules among them, in the order of the file.
+    /// The dictionaries of tensors in the file, including pickled modules, in the order of the file.
     pub fn sections(&self) -> &[Place] {
         &self.places
     }
 
-    /// Reads the tensors of one dictionary; other values in it are passed over. Each storage is read once.
+    /// Reads the tensors of one dictionary and skips its other values. Each storage is read once.
     ///
-    /// Without a place it is the one that timm takes: an exponential moving average of the weights (`state_dict_ema`,
-    /// `model_ema`, …) before the weights (`state_dict`, `model`, …), else the dictionary with most tensors.
+    /// Without a place, it reads the dictionary that timm takes: an exponential moving average of the weights
+    /// (`state_dict_ema`, `model_ema`, …) before the weights (`state_dict`, `model`, …), else the dictionary with the
+    /// most tensors.
     ///
-    /// Errors: no such dictionary, or several that could be meant; the message lists those that there are. A tensor
-    /// that is quantised, sparse, complex, without values or of a type that [`Dtype`] lacks. A tensor that does not lie
-    /// in its storage. A file that is cut.
+    /// Errors: no such dictionary, or several candidates; the message lists the dictionaries. A tensor that is
+    /// quantised, sparse, complex, without values or of a type that [`Dtype`] lacks. A tensor that exceeds its storage.
+    /// A truncated file.
     pub fn section(&self, place: Option<&str>) -> Result<Section> {
         find::choose(&self.pickle, &self.places, place)
             .and_then(|place| self.load(place))

@@ -13,10 +13,10 @@ use crate::{
     pickle::{Arena, Id, Node, Source, load},
 };
 
-/// Calls that make bytes.
+/// Functions that make bytes.
 const BYTES: [&str; 4] = ["_codecs.encode", "builtins.bytes", "__builtin__.bytes", "builtins.bytearray"];
 
-/// How deep containers are followed.
+/// Maximum nesting depth of containers.
 const DEPTH: usize = 32;
 
 /// A value.
@@ -24,15 +24,15 @@ const DEPTH: usize = 32;
 pub enum Value {
     /// An integer of at most 64 bits.
     Integer(i64),
-    /// Text; Python 2's strings where they are UTF-8.
+    /// Text; Python 2's strings if they are UTF-8.
     Text(String),
     /// Bytes, and Python 2's other strings.
     Bytes(Vec<u8>),
     /// A list or tuple.
     List(Vec<Value>),
-    /// A dictionary; entries whose key is no text are left out.
+    /// A dictionary; entries whose key is not text are omitted.
     Table(Vec<(String, Value)>),
-    /// A NumPy array in C order: its type as NumPy writes it without the byte order (`u1`, `i8`, `f4`), its sizes, its
+    /// A NumPy array in C order: its type in NumPy's notation without the byte order (`u1`, `i8`, `f4`), its sizes, its
     /// bytes.
     Array {
         /// The elements' type.
@@ -47,7 +47,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The value of a key of a dictionary: the last one, where the key is there twice.
+    /// The value of a key in a dictionary; the last one if the key occurs twice.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         let Self::Table(entries) = self else { return None };
@@ -76,7 +76,7 @@ impl Value {
 /// Reads a file with one pickle, protocol 2 to 5; nothing in it is executed.
 ///
 /// # Errors
-/// It is no such pickle, is damaged or cut, or would need more memory than its size justifies.
+/// The file is not such a pickle, is damaged or truncated, or would need more memory than its size justifies.
 pub fn read(path: &Path) -> Result<Value> {
     open(path).map_err(|fault| fault.at(path))
 }
@@ -102,7 +102,7 @@ impl Plain {
     fn value(&mut self, id: Id, depth: usize) -> Result<Value, Fault> {
         self.budget.spend(1)?;
         if depth > DEPTH {
-            return damaged(format!("its values are nested deeper than {DEPTH}, or in a circle"));
+            return damaged(format!("its values are nested deeper than {DEPTH}, or in a cycle"));
         }
         Ok(match self.arena.node(id) {
             Node::Int(value) => Value::Integer(*value),
@@ -129,7 +129,7 @@ impl Plain {
         })
     }
 
-    /// The name of a dictionary's entry; Python 3 pickles those of CIFAR as bytes.
+    /// The key of a dictionary's entry; Python 3 pickles those of CIFAR as bytes.
     fn key(&mut self, id: Id) -> Result<Option<String>, Fault> {
         Ok(match self.arena.node(id) {
             Node::Str(text) => Some(text.to_string()),
@@ -142,14 +142,14 @@ impl Plain {
         })
     }
 
-    /// The bytes that a node stands for: bytes, a string of Python 2, or a call that makes bytes of text (Python 3 in
-    /// protocol 2).
+    /// The bytes of a node: bytes, a string of Python 2, or a call that makes bytes from text (Python 3 in protocol 2).
     fn bytes(&mut self, id: Id) -> Result<Vec<u8>, Fault> {
-        let none = || damaged("bytes are expected where there are none");
+        let none = || damaged("bytes are expected, but the value is not bytes");
         match self.arena.node(id) {
             Node::Bytes { start, size } => {
                 self.budget.spend(*size)?;
-                let size = usize::try_from(*size).or_else(|_| damaged("a length beyond this machine's memory"))?;
+                let size =
+                    usize::try_from(*size).or_else(|_| damaged("a length that exceeds this machine's memory"))?;
                 self.file.bytes(*start, size)
             }
             Node::Str(text) => {
@@ -176,7 +176,7 @@ impl Plain {
         }
     }
 
-    /// An object: NumPy's arrays and numbers and Python's bytes are known.
+    /// Interprets an object: NumPy's arrays and numbers, and Python's bytes.
     fn object(&mut self, id: Id) -> Result<Value, Fault> {
         let Node::Object(object) = self.arena.node(id) else { return Ok(Value::Other) };
         let name = self.arena.global(object.class).unwrap_or_default();
@@ -206,7 +206,7 @@ impl Plain {
             Some(sizes) => sizes.iter().map(|&size| usize::try_from(self.arena.size(size)?).ok()).collect(),
             None => None,
         };
-        let shape = sizes.map_or_else(|| damaged("an array whose shape is no list of sizes"), Ok)?;
+        let shape = sizes.map_or_else(|| damaged("an array whose shape is not a list of sizes"), Ok)?;
         if fortran && shape.len() > 1 {
             return Ok(Value::Other);
         }
@@ -214,7 +214,7 @@ impl Plain {
         Ok(Value::Array { dtype: self.dtype(dtype), shape, bytes })
     }
 
-    /// What `numpy.dtype` was called with, without the byte order.
+    /// The argument of `numpy.dtype`, without the byte order.
     fn dtype(&self, id: Id) -> String {
         let Node::Object(object) = self.arena.node(id) else { return String::new() };
         let args = self.arena.sequence(object.args).unwrap_or_default();
@@ -223,7 +223,7 @@ impl Plain {
     }
 }
 
-/// A little-endian integer of NumPy's.
+/// A little-endian NumPy integer.
 fn integer(dtype: &str, bytes: &[u8]) -> Option<i64> {
     let signed = dtype.starts_with('i');
     if !(signed || dtype.starts_with('u')) || bytes.is_empty() || bytes.len() > 8 {

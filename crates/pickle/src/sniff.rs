@@ -1,35 +1,35 @@
-//! What a file is, from its first bytes and whatever its name.
+//! Recognises the type of a file from its first bytes, whatever its name.
 use std::{fmt, io::Read, path::Path};
 
 use crate::{Fault, file::Reader};
 
-/// How many bytes are looked at: up to the magic of a tar header.
+/// Number of bytes that are inspected: up to the magic of a tar header.
 pub const HEAD: usize = 512;
 
-/// How much of a text a message shows, in characters.
+/// Maximum length of text in a message, in characters.
 const SHOWN: usize = 100;
 
-/// What a file is that is given for weights.
+/// The type of a file that is given as weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Content {
     /// A zip archive: `torch.save` of PyTorch 1.6 and later, TorchScript, PT2.
     Zip,
-    /// A pickle, before PyTorch 1.6 followed by raw storages.
+    /// A pickle; before PyTorch 1.6, followed by raw storages.
     Pickle,
     /// A safetensors file.
     Safetensors,
-    /// JSON: an index of files, or what a server says instead of a file. Its beginning.
+    /// The beginning of a JSON file: an index of files, or a server's answer instead of a file.
     Json(String),
-    /// Nothing at all.
+    /// An empty file.
     Empty,
-    /// Something else, in words that say what to do.
+    /// Another known type; the text describes it and says what to do.
     Foreign(String),
-    /// None of these.
+    /// An unknown type.
     Unknown,
 }
 
-/// What else is given by mistake: how it begins and what it is.
+/// Other files that are given by mistake: their first bytes and their description.
 const FOREIGN: [(&[u8], &str); 9] = [
     (b"<", "a web page or XML, not weights; a download link may have led to a login or error page"),
     (b"version https://git-lfs", "a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`"),
@@ -46,7 +46,7 @@ impl Content {
     /// Looks at the beginning of the regular file `path`.
     ///
     /// # Errors
-    /// It is no regular file, or cannot be read.
+    /// The file is not a regular file, or cannot be read.
     pub fn of(path: &Path) -> crate::Result<Self> {
         let look = || {
             let file = Reader::open(path)?;
@@ -58,7 +58,7 @@ impl Content {
         look().map_err(|fault: Fault| fault.at(path))
     }
 
-    /// What a file of `length` bytes is that begins with `head`, at least [`HEAD`] of them or all.
+    /// The type of a file of `length` bytes that begins with `head`, which has at least [`HEAD`] bytes or all of them.
     #[must_use]
     pub fn begins(head: &[u8], length: u64) -> Self {
         if head.is_empty() {
@@ -69,7 +69,7 @@ impl Content {
         }
         if head.get(257..262) == Some(b"ustar") {
             return Self::Foreign(
-                "a tar archive: unpack it, or, where PyTorch 0.1 wrote it, load and save it once with a current \
+                "a tar archive: unpack it, or, if PyTorch 0.1 wrote it, load and save it once with a current \
                  PyTorch"
                     .into(),
             );
@@ -81,7 +81,7 @@ impl Content {
         if is_safetensors(head, length) {
             return Self::Safetensors;
         }
-        // PROTO with a protocol of Python 3; what follows is judged by the reader.
+        // PROTO with a protocol of Python 3; the reader judges the rest.
         if head[0] == 0x80 {
             return Self::Pickle;
         }
@@ -92,7 +92,7 @@ impl Content {
         }
     }
 
-    /// What it is that is not one of the formats of weights; `None` for those, and for what is not known.
+    /// The description of a file that is not in a format for weights; `None` for those formats and for unknown files.
     #[must_use]
     pub fn foreign(&self) -> Option<String> {
         match self {
@@ -107,24 +107,24 @@ impl Content {
 impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Zip => "a zip archive, as torch.save writes one",
-            Self::Pickle => "a pickle, as older torch.save writes one",
+            Self::Zip => "a zip archive, as written by torch.save",
+            Self::Pickle => "a pickle, as written by older versions of torch.save",
             Self::Safetensors => "a safetensors file",
-            Self::Unknown => "of no format that is known here",
+            Self::Unknown => "of an unknown format",
             Self::Json(_) | Self::Empty | Self::Foreign(_) => return f.write_str(&self.foreign().unwrap_or_default()),
         })
     }
 }
 
-/// The beginning of a text in one line; `None` where it is none.
+/// The beginning of a text on one line; `None` if it is not text.
 fn shown(head: &[u8]) -> Option<String> {
     let valid = match std::str::from_utf8(head) {
         Ok(text) => text,
-        // The last character may be cut.
+        // The last character may be cut off.
         Err(e) if e.error_len().is_none() => std::str::from_utf8(&head[..e.valid_up_to()]).ok()?,
         Err(_) => return None,
     };
-    // A few bytes of anything may be letters.
+    // A few bytes of any data may look like letters.
     if (valid.len() < 4 && !valid.starts_with(['{', '[']))
         || valid.chars().any(|c| c.is_control() && !c.is_whitespace())
     {
@@ -144,7 +144,7 @@ pub enum Container {
     Legacy,
 }
 
-/// The container that a file of `length` bytes beginning with `head` is, or what else it is.
+/// The container of a file of `length` bytes that begins with `head`, or an error that says what it is instead.
 pub fn sniff(head: &[u8], length: u64) -> Result<Container, Fault> {
     match Content::begins(head, length) {
         Content::Zip => Ok(Container::Zip),
@@ -159,7 +159,7 @@ pub fn sniff(head: &[u8], length: u64) -> Result<Container, Fault> {
     }
 }
 
-/// A 64-bit length of a JSON header, then the header.
+/// Whether `head` is the 64-bit length of a JSON header, then the header.
 fn is_safetensors(head: &[u8], length: u64) -> bool {
     let Some((size, header)) = head.split_first_chunk() else { return false };
     header.starts_with(b"{") && u64::from_le_bytes(*size) <= length

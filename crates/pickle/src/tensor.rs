@@ -1,9 +1,9 @@
-//! Tensors as they are stored: a type, a shape, and where each element lies in a block of bytes.
+//! Tensors as stored: a type, a shape, and the position of each element in a block of bytes.
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::layout::Layout;
 
-/// The element types that are read.
+/// The supported element types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dtype {
     /// IEEE 754 binary32.
@@ -22,7 +22,7 @@ pub enum Dtype {
     I16,
     /// 8-bit integer.
     I8,
-    /// 8-bit integer without sign.
+    /// Unsigned 8-bit integer.
     U8,
     /// One byte, 0 or 1.
     Bool,
@@ -52,7 +52,7 @@ impl Dtype {
         }
     }
 
-    /// The type that PyTorch calls `name`.
+    /// The type with PyTorch's name `name`.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(_, known)| *known == name).map(|(dtype, _)| *dtype)
     }
@@ -73,15 +73,15 @@ pub struct Stored {
     pub dtype: Dtype,
     /// Sizes of the dimensions; none for a scalar.
     pub shape: Vec<usize>,
-    /// Elements from one index of a dimension to the next.
+    /// Number of elements from one index of a dimension to the next.
     strides: Vec<usize>,
-    /// The first element's byte in `storage`.
+    /// Byte offset of the first element in `storage`.
     start: usize,
     storage: Arc<Vec<u8>>,
 }
 
 impl Stored {
-    /// The tensor of that layout over its storage, which has all its bytes.
+    /// A tensor with this layout over its storage, which must contain all its bytes.
     pub(crate) fn new(layout: Layout, storage: Arc<Vec<u8>>) -> Self {
         let Layout { dtype, shape, strides, start, .. } = layout;
         Self { dtype, shape, strides, start, storage }
@@ -92,8 +92,8 @@ impl Stored {
         self.shape.iter().product()
     }
 
-    /// The elements in row-major order, each little-endian. Borrowed where they lie like this in the file; gathered
-    /// where they do not (channels-last and transposed weights, expanded ones).
+    /// The elements in row-major order, each little-endian. Borrowed if the file stores them in this order, gathered
+    /// otherwise (channels-last, transposed and expanded weights).
     pub fn bytes(&self) -> Cow<'_, [u8]> {
         if self.numel() == 0 {
             return Cow::Borrowed(&[]);
@@ -110,7 +110,7 @@ impl Stored {
         })
     }
 
-    /// Whether the elements lie in row-major order without gaps. The stride of a dimension of size 1 is arbitrary.
+    /// Whether the elements are in row-major order without gaps. The stride of a dimension of size 1 is arbitrary.
     fn is_contiguous(&self) -> bool {
         let mut expected = 1;
         self.shape.iter().zip(&self.strides).rev().all(|(&size, &stride)| {
@@ -131,7 +131,7 @@ impl Stored {
         loop {
             let first: usize = index.iter().zip(strides).map(|(i, stride)| i * stride).sum();
             gathered.extend((0..row).map(|i| elements[first + i * step]));
-            // The next row: the last dimension that is not at its end goes on, those behind it start again.
+            // The next row: the last dimension that is not at its end advances, those after it restart.
             let Some(turning) = (0..outer.len()).rev().find(|&d| index[d] + 1 < outer[d]) else {
                 return gathered.into_flattened();
             };

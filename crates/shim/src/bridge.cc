@@ -1,4 +1,5 @@
 #include "bridge.h"
+#include "tensor.h"
 
 #include <vector>
 
@@ -14,11 +15,7 @@ namespace {
 
 at::DeviceType device_type(uint8_t device) { return device == 0 ? at::kCPU : at::kCUDA; }
 
-const at::Tensor& tensor(size_t address) { return *reinterpret_cast<const at::Tensor*>(address); }
-
-size_t give(at::Tensor t) { return reinterpret_cast<size_t>(new at::Tensor(std::move(t))); }
-
-// Those of the tensors that have a gradient, kept side by side with what belongs to them.
+// The tensors that have a gradient, with their positions, so their states can be picked.
 struct WithGrad {
   std::vector<size_t> index;
   std::vector<at::Tensor> params, grads;
@@ -59,8 +56,7 @@ void autocast_set(uint8_t device, bool enabled) {
 
 void autocast_enter() { at::autocast::increment_nesting(); }
 
-// Weights cast to bfloat16 are remembered until the outermost region ends; after that an optimizer step may change
-// them.
+// Weights cast to bfloat16 are cached until the outermost region ends; after that an optimizer step may change them.
 void autocast_leave() {
   if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
 }
@@ -108,7 +104,7 @@ void rng_uniform(const Rng& rng, size_t x, double low, double high) {
   t.uniform_(low, high, rng.generator);
 }
 
-// A momentum that starts at zero makes PyTorch's first step (buffer = gradient) the same as every other one.
+// With a momentum that starts at zero, PyTorch's first step (buffer = gradient) equals every other step.
 void sgd_step(Tensors params, Tensors momenta, size_t found_inf, double lr, double momentum, double weight_decay,
               bool nesterov) {
   at::NoGradGuard no_grad;
@@ -128,7 +124,7 @@ void adamw_step(Tensors params, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors s
   if (some.params.empty()) return;
   const at::Tensor& inf = tensor(found_inf);
   std::vector<at::Tensor> counts = some.pick(steps);
-  // A skipped step does not count, or the bias correction would run ahead of the averages.
+  // A skipped step is not counted; otherwise the bias correction would run ahead of the averages.
   at::_foreach_add_(counts, at::rsub(inf, 1.0));
   at::_fused_adamw_(some.params, some.grads, some.pick(exp_avgs), some.pick(exp_avg_sqs), /*max_exp_avg_sqs=*/{},
                     counts, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false,

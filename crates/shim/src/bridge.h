@@ -1,5 +1,5 @@
-// What libtorch's C++ interface offers and tch's C interface does not. Tensors cross as addresses of at::Tensor objects
-// that Rust owns (tch's C_tensor); a returned address is a new object that the caller takes over.
+// Parts of libtorch's C++ interface that tch's C interface does not offer. Tensors cross as addresses of at::Tensor
+// objects that Rust owns (tch's C_tensor); a returned address is a new object that the caller owns.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -1,5 +1,5 @@
-//! CUDA at run time. The binary links only libtorch's CPU half; the other half registers its kernels when it is loaded,
-//! so one binary serves machines with and without a GPU.
+//! Loads CUDA at run time. The binary links only libtorch's CPU half; the other half registers its kernels when it is
+//! loaded, so one binary serves machines with and without a GPU.
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -13,8 +13,8 @@ pub enum CudaError {
          installs them"
     )]
     Library(String),
-    /// The libraries are there, and no device is.
-    #[error("libtorch finds no CUDA device (driver missing, too old, or CUDA_VISIBLE_DEVICES empty)")]
+    /// The libraries are present, but there is no device.
+    #[error("libtorch finds no CUDA device (driver missing or too old, or CUDA_VISIBLE_DEVICES empty)")]
     Device,
 }
 
@@ -23,8 +23,7 @@ pub fn load_cuda() -> Result<(), CudaError> {
     static LOADED: OnceLock<Result<(), CudaError>> = OnceLock::new();
     LOADED
         .get_or_init(|| {
-            // SAFETY: loading runs the library's static initialisers, which register kernels and are made to run at any
-            // time.
+            // SAFETY: loading runs the library's static initialisers, which register kernels and may run at any time.
             let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
             // The kernels stay registered until the process ends.
             std::mem::forget(library.map_err(|e| CudaError::Library(e.to_string()))?);

@@ -1,11 +1,11 @@
-// Work on a tensor by the type of its elements.
+// Dispatches on the element type of a tensor.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <c10/util/BFloat16.h>
 
 namespace heterodyne {
 
-// `f` of a null pointer to the element type of `x`: float, or else bfloat16.
+// Calls `f` with a null pointer to the element type of `x`: float, or else bfloat16.
 template <class F>
 auto with_type(const at::Tensor& x, F f) {
   if (x.scalar_type() == at::kFloat) return f(static_cast<float*>(nullptr));

@@ -1,4 +1,4 @@
-//! Operations over many tensors in one call: optimizer updates, gradient norm, averaging. None of them waits for the
+//! Operations on many tensors in one call: optimizer updates, gradient norm, averaging. None of them waits for the
 //! device.
 use tch::Tensor;
 
@@ -9,7 +9,7 @@ use crate::{Result, address, addresses, ffi::bridge, take};
 pub struct Sgd {
     /// Learning rate.
     pub lr: f64,
-    /// Momentum; the buffers are not read where it is zero.
+    /// Momentum; if it is zero, the buffers are not read.
     pub momentum: f64,
     /// L2 penalty added to the gradient.
     pub weight_decay: f64,
@@ -32,8 +32,8 @@ pub struct AdamW {
     pub eps: f64,
 }
 
-/// One SGD update of `params` by their gradients; parameters without a gradient stay. `momenta` start at zero and lie
-/// beside their parameters. `found_inf` is a float32 scalar on the device: 1 skips the update.
+/// One SGD update of `params` by their gradients; parameters without a gradient stay unchanged. `momenta` start at zero
+/// and are on their parameters' device. `found_inf` is a float32 scalar on the device: 1 skips the update.
 pub fn sgd_step(params: &[Tensor], momenta: &[Tensor], found_inf: &Tensor, h: Sgd) -> Result<()> {
     assert_eq!(params.len(), momenta.len(), "one momentum per parameter");
     // SAFETY: all tensors are live for the call; the lists are of equal length.
@@ -50,8 +50,8 @@ pub fn sgd_step(params: &[Tensor], momenta: &[Tensor], found_inf: &Tensor, h: Sg
     }?)
 }
 
-/// One AdamW update of `params` by their gradients; parameters without a gradient stay. `steps` are float32 scalars
-/// that count the updates of each parameter. `found_inf` as in [`sgd_step`].
+/// One AdamW update of `params` by their gradients; parameters without a gradient stay unchanged. `steps` are float32
+/// scalars that count the updates of each parameter. `found_inf` as in [`sgd_step`].
 pub fn adamw_step(
     params: &[Tensor],
     exp_avgs: &[Tensor],
@@ -78,7 +78,7 @@ pub fn adamw_step(
     }?)
 }
 
-/// The 2-norm of all gradients together, as a scalar on the device; an error where no parameter has one.
+/// The 2-norm of all gradients together, as a scalar on the device; an error if no parameter has a gradient.
 pub fn grad_norm(params: &[Tensor]) -> Result<Tensor> {
     // SAFETY: all tensors are live for the call.
     Ok(take(unsafe { bridge::grad_norm(&addresses(params)) }?))
@@ -90,7 +90,7 @@ pub fn grad_scale(params: &[Tensor], factor: &Tensor) -> Result<()> {
     Ok(unsafe { bridge::grad_scale(&addresses(params), address(factor)) }?)
 }
 
-/// Drops all gradients, so that the next backward pass writes instead of adding.
+/// Drops all gradients, so the next backward pass writes instead of adding.
 pub fn grad_clear(params: &[Tensor]) -> Result<()> {
     // SAFETY: all tensors are live for the call.
     Ok(unsafe { bridge::grad_clear(&addresses(params)) }?)

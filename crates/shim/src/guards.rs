@@ -1,4 +1,4 @@
-//! Thread state that is put back when a guard goes out of scope, also while unwinding.
+//! Thread state that is restored when a guard goes out of scope, even while unwinding.
 use std::marker::PhantomData;
 
 use tch::Device;
@@ -30,7 +30,7 @@ impl Autocast {
 impl Drop for Autocast {
     fn drop(&mut self) {
         bridge::autocast_leave();
-        // The same call succeeded in `new`; a destructor has nobody to report to.
+        // The same call succeeded in `new`; a destructor cannot report errors.
         let _ = bridge::autocast_set(self.device, self.before);
     }
 }

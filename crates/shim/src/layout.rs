@@ -3,7 +3,7 @@ use tch::Tensor;
 
 use crate::{Result, address, ffi::bridge, take};
 
-/// `x` (B,C,H,W) with channels innermost in memory; no copy where it is so already.
+/// `x` (B,C,H,W) with channels innermost in memory; no copy if it already is.
 pub fn channels_last(x: &Tensor) -> Result<Tensor> {
     // SAFETY: `x` outlives the call and its address is that of a live at::Tensor.
     Ok(take(unsafe { bridge::channels_last(address(x)) }?))

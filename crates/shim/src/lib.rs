@@ -1,7 +1,7 @@
-//! What libtorch's C++ interface offers and [`tch`] does not: autocast on any device, memory formats, generator state,
-//! fused optimizer steps and multi-tensor operations. The only crate with C++ and with unsafe code.
+//! Parts of libtorch's C++ interface that [`tch`] does not offer: autocast on any device, memory formats, generator
+//! state, fused optimizer steps and multi-tensor operations. This is the only crate with C++ and unsafe code.
 //!
-//! Everything here is thread-bound in the way libtorch is: gradient mode and autocast belong to the calling thread.
+//! State is bound to threads as in libtorch: gradient mode and autocast belong to the calling thread.
 
 mod allocator;
 pub mod attention;
@@ -36,7 +36,7 @@ use tch::{Device, Tensor};
 /// The version of libtorch that this was built for.
 pub const LIBTORCH: &str = include_str!("../libtorch-version").trim_ascii();
 
-/// What libtorch says when an operation fails: its first line, without the C++ backtrace.
+/// libtorch's message for a failed operation: its first line, without the C++ backtrace.
 #[derive(Debug, thiserror::Error)]
 #[error("libtorch: {0}")]
 pub struct Error(String);
@@ -46,7 +46,7 @@ impl From<cxx::Exception> for Error {
         let text = e.what();
         let mut lines = text.lines().filter(|line| !line.trim().is_empty());
         let first = lines.next().unwrap_or_default();
-        // There the traceback of the program comes first, and what went wrong last.
+        // In this case the program's traceback comes first and the error last.
         let said = if first.contains("failed in the TorchScript interpreter") {
             lines.next_back().unwrap_or(first)
         } else {

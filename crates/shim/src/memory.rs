@@ -5,7 +5,7 @@ use tch::Device;
 
 use crate::{device_code, ffi::bridge};
 
-/// The largest resident size so far, in bytes; `None` where the system does not say (`VmHWM` of Linux).
+/// The largest resident size so far, in bytes; `None` if the system does not report it (`VmHWM` on Linux).
 #[must_use]
 pub fn peak_rss() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;

@@ -1,11 +1,11 @@
-//! libtorch's generators, as values.
+//! libtorch's random generators as values.
 use cxx::UniquePtr;
 use tch::{Device, Tensor};
 
 use crate::{Result, address, device_code, ffi::bridge, take};
 
-/// A random generator of libtorch. A new one is independent of the global one, so that initialising a network does not
-/// depend on what else runs in the process.
+/// A random generator of libtorch. A new one is independent of the global one, so initialising a network does not
+/// depend on other work in the process.
 pub struct Rng(UniquePtr<bridge::Rng>);
 
 impl std::fmt::Debug for Rng {
@@ -42,13 +42,13 @@ impl Rng {
         Ok(unsafe { bridge::rng_set_state(&self.0, address(state)) }?)
     }
 
-    /// Fills `x` in place with N(mean, std^2), unrecorded.
+    /// Fills `x` in place with N(mean, std^2), without recording a graph.
     pub fn normal(&self, x: &Tensor, mean: f64, std: f64) -> Result<()> {
         // SAFETY: `x` is a live tensor.
         Ok(unsafe { bridge::rng_normal(&self.0, address(x), mean, std) }?)
     }
 
-    /// Fills `x` in place with U(low, high), unrecorded.
+    /// Fills `x` in place with U(low, high), without recording a graph.
     pub fn uniform(&self, x: &Tensor, low: f64, high: f64) -> Result<()> {
         // SAFETY: `x` is a live tensor.
         Ok(unsafe { bridge::rng_uniform(&self.0, address(x), low, high) }?)

@@ -1,8 +1,8 @@
-//! Starting in a working folder that has no name: it was deleted, or its path is longer than the system tells.
+//! Starts in a working folder without a name: it was deleted, or its path is too long for the system to report.
 //!
-//! oneMKL, which is part of libtorch, asks for the folder's name while it is being loaded, and ends the process with a
-//! message of its own where there is none. So the process stands in `/` while the libraries are loaded, and is back in
-//! its folder before `main`.
+//! oneMKL, which is part of libtorch, asks for the folder's name while it is loaded, and ends the process with its own
+//! message if there is none. So the process moves to `/` while the libraries are loaded, and returns to its folder
+//! before `main`.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod linux {
     use std::{
@@ -12,11 +12,11 @@ mod linux {
 
     const NONE: libc::c_int = -1;
 
-    /// The folder that was left, or none.
+    /// The folder that was left, or `NONE`.
     static LEFT: AtomicI32 = AtomicI32::new(NONE);
 
-    // The loader calls the functions of the first list before any library's own, those of the second after all of
-    // these.
+    // The loader calls the functions of the first list before those of any library, and the functions of the second
+    // list after all of them.
     #[used]
     #[unsafe(link_section = ".preinit_array")]
     static BEFORE_LIBRARIES: extern "C" fn() = leave;
@@ -26,8 +26,8 @@ mod linux {
 
     extern "C" fn leave() {
         let mut name = [0; libc::PATH_MAX as usize];
-        // SAFETY: system calls on a buffer of the given length and on constants; nothing of Rust's or the C library's
-        // has to be set up.
+        // SAFETY: system calls on a buffer of the given length and on constants; they need no setup of Rust's or the C
+        // library's runtime.
         unsafe {
             if ptr::eq(libc::getcwd(name.as_mut_ptr(), name.len()), ptr::null()) {
                 LEFT.store(
@@ -42,7 +42,7 @@ mod linux {
     extern "C" fn come_back() {
         let folder = LEFT.swap(NONE, Ordering::Relaxed);
         if folder != NONE {
-            // SAFETY: system calls on a descriptor that `leave` opened and nobody else knows.
+            // SAFETY: system calls on a descriptor that `leave` opened and nothing else uses.
             unsafe {
                 libc::fchdir(folder);
                 libc::close(folder);

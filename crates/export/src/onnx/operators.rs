@@ -5,7 +5,7 @@ use heterodyne_shim::script::{Step, Value};
 use super::writer::{Attr, Call, Writer};
 use crate::graph::Size;
 
-/// Writes one step.
+/// Writes one step of the graph.
 pub fn write(w: &mut Writer, step: &Step) -> Result<()> {
     let mut call = Call { w, step };
     let c = &mut call;
@@ -14,7 +14,7 @@ pub fn write(w: &mut Writer, step: &Step) -> Result<()> {
             c.w.list(c.result(), &step.inputs);
             Ok(())
         }
-        // The members get their names where the list is taken apart.
+        // The members get their names when the list is unpacked.
         "aten::chunk" | "aten::split" | "aten::split_with_sizes" => {
             c.w.list(c.result(), &[c.at(0)?, c.at(2)?]);
             Ok(())
@@ -60,7 +60,7 @@ pub fn write(w: &mut Writer, step: &Step) -> Result<()> {
             c.w.alias(c.result(), name);
             Ok(())
         }
-        other => Err(Error::invalid(format!("ONNX export does not know the operator {other}"))),
+        other => Err(Error::invalid(format!("ONNX export does not support the operator {other}"))),
     }
 }
 
@@ -116,7 +116,7 @@ fn layer_norm(c: &mut Call) -> Result<()> {
     Ok(())
 }
 
-/// x W^T + b; the weight is written as it is multiplied.
+/// x W^T + b; a constant weight is stored transposed.
 fn linear(c: &mut Call) -> Result<()> {
     let x = c.tensor(0)?;
     let weight = match c.w.value(c.at(1)?) {
@@ -189,7 +189,7 @@ fn silu(c: &mut Call) -> Result<()> {
     Ok(())
 }
 
-/// x/2 (1 + erf(x/sqrt 2)): the operator set has no GELU of its own yet.
+/// x/2 (1 + erf(x/sqrt 2)), because this operator set has no GELU.
 fn gelu(c: &mut Call) -> Result<()> {
     if !matches!(c.w.value(c.at(1)?), Value::Text(kind) if kind == "none") {
         return Err(c.unexpected(1));
@@ -280,7 +280,7 @@ fn transpose(c: &mut Call) -> Result<()> {
     Ok(())
 }
 
-/// To the sizes that the result has; the one that follows the number of images is left for the others to decide.
+/// Reshapes to the sizes of the result; the size that depends on the batch size is inferred from the others.
 fn reshape(c: &mut Call) -> Result<()> {
     let (x, sizes) = (c.tensor(0)?, c.result_sizes()?);
     let counted = sizes.iter().filter(|size| matches!(size, Size::PerImage(_))).count();
@@ -330,7 +330,7 @@ fn index_select(c: &mut Call) -> Result<()> {
     Ok(())
 }
 
-/// The last `shift` places before the others, one dimension after the other.
+/// Moves the last `shift` positions to the front, one dimension at a time.
 fn roll(c: &mut Call) -> Result<()> {
     let (mut x, sizes, shifts, dims) = (c.tensor(0)?, c.sizes(0)?, c.ints(1)?, c.ints(2)?);
     for (&shift, &dim) in shifts.iter().zip(&dims) {
@@ -345,7 +345,7 @@ fn roll(c: &mut Call) -> Result<()> {
     Ok(())
 }
 
-/// Zeros around; libtorch counts the dimensions from the last, before and after in turn.
+/// Pads with zeros. libtorch lists the amounts from the last dimension, before and after in turn.
 fn pad(c: &mut Call) -> Result<()> {
     let (x, rank, given) = (c.tensor(0)?, c.sizes(0)?.len(), c.ints(1)?);
     if c.real(2)? != 0.0 || given.len() > 2 * rank {
@@ -370,12 +370,12 @@ fn cat(c: &mut Call) -> Result<()> {
     Ok(())
 }
 
-/// A number as a tensor; equal ones are one.
+/// A number as a tensor; equal numbers share one.
 fn number(c: &mut Call, x: f64) -> Result<String> {
     c.w.constant(&format!("number_{x}"), &tch::Tensor::from(x as f32))
 }
 
-/// Before and after along each dimension.
+/// The amount before and after along each dimension.
 fn twice(padding: &[i64]) -> Vec<i64> {
     [padding, padding].concat()
 }

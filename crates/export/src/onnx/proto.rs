@@ -1,7 +1,7 @@
-//! The messages of an ONNX file that are written here (onnx.proto3, IR version 8), by their field numbers.
+//! The messages of an ONNX file that the exporter writes (onnx.proto3, IR version 8), by field number.
 use prost::{Enumeration, Message, Oneof};
 
-/// IR version of ONNX 1.12, which knows operator set 17.
+/// IR version of ONNX 1.12, which supports operator set 17.
 pub const IR_VERSION: i64 = 8;
 /// The operator set; the first with LayerNormalization.
 pub const OPSET: i64 = 17;
@@ -41,7 +41,7 @@ pub struct Entry {
     pub value: String,
 }
 
-/// Operators in an order in which they can run, and the weights.
+/// Operators in execution order, and the weights.
 #[derive(Clone, PartialEq, Message)]
 pub struct Graph {
     #[prost(message, repeated, tag = "1")]
@@ -80,13 +80,14 @@ pub struct Attribute {
     pub f: f32,
     #[prost(int64, tag = "3")]
     pub i: i64,
-    #[prost(int64, repeated, tag = "8")]
+    // Lists are not packed: onnx.proto is proto2, and not every reader takes the other form.
+    #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub r#type: i32,
 }
 
-/// Which field of an attribute counts.
+/// The field of an attribute that holds its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumeration)]
 #[repr(i32)]
 pub enum AttributeType {
@@ -99,7 +100,7 @@ pub enum AttributeType {
 /// Weights or constants.
 #[derive(Clone, PartialEq, Message)]
 pub struct Tensor {
-    #[prost(int64, repeated, tag = "1")]
+    #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
     #[prost(enumeration = "DataType", tag = "2")]
     pub data_type: i32,
@@ -151,14 +152,14 @@ pub struct Shape {
     pub dim: Vec<Dimension>,
 }
 
-/// A size that is fixed or has a name.
+/// A fixed or named size.
 #[derive(Clone, PartialEq, Message)]
 pub struct Dimension {
     #[prost(oneof = "DimensionValue", tags = "1, 2")]
     pub value: Option<DimensionValue>,
 }
 
-/// Which of the two.
+/// A fixed size or a name.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum DimensionValue {
     #[prost(int64, tag = "1")]

@@ -5,46 +5,8 @@ use heterodyne_nn::{Error, Result};
 use heterodyne_shim::script::{Step, Value};
 use tch::{Device, Kind, Tensor};
 
-use super::{
-    INPUT, OUTPUT, operators,
-    proto::{self, Attribute, AttributeType, DataType, DimensionValue, Node},
-};
+use super::proto::{self, Attribute, AttributeType, DataType, Node};
 use crate::graph::{Graph, Size};
-
-/// The whole graph.
-pub fn graph(graph: &Graph) -> Result<proto::Graph> {
-    let mut w = Writer {
-        graph,
-        node: Vec::new(),
-        initializer: BTreeMap::new(),
-        names: HashMap::new(),
-        lists: HashMap::new(),
-        images: None,
-    };
-    w.names.insert(0, INPUT.to_owned());
-    for step in &graph.program.steps {
-        operators::write(&mut w, step)?;
-    }
-    let output = w.name(graph.program.output)?;
-    w.node("Identity", &[&output], &[], OUTPUT);
-    Ok(proto::Graph {
-        name: "network".to_owned(),
-        input: vec![described(INPUT, w.sizes(0)?)],
-        output: vec![described(OUTPUT, w.sizes(graph.program.output)?)],
-        node: w.node,
-        initializer: w.initializer.into_values().collect(),
-    })
-}
-
-fn described(name: &str, sizes: &[Size]) -> proto::ValueInfo {
-    let value = |size: &Size| match size {
-        Size::Fixed(n) => DimensionValue::Fixed(*n),
-        Size::PerImage(_) => DimensionValue::Named("batch".to_owned()),
-    };
-    let dim = sizes.iter().map(|size| proto::Dimension { value: Some(value(size)) }).collect();
-    let tensor_type = proto::TensorType { elem_type: DataType::Float.into(), shape: Some(proto::Shape { dim }) };
-    proto::ValueInfo { name: name.to_owned(), r#type: Some(proto::Type { tensor_type: Some(tensor_type) }) }
-}
 
 /// An attribute of an operator.
 pub enum Attr<'a> {
@@ -58,16 +20,33 @@ pub struct Writer<'a> {
     graph: &'a Graph,
     node: Vec<Node>,
     initializer: BTreeMap<String, proto::Tensor>,
-    /// Of the values that have one.
+    /// Names of the values that have one.
     names: HashMap<usize, String>,
     /// The members of each list of values.
     lists: HashMap<usize, Vec<usize>>,
-    /// The number of images (1), once something has asked for it.
+    /// The name of the batch size, a vector (1), once it is needed.
     images: Option<String>,
 }
 
 impl<'a> Writer<'a> {
-    /// The name of tensor `value`; a held one or a number becomes part of the file.
+    /// An empty graph whose input is called `input`.
+    pub fn new(graph: &'a Graph, input: &str) -> Self {
+        Self {
+            graph,
+            node: Vec::new(),
+            initializer: BTreeMap::new(),
+            names: HashMap::from([(0, input.to_owned())]),
+            lists: HashMap::new(),
+            images: None,
+        }
+    }
+
+    /// The operators and constants of the graph.
+    pub fn finish(self) -> (Vec<Node>, Vec<proto::Tensor>) {
+        (self.node, self.initializer.into_values().collect())
+    }
+
+    /// The name of tensor `value`; a constant tensor or a number is added to the file.
     pub fn name(&mut self, value: usize) -> Result<String> {
         if let Some(name) = self.names.get(&value) {
             return Ok(name.clone());
@@ -77,13 +56,13 @@ impl<'a> Writer<'a> {
             Value::Held { name, tensor } => self.constant(name, tensor)?,
             Value::Int(n) => self.constant(&format!("number_{value}"), &Tensor::from(*n as f32))?,
             Value::Real(x) => self.constant(&format!("number_{value}"), &Tensor::from(*x as f32))?,
-            _ => return Err(Error::invalid("a step reads a tensor that no step before it has given")),
+            _ => return Err(Error::invalid("a step reads a tensor that no earlier step computes")),
         };
         self.names.insert(value, name.clone());
         Ok(name)
     }
 
-    /// A tensor under a name of its own.
+    /// Adds a constant tensor under `name`.
     pub fn constant(&mut self, name: &str, t: &Tensor) -> Result<String> {
         let (data_type, kind) =
             if t.is_floating_point() { (DataType::Float, Kind::Float) } else { (DataType::Int64, Kind::Int64) };
@@ -97,13 +76,13 @@ impl<'a> Writer<'a> {
         Ok(name.to_owned())
     }
 
-    /// A vector of integers; equal ones are one.
+    /// A vector of integers; equal vectors share one.
     pub fn ints(&mut self, values: &[i64]) -> Result<String> {
         let text: Vec<_> = values.iter().map(i64::to_string).collect();
         self.constant(&format!("ints_{}", text.join("_")), &Tensor::from_slice(values))
     }
 
-    /// Adds an operator with one result, which it names.
+    /// Adds an operator whose only result is named `output`.
     pub fn node(&mut self, op_type: &str, inputs: &[&str], attributes: &[(&str, Attr)], output: &str) {
         self.node_of(op_type, inputs, attributes, vec![output.to_owned()]);
     }
@@ -128,7 +107,7 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// Adds an operator on the way to a step's result, and gives its name.
+    /// Adds an operator for an intermediate result, and returns the result's name.
     pub fn between(&mut self, op_type: &str, inputs: &[&str], attributes: &[(&str, Attr)]) -> String {
         let output = format!("t{}", self.node.len());
         self.node(op_type, inputs, attributes, &output);
@@ -142,12 +121,12 @@ impl<'a> Writer<'a> {
         name
     }
 
-    /// Result `value` is what `name` is already.
+    /// Makes result `value` an alias of `name`.
     pub fn alias(&mut self, value: usize, name: String) {
         self.names.insert(value, name);
     }
 
-    /// Says what list `value` holds.
+    /// Records the members of list `value`.
     pub fn list(&mut self, value: usize, members: &[usize]) {
         self.lists.insert(value, members.to_vec());
     }
@@ -157,12 +136,12 @@ impl<'a> Writer<'a> {
         self.lists
             .get(&value)
             .cloned()
-            .ok_or_else(|| Error::invalid("a step reads a list that no step before it has made"))
+            .ok_or_else(|| Error::invalid("a step reads a list that no earlier step creates"))
     }
 
     /// The sizes of a tensor.
     pub fn sizes(&self, value: usize) -> Result<&'a [Size]> {
-        self.graph.sizes.get(&value).map(Vec::as_slice).ok_or_else(|| Error::invalid("a tensor's sizes are not known"))
+        self.graph.sizes.get(&value).map(Vec::as_slice).ok_or_else(|| Error::invalid("a tensor's sizes are unknown"))
     }
 
     /// The value itself.
@@ -170,12 +149,12 @@ impl<'a> Writer<'a> {
         &self.graph.program.values[value]
     }
 
-    /// Whether the integer follows the number of images.
+    /// Whether the integer is a multiple of the batch size.
     pub fn is_count(&self, value: usize) -> bool {
         self.graph.counts.contains_key(&value)
     }
 
-    /// The vector of `sizes`; the number of images is asked for where a size follows it.
+    /// The vector of `sizes`; sizes that depend on the batch size are computed from it.
     pub fn shape(&mut self, sizes: &[Size]) -> Result<String> {
         let fixed: Option<Vec<_>> =
             sizes.iter().map(|size| if let Size::Fixed(n) = size { Some(*n) } else { None }).collect();
@@ -201,7 +180,7 @@ impl<'a> Writer<'a> {
         if let Some(images) = &self.images {
             return Ok(images.clone());
         }
-        let (shape, zero) = (self.between("Shape", &[INPUT], &[]), self.ints(&[0])?);
+        let (shape, zero) = (self.between("Shape", &[super::INPUT], &[]), self.ints(&[0])?);
         let images = self.between("Gather", &[&shape, &zero], &[]);
         self.images = Some(images.clone());
         Ok(images)
@@ -221,17 +200,17 @@ impl Call<'_, '_, '_> {
         self.w.name(value)
     }
 
-    /// As [`Call::tensor`], `None` where it is left out.
+    /// As [`Call::tensor`]; `None` if the argument is omitted.
     pub fn optional(&mut self, i: usize) -> Result<Option<String>> {
         if self.is_none(i)? { Ok(None) } else { self.tensor(i).map(Some) }
     }
 
-    /// Whether argument `i` is left out.
+    /// Whether argument `i` is omitted.
     pub fn is_none(&self, i: usize) -> Result<bool> {
         Ok(matches!(self.w.value(self.at(i)?), Value::Nothing))
     }
 
-    /// Argument `i` as an integer that is the same for any number of images.
+    /// Argument `i` as an integer that does not depend on the batch size.
     pub fn int(&self, i: usize) -> Result<i64> {
         self.fixed(self.at(i)?)
     }
@@ -251,7 +230,7 @@ impl Call<'_, '_, '_> {
         }
     }
 
-    /// Argument `i` as a dimension counted from the front, of a tensor of `rank` dimensions.
+    /// Argument `i` as a dimension of a tensor with `rank` dimensions, counted from the front.
     pub fn dim(&self, i: usize, rank: usize) -> Result<usize> {
         let dim = self.int(i)?;
         usize::try_from(if dim < 0 { dim + rank as i64 } else { dim })
@@ -269,7 +248,7 @@ impl Call<'_, '_, '_> {
         }
     }
 
-    /// Where argument `i` is among the values.
+    /// The index of argument `i` among the values.
     pub fn at(&self, i: usize) -> Result<usize> {
         self.step
             .inputs
@@ -288,26 +267,26 @@ impl Call<'_, '_, '_> {
         Ok(self.w.sizes(self.result())?.to_vec())
     }
 
-    /// Ends the step with an operator that gives its result.
+    /// Ends the step with the operator that computes its result.
     pub fn give(&mut self, op_type: &str, inputs: &[&str], attributes: &[(&str, Attr)]) {
         let output = self.w.give(self.result());
         self.w.node(op_type, inputs, attributes, &output);
     }
 
-    /// An operator on the way to the result.
+    /// Adds an operator for an intermediate result.
     pub fn between(&mut self, op_type: &str, inputs: &[&str], attributes: &[(&str, Attr)]) -> String {
         self.w.between(op_type, inputs, attributes)
     }
 
     /// An error about argument `i`.
     pub fn unexpected(&self, i: usize) -> Error {
-        Error::invalid(format!("{}: argument {i} is not of a kind that ONNX export knows", self.step.operation))
+        Error::invalid(format!("{}: argument {i} has a type that ONNX export does not support", self.step.operation))
     }
 
     fn fixed(&self, value: usize) -> Result<i64> {
         match self.w.value(value) {
             Value::Int(n) if !self.w.is_count(value) => Ok(*n),
-            _ => Err(Error::invalid(format!("{}: a number depends on the number of images", self.step.operation))),
+            _ => Err(Error::invalid(format!("{}: a number depends on the batch size", self.step.operation))),
         }
     }
 }

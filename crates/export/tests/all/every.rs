@@ -1,5 +1,5 @@
-//! Every network, every format, run by others: tract and libtorch here, and timm, PyTorch and ONNX Runtime where Python
-//! has them.
+//! Runs every network in every format with other software: rten and libtorch here, and timm, PyTorch and ONNX Runtime
+//! if Python has them.
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -11,14 +11,14 @@ use heterodyne_models::ModelDef;
 
 use crate::support::{ALL, network, networks, write};
 
-/// The Python that `make` uses, if it has what the check needs.
+/// The Python that `make` uses, if it has the packages that the check needs.
 fn python() -> Option<PathBuf> {
     let python = PathBuf::from(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
     let found = Command::new(&python).args(["-c", "import timm, torch, onnx, onnxruntime"]).output().ok()?;
     found.status.success().then_some(python)
 }
 
-/// The networks share out among a thread for each core, and libtorch gets one thread of its own in each.
+/// The networks are distributed over one thread per core, with one libtorch thread in each.
 #[test]
 fn every_network_is_the_same_in_every_format() {
     let folder = tempfile::tempdir().unwrap();
@@ -40,7 +40,7 @@ fn every_network_is_the_same_in_every_format() {
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
 }
 
-/// The folder of an exported network whose files are as they should be, and whether timm has the network.
+/// Exports a network and checks the files. Returns the folder, and whether timm has the network.
 fn made(def: &'static ModelDef, img: i64, options: &str, folder: &Path) -> (PathBuf, bool) {
     let options: toml::Table = options.parse().unwrap();
     let model = network(def, img, &options);

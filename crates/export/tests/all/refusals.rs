@@ -1,4 +1,4 @@
-//! Nothing is written where something is wrong, and nothing that was there is lost.
+//! After an error, nothing is written and no existing file is lost.
 use heterodyne_export::Programs;
 use heterodyne_models::find;
 use heterodyne_nn::shim::NoGrad;
@@ -18,7 +18,7 @@ fn a_folder_that_holds_something_is_left_alone() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     let error = write(&model, &options, ALL, &folder.path().join("mine")).unwrap_err().to_string();
     assert!(error.contains("not an empty folder"), "{error}");
-    // An empty one is taken, and folders above are made.
+    // An empty folder is accepted, and parent folders are created.
     let empty = folder.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     write(&model, &options, WEIGHTS_ALONE, &empty).unwrap();

@@ -5,8 +5,8 @@ use heterodyne_models::{Model, ModelDef, all};
 use heterodyne_nn::{InputSpec, Result, shim::NoGrad};
 use tch::{Device, Kind, Tensor};
 
-/// Every network, the large ones small: the operators are the same. One Swin has windows to fill up and rolls an odd
-/// grid.
+/// Every network, with large ones at a smaller size: the operators are the same. One Swin pads its windows and rolls an
+/// odd grid.
 pub fn networks() -> impl Iterator<Item = (&'static ModelDef, i64, &'static str)> {
     let small = |def: &'static ModelDef| match (def.family, def.input.img) {
         (_, img @ ..=32) => (def, img, ""),
@@ -19,7 +19,7 @@ pub fn networks() -> impl Iterator<Item = (&'static ModelDef, i64, &'static str)
     all().map(small)
 }
 
-/// A network whose statistics and classifier are not at their first values, so that everything matters to the logits.
+/// A network whose statistics and classifier are not at their initial values, so everything affects the logits.
 pub fn network(def: &'static ModelDef, img: i64, options: &toml::Table) -> Model {
     let model = Model::build(def, 7, Some(img), options, Device::Cpu, 3).unwrap();
     let _guard = NoGrad::new();

@@ -1,12 +1,11 @@
 //! The values of a pickle: nodes that refer to each other by index. Sharing and cycles cost nothing, and dropping never
 //! recurses.
-use super::known::View;
 use crate::{Fault, Result};
 
-/// The most nodes of a pickle. A checkpoint with a thousand tensors has some ten thousand.
+/// Maximum number of nodes in a pickle. A checkpoint with a thousand tensors has about ten thousand.
 const NODES: usize = 1 << 23;
 
-/// A node's place in the [`Arena`].
+/// The index of a node in the [`Arena`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Id(u32);
 
@@ -15,15 +14,15 @@ pub struct Id(u32);
 pub enum Node {
     /// `None`.
     None,
-    /// `True` or `False`: told apart by their place.
+    /// `True` or `False`, distinguished by their index.
     Bool,
     /// An integer of at most 64 bits.
     Int(i64),
-    /// A longer one: two's complement, little-endian.
+    /// A longer integer: two's complement, little-endian.
     Long(Box<[u8]>),
-    /// A value that no tensor depends on: a float.
+    /// A value that no tensor needs: a float.
     Other,
-    /// Bytes, or text that is not UTF-8: where they stand in the source of the pickle.
+    /// Bytes, or text that is not UTF-8: their position in the source of the pickle.
     Bytes { start: u64, size: u64 },
     /// Text.
     Str(Box<str>),
@@ -33,31 +32,42 @@ pub enum Node {
     List(Vec<Id>),
     /// A set or frozenset.
     Set(Vec<Id>),
-    /// A dictionary, ordered or not, as it was filled: where a key is there twice, the last value counts.
+    /// A dictionary, ordered or not, in the order of insertion. If a key occurs twice, the last value counts.
     Dict(Vec<(Id, Id)>),
     /// A class or function by name: `module.name`.
     Global(Box<str>),
-    /// An object of a class that is not known here.
+    /// An object of an unknown class.
     Object(Box<Object>),
     /// A (part of a) storage.
     Storage(View),
-    /// A strided tensor: the arguments of the function that rebuilds it. `typed` where they name the dtype
+    /// A strided tensor: the arguments of the function that rebuilds it. `typed` if they name the dtype
     /// (`_rebuild_tensor_v3`).
     Tensor { args: Id, typed: bool },
     /// A tensor of another kind (sparse, quantised, …): the function that rebuilds it.
     Foreign { function: Id },
 }
 
-/// An object that was made but not understood.
+/// A part of a storage, in bytes; nearly always the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The storage's index in the pickle.
+    pub storage: usize,
+    /// The start of the part.
+    pub start: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// An object that is not interpreted.
 #[derive(Debug)]
 pub struct Object {
-    /// What was called to make it: a class, mostly.
+    /// The function that was called to make it, usually a class.
     pub class: Id,
-    /// What it was called with.
+    /// The arguments of that call.
     pub args: Id,
-    /// What it holds as a dictionary.
+    /// Its entries as a dictionary.
     pub items: Vec<(Id, Id)>,
-    /// What `__setstate__` would get: the dictionary of its attributes, mostly.
+    /// The argument of `__setstate__`, usually the dictionary of its attributes.
     pub state: Option<Id>,
 }
 
@@ -75,7 +85,7 @@ impl Arena {
     /// [`Node::Other`], shared.
     pub const OTHER: Id = Id(3);
 
-    /// The arena with its shared nodes alone.
+    /// An arena with only its shared nodes.
     pub fn new() -> Self {
         Self(vec![Node::None, Node::Bool, Node::Bool, Node::Other])
     }
@@ -83,7 +93,7 @@ impl Arena {
     /// Adds a node.
     pub fn add(&mut self, node: Node) -> Result<Id, Fault> {
         if self.0.len() == NODES {
-            return Err(Fault::Limit(format!("its pickle holds more than {NODES} objects; save the weights alone")));
+            return Err(Fault::Limit(format!("its pickle holds more than {NODES} objects; save only the weights")));
         }
         self.0.push(node);
         Ok(Id((self.0.len() - 1) as u32))
@@ -94,12 +104,12 @@ impl Arena {
         &self.0[id.0 as usize]
     }
 
-    /// A node, to be changed.
+    /// A mutable node.
     pub fn node_mut(&mut self, id: Id) -> &mut Node {
         &mut self.0[id.0 as usize]
     }
 
-    /// Text, where the node is text.
+    /// The text, if the node is text.
     pub fn text(&self, id: Id) -> Option<&str> {
         match self.node(id) {
             Node::Str(text) => Some(text),
@@ -107,7 +117,7 @@ impl Arena {
         }
     }
 
-    /// The name of a class or function, where the node is one.
+    /// The name of a class or function, if the node is one.
     pub fn global(&self, id: Id) -> Option<&str> {
         match self.node(id) {
             Node::Global(name) => Some(name),
@@ -132,7 +142,7 @@ impl Arena {
         }
     }
 
-    /// Keys and values of a dictionary; of an object, what it holds as a dictionary, then its attributes.
+    /// Keys and values of a dictionary; for an object, its entries as a dictionary, then its attributes.
     pub fn entries(&self, id: Id) -> impl Iterator<Item = (Id, Id)> {
         let mut parts: [&[(Id, Id)]; 3] = [&[]; 3];
         match self.node(id) {

@@ -7,31 +7,30 @@ use std::{
 use indexmap::IndexMap;
 
 use super::{
-    arena::{Arena, Id, Node, Object},
-    known::{self, Storage, View},
+    arena::{Arena, Id, Node, Object, View},
+    known,
     opcode::*,
     source::Source,
+    steps::Steps,
+    storage::Storage,
 };
 use crate::{Fault, error::damaged};
 
-/// The most opcodes and copied elements of a pickle.
-const STEPS: u64 = 1 << 25;
-
-/// The most memo entries of a pickle.
+/// Maximum number of memo entries in a pickle.
 const MEMO: usize = 1 << 23;
 
-/// The longest key of a storage: PyTorch's are decimal numbers.
+/// Maximum length of a storage's key: PyTorch's are decimal numbers.
 const KEY: usize = 256;
 
-/// The newest protocol, of Python 3.8.
+/// The newest protocol, from Python 3.8.
 const PROTOCOL: u8 = 5;
 
-/// What a pickle holds.
+/// The contents of a pickle.
 #[derive(Debug)]
 pub struct Pickle {
     /// Its values.
     pub arena: Arena,
-    /// The outermost one.
+    /// The outermost value.
     pub root: Id,
     /// The storages that it refers to, by their keys.
     pub storages: IndexMap<Box<str>, Storage>,
@@ -52,36 +51,44 @@ pub fn load<R: Read + Seek>(source: &mut Source<R>) -> Result<Pickle, Fault> {
     }
 }
 
-pub(super) struct Machine<'a, R> {
+struct Machine<'a, R> {
     source: &'a mut Source<R>,
-    pub(super) arena: Arena,
-    pub(super) storages: IndexMap<Box<str>, Storage>,
+    arena: Arena,
+    storages: IndexMap<Box<str>, Storage>,
     stack: Vec<Id>,
     /// Heights of the stack where a MARK was set.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
-    steps: u64,
+    steps: Steps,
 }
 
 impl<'a, R: Read + Seek> Machine<'a, R> {
     fn new(source: &'a mut Source<R>) -> Self {
         let (arena, storages) = (Arena::new(), IndexMap::new());
-        Self { source, arena, storages, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), steps: 0 }
+        Self {
+            source,
+            arena,
+            storages,
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            steps: Steps::default(),
+        }
     }
 
-    /// Carries out one opcode; the result is the pickle's value after a STOP.
+    /// Executes one opcode; the result is the pickle's value after a STOP.
     fn step(&mut self, code: u8) -> Result<Option<Id>, Fault> {
-        self.count(1)?;
+        self.steps.count(1)?;
         match code {
             PROTO => match self.source.array()? {
                 [version @ ..=PROTOCOL] if version >= 2 => {}
-                [version] => return damaged(format!("pickle protocol {version}; 2 to {PROTOCOL} are known")),
+                [version] => return damaged(format!("pickle protocol {version}; only 2 to {PROTOCOL} are supported")),
             },
-            // Frames help a reader that fetches ahead.
+            // Frames serve readers that fetch ahead.
             FRAME => {
                 let size = self.long_length()?;
                 if size > self.source.left() {
-                    return Err(Fault::Short("a frame of its pickle goes on behind the end".into()));
+                    return Err(Fault::Short("a frame of its pickle continues beyond the end".into()));
                 }
             }
             STOP => return self.pop().map(Some),
@@ -211,11 +218,11 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
                     return damaged("a class whose name is not text");
                 };
                 let name = format!("{module}.{name}");
-                self.count(name.len() as u64)?;
+                self.steps.count(name.len() as u64)?;
                 self.push(Node::Global(name.into()))?;
             }
             NEWOBJ_EX => {
-                // The keyword arguments would be for the class.
+                // The keyword arguments are for the class and not needed.
                 self.pop()?;
                 self.call()?;
             }
@@ -232,15 +239,6 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
             other => return damaged(unknown(other)),
         }
         Ok(None)
-    }
-
-    /// Counts work: opcodes, and elements that are copied.
-    pub(super) fn count(&mut self, steps: u64) -> Result<(), Fault> {
-        self.steps += steps;
-        if self.steps > STEPS {
-            return Err(Fault::Limit(format!("its pickle takes more than {STEPS} steps; save the weights alone")));
-        }
-        Ok(())
     }
 
     fn short_length(&mut self) -> Result<u64, Fault> {
@@ -322,7 +320,7 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
     fn put(&mut self, key: u32) -> Result<(), Fault> {
         let value = self.top()?;
         if self.memo.len() == MEMO {
-            return Err(Fault::Limit(format!("its pickle keeps more than {MEMO} values; save the weights alone")));
+            return Err(Fault::Limit(format!("its pickle keeps more than {MEMO} values; save only the weights")));
         }
         self.memo.insert(key, value);
         Ok(())
@@ -340,9 +338,9 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
         let target = self.top()?;
         match self.arena.node_mut(target) {
             Node::List(items) | Node::Set(items) => items.extend(new),
-            // A list of another class: no names, no section.
+            // A list of another class has no names and thus no section.
             Node::Object(_) => {}
-            _ => return damaged("elements for what is no list"),
+            _ => return damaged("elements for a value that is not a list"),
         }
         Ok(())
     }
@@ -353,7 +351,7 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
         match self.arena.node_mut(target) {
             Node::Dict(items) => items.extend(pairs.iter().map(|&[key, value]| (key, value))),
             Node::Object(object) => object.items.extend(pairs.iter().map(|&[key, value]| (key, value))),
-            _ => return damaged("keys for what is no dictionary"),
+            _ => return damaged("keys for a value that is not a dictionary"),
         }
         Ok(())
     }
@@ -362,7 +360,7 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
         let target = self.top()?;
         match self.arena.node_mut(target) {
             Node::Object(object) => object.state = Some(state),
-            // Attributes beside the contents, such as a state dict's `_metadata`.
+            // Attributes in addition to the contents, such as a state dict's `_metadata`.
             Node::Dict(_)
             | Node::List(_)
             | Node::Set(_)
@@ -370,7 +368,7 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
             | Node::Foreign { .. }
             | Node::Other
             | Node::Bytes { .. } => {}
-            _ => return damaged("a state for what has none"),
+            _ => return damaged("a state for a value that has none"),
         }
         Ok(())
     }
@@ -378,9 +376,9 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
     fn call(&mut self) -> Result<(), Fault> {
         let (args, function) = (self.pop()?, self.pop()?);
         if !matches!(self.arena.node(args), Node::Tuple(_)) {
-            return damaged("arguments that are no tuple");
+            return damaged("arguments that are not a tuple");
         }
-        let value = match known::call(self, function, args)? {
+        let value = match known::call(&mut self.arena, &mut self.steps, function, args)? {
             Some(value) => value,
             None => self.arena.add(Node::Object(Box::new(Object {
                 class: function,
@@ -393,9 +391,9 @@ impl<'a, R: Read + Seek> Machine<'a, R> {
         Ok(())
     }
 
-    /// What a persistent id stands for: a storage; in legacy files also a class, with its source text.
+    /// The value of a persistent id: a storage; in legacy files also a class, with its source text.
     fn persistent(&mut self, id: Id) -> Result<Id, Fault> {
-        let Node::Tuple(parts) = self.arena.node(id) else { return damaged("a persistent id that is no tuple") };
+        let Node::Tuple(parts) = self.arena.node(id) else { return damaged("a persistent id that is not a tuple") };
         match (parts.first().and_then(|&kind| self.arena.text(kind)), &parts[..]) {
             (Some("module"), &[_, class, ..]) => Ok(class),
             (Some("storage"), &[_, class, key, _, count]) => self.storage(class, key, count, Arena::NONE),

@@ -11,7 +11,8 @@ opcodes! {
     NONE = b'N', NEWTRUE = 0x88, NEWFALSE = 0x89,
     BININT = b'J', BININT1 = b'K', BININT2 = b'M', LONG1 = 0x8a, LONG4 = 0x8b, BINFLOAT = b'G',
     SHORT_BINUNICODE = 0x8c, BINUNICODE = b'X', BINUNICODE8 = 0x8d,
-    SHORT_BINSTRING = b'U', BINSTRING = b'T', SHORT_BINBYTES = b'C', BINBYTES = b'B', BINBYTES8 = 0x8e, BYTEARRAY8 = 0x96,
+    SHORT_BINSTRING = b'U', BINSTRING = b'T', SHORT_BINBYTES = b'C', BINBYTES = b'B', BINBYTES8 = 0x8e,
+    BYTEARRAY8 = 0x96,
     EMPTY_TUPLE = b')', TUPLE = b't', TUPLE1 = 0x85, TUPLE2 = 0x86, TUPLE3 = 0x87,
     EMPTY_LIST = b']', APPEND = b'a', APPENDS = b'e',
     EMPTY_DICT = b'}', SETITEM = b's', SETITEMS = b'u',
@@ -20,8 +21,8 @@ opcodes! {
     GLOBAL = b'c', STACK_GLOBAL = 0x93, REDUCE = b'R', NEWOBJ = 0x81, NEWOBJ_EX = 0x92, BUILD = b'b', BINPERSID = b'Q',
 }
 
-/// Opcodes of Python that a weights file has no use for: text forms of protocols 0 and 1, registered extensions,
-/// buffers outside the file.
+/// Python's opcodes that weights files do not use: text forms of protocols 0 and 1, registered extensions, buffers
+/// outside the file.
 const OTHERS: [(u8, &str); 19] = [
     (b'I', "INT"),
     (b'L', "LONG"),
@@ -44,7 +45,7 @@ const OTHERS: [(u8, &str); 19] = [
     (b'\n', "(newline)"),
 ];
 
-/// An opcode that the machine does not take, in words.
+/// Describes an opcode that the machine does not support.
 pub fn unknown(code: u8) -> String {
     match OTHERS.iter().find(|(other, _)| *other == code) {
         Some((_, name)) => format!("opcode {code:#04x} {name} is not used by torch.save"),

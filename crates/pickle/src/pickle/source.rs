@@ -3,10 +3,10 @@ use std::io::{ErrorKind, Read, Seek};
 
 use crate::{Fault, error::damaged};
 
-/// The longest line of text in a pickle: a module or class name.
+/// Maximum length of a line in a pickle, which is a module or class name.
 const LINE: usize = 1 << 12;
 
-/// A reader that knows where it is and how much there is.
+/// A reader that tracks its position and the total length.
 #[derive(Debug)]
 pub struct Source<R> {
     inner: R,
@@ -25,7 +25,7 @@ impl<R: Read + Seek> Source<R> {
         self.position
     }
 
-    /// Bytes that are left.
+    /// The number of bytes left.
     pub fn left(&self) -> u64 {
         self.length - self.position
     }
@@ -37,24 +37,25 @@ impl<R: Read + Seek> Source<R> {
         Ok(bytes)
     }
 
-    /// The next `count` bytes; memory is taken only for bytes that the file has.
+    /// The next `count` bytes; memory is allocated only for bytes that the file has.
     pub fn take(&mut self, count: u64) -> Result<Vec<u8>, Fault> {
-        let size = usize::try_from(self.claim(count)?).or_else(|_| damaged("a length beyond this machine's memory"))?;
+        let size =
+            usize::try_from(self.claim(count)?).or_else(|_| damaged("a length that exceeds this machine's memory"))?;
         let mut bytes = vec![0; size];
         self.fill(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Passes over the next `count` bytes.
+    /// Skips the next `count` bytes.
     pub fn skip(&mut self, count: u64) -> Result<(), Fault> {
         let count = self.claim(count)?;
-        let step = i64::try_from(count).or_else(|_| damaged("a length beyond any file's"))?;
+        let step = i64::try_from(count).or_else(|_| damaged("a length that exceeds that of any file"))?;
         self.inner.seek_relative(step)?;
         self.position += count;
         Ok(())
     }
 
-    /// Text up to a newline, which is passed over.
+    /// Text up to a newline, which is skipped.
     pub fn line(&mut self) -> Result<String, Fault> {
         let mut line = Vec::new();
         loop {
@@ -81,6 +82,6 @@ impl<R: Read + Seek> Source<R> {
     }
 
     fn short(&self) -> Fault {
-        Fault::Short(format!("its contents go on behind its end at byte {}", self.length))
+        Fault::Short(format!("its contents continue beyond its end at byte {}", self.length))
     }
 }

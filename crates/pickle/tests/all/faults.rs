@@ -1,4 +1,4 @@
-//! Real files cut and changed: an error or the truth, never a panic, and soon.
+//! Real files, truncated and changed, give an error or the correct tensors: never a panic, and always quickly.
 use std::{fs, time::Instant};
 
 use heterodyne_pickle::read;
@@ -72,7 +72,7 @@ fn no_changed_byte_of_a_pickle_does_harm() {
                 *(if scratch.exhaust(&archive(&changed, &[("0", &[0; 16])])) { &mut read } else { &mut refused }) += 1;
             }
         }
-        // A changed letter of a name is a file like any other; a changed opcode is not.
+        // A changed letter in a name leaves a valid file; a changed opcode does not.
         assert!(read > 0 && refused > whole.len() / 4, "{name}: {read} read, {refused} refused");
     }
     for name in ["parameters.legacy.pt", "old.pt"] {

@@ -1,4 +1,4 @@
-//! What is given by mistake is named.
+//! Files that are given by mistake are named.
 use std::fs;
 
 use heterodyne_pickle::read;
@@ -73,6 +73,6 @@ fn a_file_that_shrinks_after_it_was_opened_is_an_error() {
         let file = read(&path).unwrap();
         fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(bytes.len() as u64 / 4).unwrap();
         let error = file.section(None).unwrap_err().to_string();
-        assert!(error.contains("not a whole PyTorch file"), "{name}: {error}");
+        assert!(error.contains("not a complete PyTorch file"), "{name}: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Real files of PyTorch 2.11 against what its own reader says about them (`goldens/make.py`).
+//! Real files of PyTorch 2.11 against the results of its own reader (`goldens/make.py`).
 use std::fs;
 
 use heterodyne_pickle::{Section, read};
@@ -20,7 +20,7 @@ fn cases() -> Vec<(String, Value)> {
         .collect()
 }
 
-/// The tensors as the golden rows have them.
+/// The tensors in the form of the golden rows.
 fn rows(section: &Section) -> Value {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     section
@@ -44,7 +44,7 @@ fn every_file_gives_the_tensors_that_pytorch_reads() {
         }
         files += 1;
     }
-    // Guards against a list of goldens that was cut.
+    // Guards against a truncated list of goldens.
     assert!(files >= 40 && tensors >= 350, "{files} files, {tensors} tensors");
 }
 
@@ -70,7 +70,7 @@ fn the_place_that_is_meant_is_chosen() {
             Some(place) => assert_eq!(chosen.unwrap().place, place, "{name}"),
             None => {
                 let message = chosen.unwrap_err().to_string();
-                assert!(message.contains("several dictionaries could be meant; name one of `"), "{name}: {message}");
+                assert!(message.contains("has several dictionaries of weights; name one of `"), "{name}: {message}");
             }
         }
     }
@@ -80,7 +80,7 @@ fn the_place_that_is_meant_is_chosen() {
 fn a_place_that_is_not_there_lists_those_that_are() {
     let error = read(&golden("checkpoint.zip.pt")).unwrap().section(Some("model")).unwrap_err().to_string();
     assert!(
-        error.contains("has no tensors at `model`; there are `state_dict` (7 tensors), `state_dict_ema` (7 tensors)"),
+        error.contains("has no tensors at `model`; it has `state_dict` (7 tensors), `state_dict_ema` (7 tensors)"),
         "{error}"
     );
 }
@@ -88,9 +88,9 @@ fn a_place_that_is_not_there_lists_those_that_are() {
 #[test]
 fn tensors_of_other_kinds_are_named_where_they_are_asked_for() {
     let kinds = [
-        ("complex", "`ComplexFloatStorage` is not read"),
-        ("float8", "`torch.float8_e4m3fn` is not read"),
-        ("uint16", "`torch.uint16` is not read"),
+        ("complex", "`ComplexFloatStorage` is not supported"),
+        ("float8", "`torch.float8_e4m3fn` is not supported"),
+        ("uint16", "`torch.uint16` is not supported"),
         ("quantised", "it is quantised"),
         ("sparse", "it is sparse"),
         ("sparse_csr", "it is sparse"),
@@ -121,7 +121,7 @@ fn tied_tensors_share_their_bytes() {
         let [one, other, base, rows] =
             ["tied", "reshaped", "whole", "rows"].map(|name| section.tensors[name].bytes().as_ptr());
         assert_eq!(one, other);
-        // The second row begins six floats behind the first.
+        // The second row begins six floats after the first.
         assert_eq!(rows as usize - base as usize, 24);
     }
 }

@@ -1,4 +1,4 @@
-//! Pickles made by hand: to do harm, to contradict themselves, or to show one rule.
+//! Handmade pickles: harmful ones, inconsistent ones, and ones that show a single rule.
 use std::time::Instant;
 
 use crate::support::{Scratch, archive, dictionary, global, golden, int, legacy, storage, tensor, text, tuple};
@@ -50,7 +50,7 @@ fn nothing_is_executed() {
 fn deep_nesting_neither_recurses_nor_hides_the_rest() {
     let start = Instant::now();
     let depth = 1_000_000;
-    // Lists, then dictionaries, then tuples in each other.
+    // Nested lists, then dictionaries, then tuples.
     let lists = [vec![b']'; depth], vec![b'a'; depth - 1]].concat();
     let tuples = [vec![b')'; 1], vec![0x85; depth]].concat();
     for deep in [lists, tuples] {
@@ -89,7 +89,7 @@ fn lengths_beyond_the_file_take_no_memory() {
 #[test]
 fn a_broken_program_is_refused_with_its_place() {
     let cases: [(&[u8], &str); 17] = [
-        (b"\x80\x06N.", "pickle protocol 6; 2 to 5 are known (byte 0"),
+        (b"\x80\x06N.", "pickle protocol 6; only 2 to 5 are supported (byte 0"),
         (b"\x80\x02.", "needs more values than there are (byte 2"),
         (b"\x80\x02R.", "needs more values"),
         (b"\x80\x02N\x87.", "needs more values"),
@@ -99,11 +99,11 @@ fn a_broken_program_is_refused_with_its_place() {
         (b"\x80\x02h\x05.", "memo entry 5 is used before it is set"),
         (b"\x80\x02q\x00.", "needs more values"),
         (b"\x80\x02}(NNNu.", "a key without a value"),
-        (b"\x80\x02]NNs.", "keys for what is no dictionary"),
-        (b"\x80\x02}Na.", "elements for what is no list"),
-        (b"\x80\x02cos\nsystem\nNR.", "arguments that are no tuple"),
-        (b"\x80\x02NNb.", "a state for what has none"),
-        (b"\x80\x02NQ.", "a persistent id that is no tuple"),
+        (b"\x80\x02]NNs.", "keys for a value that is not a dictionary"),
+        (b"\x80\x02}Na.", "elements for a value that is not a list"),
+        (b"\x80\x02cos\nsystem\nNR.", "arguments that are not a tuple"),
+        (b"\x80\x02NNb.", "a state for a value that has none"),
+        (b"\x80\x02NQ.", "a persistent id that is not a tuple"),
         (b"\x80\x02I1\n.", "opcode 0x49 INT is not used by torch.save (byte 2"),
         (b"\x80\x02\xff.", "opcode 0xff does not exist (byte 2"),
     ];
@@ -115,7 +115,8 @@ fn a_broken_program_is_refused_with_its_place() {
 
 #[test]
 fn values_that_hold_themselves_are_read_once() {
-    // A list and a dictionary in themselves, an object that is its own state and its own class' argument.
+    // A list and a dictionary that contain themselves; an object that is its own state and the argument of its own
+    // class.
     let own_list = b"]q\x00h\x00a".to_vec();
     let own_dict = [b"}q\x01".to_vec(), text("x"), b"h\x01s".to_vec()].concat();
     let own_state = [global("a", "B"), b")\x81q\x02h\x02b".to_vec()].concat();
@@ -161,20 +162,20 @@ fn a_module_in_itself_is_refused() {
     .concat();
     let pickle = [b"\x80\x02".to_vec(), circle, text("x"), b"h\x09sub.".to_vec()].concat();
     let message = error(&pickle);
-    assert!(message.contains("nested deeper than 64, or in a circle"), "{message}");
+    assert!(message.contains("nested deeper than 64, or in a cycle"), "{message}");
 }
 
 #[test]
 fn modules_that_double_at_every_level_are_refused_soon() {
     let start = Instant::now();
-    // Each level names the one below it twice: 2^40 tensors.
+    // Each level refers to the one below it twice: 2^40 tensors.
     let mut nested = module(b"}");
     for _ in 0..40 {
         let children = [b"}(".to_vec(), text("a"), nested, b"q\x05".to_vec(), text("b"), b"h\x05u".to_vec()].concat();
         nested = module(&children);
     }
     let message = error(&[b"\x80\x02".to_vec(), nested, b".".to_vec()].concat());
-    assert!(message.contains("unfold to more than 32 times its size"), "{message}");
+    assert!(message.contains("expand to more than 32 times its size"), "{message}");
     assert!(start.elapsed().as_secs() < 20);
 }
 
@@ -193,7 +194,7 @@ fn dictionaries_that_double_at_every_level_are_listed_once() {
 
 #[test]
 fn copies_of_copies_are_refused_soon() {
-    // OrderedDict(list) of a memoised list of pairs, again and again.
+    // OrderedDict(list) of a memoised list of pairs, many times.
     let pairs = [b"](".to_vec(), b"NN\x86".repeat(20_000), b"e\x85q\x00".to_vec()].concat();
     let copy = [global("collections", "OrderedDict"), b"q\x01".to_vec()].concat();
     let pickle = [b"\x80\x02".to_vec(), pairs, copy, b"h\x01h\x00R0".repeat(20_000), b".".to_vec()].concat();
@@ -204,8 +205,8 @@ fn copies_of_copies_are_refused_soon() {
 #[test]
 fn an_expanded_tensor_may_not_fill_the_memory() {
     let message = error(&dictionary("w", &tensor(storage("0", 2), 0, &[1 << 40], &[0])));
-    assert!(message.contains("unfold to more than"), "{message}");
-    // Many names of one large tensor count as many.
+    assert!(message.contains("expand to more than"), "{message}");
+    // Many names of one large tensor are counted separately.
     let large = tensor(storage("0", 2), 0, &[1 << 21], &[0]);
     let again = [
         text("x"),
@@ -215,7 +216,7 @@ fn an_expanded_tensor_may_not_fill_the_memory() {
     ]
     .concat();
     let message = error(&[b"\x80\x02}(".to_vec(), again, b"u.".to_vec()].concat());
-    assert!(message.contains("unfold to more than"), "{message}");
+    assert!(message.contains("expand to more than"), "{message}");
 }
 
 #[test]
@@ -228,10 +229,10 @@ fn a_tensor_outside_its_storage_is_refused() {
         (tensor(storage("0", 2), 0, &[i64::MAX, i64::MAX], &[0, 0]), "has too many elements"),
         (tensor(storage("0", 2), 0, &[i64::MAX, i64::MAX, 0], &[0, 0, 0]), "has too many elements"),
         (tensor(storage("0", 2), 0, &[2], &[1, 1]), "1 dimensions and 2 strides"),
-        (tensor(storage("0", 2), 0, &[2], &[-1]), "its strides are no list of counts"),
-        (tensor(storage("0", 2), 0, &[-2], &[1]), "its shape is no list of sizes"),
-        (tensor(storage("0", 2), -1, &[2], &[1]), "its offset is no count of elements"),
-        (tensor(storage("0", 2), 0, &[1; 65], &[1; 65]), "its shape is no list of sizes"),
+        (tensor(storage("0", 2), 0, &[2], &[-1]), "its strides are not a list of counts"),
+        (tensor(storage("0", 2), 0, &[-2], &[1]), "its shape is not a list of sizes"),
+        (tensor(storage("0", 2), -1, &[2], &[1]), "its offset is not a count of elements"),
+        (tensor(storage("0", 2), 0, &[1; 65], &[1; 65]), "its shape is not a list of sizes"),
         (tensor(b"N".to_vec(), 0, &[2], &[1]), "its storage is not in the file"),
     ];
     for (tensor, part) in cases {
@@ -268,10 +269,10 @@ fn storages_that_contradict_themselves_are_refused() {
     assert!(message.contains("one of its storages is not in the file"), "{message}");
     let large = dictionary("w", &tensor(storage("0", i64::MAX), 0, &[2], &[1]));
     let message = scratch.error(&archive(&large, &[("0", &[0; 8])]));
-    assert!(message.contains("no count of elements"), "{message}");
+    assert!(message.contains("not a count of elements"), "{message}");
     let large = dictionary("w", &tensor(storage("0", 1 << 50), 0, &[2], &[1]));
     let message = scratch.error(&archive(&large, &[("0", &[0; 8])]));
-    assert!(message.contains("unfold to more than"), "{message}");
+    assert!(message.contains("expand to more than"), "{message}");
 }
 
 #[test]

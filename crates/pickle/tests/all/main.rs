@@ -1,4 +1,4 @@
-//! Files that real PyTorch wrote, files that are something else, and files made to do harm.
+//! Files that real PyTorch wrote, files of other kinds, and harmful files.
 mod faults;
 mod foreign;
 mod goldens;

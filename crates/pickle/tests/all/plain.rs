@@ -1,4 +1,4 @@
-//! Pickles of plain values that are not what they should be.
+//! Pickles of plain values, valid and broken.
 use heterodyne_pickle::plain::{self, Value};
 
 use crate::support::Scratch;
@@ -12,7 +12,7 @@ fn read(bytes: &[u8]) -> Result<Value, String> {
 
 #[test]
 fn values_are_read_as_they_are() {
-    // {"a": [1, -2, "x"], b"k": (None, b"\xff"), 3: 4}: the entry whose key is a number is left out.
+    // {"a": [1, -2, "x"], b"k": (None, b"\xff"), 3: 4}: the entry whose key is a number is omitted.
     let text = b"\x80\x03}(X\x01\0\0\0a](K\x01J\xfe\xff\xff\xffX\x01\0\0\0xeC\x01kNC\x01\xff\x86K\x03K\x04u.";
     let value = read(text).unwrap();
     assert_eq!(
@@ -25,7 +25,7 @@ fn values_are_read_as_they_are() {
 
 #[test]
 fn circles_bombs_and_cut_files_end_with_an_error() {
-    // A list that holds itself; a list of lists of lists, each twice the one before; a length beyond the end.
+    // A list that contains itself; lists of lists, each twice the one before; a length beyond the end.
     assert!(read(b"\x80\x02]q\0h\0a.").unwrap_err().contains("nested deeper"));
     let mut doubling = b"\x80\x02]q\0K\x01a".to_vec();
     for level in 1..31u8 {
@@ -35,7 +35,7 @@ fn circles_bombs_and_cut_files_end_with_an_error() {
     assert!(read(&doubling).unwrap_err().contains("times its size"));
     assert!(read(b"\x80\x03B\xff\xff\xff\x7f.").unwrap_err().contains("cut short"));
     assert!(read(b"").unwrap_err().contains("empty"));
-    // A call is a name.
+    // A call is only a name.
     assert_eq!(read(b"\x80\x02cposix\nsystem\nU\x04true\x85R.").unwrap(), Value::Other);
     assert_eq!(read(b"\x80\x02cbuiltins\nbytes\nq\0)R.").unwrap(), Value::Bytes(Vec::new()));
     let scratch = Scratch::new();

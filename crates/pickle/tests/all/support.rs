@@ -14,7 +14,7 @@ pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
 }
 
-/// A folder in which one file is written again and again.
+/// A folder in which one file is overwritten repeatedly.
 pub struct Scratch {
     _folder: TempDir,
     path: PathBuf,
@@ -28,14 +28,14 @@ impl Scratch {
     }
 
     pub fn read(&self, bytes: &[u8]) -> Result<Checkpoint, Error> {
-        // Overwritten in place: some file systems wait for the disk after a file was emptied.
+        // Overwritten in place, because some file systems wait for the disk after truncating a file.
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path).unwrap();
         file.write_all(bytes).unwrap();
         file.set_len(bytes.len() as u64).unwrap();
         read(&self.path)
     }
 
-    /// The error that reading the bytes, then their default section, ends in.
+    /// The error from reading the bytes, then their default section.
     pub fn error(&self, bytes: &[u8]) -> String {
         match self.read(bytes).and_then(|file| file.section(None).map(drop)) {
             Ok(()) => panic!("read without an error"),
@@ -43,7 +43,7 @@ impl Scratch {
         }
     }
 
-    /// Whatever can be read is read, down to the last tensor; what becomes of it does not matter.
+    /// Reads everything that can be read, down to the last tensor; errors do not matter.
     pub fn exhaust(&self, bytes: &[u8]) -> bool {
         let Ok(file) = self.read(bytes) else { return false };
         for place in file.sections() {
@@ -55,7 +55,7 @@ impl Scratch {
     }
 }
 
-/// A zip archive around a pickle and storages, as torch.save lays it out.
+/// A zip archive of a pickle and storages, in torch.save's layout.
 pub fn archive(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let mut record = |name: &str, bytes: &[u8]| {
@@ -71,7 +71,7 @@ pub fn archive(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// The old container around a pickle and one storage of 32-bit floats.
+/// The old container with a pickle and one storage of 32-bit floats.
 pub fn legacy(pickle: &[u8], key: &str, values: &[f32]) -> Vec<u8> {
     let mut file =
         b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}X\x0d\0\0\0little_endian\x88s.".to_vec();
@@ -104,7 +104,7 @@ pub fn int(value: i64) -> Vec<u8> {
     [b"\x8a\x08", &value.to_le_bytes()[..]].concat()
 }
 
-/// Opcodes that push a tuple of what the parts push.
+/// Opcodes that push a tuple of the parts' values.
 pub fn tuple(parts: &[Vec<u8>]) -> Vec<u8> {
     [b"(".to_vec(), parts.concat(), b"t".to_vec()].concat()
 }
@@ -115,7 +115,7 @@ pub fn storage(key: &str, count: i64) -> Vec<u8> {
         .concat()
 }
 
-/// Opcodes that push a tensor over what `storage` pushes.
+/// Opcodes that push a tensor over the value of `storage`.
 pub fn tensor(storage: Vec<u8>, offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
     let sizes = |values: &[i64]| tuple(&values.iter().map(|&value| int(value)).collect::<Vec<_>>());
     let args = tuple(&[storage, int(offset), sizes(shape), sizes(strides), b"\x89".to_vec(), b"}".to_vec()]);

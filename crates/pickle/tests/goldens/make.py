@@ -1,8 +1,10 @@
-"""Small files of torch.save in all its forms, and what torch.load reads from them. Needs torch; writes *.pt and expected.json beside itself.
+"""Small files of torch.save in all its forms, and what torch.load reads from them. Needs torch; writes *.pt and
+expected.json beside itself.
 
-expected.json lists cases: files that hold the same, their dictionaries of tensors (the places are written down here by hand, not found by a
-program), the one to take by default, and per dictionary the tensors in order as [name, dtype, shape, bytes], the bytes row-major and
-little-endian in hexadecimal, as torch.load gives them. Files and places that are `refused` carry a part of the message.
+expected.json lists cases: files that hold the same, their dictionaries of tensors (the places are written down here by
+hand, not found by a program), the one to take by default, and per dictionary the tensors in order as [name, dtype,
+shape, bytes], the bytes row-major and little-endian in hexadecimal, as torch.load gives them. Files and places that are
+`refused` carry a part of the message.
 """
 
 import argparse

@@ -11,6 +11,7 @@
 
 #include "attention/softmax.h"
 #include "element.h"
+#include "tensor.h"
 
 namespace heterodyne::attention {
 namespace {
@@ -18,10 +19,10 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Bytes of the scores that are computed at a time: with their gradient they stay in the cache between the products.
+// Bytes of scores computed at a time: with their gradient they stay in the cache between the products.
 constexpr int64_t kScoreBytes = 2 << 20;
 
-// Queries, keys and values (B, N, 3, H, D) of B images, N tokens and H heads of width D, worked on in parts of a few
+// Queries, keys and values (B, N, 3, H, D) of B images, N tokens and H heads of width D, processed in parts of a few
 // images, or a few heads of one image.
 struct Shape {
   int64_t images, tokens, heads, width;
@@ -37,7 +38,7 @@ struct Shape {
 
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(width)); }
 
-  // f(part) for all of them.
+  // f(part) for all parts.
   template <class F>
   void for_each_part(F f) const {
     for (int64_t image = 0; image < images; image += images_at_once) {
@@ -96,7 +97,7 @@ at::Tensor forward_of(const at::Tensor& qkv, const Shape& s, const at::Tensor& b
   return y.flatten(2);
 }
 
-// The gradient of qkv; that of the bias is added to `d_bias` where that is defined.
+// The gradient of qkv; the gradient of the bias is added to `d_bias` if it is defined.
 at::Tensor backward_of(const at::Tensor& dy, const at::Tensor& qkv, const Shape& s, const at::Tensor& bias,
                        const at::Tensor& d_bias) {
   const at::Tensor d_qkv = at::empty(qkv.sizes(), qkv.options()), d_parts = split(d_qkv, s), parts = split(qkv, s);
@@ -140,8 +141,6 @@ struct SelfAttention : torch::autograd::Function<SelfAttention> {
   }
 };
 
-const at::Tensor& tensor(size_t address) { return *reinterpret_cast<const at::Tensor*>(address); }
-
 }  // namespace
 
 bool attention_suits(size_t address) {
@@ -170,7 +169,7 @@ size_t self_attention(size_t qkv_address, int64_t heads, size_t bias_address) {
                 ") with G a divisor of ", qkv.size(0), ", got ", given.scalar_type(), " ", given.sizes());
     bias = given.contiguous();
   }
-  return reinterpret_cast<size_t>(new at::Tensor(SelfAttention::apply(qkv, bias, heads)));
+  return give(SelfAttention::apply(qkv, bias, heads));
 }
 
 }  // namespace heterodyne::attention

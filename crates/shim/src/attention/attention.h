@@ -1,4 +1,4 @@
-// Multi-head self-attention that records a graph and keeps no scores. Tensors cross as in bridge.h.
+// Multi-head self-attention that records a graph but does not save the scores. Tensors cross as in bridge.h.
 #pragma once
 #include <cstddef>
 #include <cstdint>

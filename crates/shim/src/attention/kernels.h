@@ -5,7 +5,7 @@ namespace HETERODYNE_LEVEL {
 
 using namespace simd::HETERODYNE_LEVEL;
 
-// Rows that are worth a thread.
+// Number of rows that justify a thread.
 int64_t grain(int64_t keys) { return std::max<int64_t>(1, 16384 / keys); }
 
 // One row; `work` holds n floats. A NaN makes the whole row NaN.
@@ -59,7 +59,7 @@ void softmax(const Rows& rows, float scale, T* scores) {
 template <class T>
 void softmax_gradient(const Rows& rows, float scale, const T* p, T* d, float* d_bias) {
   const int64_t n = rows.keys, per_image = rows.heads * rows.queries;
-  // The images follow each other inside, so that one thread alone adds to a row of the bias's gradient.
+  // The loop over images is inside, so only one thread adds to a row of the bias's gradient.
   at::parallel_for(0, per_image, grain(n * rows.images), [&](int64_t begin, int64_t end) {
     for (int64_t image = 0; image < rows.images; ++image) {
       for (int64_t r = begin; r < end; ++r) {

@@ -4,15 +4,15 @@
 
 namespace heterodyne::attention {
 
-// Scores (images, heads, queries, keys) without gaps, of the images `first`, `first + 1`, ... and the heads from `head`
-// on. The image b gets row b mod `groups` of a bias (groups, all_heads, queries, keys), which may be null.
+// Scores (images, heads, queries, keys) without gaps, of the images `first`, `first + 1`, ... and the heads from
+// `head`. Image b gets row b mod `groups` of a bias (groups, all_heads, queries, keys), which may be null.
 struct Rows {
   int64_t images, heads, queries, keys;
   int64_t first, head, all_heads, groups;
   const float* bias;
 
   int64_t count() const { return images * heads * queries; }
-  // Where the bias of the row `query` of image `image` and head `h` of these starts.
+  // The start of the bias for row `query` of image `image` and head `h` of these.
   int64_t bias_at(int64_t image, int64_t h, int64_t query) const {
     return (((first + image) % groups * all_heads + head + h) * queries + query) * keys;
   }

@@ -13,7 +13,7 @@ namespace heterodyne::cpu {
 namespace {
 
 #if defined(__x86_64__)
-// What compilers have no common name for, from the processor's own tables (Intel's manual, volume 2, CPUID).
+// Features for which compilers have no common name, from the processor's own tables (Intel's manual, volume 2, CPUID).
 bool vector_bf16() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);  // AVX512_BF16
@@ -22,7 +22,7 @@ bool vector_bf16() {
 bool matrix_bf16() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false;  // AMX-BF16, AMX-TILE
-  // Whether the system keeps the tiles when it changes threads.
+  // Whether the system saves the tiles when it switches threads.
   unsigned low = 0, high = 0;
   asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (low >> 17 & 3) == 3;
@@ -52,7 +52,7 @@ bool from_amd() {
 #endif
 }
 
-// A level's name, and the values of the variables that hold libtorch's kernels, oneDNN and MKL to it.
+// A level's name, and the values of the variables that limit libtorch's kernels, oneDNN and MKL to it.
 struct Named {
   Level level;
   const char *name, *aten, *onednn, *mkl;
@@ -78,7 +78,7 @@ Setting read_setting() {
     if (known.name == std::string(value)) return {known.level, {}};
     names += (names.empty() ? "" : ", ") + std::string(known.name);
   }
-  return {Level::kAmx, "HETERODYNE_CPU is \"" + std::string(value) + "\", and the levels are " + names};
+  return {Level::kAmx, "HETERODYNE_CPU is \"" + std::string(value) + "\", but the levels are " + names};
 }
 
 const Setting& setting() {
@@ -86,8 +86,8 @@ const Setting& setting() {
   return read;
 }
 
-// The libraries below follow, unless their own variables are set. They read them when they first compute, and this runs
-// before `main`, when there are no other threads whose reading of the environment a change could disturb.
+// The libraries below follow, unless their own variables are set. They read these when they first compute. This runs
+// before `main`, when no other thread could be reading the environment.
 __attribute__((constructor)) void hold_libraries() {
   if (setting().most >= found()) return;
   const Named& to = kLevels[static_cast<int>(setting().most)];
@@ -117,7 +117,8 @@ Level limit(Level most) {
 }
 
 bool fast_bf16() {
-  // Matrix instructions; or vector ones at twice the rate of float32, which AMD's processors have and Intel's have not.
+  // Matrix instructions, or vector instructions at twice the rate of float32, which AMD's processors have and Intel's
+  // do not.
   static const bool fast_vectors = from_amd();
   return level() >= Level::kAmx || (level() == Level::kAvx512Bf16 && fast_vectors);
 }
@@ -129,7 +130,7 @@ int64_t second_level_cache() {
 #else
   static const int64_t found = 0;
 #endif
-  // One that several cores share counts as a core's of the usual size.
+  // A cache that several cores share counts as one of the usual size per core.
   return found <= 0 ? kUnknown : std::clamp(found, kSmallest, kLargest);
 }
 

@@ -1,4 +1,4 @@
-// What this processor can do, and how much of that is used.
+// What this processor supports, and how much of it is used.
 #pragma once
 #include <cstdint>
 
@@ -6,7 +6,7 @@
 
 namespace heterodyne::cpu {
 
-// Each has what the ones before it have. Outside of x86-64 there is only the first.
+// Each level includes the previous ones. Outside x86-64 there is only the first.
 enum class Level : uint8_t {
   kBaseline,    // vectors of 16 bytes: SSE2, NEON
   kAvx2,        // and fused multiply-add
@@ -15,23 +15,22 @@ enum class Level : uint8_t {
   kAmx,         // products of bfloat16 matrices
 };
 
-// What the processor has.
+// The processor's level.
 Level found();
 
-// What the calling thread uses: what the processor has, no more than HETERODYNE_CPU says, and no more than `limit`
-// says.
+// The calling thread's level: the processor's, limited by HETERODYNE_CPU and by `limit`.
 Level level();
 
-// Limits the calling thread from here on; returns the limit that it had.
+// Limits the calling thread from now on; returns its previous limit.
 Level limit(Level most);
 
 // Whether bfloat16 products are much faster than float ones at this thread's level.
 bool fast_bf16();
 
-// Bytes of a core's second-level cache, or of one of 1 MiB where the system does not tell.
+// Size of a core's second-level cache in bytes; 1 MiB if the system does not report it.
 int64_t second_level_cache();
 
-// What is wrong with HETERODYNE_CPU; empty if nothing is.
+// What is wrong with HETERODYNE_CPU; empty if it is valid.
 rust::String complaint();
 
 inline uint8_t found_code() { return static_cast<uint8_t>(found()); }

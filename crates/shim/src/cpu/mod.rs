@@ -1,8 +1,8 @@
-//! What the processor can do, and how much of it is used.
+//! What the processor supports, and how much of it is used.
 //!
-//! The environment variable `HETERODYNE_CPU` lowers the level of the whole process, libtorch, oneDNN and MKL included
-//! (through their own variables, where those are not set): `HETERODYNE_CPU=avx2` shows on a newer machine what one
-//! without AVX-512 does.
+//! The environment variable `HETERODYNE_CPU` lowers the level of the whole process, including libtorch, oneDNN and MKL
+//! (through their own variables, if these are not set): `HETERODYNE_CPU=avx2` makes a newer machine behave like one
+//! without AVX-512.
 mod ffi;
 
 use std::{fmt, marker::PhantomData};
@@ -11,7 +11,7 @@ use tch::Device;
 
 use ffi::bridge;
 
-/// Instructions of the processor that the kernels use; each level has what the ones before it have.
+/// Processor instructions that the kernels use; each level includes the previous ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
@@ -28,22 +28,22 @@ pub enum Level {
 }
 
 impl Level {
-    /// All of them, the lowest first.
+    /// All levels, lowest first.
     pub const ALL: [Self; 5] = [Self::Baseline, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
-    /// As `HETERODYNE_CPU` writes it.
+    /// Its name in `HETERODYNE_CPU`.
     #[must_use]
     pub fn name(self) -> &'static str {
         ["baseline", "avx2", "avx512", "avx512bf16", "amx"][self as usize]
     }
 
-    /// What this processor has.
+    /// The level of this processor.
     #[must_use]
     pub fn found() -> Self {
         Self::of(bridge::found_code())
     }
 
-    /// What the calling thread uses: what the processor has, no more than `HETERODYNE_CPU` and [`AtMost`] allow.
+    /// The level of the calling thread: the processor's, limited by `HETERODYNE_CPU` and [`AtMost`].
     #[must_use]
     pub fn current() -> Self {
         Self::of(bridge::level_code())
@@ -60,13 +60,13 @@ impl fmt::Display for Level {
     }
 }
 
-/// A value of `HETERODYNE_CPU` that names no level.
+/// An error for a value of `HETERODYNE_CPU` that is not a level.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UnknownLevel(String);
 
-/// Whether `HETERODYNE_CPU` names a level, if it is set. Called at the start of a process, as the levels themselves
-/// have no errors: they ignore such a value.
+/// Checks that `HETERODYNE_CPU` names a level, if it is set. Call it at the start of a process, because the other
+/// functions ignore an invalid value.
 pub fn check() -> Result<(), UnknownLevel> {
     match bridge::complaint() {
         text if text.is_empty() => Ok(()),
@@ -74,8 +74,8 @@ pub fn check() -> Result<(), UnknownLevel> {
     }
 }
 
-/// Holds this crate's kernels, in the calling thread and the threads that work for it, to a level until it is dropped.
-/// libtorch's own stay as they are.
+/// Limits this crate's kernels to a level, in the calling thread and its worker threads, until it is dropped.
+/// libtorch's own kernels are not affected.
 #[derive(Debug)]
 pub struct AtMost {
     before: u8,
@@ -84,7 +84,7 @@ pub struct AtMost {
 }
 
 impl AtMost {
-    /// Holds to `level`.
+    /// Limits to `level`.
     #[must_use]
     pub fn begin(level: Level) -> Self {
         Self { before: bridge::limit_code(level as u8), _thread: PhantomData }
@@ -98,7 +98,7 @@ impl Drop for AtMost {
 }
 
 /// Whether bfloat16 products are much faster than float32 ones on `device`: a GPU, a CPU with matrix instructions for
-/// bfloat16 (AMX), or one of AMD's with AVX512_BF16.
+/// bfloat16 (AMX), or an AMD CPU with AVX512_BF16.
 #[must_use]
 pub fn fast_bf16(device: Device) -> bool {
     device != Device::Cpu || bridge::fast_bf16()

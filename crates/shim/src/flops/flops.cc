@@ -21,7 +21,7 @@ uint64_t multiply_add(int64_t out, int64_t summands) {
 // (.., M, K) x (.., K, N)
 uint64_t product(const at::Tensor& a, const at::Tensor& b) { return multiply_add(a.numel(), b.size(-1)); }
 
-// Each element of the output sums over a kernel in the input channels of its group, which is what weight[0] holds.
+// Each element of the output sums over a kernel in the input channels of its group, the size of weight[0].
 uint64_t convolution(const at::Tensor& out, const at::Tensor& weight) {
   return multiply_add(out.numel(), weight.numel() / weight.size(0));
 }
@@ -64,7 +64,7 @@ void count(std::string_view name, c10::ArrayRef<const c10::IValue> in) {
 }
 
 std::unique_ptr<at::ObserverContext> observe(const at::RecordFunction& f) {
-  // An operator whose arguments are not as expected is not counted; nothing may be thrown into libtorch from here.
+  // An operator with unexpected arguments is not counted, because no exception may be thrown into libtorch from here.
   try {
     count(f.name(), f.inputs());
   } catch (...) {

@@ -1,4 +1,4 @@
-// Counting the arithmetic of matrix products, convolutions and attention that this thread runs, gradients included.
+// Counts the arithmetic of the matrix products, convolutions and attention that this thread runs, gradients included.
 #pragma once
 #include <cstdint>
 

@@ -1,4 +1,4 @@
-//! The arithmetic of a piece of work, counted from the operators that libtorch runs for it.
+//! Counts the arithmetic of some work from the operators that libtorch runs for it.
 mod ffi;
 
 use std::{
@@ -11,9 +11,9 @@ use ffi::bridge;
 /// Floating-point operations; a multiplication with its addition counts as two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flops {
-    /// Of matrix products and attention.
+    /// Operations of matrix products and attention.
     pub products: u64,
-    /// Of convolutions.
+    /// Operations of convolutions.
     pub convolutions: u64,
 }
 
@@ -21,27 +21,27 @@ thread_local! {
     static PLAIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The sums are the process's, and one thread at a time uses them.
+/// The counters belong to the process; one thread at a time uses them.
 static COUNTING: Mutex<()> = Mutex::new(());
 
-/// Whether layers that this thread calls are to run libtorch's general operators and no kernel of this crate: they do
+/// Whether layers on this thread must run libtorch's general operators instead of this crate's kernels, as they do
 /// while arithmetic is counted.
 #[must_use]
 pub fn plain() -> bool {
     PLAIN.get()
 }
 
-/// Switches the kernels of this crate off or on for the layers that this thread calls, for comparisons.
+/// Turns this crate's kernels off or on for layers on this thread, for comparisons.
 pub fn set_plain(plain: bool) {
     PLAIN.set(plain);
 }
 
-/// As [`set_plain`] with `true`, until it is dropped.
+/// Like [`set_plain`] with `true`, until it is dropped.
 #[derive(Debug)]
 pub struct Plain(bool);
 
 impl Plain {
-    /// Switches the kernels off.
+    /// Turns the kernels off.
     #[must_use]
     pub fn begin() -> Self {
         Self(PLAIN.replace(true))
@@ -54,9 +54,9 @@ impl Drop for Plain {
     }
 }
 
-/// Runs `work` on libtorch's general operators and counts what this thread runs meanwhile, gradients included.
+/// Runs `work` on libtorch's general operators and counts the operations of this thread in it, gradients included.
 pub fn count<T>(work: impl FnOnce() -> T) -> crate::Result<(T, Flops)> {
-    /// Also where `work` panics.
+    /// Stops counting even if `work` panics.
     struct Counting;
     impl Drop for Counting {
         fn drop(&mut self) {

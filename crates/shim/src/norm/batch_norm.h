@@ -9,23 +9,24 @@ namespace heterodyne::norm {
 
 enum class Activation : uint8_t { None = 0, Relu = 1, Relu6 = 2 };
 
-// What the batch was normalised with, per channel.
+// The statistics that normalise the batch, per channel.
 struct Statistics {
   std::vector<double> mean, invstd;
 };
 
-// mean and 1/sqrt(variance + eps) of `x`, and the running averages (C) moved towards the mean and the unbiased
+// Computes mean and 1/sqrt(variance + eps) of `x`, and moves the running averages (C) towards the mean and the unbiased
 // variance.
 Statistics batch_statistics(const at::Tensor& x, const at::Tensor& running_mean, const at::Tensor& running_var,
                             double momentum, double eps);
 
-// Where the activation lets a gradient through.
+// The elements whose gradient passes the activation.
 struct Gate {
   Activation act;
-  at::Tensor bits;  // one per element, int64; undefined: from x again
+  at::Tensor bits;  // one per element, int64; if undefined, recomputed from x
 };
 
-// y = act((x - mean)·invstd·weight + bias + residual); an undefined residual is none, and defined `bits` are written.
+// y = act((x - mean)·invstd·weight + bias + residual); an undefined residual adds nothing; `bits` are written if
+// defined.
 at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                      const Statistics& statistics, const at::Tensor& residual, const Gate& gate);
 
@@ -40,7 +41,7 @@ struct Needs {
   bool x, weight, bias, residual;
 };
 
-// The gradients that are needed, given `dy`; `dy_is_free`: nothing else reads `dy`, and its memory takes one of the
+// The required gradients, given `dy`. If `dy_is_free`, nothing else reads `dy`, and its memory holds one of the
 // results.
 Gradients batch_norm_gradients(const at::Tensor& dy, bool dy_is_free, const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& bias, const Statistics& statistics, const Gate& gate, Needs needs);

@@ -11,8 +11,8 @@ constexpr int64_t tile_width = tile_vectors * lanes;
 // A bit for each column of a tile: one word of a gate.
 using Word = std::conditional_t<tile_width == 64, uint64_t, std::conditional_t<tile_width == 32, uint32_t, uint16_t>>;
 
-// A channels-last tensor as a matrix. Rows of C channels are joined until a row is a whole number of tiles; what does
-// not fill the last such row is its `rest`. Column j holds channel j mod C.
+// A channels-last tensor as a matrix. Rows of C channels are joined until a row is a whole number of tiles; elements
+// that do not fill the last such row form the `rest`. Column j holds channel j mod C.
 struct Grid {
   int64_t channels, values;  // values per channel
   int64_t width, rows, rest;
@@ -29,16 +29,16 @@ struct Grid {
 
   int64_t full_blocks() const { return (rows + block_rows - 1) / block_rows; }
   int64_t blocks() const { return full_blocks() + (rest != 0); }
-  // Blocks that are worth a thread.
+  // Number of blocks that justify a thread.
   int64_t grain() const { return std::max<int64_t>(1, 32768 / (block_rows * width)); }
 };
 
-// Rows of so many columns.
+// Some rows of a tile's columns.
 struct Tile {
   int64_t start;   // of the first row, in elements from the tensor's start
   int64_t column;  // of the first column
   int64_t rows, stride;
-  int64_t live;  // columns that exist: all, but for the last of an incomplete row
+  int64_t live;  // columns that exist: all, except in the last tile of an incomplete row
 };
 
 // The lanes of a tile's vectors: all of them, or those that exist.
@@ -83,8 +83,8 @@ void run_block(const Kernel& kernel, const Grid& grid, int64_t block) {
 }
 
 // Two sums per channel over the whole tensor: `kernel(sums)` adds its blocks' to sums[0..width] and
-// sums[width..2·width]. Blocks go downwards, as the end of the tensor was written last and is still in the cache;
-// partial sums are added in the order of the threads.
+// sums[width..2·width]. Blocks run from the end, which was written last and is still in the cache; partial sums are
+// added in the order of the threads.
 template <class MakeKernel>
 std::vector<double> sum_pairs(const Grid& grid, MakeKernel make_kernel) {
   const int64_t threads = at::get_num_threads();
@@ -106,7 +106,7 @@ std::vector<double> sum_pairs(const Grid& grid, MakeKernel make_kernel) {
   return sums;
 }
 
-// Blocks go upwards here: after `sum_pairs` each thread has its first ones in the cache.
+// Blocks run from the start here: after `sum_pairs` each thread has its first blocks in the cache.
 template <class Kernel>
 void for_each_element(const Grid& grid, const Kernel& kernel) {
   at::parallel_for(0, grid.blocks(), grid.grain(), [&](int64_t begin, int64_t end) {
@@ -114,7 +114,7 @@ void for_each_element(const Grid& grid, const Kernel& kernel) {
   });
 }
 
-// A value per column from a value per channel.
+// Expands one value per channel to one value per column.
 template <class F>
 std::vector<float> columns(const Grid& grid, F value) {
   std::vector<float> out(grid.width);
@@ -123,8 +123,8 @@ std::vector<float> columns(const Grid& grid, F value) {
   return out;
 }
 
-// Two sums of each column of a tile. Runs of rows are summed up on their own first: long sums in float would lose
-// digits, and not at random where the elements are bfloat16 and lie on a grid.
+// Two sums of each column of a tile. Runs of rows are summed separately first: long sums in float would lose digits,
+// and not at random if the elements are bfloat16 and thus on a grid.
 struct PairSums {
   static constexpr int64_t run_rows = 16;
   Vec first[tile_vectors], second[tile_vectors];
@@ -173,8 +173,8 @@ struct Moments {
   }
 };
 
-// The affine map (x - mean)·scale + shift per column. `mean` is rounded to float, so that x - mean is exact near it,
-// and what the rounding left goes into `shift`.
+// The affine map (x - mean)·scale + shift per column. `mean` is rounded to float, so x - mean is exact near it, and
+// `shift` absorbs the rounding error.
 struct Affine {
   std::vector<float> mean, scale, shift;
 
@@ -236,8 +236,8 @@ struct Normalise {
   }
 };
 
-// Gates give what the activation lets through of `dy`, vector j of the tile's row at element `at`; `x` is the norm's
-// input there.
+// Gates return the part of `dy` that passes the activation, vector j of the tile's row at element `at`; `x` is the
+// norm's input there.
 struct OpenGate {
   HETERODYNE_INLINE Vec operator()(Vec dy, Vec, const Tile&, int64_t, int64_t) const { return dy; }
 };
@@ -310,7 +310,7 @@ struct GradientMap {
   }
 };
 
-// A value inside each channel's range: the average of a few rows. Sums of squares about it lose no digits to a large
+// A value within each channel's range: the average of a few rows. Sums of squares about it lose no digits to a large
 // mean.
 template <class T>
 std::vector<float> centers(const Grid& grid, const T* x) {
@@ -330,7 +330,7 @@ void statistics_of(const at::Tensor& x, const Grid& grid, Statistics& out, std::
   for (int64_t c = 0; c < grid.channels; ++c) {
     const double offset = sums[c] / grid.values;
     out.mean.push_back(center[c] + offset);
-    // A NaN is kept by this order of the comparison.
+    // This order of the comparison keeps a NaN.
     const double m2 = sums[grid.channels + c] - offset * sums[c];
     sum_of_squares.push_back(m2 < 0.0 ? 0.0 : m2);
   }
@@ -348,7 +348,7 @@ Gradients gradients_through(const G& gate, const at::Tensor& dy, bool dy_is_free
     auto sums = sum_pairs(
         grid, [&](double* to) { return GradientSums<T, G>{dy_data, x_data, mean.data(), gate, to, to + grid.width}; });
     double *sum = sums.data(), *products = sums.data() + grid.channels;
-    // From the mean as it was rounded to the mean itself.
+    // The difference between the rounded mean and the mean.
     const auto rounded_off = [&](int64_t i) { return s.mean[i] - mean[i]; };
     for (int64_t i = 0; i < grid.channels; ++i) products[i] -= rounded_off(i) * sum[i];
 

@@ -5,22 +5,22 @@ namespace HETERODYNE_LEVEL {
 
 using namespace simd::HETERODYNE_LEVEL;
 
-// Neighbouring pixels of a row that are worked on together: they share weights, and most of what they read.
+// Number of neighbouring pixels of a row that are processed together: they share weights and most of their input.
 constexpr int tile_pixels = 4;
 
-// A channels-last tensor as rows of pixels. Pixels outside of the map read as zero.
+// A channels-last tensor as rows of pixels. Pixels outside the map read as zero.
 template <class T>
 struct Image {
   const T* data;
   const T* zeros;
   int64_t batch, height, width, channels;
 
-  // Null outside of the map.
+  // Null outside the map.
   const T* row(int64_t b, int64_t y) const {
     return y >= 0 && y < height ? data + (b * height + y) * width * channels : nullptr;
   }
 
-  // Pointers to the `n` pixels of a row from `x` on.
+  // Pointers to `n` pixels of a row, starting at `x`.
   void pixels(const T* row, int64_t x, int n, const T** to) const {
     if (row != nullptr && x >= 0 && x + n <= width) {
       for (int j = 0; j < n; ++j) to[j] = row + (x + j) * channels;
@@ -31,8 +31,7 @@ struct Image {
   }
 };
 
-// Weights as [k²][channels], in float, so that the weights of one tap lie side by side; channels are filled up to whole
-// vectors.
+// Weights as [k²][channels], in float, so the weights of one tap are contiguous; channels are padded to whole vectors.
 struct Taps {
   int64_t kernel, stride;
   std::vector<float> values;
@@ -56,8 +55,8 @@ Taps taps_of(const at::Tensor& weight, bool mirrored) {
   return taps;
 }
 
-// Which pixels a tile reads. `rows` x `columns` pixels in all; output pixel t sees through column tap kx the input
-// pixel `column(t, kx)`, or nothing where that is negative. Row slot r belongs to row tap `row_tap(r, y)`.
+// Which pixels a tile reads. `rows` x `columns` pixels in all; for column tap kx, output pixel t reads input pixel
+// `column(t, kx)`, or nothing if that is negative. Row slot r belongs to row tap `row_tap(r, y)`.
 
 // y = convolution of x: output (y, x) reads input (y·S + ky - K/2, x·S + kx - K/2).
 template <int K, int S>
@@ -69,8 +68,8 @@ struct Forward {
   static int64_t first_column(int64_t x) { return x * S - K / 2; }
 };
 
-// The transpose at stride 2: pixel (y, x) of the larger map reads ((y + K/2 - ky)/2, (x + K/2 - kx)/2) where these are
-// whole.
+// The transpose at stride 2: pixel (y, x) of the larger map reads ((y + K/2 - ky)/2, (x + K/2 - kx)/2) if these are
+// integers.
 template <int K>
 struct Transposed {
   static constexpr int pad = K / 2, kernel = K, rows = (K + 1) / 2, columns = (tile_pixels - 1 + pad) / 2 + pad / 2 + 1;
@@ -80,7 +79,7 @@ struct Transposed {
   static int64_t first_column(int64_t x) { return x / 2 - pad / 2; }  // tiles start at even x
 };
 
-// What one tile reads: a pointer to the channels of each of its input pixels and of each row of taps.
+// The input of one tile: a pointer to the channels of each of its input pixels and of each row of taps.
 template <class T, class Reach>
 struct Window {
   const T* pixel[Reach::rows][Reach::columns];
@@ -97,7 +96,7 @@ struct Window {
   }
 };
 
-// Output pixels: sums over the window of taps times pixels, for the channels of `live` from `c` on.
+// Output pixels: sums over the window of taps times pixels, for the channels of `live` from `c`.
 template <class T, class Reach, class Lanes>
 HETERODYNE_INLINE void convolve_vector(const Window<T, Reach>& window, int64_t tap_stride, const float* bias, T* y,
                                        int64_t channels, int count, int64_t c, Lanes live) {
@@ -132,7 +131,7 @@ void convolve_tile(const Window<T, Reach>& window, const Taps& taps, const float
        [&](int64_t c, auto live) { convolve_vector(window, taps.stride, bias, y, channels, count, c, live); });
 }
 
-// sums[ky][kx] += sum over the tile's output pixels of dy times the pixel that the tap sees.
+// sums[ky][kx] += sum over the tile's output pixels of dy times the pixel that the tap reads.
 template <class T, class Reach, class Lanes>
 HETERODYNE_INLINE void correlate_vector(const Window<T, Reach>& window, const T* const* dy, float* sums,
                                         int64_t tap_stride, int64_t c, Lanes live) {
@@ -159,7 +158,7 @@ void correlate_tile(const Window<T, Reach>& window, const T* const* dy, Taps& su
   each(channels, [&](int64_t c, auto live) { correlate_vector(window, dy, sums.at(0, 0), sums.stride, c, live); });
 }
 
-// Moves sums in float to sums in double, where they do not lose digits however many there are.
+// Moves sums in float to sums in double, which lose no digits, however many there are.
 void settle(std::vector<float>& sums, double* total) {
   for (size_t i = 0; i < sums.size(); i += lanes) {
     accumulate(total + i, load(sums.data() + i));
@@ -167,7 +166,7 @@ void settle(std::vector<float>& sums, double* total) {
   }
 }
 
-// Rows of a map that are worth a thread.
+// Number of rows of a map that justify a thread.
 int64_t row_grain(int64_t width, int64_t channels) { return std::max<int64_t>(1, 8192 / (width * channels)); }
 
 template <class T>
@@ -243,7 +242,7 @@ at::Tensor depthwise(const at::Tensor& x, const at::Tensor& weight, const at::Te
 
 at::Tensor depthwise_input_gradient(const at::Tensor& dy, const at::Tensor& weight, int64_t height, int64_t width,
                                     int64_t stride) {
-  // At stride 1 the transpose is a convolution with the kernel turned by 180 degrees.
+  // At stride 1 the transpose is a convolution with the kernel rotated by 180 degrees.
   const Taps taps = taps_of(weight, /*mirrored=*/stride == 1);
   const std::vector<float> start(taps.stride, 0.0f);
   at::Tensor dx = unwritten(dy, height, width);

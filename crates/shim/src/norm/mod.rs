@@ -1,5 +1,5 @@
-//! Training kernels for the layers of convolutional networks that are bound by memory: batch norm with what follows it,
-//! and depthwise convolution. Channels-last float and bfloat16 on a CPU; ATen's operators do everything else.
+//! Training kernels for the memory-bound layers of convolutional networks: batch norm with the operations after it, and
+//! depthwise convolution. They take channels-last float and bfloat16 on a CPU; ATen's operators do everything else.
 #[expect(clippy::too_many_arguments, reason = "one to one with batch norm's inputs")]
 mod ffi;
 
@@ -8,10 +8,10 @@ use tch::Tensor;
 use crate::{Result, address, take};
 use ffi::bridge;
 
-/// What follows the norm.
+/// The activation after the norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// Nothing.
+    /// No activation.
     None,
     /// max(v, 0).
     Relu,
@@ -29,7 +29,7 @@ impl Activation {
     }
 }
 
-/// The address of a tensor that may be left out; 0 stands for none.
+/// The address of an optional tensor; 0 means none.
 fn address_or_none(t: Option<&Tensor>) -> usize {
     t.map_or(0, address)
 }
@@ -37,11 +37,11 @@ fn address_or_none(t: Option<&Tensor>) -> usize {
 /// act(batch_norm(`x`) + `residual`) with the statistics of the batch, as in `torch.nn.BatchNorm2d` in training (Ioffe
 /// and Szegedy, 2015), differentiable once in `x`, `weight`, `bias` and `residual`.
 ///
-/// `x` (B,C,H,W) or (B,C); `weight`, `bias`, `running_mean` and `running_var` (C) float, of which the last two move
-/// towards the batch's mean and unbiased variance by `momentum`; `residual` like `x`, and so is the result. bfloat16 is
-/// stored and float computed. One value per channel is an error.
+/// `x` (B,C,H,W) or (B,C); `weight`, `bias`, `running_mean` and `running_var` (C) are float; the last two move towards
+/// the batch's mean and unbiased variance by `momentum`. `residual` and the result are like `x`. bfloat16 is only
+/// stored; the arithmetic is float. One value per channel is an error.
 ///
-/// Memory kept for the backward pass: `x`, and one bit per element where there are both a residual and an activation.
+/// Memory saved for the backward pass: `x`, and one bit per element if there are both a residual and an activation.
 #[expect(clippy::too_many_arguments, reason = "batch norm's inputs")]
 pub fn batch_norm_act(
     x: &Tensor,
@@ -84,7 +84,7 @@ pub fn depthwise_conv(x_bchw: &Tensor, weight: &Tensor, bias: Option<&Tensor>, s
     Ok(take(y))
 }
 
-/// Whether [`depthwise_conv`] has its own kernel for these, which is faster than `conv2d`'s at stride 1 and 2.
+/// Whether [`depthwise_conv`] has its own kernel for these arguments; at stride 1 and 2 it is faster than `conv2d`'s.
 #[must_use]
 pub fn depthwise_suits(x: &Tensor, weight: &Tensor) -> bool {
     // SAFETY: as in `batch_norm_act`.

@@ -10,6 +10,7 @@
 
 #include "norm/batch_norm.h"
 #include "norm/depthwise.h"
+#include "tensor.h"
 
 namespace heterodyne::norm {
 namespace {
@@ -17,11 +18,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-const at::Tensor& tensor(size_t address) { return *reinterpret_cast<const at::Tensor*>(address); }
-at::Tensor tensor_or_none(size_t address) { return address == 0 ? at::Tensor() : tensor(address); }
-size_t give(at::Tensor t) { return reinterpret_cast<size_t>(new at::Tensor(std::move(t))); }
-
-// `dy` in channels-last memory, whose reference it takes over.
+// `dy` in channels-last memory; takes over its reference.
 at::Tensor dense_gradient(at::Tensor& dy) {
   at::Tensor dense = dy.contiguous(at::MemoryFormat::ChannelsLast);
   dy.reset();
@@ -50,7 +47,7 @@ bool same_kind(const at::Tensor& a, const at::Tensor& b) {
          a.sizes() == b.sizes() && !a.is_neg();
 }
 
-// Whether nothing but this reference can see the tensor's memory.
+// Whether this is the only reference to the tensor's memory.
 bool sole_owner(const at::Tensor& t) { return t.use_count() == 1 && t.storage().use_count() == 1; }
 
 // (2,C) float64: mean and 1/sqrt(variance + eps).
@@ -72,7 +69,7 @@ Statistics unpacked(const at::Tensor& packed) {
 struct BatchNormAct : torch::autograd::Function<BatchNormAct> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                             const std::optional<at::Tensor>& residual, const Statistics& statistics, Activation act) {
-    // Without a residual the backward pass finds the gate from x again; with one it keeps a bit per element.
+    // Without a residual the backward pass recomputes the gate from x; with one, a bit per element is saved.
     Gate gate{act, residual && act != Activation::None ? gate_bits(x) : at::Tensor()};
     at::Tensor y = normalise(x, weight, bias, statistics, residual.value_or(at::Tensor()), gate);
     ctx->save_for_backward({x, weight, bias, packed(statistics), gate.bits});
@@ -95,7 +92,7 @@ struct BatchNormAct : torch::autograd::Function<BatchNormAct> {
   }
 };
 
-// The same from ATen's operators, for whatever the kernels do not cover.
+// The same from ATen's operators, for cases that the kernels do not cover.
 at::Tensor composed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                     const at::Tensor& running_mean, const at::Tensor& running_var, double momentum, double eps,
                     const at::Tensor& residual, Activation act) {
@@ -141,7 +138,7 @@ bool depthwise_covers(const at::Tensor& x, const at::Tensor& weight) {
          weight.size(2) == weight.size(3) && (weight.size(2) == 3 || weight.size(2) == 5 || weight.size(2) == 7);
 }
 
-// A bias that the kernels can start from.
+// Whether the kernels can use the bias.
 bool suits_as_bias(const at::Tensor& bias, const at::Tensor& x) {
   return bias.device().is_cpu() && bias.layout() == at::kStrided && float_or_bfloat16(bias) && bias.dim() == 1 &&
          bias.size(0) == x.size(1);
@@ -186,9 +183,9 @@ size_t depthwise_conv(size_t x_address, size_t weight_address, size_t bias_addre
                   weight.size(2) == weight.size(3) && weight.size(2) % 2 == 1,
               "a depthwise convolution of ", x.sizes(), " needs a weight (", x.size(1), ",1,k,k) with k odd, got ",
               weight.sizes());
-  TORCH_CHECK(stride >= 1, "a convolution's stride is at least 1, got ", stride);
+  TORCH_CHECK(stride >= 1, "a convolution's stride must be at least 1, got ", stride);
 
-  // What autocast does for the convolutions that it knows.
+  // What autocast does for its known convolutions.
   const bool autocast = x.device().is_cpu() && at::autocast::is_autocast_enabled(at::kCPU);
   if (autocast && x.scalar_type() == at::kFloat) x = x.to(at::autocast::get_autocast_dtype(at::kCPU));
 

@@ -1,5 +1,5 @@
 // Batch norm with the addition and the activation that follow it, and depthwise convolution, for channels-last tensors
-// on the CPU. Tensors cross as in bridge.h; the address 0 is no tensor.
+// on the CPU. Tensors cross as in bridge.h; the address 0 means no tensor.
 #pragma once
 #include <cstddef>
 #include <cstdint>

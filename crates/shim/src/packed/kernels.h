@@ -1,11 +1,11 @@
-// Products of matrices with what follows them, and the layers that are made of them, for one level.
+// Matrix products with the operations after them, and the layers built from these, for one level.
 namespace heterodyne::packed {
 namespace {
 namespace HETERODYNE_LEVEL {
 
 using namespace simd::HETERODYNE_LEVEL;
 
-// Rows and columns of the part of a result that is held in registers: 28 accumulators of 32 registers, or 12 of 16.
+// Rows and columns of the part of a result held in registers: 28 accumulators of 32 registers, or 12 of 16.
 constexpr int64_t kTileRows = lanes == 16 ? 14 : 6;
 constexpr int64_t kTileColumns = 2 * lanes;
 
@@ -16,7 +16,7 @@ const float* panel(const Panels& b, int64_t p) { return b.data + p * b.k * kTile
 
 // Panels that are used together take three eighths of the second-level cache.
 int64_t panel_floats() { return cpu::second_level_cache() / static_cast<int64_t>(sizeof(float)) * 3 / 8; }
-// Rows of a panel ahead of the one in use that are fetched into the first-level cache.
+// How many rows ahead a panel is prefetched into the first-level cache.
 constexpr int64_t kAhead = 8;
 
 struct Tile {
@@ -29,7 +29,7 @@ struct Tile {
   int64_t columns;
 };
 
-// R rows and up to H vectors of columns of a product: each number of `a` meets a row of the panel.
+// R rows and up to H vectors of columns of a product: each number of `a` is multiplied with a row of the panel.
 template <int R, int H>
 void compute(const Tile& tile) {
   Vec sum[R][H];
@@ -41,7 +41,7 @@ void compute(const Tile& tile) {
       __builtin_prefetch(tile.out.data + r * tile.out.stride + h * lanes, 1);
     }
   }
-  // All rows are reached from two pointers and three distances, so that none of them is kept outside of registers.
+  // All rows are reached from two pointers and three distances, so all of these stay in registers.
   const int64_t one = tile.a.stride * static_cast<int64_t>(sizeof(float));
   int64_t three = 3 * one, five = 5 * one;
   const char* low = reinterpret_cast<const char*>(tile.a.data);
@@ -150,7 +150,7 @@ void apply(const Finish& finish, int64_t rows, int64_t columns, Out x) {
 }
 
 // out (rows, b.n) = post(a (rows, b.k) b + bias), on the calling thread. A tile's rows of `a` stay in the first-level
-// cache while they meet the panels in use; what follows the product finds the tile there.
+// cache while they are multiplied with the panels in use; the operations after the product find the tile there.
 void multiply(In a, int64_t rows, const Panels& b, const Finish& finish, Out out) {
   const int64_t together = std::max<int64_t>(1, panel_floats() / (kTileColumns * std::max<int64_t>(b.k, 1)));
   for (int64_t first = 0; first < panels(b.n); first += together) {
@@ -170,9 +170,9 @@ void multiply(In a, int64_t rows, const Panels& b, const Finish& finish, Out out
 
 // ---- layers, spread over ATen's threads
 
-// The hidden rows of an MLP that are computed together take half of it.
+// The hidden rows of an MLP that are computed together take half of the second-level cache.
 int64_t hidden_floats() { return cpu::second_level_cache() / static_cast<int64_t>(sizeof(float)) / 2; }
-// Numbers below which a pass over them is not worth another thread.
+// A pass over fewer numbers does not justify another thread.
 constexpr int64_t kGrain = 16 * 1024;
 // Columns of the right factor that are copied together into a panel.
 constexpr int64_t kBlock = kTileColumns;
@@ -188,8 +188,7 @@ void pack_columns(In x, int64_t rows, int64_t columns, float* panel) {
   columns >= kBlock ? copy(Whole{}, Whole{}) : copy(first(columns), first(columns - lanes));
 }
 
-// out[i][j] = x[j][i] for a square of numbers, of which `rows` rows and `columns` columns of x are read and the rest is
-// zero.
+// out[i][j] = x[j][i] for a square of numbers; `rows` rows and `columns` columns of x are read, the rest is zero.
 void transpose(In x, int64_t rows, int64_t columns, Out out) {
   Vec a[lanes];
   const Live live = first(columns);
@@ -236,7 +235,7 @@ void divide_rows(Out x, int64_t rows, int64_t columns, const float* by) {
   }
 }
 
-// One head, a tile of queries at a time; keys, values and scores stay in the caches.
+// Attention of one head, a tile of queries at a time; keys, values and scores stay in the caches.
 void attend(In q, int64_t queries, In k, In v, int64_t keys, int64_t width, Out out) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(width));
   const int64_t padded = (width + lanes - 1) / lanes * lanes;
@@ -257,7 +256,7 @@ void attend(In q, int64_t queries, In k, In v, int64_t keys, int64_t width, Out 
   }
 }
 
-// Over the rows where there are enough of them; over the columns of the weight where there are few.
+// Parallel over the rows if there are enough of them, else over the columns of the weight.
 void linear(In x, int64_t rows, const Panels& weight, const Finish& finish, Out out) {
   if (tiles(rows) >= 4 * at::get_num_threads()) {
     at::parallel_for(0, tiles(rows), 1, [&](int64_t begin, int64_t end) {
@@ -278,8 +277,7 @@ void mlp(In x, int64_t rows, const Panels& first, const float* first_bias, const
   const int64_t most = std::max<int64_t>(1, hidden_floats() / (hidden * kTileRows));
   at::parallel_for(0, tiles(rows), 1, [&](int64_t begin, int64_t end) {
     const int64_t together = std::min(most, end - begin);
-    // A row more than a cache line longer than needed, so that rows do not meet in the same places of the first-level
-    // cache.
+    // Rows are more than a cache line longer than needed, so they do not share sets of the first-level cache.
     const Out h{scratch(0, together * kTileRows * (hidden + lanes)), hidden + lanes};
     for (int64_t tile = begin; tile < end; tile += together) {
       const int64_t row = tile * kTileRows, count = std::min(std::min(tile + together, end) * kTileRows, rows) - row;

@@ -1,8 +1,8 @@
-//! Layers of a network that is not trained: weights laid out for the machine once, and what follows a product done
-//! while its result is in the cache. No graph is recorded.
+//! Layers of a frozen network: weights are laid out for the machine once, and the operations after a product run while
+//! its result is in the cache. No graph is recorded.
 //!
-//! In float32 on a CPU the products, the MLPs and the attention are computed by this crate's own kernels, convolutions
-//! by oneDNN. Everywhere else ATen's operators compute, with weights that were converted once.
+//! In float32 on a CPU, this crate's own kernels compute the products, MLPs and attention, and oneDNN the convolutions.
+//! In all other cases ATen's operators compute, with weights converted once.
 mod ffi;
 
 use std::fmt;
@@ -13,10 +13,10 @@ use tch::{Kind, Tensor};
 use crate::{Error, Result, address, take};
 use ffi::bridge;
 
-/// What is done to a product on the way out.
+/// The operation applied to the result of a product.
 #[derive(Clone, Copy, Debug)]
 pub enum Post<'a> {
-    /// Nothing.
+    /// No operation.
     None,
     /// The exact GELU, `torch.nn.functional.gelu(approximate="none")`.
     Gelu,
@@ -31,7 +31,7 @@ pub enum Post<'a> {
 }
 
 impl Post<'_> {
-    /// The number of product.h's `Post`, and the address of what is added.
+    /// The number of the C++ `Post`, and the address of the addend.
     fn code(self) -> (u8, usize) {
         match self {
             Self::None => (0, 0),
@@ -44,7 +44,7 @@ impl Post<'_> {
     }
 
     /// The same on a product `y` of an operator that records a graph. `y` must be a fresh tensor that the operator does
-    /// not need for its backward pass: it is changed in place where that is possible.
+    /// not need for its backward pass: it is changed in place if possible.
     pub fn apply(self, mut y: Tensor) -> Tensor {
         match self {
             Self::None => y,
@@ -58,7 +58,7 @@ impl Post<'_> {
     }
 }
 
-/// How often `x` was written to; views, handles and detached tensors of one memory count together.
+/// The number of writes to `x`; views, handles and detached tensors of one memory share the count.
 pub fn version(x: &Tensor) -> Result<u64> {
     // SAFETY: `x` outlives the call and its address is that of a live at::Tensor.
     Ok(unsafe { bridge::version(address(x)) }?)
@@ -80,12 +80,12 @@ pub struct PackedLinear {
 }
 
 impl PackedLinear {
-    /// From `weight` (out, in) and `bias` (out), which are copied where the layout or `kind` asks for it. Results are
-    /// of `kind`, or of the wider one where [`Post`] adds a tensor of another.
+    /// Packs `weight` (out, in) and `bias` (out), copying them if the layout or `kind` requires it. Results are of
+    /// `kind`, or of the wider kind if [`Post`] adds a tensor of another kind.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>, kind: Kind) -> Result<Self> {
         let weight = converted(weight, kind)?;
         let bias = bias.map(|b| converted(b, kind)).transpose()?;
-        // SAFETY: the tensors outlive the call, which takes handles of its own.
+        // SAFETY: the tensors outlive the call, which takes its own handles.
         let inner = unsafe { bridge::linear_new(address(&weight), address_or_none(bias.as_ref())) }?;
         Ok(Self { inner, outputs: weight.size()[0] })
     }
@@ -95,14 +95,14 @@ impl PackedLinear {
         self.forward_part(x, 0, self.outputs, post)
     }
 
-    /// (.., in) to (.., count): the outputs from `from` on.
+    /// (.., in) to (.., count): the outputs from `from`.
     pub fn forward_part(&self, x: &Tensor, from: i64, count: i64, post: Post) -> Result<Tensor> {
         let (code, other) = post.code();
         // SAFETY: `x` and the tensor in `post` outlive the call.
         Ok(take(unsafe { bridge::linear_forward(&self.inner, address(x), code, other, from, count) }?))
     }
 
-    /// The map on the second last dimension: (B, in, D) to (B, out, D).
+    /// The map on the second-last dimension: (B, in, D) to (B, out, D).
     pub fn mix(&self, x_bnd: &Tensor, post: Post) -> Result<Tensor> {
         let (code, other) = post.code();
         // SAFETY: `x_bnd` and the tensor in `post` outlive the call.
@@ -110,14 +110,14 @@ impl PackedLinear {
     }
 }
 
-/// post(second(gelu(first(`x`)))) on the last dimension; the hidden layer is not kept.
+/// post(second(gelu(first(`x`)))) on the last dimension; the hidden layer is not saved.
 pub fn mlp(first: &PackedLinear, second: &PackedLinear, x: &Tensor, post: Post) -> Result<Tensor> {
     let (code, other) = post.code();
     // SAFETY: `x` and the tensor in `post` outlive the call.
     Ok(take(unsafe { bridge::mlp_forward(&first.inner, &second.inner, address(x), code, other) }?))
 }
 
-/// As [`mlp`], on the second last dimension of `x_bnd` (B,N,D).
+/// As [`mlp`], on the second-last dimension of `x_bnd` (B,N,D).
 pub fn mix_mlp(first: &PackedLinear, second: &PackedLinear, x_bnd: &Tensor, post: Post) -> Result<Tensor> {
     let (code, other) = post.code();
     // SAFETY: `x_bnd` and the tensor in `post` outlive the call.
@@ -135,7 +135,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64) -> Result<Tenso
 pub struct PackedConv(UniquePtr<bridge::Conv>);
 
 impl PackedConv {
-    /// From `weight` (out, in/groups, k, k) and `bias` (out), which are copied where the layout or `kind` asks for it.
+    /// Packs `weight` (out, in/groups, k, k) and `bias` (out), copying them if the layout or `kind` requires it.
     /// Results are of `kind`, with channels innermost in memory.
     pub fn new(
         weight: &Tensor,
@@ -147,7 +147,7 @@ impl PackedConv {
     ) -> Result<Self> {
         let weight = converted(weight, kind)?;
         let bias = bias.map(|b| converted(b, kind)).transpose()?;
-        // SAFETY: the tensors outlive the call, which takes handles of its own.
+        // SAFETY: the tensors outlive the call, which takes its own handles.
         Ok(Self(unsafe {
             bridge::conv_new(address(&weight), address_or_none(bias.as_ref()), stride, padding, groups)
         }?))

@@ -6,7 +6,7 @@ namespace heterodyne::packed {
 namespace {
 
 // Coefficients of the polynomial through (x[i], y[i]) in powers of x: Newton's divided differences, expanded from the
-// inside.
+// innermost factor.
 template <int N>
 void interpolate(const double (&x)[N], double (&y)[N]) {
   for (int order = 1; order < N; ++order) {

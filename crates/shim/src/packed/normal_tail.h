@@ -3,8 +3,8 @@
 
 namespace heterodyne::packed {
 
-// Q(a) = P(normal > a) on [0, 6): on each of 16 intervals a polynomial of degree 5 in t, the place in the interval from
-// -1/2 to 1/2; or on each of 8 one of degree 7.
+// Q(a) = P(normal > a) on [0, 6): on each of 16 intervals a polynomial of degree 5 in t, the position in the interval
+// from -1/2 to 1/2; or on each of 8 intervals one of degree 7.
 template <int intervals>
 struct NormalTail {
   static constexpr int kDegree = intervals == 16 ? 5 : 7;

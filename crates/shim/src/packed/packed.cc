@@ -13,11 +13,12 @@
 
 #include "cpu/cpu.h"
 #include "winograd/winograd.h"
+#include "tensor.h"
 
 namespace heterodyne::packed {
 namespace {
 
-// A layer computes in the kind of its weight, whatever autocast says, and records nothing.
+// A layer computes in the kind of its weight, regardless of autocast, and records nothing.
 struct Plainly {
   Plainly() { at::autocast::set_autocast_enabled(at::kCPU, false); }
   ~Plainly() { at::autocast::set_autocast_enabled(at::kCPU, autocast); }
@@ -29,8 +30,6 @@ struct Plainly {
   const at::NoGradGuard no_grad;
 };
 
-at::Tensor tensor(size_t address) { return address ? *reinterpret_cast<const at::Tensor*>(address) : at::Tensor(); }
-
 at::Tensor take(size_t address) {
   const std::unique_ptr<at::Tensor> t(reinterpret_cast<at::Tensor*>(address));
   return *t;
@@ -38,16 +37,14 @@ at::Tensor take(size_t address) {
 
 size_t address(const at::Tensor& t) { return reinterpret_cast<size_t>(&t); }
 
-size_t give(at::Tensor t) { return reinterpret_cast<size_t>(new at::Tensor(std::move(t))); }
-
 float* numbers(const at::Tensor& t) { return t.defined() ? t.mutable_data_ptr<float>() : nullptr; }
 
-// What the kernels of layers.h compute.
+// Whether the kernels of layers.h can compute with `t`.
 bool own(const at::Tensor& t) { return t.device().is_cpu() && t.scalar_type() == at::kFloat; }
 
 Post post_of(uint8_t code) {
   TORCH_CHECK(code <= static_cast<uint8_t>(Post::kAddRelu),
-              "no such operation after a product: ", static_cast<int>(code));
+              "unknown operation after a product: ", static_cast<int>(code));
   return static_cast<Post>(code);
 }
 
@@ -57,7 +54,7 @@ void check_no_graph(const at::Tensor& x) {
   TORCH_CHECK(!(at::GradMode::is_enabled() && x.requires_grad()), "a packed layer records no graph");
 }
 
-// What comes in, as the weight needs it.
+// The input, converted for the weight.
 at::Tensor input(const at::Tensor& x, const at::Tensor& weight) {
   check_no_graph(x);
   TORCH_CHECK(x.device() == weight.device(), "a packed layer on ", weight.device(), " was given a tensor on ",
@@ -65,15 +62,15 @@ at::Tensor input(const at::Tensor& x, const at::Tensor& weight) {
   return x.to(weight.scalar_type());
 }
 
-// What is added, in the kind, shape and memory format of the result; undefined where nothing is.
+// The addend, in the kind, shape and memory format of the result; undefined if there is none.
 at::Tensor addend(Post post, const at::Tensor& other, at::IntArrayRef shape, const at::Tensor& weight,
                   at::MemoryFormat format = at::MemoryFormat::Contiguous) {
   if (!adds(post)) return at::Tensor();
-  TORCH_CHECK(other.defined() && other.sizes() == shape, "a tensor of the result's shape ", shape, " is needed to add");
+  TORCH_CHECK(other.defined() && other.sizes() == shape, "the addend needs the result's shape ", shape);
   return input(other, weight).contiguous(format);
 }
 
-// The names by which oneDNN's operators know what follows a product.
+// oneDNN's names for the operations after a product.
 struct Named {
   using Scalars = torch::List<std::optional<at::Scalar>>;
 
@@ -93,7 +90,7 @@ struct Named {
   Scalars scalars;
 };
 
-// bfloat16 on a CPU whose matrix instructions oneDNN uses, best with weights in its own layout.
+// bfloat16 on a CPU whose matrix instructions oneDNN uses, which is fastest with weights in its own layout.
 bool onednn_products(const at::Tensor& t) {
   return t.device().is_cpu() && t.scalar_type() == at::kBFloat16 && cpu::fast_bf16() && at::hasMKLDNN() &&
          at::globalContext().userEnabledMkldnn();
@@ -172,8 +169,8 @@ void check_inputs(const at::Tensor& x, int64_t dim, const Linear& linear) {
 void check_pair(const Linear& first, const Linear& second) {
   TORCH_CHECK(second.inputs == first.outputs && second.like().scalar_type() == first.like().scalar_type() &&
                   second.like().device() == first.like().device() && &second.kernels() == &first.kernels(),
-              "a map of ", second.inputs, " inputs does not fit one of ", first.outputs,
-              " outputs, or is of another kind, device or level");
+              "a map of ", second.inputs, " inputs does not fit a map of ", first.outputs,
+              " outputs, or has another kind, device or level");
 }
 
 // oneDNN's layout of a convolution's weight.
@@ -266,7 +263,7 @@ Conv::Conv(at::Tensor weight, at::Tensor bias, int64_t stride, int64_t padding, 
   const std::vector<int64_t> kernel = weight_.sizes().slice(2).vec();
   if (kernel == std::vector<int64_t>{1, 1} && stride == 1 && padding == 0 && groups == 1) {
     pointwise_ = std::make_unique<Linear>(weight_.flatten(1), bias_);
-    weight_ = weight_.new_empty({1}).expand(weight_.sizes());  // the panels are enough, and the shape
+    weight_ = weight_.new_empty({1}).expand(weight_.sizes());  // only the panels and the shape are needed
     pointwise_->weight.reset();
     return;
   }
@@ -291,7 +288,7 @@ at::Tensor Conv::forward(const at::Tensor& unconverted, uint8_t code, const at::
     return finished(y, bias_, post, addend(post, other, y.sizes(), weight_, kLast));
   }
   if (onednn_ && x.numel() != 0) {
-    // Gelu and additions are done here: oneDNN's own would copy what is added.
+    // GELU and additions are done here: oneDNN's own would copy the addend.
     const bool inside = post == Post::kRelu || post == Post::kRelu6;
     const at::Tensor y = convolve(x, inside ? post : Post::kNone).contiguous(kLast);
     return inside ? y : finished(y, {}, post, addend(post, other, y.sizes(), weight_, kLast));
@@ -324,13 +321,13 @@ uint64_t version(size_t x) {
 
 std::unique_ptr<Linear> linear_new(size_t weight, size_t bias) {
   const Plainly plainly;
-  const at::Tensor b = tensor(bias);
+  const at::Tensor b = tensor_or_none(bias);
   return std::make_unique<Linear>(tensor(weight).detach(), b.defined() ? b.detach() : b);
 }
 
 size_t linear_forward(const Linear& linear, size_t x, uint8_t post, size_t other, int64_t from, int64_t count) {
   RECORD_FUNCTION("heterodyne::packed_linear", c10::ArrayRef<const c10::IValue>{});
-  return give(linear.forward(tensor(x), post, tensor(other), from, count));
+  return give(linear.forward(tensor(x), post, tensor_or_none(other), from, count));
 }
 
 size_t mlp_forward(const Linear& first, const Linear& second, size_t x_address, uint8_t code, size_t other) {
@@ -343,10 +340,10 @@ size_t mlp_forward(const Linear& first, const Linear& second, size_t x_address, 
   const int64_t outputs = second.outputs;
   if (!first.panels.defined() || x.numel() == 0) {
     const at::Tensor hidden = first.forward(x, static_cast<uint8_t>(Post::kGelu), {}, 0, first.outputs);
-    return give(second.forward(hidden, code, tensor(other), 0, outputs));
+    return give(second.forward(hidden, code, tensor_or_none(other), 0, outputs));
   }
   const std::vector<int64_t> shape = with_size(x.sizes(), -1, outputs);
-  const at::Tensor added = addend(post, tensor(other), shape, first.like());
+  const at::Tensor added = addend(post, tensor_or_none(other), shape, first.like());
   const at::Tensor rows = x.contiguous(), y = at::empty(shape, x.options(), at::MemoryFormat::Contiguous);
   const Finish finish{numbers(second.padded_bias), nullptr, post, {numbers(added), outputs}};
   first.kernels().mlp({numbers(rows), x.size(-1)}, rows.numel() / x.size(-1), panels_of(first),
@@ -356,7 +353,7 @@ size_t mlp_forward(const Linear& first, const Linear& second, size_t x_address, 
 
 namespace {
 
-// One map or two on the second last dimension.
+// One map or two on the second-last dimension.
 at::Tensor mixed(const Linear& first, const Linear* second, const at::Tensor& unconverted, uint8_t code,
                  const at::Tensor& other) {
   const at::Tensor x = input(unconverted, first.like());
@@ -381,7 +378,7 @@ at::Tensor mixed(const Linear& first, const Linear* second, const at::Tensor& un
 
 // (B, N, D) whose rows have no gaps.
 at::Tensor sequence(const at::Tensor& x) {
-  TORCH_CHECK(x.dim() == 3, "attention wants (B, N, D), not the shape ", x.sizes());
+  TORCH_CHECK(x.dim() == 3, "attention expects (B, N, D), not the shape ", x.sizes());
   return x.stride(2) == 1 ? x : x.contiguous();
 }
 
@@ -393,13 +390,13 @@ Sequences<const float> view(const at::Tensor& x) {
 
 size_t mix_forward(const Linear& linear, size_t x, uint8_t post, size_t other) {
   RECORD_FUNCTION("heterodyne::packed_mix", c10::ArrayRef<const c10::IValue>{});
-  return give(mixed(linear, nullptr, tensor(x), post, tensor(other)));
+  return give(mixed(linear, nullptr, tensor(x), post, tensor_or_none(other)));
 }
 
 size_t mix_mlp_forward(const Linear& first, const Linear& second, size_t x, uint8_t post, size_t other) {
   RECORD_FUNCTION("heterodyne::packed_mix_mlp", c10::ArrayRef<const c10::IValue>{});
   check_pair(first, second);
-  return give(mixed(first, &second, tensor(x), post, tensor(other)));
+  return give(mixed(first, &second, tensor(x), post, tensor_or_none(other)));
 }
 
 size_t attention_forward(size_t q_address, size_t k_address, size_t v_address, int64_t heads) {
@@ -423,13 +420,13 @@ size_t attention_forward(size_t q_address, size_t k_address, size_t v_address, i
 
 std::unique_ptr<Conv> conv_new(size_t weight, size_t bias, int64_t stride, int64_t padding, int64_t groups) {
   const Plainly plainly;
-  const at::Tensor b = tensor(bias);
+  const at::Tensor b = tensor_or_none(bias);
   return std::make_unique<Conv>(tensor(weight).detach(), b.defined() ? b.detach() : b, stride, padding, groups);
 }
 
 size_t conv_forward(const Conv& conv, size_t x, uint8_t post, size_t other) {
   RECORD_FUNCTION("heterodyne::packed_conv", c10::ArrayRef<const c10::IValue>{});
-  return give(conv.forward(tensor(x), post, tensor(other)));
+  return give(conv.forward(tensor(x), post, tensor_or_none(other)));
 }
 
 }  // namespace heterodyne::packed

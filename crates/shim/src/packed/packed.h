@@ -1,5 +1,5 @@
-// Linear maps and convolutions of a frozen network: weights laid out for the machine once, no graph. Tensors cross as
-// in bridge.h; the address 0 is no tensor.
+// Linear maps and convolutions of a frozen network: weights are laid out for the machine once, and no graph is
+// recorded. Tensors cross as in bridge.h; the address 0 means no tensor.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -22,19 +22,19 @@ class Linear {
   // post(x weight^T + bias) on the last dimension, for the outputs `from` to `from + count`.
   at::Tensor forward(const at::Tensor& x, uint8_t post, const at::Tensor& other, int64_t from, int64_t count) const;
 
-  // Where `forward` computes, and in which kind.
+  // A tensor with the device and kind in which `forward` computes.
   const at::Tensor& like() const { return panels.defined() ? panels : weight; }
 
-  // Those that the panels are for.
+  // The kernels that the panels are for.
   const Kernels& kernels() const { return kernels_; }
 
   int64_t inputs, outputs;
   at::Tensor weight, bias;
-  // The weight in panels; undefined where ATen computes. The bias is padded to whole panels.
+  // The weight in panels; undefined if ATen computes. The bias is padded to whole panels.
   at::Tensor panels, padded_bias;
 
  private:
-  // The weight of some outputs in oneDNN's layout; that of parts is made when it is first asked for.
+  // The weight of some outputs in oneDNN's layout; a part is converted on first use.
   at::Tensor reordered(int64_t from, int64_t count) const;
 
   struct Part {
@@ -58,10 +58,10 @@ class Conv {
   at::Tensor convolve(const at::Tensor& x, Post post) const;
 
   at::Tensor weight_, bias_;
-  std::unique_ptr<Linear> pointwise_;  // the same map, where each pixel is mapped by itself
-  bool winograd_ = false;              // whether winograd.h has the shape
+  std::unique_ptr<Linear> pointwise_;  // the same map, if each pixel is mapped separately
+  bool winograd_ = false;              // whether winograd.h supports the shape
   bool onednn_bf16_ = false;           // whether oneDNN computes in bfloat16
-  bool onednn_ = false;  // whether oneDNN may compute; its layout of the weight is made when it first does
+  bool onednn_ = false;                // whether oneDNN may compute; its layout of the weight is made on first use
   mutable at::Tensor reordered_;
   std::array<int64_t, 2> stride_, padding_;
   int64_t groups_;

@@ -4,8 +4,8 @@
 
 namespace heterodyne::packed {
 
-// At least `floats` of memory, aligned to a cache line, that belongs to the calling thread until it asks again in the
-// same slot.
+// Memory for at least `floats` floats, aligned to a cache line. It belongs to the calling thread until the next call
+// with the same slot.
 float* scratch(int slot, int64_t floats);
 
 }  // namespace heterodyne::packed

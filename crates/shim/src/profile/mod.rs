@@ -1,24 +1,24 @@
-//! Which operators the time goes to.
+//! Measures the time of each operator.
 mod ffi;
 
 use std::time::Duration;
 
 use ffi::bridge;
 
-/// What one operator took.
+/// The time of one operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
-    /// As libtorch calls it (`aten::mm`, `ConvolutionBackward0`), or a kernel of this crate (`heterodyne::conv3x3`).
+    /// libtorch's name for it (`aten::mm`, `ConvolutionBackward0`), or a kernel of this crate (`heterodyne::conv3x3`).
     pub name: String,
-    /// How often it ran.
+    /// Number of calls.
     pub calls: u64,
-    /// Its time without that of the operators that it called. On a GPU this is the time to issue the work.
+    /// Its own time, without the operators that it called. On a GPU this is the time to issue the work.
     pub own: Duration,
 }
 
-/// Runs `work` and lists the operators that this thread ran meanwhile, gradients included, the slowest first.
+/// Runs `work` and lists the operators that this thread ran in it, gradients included, slowest first.
 pub fn operators<T>(work: impl FnOnce() -> T) -> crate::Result<(T, Vec<Operator>)> {
-    /// Stops also where `work` panics.
+    /// Stops even if `work` panics.
     struct Running;
     impl Drop for Running {
         fn drop(&mut self) {

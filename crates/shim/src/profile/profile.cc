@@ -19,11 +19,11 @@ struct Sum {
   std::chrono::nanoseconds own{0};
 };
 
-// Callbacks are the thread's own, and so is what they collect.
+// Callbacks belong to the thread, and so do their results.
 thread_local std::map<std::string, Sum, std::less<>> sums;
 thread_local at::CallbackHandle handle = at::INVALID_CALLBACK_HANDLE;
 
-// An operator that is running, inside of another one or of none.
+// A running operator, possibly inside another one.
 struct Frame : at::ObserverContext {
   Clock::time_point begin = Clock::now();
   std::chrono::nanoseconds inner{0};

@@ -1,4 +1,4 @@
-// Time of the operators that a thread runs.
+// The time of the operators that a thread runs.
 #pragma once
 #include <cstdint>
 

@@ -2,12 +2,12 @@
 
 #[cxx::bridge(namespace = "heterodyne::script")]
 pub mod bridge {
-    /// What a value of a program is.
+    /// The kind of a value in a program.
     #[derive(Debug)]
     enum Sort {
-        /// A tensor that a step gives, or the images.
+        /// A tensor that a step returns, or the images.
         Computed,
-        /// A tensor of the network's, or a constant.
+        /// A tensor of the network, or a constant.
         Held,
         Int,
         Real,

@@ -1,5 +1,4 @@
-//! Programs of PyTorch's: a forward pass recorded as TorchScript, and networks read from files that PyTorch has
-//! written.
+//! PyTorch programs: a forward pass recorded as TorchScript, and networks from files that PyTorch wrote.
 mod ffi;
 mod stand_in;
 
@@ -11,45 +10,45 @@ use tch::{Device, Tensor};
 use crate::{NoGrad, Result, address, device_code, take};
 use ffi::bridge::{self, Sort};
 
-/// A forward pass as libtorch's tracer has seen it, for one number of images.
+/// A forward pass recorded by libtorch's tracer for one batch size.
 pub struct Recording(UniquePtr<bridge::Trace>);
 
 /// The steps of a recorded pass, in the order in which they ran.
 #[derive(Debug)]
 pub struct Program {
-    /// Everything that goes into a step or comes out of one. The first is the images.
+    /// All inputs and outputs of steps. The first is the images.
     pub values: Vec<Value>,
-    /// libtorch's operators, and the making and taking apart of lists.
+    /// libtorch's operators, and the construction and unpacking of lists.
     pub steps: Vec<Step>,
-    /// Which value the pass gives.
+    /// Index of the value that the pass returns.
     pub output: usize,
 }
 
 /// A value of a program.
 #[derive(Debug, PartialEq)]
 pub enum Value {
-    /// A tensor of these sizes that a step gives, or the images; the sizes are empty where they are not known (a list).
+    /// A tensor of these sizes that a step returns, or the images; the sizes are empty if they are not known (a list).
     Computed(Vec<i64>),
     /// A parameter, buffer or constant; numbers that have become tensors have no name.
     Held {
-        /// Its name, `constants.` before those that are none of the network's.
+        /// Its name; tensors that do not belong to the network have the prefix `constants.`.
         name: String,
         /// Its value.
         tensor: Tensor,
     },
-    /// An integer or a truth value.
+    /// An integer or a Boolean.
     Int(i64),
-    /// A number.
+    /// A floating-point number.
     Real(f64),
     /// A string.
     Text(String),
-    /// An argument that is left out.
+    /// An omitted argument.
     Nothing,
     /// A device, a module.
     Other,
 }
 
-/// One operator's run.
+/// One run of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Its name, for example `aten::linear`.
@@ -60,7 +59,7 @@ pub struct Step {
     pub outputs: Vec<usize>,
 }
 
-/// Stops the tracer also where the pass panics.
+/// Stops the tracer even if the pass panics.
 struct Abandon;
 
 impl Drop for Abandon {
@@ -69,9 +68,9 @@ impl Drop for Abandon {
     }
 }
 
-/// Records what `pass` runs on the images `x` on this thread, without a graph for gradients. `tensors` are the
-/// network's (name, tensor, whether it is a parameter and no buffer); they become attributes under their names, and
-/// what else the pass reads becomes a constant.
+/// Records the operators that `pass` runs on the images `x` on this thread, without a graph for gradients. `tensors`
+/// are the network's, as (name, tensor, whether it is a parameter rather than a buffer). They become attributes under
+/// their names; any other tensor that the pass reads becomes a constant.
 pub fn record(
     tensors: &[(String, Tensor, bool)],
     x: &Tensor,
@@ -79,7 +78,7 @@ pub fn record(
 ) -> Result<Recording> {
     let _no_grad = NoGrad::new();
     let names: Vec<_> = tensors.iter().map(|(name, ..)| name.clone()).collect();
-    // Detached, they would be other tensors than those that the pass reads.
+    // Not detached: detached tensors would differ from those that the pass reads.
     let addresses: Vec<_> = tensors.iter().map(|(_, t, _)| address(t)).collect();
     let trained: Vec<_> = tensors.iter().map(|(.., trained)| *trained).collect();
     // SAFETY: the addresses are those of live tensors.
@@ -113,8 +112,8 @@ impl Recording {
         })
     }
 
-    /// The program as TorchScript, a file's bytes, with `about` as the extra file `heterodyne.json`. `counts` names the
-    /// integers among the values that are the number of images times a factor; they follow the images from now on.
+    /// The program as the bytes of a TorchScript file, with `about` as the extra file `heterodyne.json`. `counts` lists
+    /// the integers among the values that are the batch size times a factor; in the file they depend on the images.
     pub fn torchscript(mut self, counts: &[(usize, i64)], about: &str) -> Result<Vec<u8>> {
         let (values, factors): (Vec<_>, Vec<_>) = counts.iter().copied().unzip();
         self.0.pin_mut().free_batch(&values, &factors)?;
@@ -124,29 +123,29 @@ impl Recording {
 
 /// A network in a file: TorchScript, or a package of compiled code.
 ///
-/// What is loaded is a program that runs in this process; a compiled package is machine code with all of its rights.
+/// It is a program that runs in this process; a compiled package is machine code with all of the process's rights.
 pub struct Package(UniquePtr<bridge::Package>);
 
 impl Package {
-    /// Loads what `torch.jit.save` has written.
+    /// Loads a file written by `torch.jit.save`.
     pub fn torchscript(path: &Path, device: Device) -> Result<Self> {
         Ok(Self(bridge::load_torchscript(&path.display().to_string(), device_code(device))?))
     }
 
-    /// Loads what `torch._inductor.aoti_compile_and_package` has written (PT2). It runs on the device that it was
+    /// Loads a file written by `torch._inductor.aoti_compile_and_package` (PT2). It runs on the device that it was
     /// compiled for.
     pub fn compiled(path: &Path, device: Device) -> Result<Self> {
-        stand_in::load().map_err(|e| crate::Error(format!("libtorch.so cannot be loaded for it ({e})")))?;
+        stand_in::load().map_err(|e| crate::Error(format!("cannot load libtorch.so for the package ({e})")))?;
         Ok(Self(bridge::load_compiled(&path.display().to_string(), device_code(device))?))
     }
 
-    /// The JSON that the file carries under the name `heterodyne`; empty without.
+    /// The JSON that the file contains under the name `heterodyne`; empty if there is none.
     pub fn about(&self) -> Result<String> {
         Ok(self.0.about()?)
     }
 
-    /// Its outputs for images, in the program's order, under the names that it gives them; a single tensor, and the
-    /// outputs of compiled code, have none (empty).
+    /// Its outputs for images, in the program's order and under its names. The name is empty for a single tensor and
+    /// for the outputs of compiled code.
     pub fn run(&mut self, x: &Tensor) -> Result<Vec<(String, Tensor)>> {
         let _no_grad = NoGrad::new();
         // SAFETY: the address is that of a live tensor.

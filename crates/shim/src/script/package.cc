@@ -5,15 +5,14 @@
 #include <torch/csrc/jit/serialization/import.h>
 
 #include "heterodyne-shim/src/script/ffi.rs.h"
+#include "tensor.h"
 
 namespace heterodyne::script {
 namespace {
 
 const char* const ABOUT = "heterodyne.json";
 
-Named named(std::string name, const at::Tensor& tensor) {
-  return Named{rust::String(name), reinterpret_cast<size_t>(new at::Tensor(tensor.detach()))};
-}
+Named named(std::string name, const at::Tensor& tensor) { return Named{rust::String(name), give(tensor.detach())}; }
 
 class TorchScript : public Package {
  public:

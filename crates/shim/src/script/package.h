@@ -1,4 +1,4 @@
-// Networks in files that PyTorch has written: TorchScript programs, and packages of compiled code (torch.export and
+// Networks in files that PyTorch wrote: TorchScript programs, and packages of compiled code (torch.export and
 // AOTInductor).
 #pragma once
 #include <memory>
@@ -17,9 +17,9 @@ struct Named;
 class Package {
  public:
   virtual ~Package() = default;
-  // What the file says of itself, JSON, or nothing.
+  // The file's description of itself, JSON; empty if there is none.
   virtual rust::String about() const = 0;
-  // Its outputs for the images x: names that the program gives, or none where it has no names.
+  // Its outputs for the images x, with the program's names, or empty names if it has none.
   virtual rust::Vec<Named> run(size_t x) = 0;
 };
 

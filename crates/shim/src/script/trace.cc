@@ -12,6 +12,7 @@
 #include <torch/csrc/jit/passes/normalize_ops.h>
 
 #include "heterodyne-shim/src/script/ffi.rs.h"
+#include "tensor.h"
 
 namespace heterodyne::script {
 
@@ -19,9 +20,7 @@ namespace jit = torch::jit;
 
 namespace {
 
-const at::Tensor& tensor_at(size_t address) { return *reinterpret_cast<const at::Tensor*>(address); }
-
-// Where tensors that are in the program and not among the network's live, as a network's submodule.
+// The submodule that holds the program's tensors that do not belong to the network.
 constexpr const char* CONSTANTS = "constants";
 
 // The parts of a name between its dots.
@@ -34,12 +33,12 @@ std::vector<std::string> split(const std::string& name) {
 
 jit::Module new_module(const std::shared_ptr<jit::CompilationUnit>& unit, const std::string& name) {
   jit::Module module(c10::QualifiedName("__torch__.heterodyne." + name), unit, true);
-  // PyTorch's own modules have it, and their train() and eval() look for it.
+  // PyTorch's own modules have this attribute; their train() and eval() look for it.
   module.register_attribute("training", c10::BoolType::get(), false);
   return module;
 }
 
-// The tensor that a constant of the program holds, if it is one with elements to speak of.
+// The tensor in a constant of the program, if it has one worth storing.
 std::optional<at::Tensor> held_tensor(const jit::Node* node) {
   if (node->kind() != c10::prim::Constant) return std::nullopt;
   auto value = jit::toIValue(node->output());
@@ -47,7 +46,7 @@ std::optional<at::Tensor> held_tensor(const jit::Node* node) {
   return value->toTensor();
 }
 
-// Where the modules hang together: "" is the network.
+// The tree of modules by prefix; "" is the network.
 struct Tree {
   std::map<std::string, jit::Module> modules;
 
@@ -64,14 +63,14 @@ struct Tree {
   }
 };
 
-// The value of an attribute, by the dots of its name.
+// The value of an attribute with a dotted name.
 jit::Value* get_attribute(jit::Graph& graph, jit::Value* self, const std::string& name) {
   jit::Value* value = self;
   for (const std::string& part : split(name)) value = graph.insertNode(graph.createGetAttr(value, part))->output();
   return value;
 }
 
-// The name by which a value is an attribute of the network; empty for others.
+// The dotted name of a value that is an attribute of the network; empty for others.
 std::string attribute_name(const jit::Value* value) {
   std::string name;
   for (const jit::Node* node = value->node(); node->kind() == c10::prim::GetAttr; node = node->input()->node()) {
@@ -85,7 +84,7 @@ std::string attribute_name(const jit::Value* value) {
 
 Trace::Trace(rust::Slice<const rust::String> names, rust::Slice<const size_t> tensors, rust::Slice<const bool> trained,
              size_t x) {
-  if (jit::tracer::isTracing()) throw std::invalid_argument("a pass is being recorded already");
+  if (jit::tracer::isTracing()) throw std::invalid_argument("a pass is already being recorded");
   module = new_module(std::make_shared<jit::CompilationUnit>(), "Network");
   Tree tree;
   tree.modules.emplace("", module);
@@ -95,30 +94,30 @@ Trace::Trace(rust::Slice<const rust::String> names, rust::Slice<const size_t> te
     jit::Module& owner = tree.at(dot == std::string::npos ? "" : name.substr(0, dot));
     const std::string leaf = dot == std::string::npos ? name : name.substr(dot + 1);
     if (trained[i]) {
-      owner.register_parameter(leaf, tensor_at(tensors[i]), false);
+      owner.register_parameter(leaf, tensor(tensors[i]), false);
     } else {
-      owner.register_buffer(leaf, tensor_at(tensors[i]));
+      owner.register_buffer(leaf, tensor(tensors[i]));
     }
   }
   state = std::make_shared<jit::tracer::TracingState>();
   state->force_outplace = true;
-  // Of in-place operators on tensors that are read nowhere else.
+  // The warnings concern in-place operators on tensors that are read nowhere else.
   state->warn = false;
   graph = state->graph;
   jit::Value* self = graph->insertInput(0, "self")->setType(module._ivalue()->type());
   jit::Value* images = graph->addInput("x");
-  images->inferTypeFrom(tensor_at(x));
+  images->inferTypeFrom(tensor(x));
   jit::tracer::setTracingState(state);
-  state->setValue(tensor_at(x), images);
+  state->setValue(tensor(x), images);
   for (size_t i = 0; i < names.size(); ++i) {
     jit::Value* value = get_attribute(*graph, self, std::string(names[i]));
-    value->inferTypeFrom(tensor_at(tensors[i]));
-    state->setValue(tensor_at(tensors[i]), value);
+    value->inferTypeFrom(tensor(tensors[i]));
+    state->setValue(tensor(tensors[i]), value);
   }
 }
 
 void Trace::finish(size_t y) {
-  graph->registerOutput(state->getOutput(tensor_at(y), 0));
+  graph->registerOutput(state->getOutput(tensor(y), 0));
   jit::tracer::setTracingState(nullptr);
   state.reset();
   jit::NormalizeOps(graph);
@@ -186,7 +185,7 @@ Program Trace::program() const {
         described.text = constant->toStringRef();
       } else if (constant->isTensor()) {
         described.sort = Sort::Held;
-        described.tensor = reinterpret_cast<size_t>(new at::Tensor(constant->toTensor()));
+        described.tensor = give(constant->toTensor());
       }
     } else if (const auto type = value->type()->cast<c10::TensorType>()) {
       described.sort = Sort::Computed;
@@ -200,7 +199,7 @@ Program Trace::program() const {
         described.text = name;
         jit::IValue held = module._ivalue();
         for (const std::string& part : split(name)) held = held.toObject()->getAttr(part);
-        described.tensor = reinterpret_cast<size_t>(new at::Tensor(held.toTensor()));
+        described.tensor = give(held.toTensor());
       }
     }
     numbers.emplace(value, program.values.size());
@@ -238,7 +237,7 @@ std::unique_ptr<std::string> Trace::save(rust::Str about) {
   graph->inputs()[1]->setType(c10::TensorType::get());
   const c10::QualifiedName name(*module.type()->name(), "forward");
   module.type()->addMethod(module._ivalue()->compilation_unit()->create_function(name, graph));
-  // Into memory: what writes to a file ends the process where the disk is full.
+  // Saves to memory, because saving to a file would end the process on a full disk.
   std::ostringstream out;
   module.save(out, {{"heterodyne.json", std::string(about)}});
   return std::make_unique<std::string>(out.str());

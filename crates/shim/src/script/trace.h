@@ -16,17 +16,17 @@ struct Program;
 
 class Trace {
  public:
-  // Starts to record on this thread. Parameters and buffers become attributes of modules nested as the dots in their
-  // names say.
+  // Starts to record on this thread. Parameters and buffers become attributes of modules that are nested by the dots in
+  // their names.
   Trace(rust::Slice<const rust::String> names, rust::Slice<const size_t> tensors, rust::Slice<const bool> trained,
         size_t x);
-  // Ends the recording; y is what the pass has given.
+  // Ends the recording; y is the output of the pass.
   void finish(size_t y);
   // The steps. Values are numbered in the order in which they first appear, the images first.
   Program program() const;
-  // Integers among the values become the number of images times a factor.
+  // Replaces integers among the values by the number of images times a factor.
   void free_batch(rust::Slice<const size_t> values, rust::Slice<const int64_t> factors);
-  // The program as a file's bytes; its values' shapes are forgotten.
+  // The program as a file's bytes, without the shapes of its values.
   std::unique_ptr<std::string> save(rust::Str about);
 
  private:

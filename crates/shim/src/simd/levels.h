@@ -1,12 +1,12 @@
-// Compiles the file that HETERODYNE_KERNELS names once for each width of vectors. The file puts what it holds into a
+// Compiles the file that HETERODYNE_KERNELS names once for each width of vectors. The file puts its content into a
 // namespace called HETERODYNE_LEVEL; HETERODYNE_DISPATCH calls it at the thread's level:
 //
 //   #define HETERODYNE_KERNELS "window/kernels.h"
 //   #include "simd/levels.h"
 //   HETERODYNE_DISPATCH(sums_of<float>(x, w, sums));
 //
-// The instructions are switched on between two pragmas and not for the whole source file, so that nothing that a header
-// defines (and the linker may share between files) is compiled for a processor that the program may not run on.
+// The instructions are enabled between two pragmas and not for the whole source file. Otherwise a header's definitions,
+// which the linker may share between files, would be compiled for processors that the program may not run on.
 #include "cpu/cpu.h"
 #include "simd/vector_base.h"
 

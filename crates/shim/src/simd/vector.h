@@ -1,8 +1,8 @@
 // Vectors of floats of one width, with GCC's and Clang's vector types: +, -, *, comparisons and ?: work on them as on
-// numbers, and the compiler makes a multiplication and an addition in one expression one instruction where there is
-// one. Intrinsics stand only where no expression gives the instruction.
+// numbers, and the compiler fuses a multiplication and an addition in one expression if the processor can. Intrinsics
+// are used only if no expression gives the instruction.
 //
-// levels.h includes this once for each level, with its instructions switched on.
+// levels.h includes this once for each level, with its instructions enabled.
 namespace heterodyne::simd::HETERODYNE_LEVEL {
 
 constexpr int64_t lanes = HETERODYNE_VECTOR_BYTES / sizeof(float);
@@ -22,7 +22,7 @@ HETERODYNE_INLINE Ints count_up(std::integer_sequence<int, I...>) {
 // 0, 1, 2, ...
 HETERODYNE_INLINE Ints iota() { return count_up(std::make_integer_sequence<int, lanes>()); }
 
-// Of two numbers that are compared, the second one comes out where one is NaN.
+// If one of the compared numbers is NaN, the result is the second number.
 HETERODYNE_INLINE Vec max(Vec a, Vec b) {
 #if HETERODYNE_VECTOR_BYTES == 64
   return _mm512_max_ps(a, b);
@@ -49,7 +49,7 @@ HETERODYNE_INLINE Vec abs(Vec v) { return (Vec)((Bits)v & 0x7fffffff); }
 
 // ---- some of the lanes
 
-// A yes or no for each lane.
+// A Boolean for each lane.
 #if HETERODYNE_VECTOR_BYTES == 64
 using Mask = __mmask16;
 HETERODYNE_INLINE Mask everywhere() { return 0xffff; }
@@ -88,12 +88,12 @@ HETERODYNE_INLINE Mask from_bits(uint32_t bits) {
 
 // All lanes of a vector.
 struct Whole {};
-// The first ones: as many as are left of a row.
+// The first lanes: as many as are left of a row.
 struct Live {
   int64_t count;
   Mask mask;
 };
-// None where `n` is negative, all where it is large.
+// None if `n` is negative, all if it is large.
 HETERODYNE_INLINE Live first(int64_t n) {
   const int64_t count = n < 0 ? 0 : n < lanes ? n : lanes;
 #if HETERODYNE_VECTOR_BYTES == 64
@@ -112,7 +112,7 @@ HETERODYNE_INLINE Vec load(const float* p) {
 }
 HETERODYNE_INLINE void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
 
-// What is not live reads as zero and is not written; its memory is not touched.
+// Other lanes read as zero and are not written; their memory is not touched.
 HETERODYNE_INLINE Vec load(const float* p, Live live) {
 #if HETERODYNE_VECTOR_BYTES == 64
   return _mm512_maskz_loadu_ps(live.mask, p);
@@ -138,7 +138,7 @@ HETERODYNE_INLINE void store(float* p, Vec v, Live live) {
 // A bfloat16 is the upper half of a float.
 HETERODYNE_INLINE Vec widen(Halves h) { return (Vec)(__builtin_convertvector(h, Bits) << 16); }
 
-// To the nearest bfloat16, ties to even; a NaN keeps its upper half, with a bit set that makes it quiet.
+// Rounds to the nearest bfloat16, ties to even; a NaN keeps its upper half, with the bit set that makes it quiet.
 HETERODYNE_INLINE Halves narrow(Vec v) {
   const Bits bits = (Bits)v;
   const Bits rounded = bits + ((bits >> 16) & 1) + 0x7fff;
@@ -191,7 +191,7 @@ HETERODYNE_INLINE Vec only(Live live, Vec v) { return keep(live.mask, v); }
 HETERODYNE_INLINE Vec or_else(Whole, Vec v, Vec) { return v; }
 HETERODYNE_INLINE Vec or_else(Live live, Vec v, Vec other) { return where(live.mask, v, other); }
 
-// `f(i, lanes)` for the vectors of a row of `n` numbers, from its number `i` on; all but the last are whole.
+// `f(i, lanes)` for the vectors of a row of `n` numbers, each starting at number `i`; all but the last are whole.
 template <class F>
 HETERODYNE_INLINE void each(int64_t n, F f) {
   int64_t i = 0;
@@ -235,7 +235,7 @@ HETERODYNE_INLINE void accumulate(double* sum, Vec v) {
 #endif
 }
 
-// Where the lane's number has the bit S, its partner's: the lanes of two vectors that change places when a square is
+// Takes the partner's lane if the lane's number has bit S: the lanes of two vectors that are swapped when a square is
 // transposed.
 template <int S, int... I>
 HETERODYNE_INLINE void exchange(Vec& a, Vec& b, std::integer_sequence<int, I...>) {
@@ -263,7 +263,7 @@ HETERODYNE_INLINE void transpose(Vec (&x)[lanes]) {
   if constexpr (lanes > 8) transpose_step<8>(x);
 }
 
-// Entry i of a table with as many entries as a vector has lanes, or 16 where those are fewer.
+// Entry i of a table with as many entries as a vector has lanes, or 16 if those are fewer.
 constexpr int table_size = lanes == 8 ? 8 : 16;
 HETERODYNE_INLINE Vec look_up(const float* table, Ints i) {
 #if HETERODYNE_VECTOR_BYTES == 64
@@ -277,11 +277,11 @@ HETERODYNE_INLINE Vec look_up(const float* table, Ints i) {
 #endif
 }
 
-// exp(x) for x up to 88; 0 from -87.7 down. exp(x) = 2^n 2^f with n + f = x / ln 2, n whole and |f| <= 1/2; the second
-// factor by its Taylor series, the first one by writing n into a float's exponent.
+// exp(x) for x up to 88; 0 from -87.7 down. exp(x) = 2^n 2^f with n + f = x / ln 2, n an integer and |f| <= 1/2; the
+// second factor by its Taylor series, the first one by writing n into a float's exponent.
 HETERODYNE_INLINE Vec exp(Vec x) {
   constexpr float kLn2 = 0.693147180559945f,
-                  kToWhole = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
+                  kToWhole = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   constexpr float kTerms[] = {1.0f,           kLn2,           2.40226507e-1f, 5.55041087e-2f,
                               9.61812911e-3f, 1.33335581e-3f, 1.54035304e-4f, 1.52527338e-5f};
   const Vec clipped = max(all(-88.0f), x);

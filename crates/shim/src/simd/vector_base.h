@@ -1,4 +1,4 @@
-// What vector.h needs once.
+// Definitions of vector.h that are needed only once.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -7,10 +7,10 @@
 #include <c10/util/BFloat16.h>
 
 #if defined(__GNUC__) && !defined(__clang__)
-// GCC takes the undefined upper halves of its own intrinsics for mistakes of the caller.
+// GCC mistakes the undefined upper halves of its own intrinsics for errors of the caller.
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-// No vector is handed to a function that is not inlined.
+// No vector is passed to a function that is not inlined.
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
@@ -20,7 +20,7 @@
 
 #define HETERODYNE_INLINE __attribute__((always_inline)) inline
 
-// The compiler takes `v` for changed here: what it held is loaded once, and not with every use.
+// Makes the compiler assume that `v` changes here, so its value is loaded once and not at every use.
 #if defined(__x86_64__)
 #define HETERODYNE_OPAQUE_VECTOR(v) asm("" : "+v"(v))
 #elif defined(__aarch64__)
@@ -31,7 +31,7 @@
 
 namespace heterodyne::simd {
 
-// Into the first-level cache.
+// Prefetches into the first-level cache.
 HETERODYNE_INLINE void fetch(const void* p) { __builtin_prefetch(p, 0, 3); }
 
 }  // namespace heterodyne::simd

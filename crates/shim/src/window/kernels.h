@@ -6,7 +6,7 @@ namespace HETERODYNE_LEVEL {
 using namespace simd::HETERODYNE_LEVEL;
 using c10::BFloat16;
 
-// Vectors of channels that are summed side by side.
+// Number of vectors of channels that are summed together.
 constexpr int kTogether = 4;
 
 // sums[c] += sum over j < count of w[j][c] x[j][c]
@@ -95,7 +95,7 @@ void sums_of(const at::Tensor& x, const at::Tensor& weights, const Scales& scale
   });
 }
 
-// Gradients of both, where their tensors are defined.
+// The gradients of both, if their tensors are defined.
 template <class T>
 void gradients_of(const at::Tensor& d_sums, const at::Tensor& x, const at::Tensor& weights, const Scales& scales,
                   const at::Tensor& dx, const at::Tensor& d_weights) {

@@ -19,10 +19,10 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// The windows over n places: window i of s covers floor(i n/s) .. ceil((i+1) n/s).
+// The windows over n positions: window i of s covers floor(i n/s) .. ceil((i+1) n/s).
 struct Axis {
   std::vector<int64_t> start, length;
-  std::vector<int64_t> lengths;  // those that occur, the larger one first
+  std::vector<int64_t> lengths;  // the lengths that occur, the larger first
 
   Axis(int64_t n, int64_t s) {
     for (int64_t i = 0; i < s; ++i) {
@@ -37,13 +37,13 @@ struct Axis {
   int64_t count() const { return static_cast<int64_t>(start.size()); }
 };
 
-// All windows of one scale, which begin at `first_window` among those of all scales; its kernels begin at
+// All windows of one scale. They begin at `first_window` among the windows of all scales; the kernels begin at
 // `first_weight`.
 struct Scale {
   Axis rows, columns;
   int64_t first_window, first_weight;
 
-  // Where the kernel for windows of height x width begins.
+  // The start of the kernel for windows of height x width.
   int64_t kernel(int64_t height, int64_t width) const {
     int64_t at = first_weight;
     for (const int64_t h : rows.lengths) {
@@ -72,8 +72,7 @@ struct Scales {
   }
 };
 
-// Places of one row that lie side by side in one window: `count` of them from column `first` on, and where their
-// weights begin.
+// Adjacent positions of one row in one window: `count` of them from column `first`, and the start of their weights.
 struct Run {
   int64_t row, first, count, window, weight;
 };
@@ -102,6 +101,7 @@ std::vector<Run> runs_of(const Scales& scales, int64_t height) {
 
 #define HETERODYNE_KERNELS "window/kernels.h"
 #include "simd/levels.h"
+#include "tensor.h"
 
 namespace heterodyne::window {
 namespace {
@@ -134,8 +134,6 @@ struct WindowSums : torch::autograd::Function<WindowSums> {
   }
 };
 
-const at::Tensor& tensor(size_t address) { return *reinterpret_cast<const at::Tensor*>(address); }
-
 }  // namespace
 
 bool window_suits(size_t address) {
@@ -160,8 +158,7 @@ size_t window_sums(size_t x_address, size_t weights_address, rust::Slice<const i
                   weights.size(0) == rows && weights.size(1) == x.size(1),
               "the windows of ", x.sizes(), " at scales ", scales, " need float weights (", rows, ",", x.size(1),
               "), got ", weights.scalar_type(), " ", weights.sizes());
-  return reinterpret_cast<size_t>(
-      new at::Tensor(WindowSums::apply(x.contiguous(at::MemoryFormat::ChannelsLast), weights.contiguous(), scales)));
+  return give(WindowSums::apply(x.contiguous(at::MemoryFormat::ChannelsLast), weights.contiguous(), scales));
 }
 
 }  // namespace heterodyne::window

@@ -4,12 +4,12 @@
 //   y = A [ (G g G^T) . (B d B^T) ] A^T
 //
 // where . multiplies point by point and sums over channels. The interpolation points are 0, +-5/8, +-3/2 and infinity:
-// their powers are exact in float32, and the rounding error is half that of the customary 0, +-1, +-2.
+// their powers are exact in float32, and the rounding error is half that of the usual 0, +-1, +-2.
 //
-// Everything transformed lies as (36 points, channels / LANES, rows, LANES). A row is a tile of the map or, for
+// Transformed data are laid out as (36 points, channels / LANES, rows, LANES). A row is a tile of the map or, for
 // weights, an input channel; the channels of a chunk fill one vector.
 //
-// Compiled once for each level; the vectors are its own.
+// Compiled once for each level, with that level's vectors.
 namespace heterodyne::winograd {
 namespace {
 namespace HETERODYNE_LEVEL {
@@ -25,7 +25,7 @@ struct Field {
   int64_t rows;   // rows of a chunk
   int64_t point;  // floats from one point to the next
 
-  // An odd number of cache lines from point to point: the 36 of them spread over the cache sets.
+  // An odd number of cache lines from point to point spreads the 36 points over the cache sets.
   Field(float* data, int64_t channels, int64_t rows) : data(data), rows(rows), point(stride(channels, rows)) {}
   static int64_t stride(int64_t channels, int64_t rows) { return (channels / LANES * rows | 1) * LANES; }
   static int64_t size(int64_t channels, int64_t rows) { return POINTS * stride(channels, rows); }
@@ -137,7 +137,7 @@ HETERODYNE_INLINE void both_sides(const Vec (&x)[T::from][T::from], Vec (&y)[T::
 }
 
 // c (R rows, N chunks) = sum over k of a (R rows, k) b (k, N chunks), all of one point. `chunks` chunks of LANES k of a
-// lie `a_chunk` floats apart; the chunks of b and of c lie `b_chunk` and `c_chunk` apart.
+// are `a_chunk` floats apart; the chunks of b and of c are `b_chunk` and `c_chunk` apart.
 template <int R, int N>
 void multiply_rows(const float* a, int64_t a_chunk, const float* b, int64_t b_chunk, int64_t chunks, float* c,
                    int64_t c_chunk) {
@@ -165,8 +165,8 @@ void multiply_rows(const float* a, int64_t a_chunk, const float* b, int64_t b_ch
     for (int n = 0; n < N; ++n) store(c + n * c_chunk + r * LANES, sum[r][n]);
 }
 
-// c (R channels of one chunk, N chunks) = sum over rows t of a (t, R) b (t, N chunks), added to c where `accumulate`:
-// blocks of rows are summed by themselves, or the rounding errors of thousands of tiles would pile up.
+// c (R channels of one chunk, N chunks) = sum over rows t of a (t, R) b (t, N chunks), added to c if `accumulate`.
+// Blocks of rows are summed separately; otherwise the rounding errors of thousands of tiles would accumulate.
 template <int R, int N>
 void multiply_channels(const float* a, const float* b, int64_t b_chunk, int64_t rows, float* c, int64_t c_chunk,
                        bool accumulate) {
@@ -205,11 +205,11 @@ inline void transpose(const float* from, int64_t from_line, float* to, int64_t t
   for (int i = 0; i < LANES; ++i) store(to + i * to_line, x[i]);
 }
 
-constexpr int64_t PAIR = 2 * LANES;  // output channels that one kernel computes
+constexpr int64_t PAIR = 2 * LANES;  // output channels of one kernel
 
 // ---- between maps and points
 
-// One chunk of one tile: `from` are its pixels.
+// Transforms one chunk of one tile; `from` points to its pixels.
 template <class Transform, class T>
 void scatter_chunk(const std::array<const T*, Transform::from * Transform::from>& from, int64_t channel, float* to,
                    int64_t point) {
@@ -230,7 +230,7 @@ void scatter_chunk(const std::array<const T*, Transform::from * Transform::from>
     }
 }
 
-// Tiles `begin` and on of x to the points `to`, one row each; Transform is Input or OutputAdjoint.
+// Transforms the tiles of x from `begin` to the points `to`, one row each; Transform is Input or OutputAdjoint.
 template <class Transform, class T>
 void scatter(const Grid& grid, const Channels<const T>& x, int64_t begin, int64_t rows, const Field& to) {
   constexpr int64_t side = Transform::from;
@@ -246,7 +246,8 @@ void scatter(const Grid& grid, const Channels<const T>& x, int64_t begin, int64_
   });
 }
 
-// One chunk of one tile; `to` are its pixels, null outside the map. `ahead` channels on lies the next tile.
+// Transforms one chunk of one tile; `to` points to its pixels, null outside the map. The next tile is `ahead` channels
+// further.
 template <class T>
 void gather_chunk(const float* from, int64_t point, const std::array<T*, TILE * TILE>& to, int64_t channel,
                   int64_t ahead) {
@@ -266,7 +267,7 @@ void gather_chunk(const float* from, int64_t point, const std::array<T*, TILE * 
       }
 }
 
-// The points `from` to the tiles `begin` and on of y.
+// Transforms the points `from` to the tiles of y from `begin`.
 template <class T>
 void gather(const Grid& grid, const Field& from, int64_t begin, int64_t rows, const Channels<T>& y) {
   at::parallel_for(0, rows, 1, [&](int64_t first, int64_t last) {
@@ -287,7 +288,7 @@ struct Taps {
   alignas(64) float data[TAPS * TAPS][LANES][LANES];
 };
 
-// Floats `stride` apart.
+// Loads floats that are `stride` apart.
 HETERODYNE_INLINE Vec load_strided(const float* from, int64_t stride) {
   Vec v{};
 #pragma GCC unroll 16
@@ -342,7 +343,7 @@ void scatter_taps(const Taps& taps, const Field& u, int64_t chunk, int64_t input
   }
 }
 
-// The taps of the sum of `parts` fields that lie one after the other.
+// The taps of the sum of `parts` consecutive fields.
 void gather_taps(const Field& g, int64_t parts, int64_t part_size, int64_t chunk, int64_t input, Taps& taps) {
   for (int64_t k = 0; k < LANES; ++k) {
     Vec u[PATCH][PATCH], out[TAPS][TAPS];
@@ -388,7 +389,7 @@ void gather_filters(const Field& g, int64_t parts, int64_t part_size, const Filt
 
 // ---- products of points
 
-// Of 32 registers 28 hold sums, two the right factor and one the left; of 16 they are 12, two and one.
+// Of 32 registers, 28 hold sums, two the right factor and one the left; of 16 registers, 12, two and one.
 constexpr int64_t MAX_ROWS = LANES == 16 ? 14 : 6;
 using MultiplyRows = decltype(&multiply_rows<1, 1>);
 
@@ -399,7 +400,7 @@ constexpr std::array<MultiplyRows, sizeof...(R)> by_rows(std::index_sequence<R..
 constexpr auto one_chunk = by_rows<1>(std::make_index_sequence<MAX_ROWS>());
 constexpr auto two_chunks = by_rows<2>(std::make_index_sequence<MAX_ROWS>());
 
-// Calls `pair(point, first chunk, whether a second one follows)` for all points and pairs of chunks.
+// Calls `pair(point, first chunk, whether a second chunk follows)` for all points and pairs of chunks.
 template <class Pair>
 void each_pair(int64_t outputs, const Pair& pair) {
   const int64_t pairs = ceil_div(outputs, PAIR);
@@ -420,7 +421,7 @@ void multiply(const Field& v, const Field& u, const Field& m, int64_t rows, int6
   });
 }
 
-// g (inputs, outputs) = v^T (inputs, rows) m (rows, outputs) at every point, added to g where `accumulate`.
+// g (inputs, outputs) = v^T (inputs, rows) m (rows, outputs) at every point, added to g if `accumulate`.
 void multiply_transposed(const Field& v, const Field& m, const Field& g, int64_t rows, int64_t inputs, int64_t outputs,
                          bool accumulate) {
   constexpr int R = LANES == 16 ? 8 : 4;
@@ -434,10 +435,11 @@ void multiply_transposed(const Field& v, const Field& m, const Field& g, int64_t
 
 // ---- the convolution and its filters' gradient
 
-// How the work is cut. Either each thread takes blocks of tiles, whose points fit into its second-level cache, through
-// all output channels; or, where the points of the filters alone are too much for the cache, all take a larger block of
-// tiles together and each computes pairs of output chunks, from the filters' taps on. Where there are fewer pairs than
-// threads that is given up, except for the filters' gradient, of which each thread would have to hold a whole one.
+// How the work is divided. By tiles: each thread takes blocks of tiles, whose points fit into its second-level cache,
+// through all output channels. By channels, if the points of the filters alone exceed the cache: all threads share a
+// larger block of tiles, and each computes pairs of output chunks, starting from the filters' taps. The second way is
+// not used with fewer pairs than threads, except for the filters' gradient, of which each thread would have to hold a
+// whole copy.
 struct Plan {
   bool by_tiles;
   int64_t block, blocks;  // tiles of one block; their number
@@ -495,7 +497,7 @@ void convolve_by_channels(const Grid& grid, const Plan& plan, const Channels<con
   }
 }
 
-// One sum over tiles per thread; their order is that of the tiles.
+// One sum over tiles per thread, added in the order of the tiles.
 template <class T>
 void correlate_by_tiles(const Grid& grid, const Plan& plan, const Channels<const T>& x, const Channels<const T>& dy,
                         const Filters& gradient) {

@@ -29,7 +29,7 @@ constexpr int64_t PATCH = 6;  // side of an input patch
 constexpr int64_t TILE = 4;   // side of an output tile
 constexpr int64_t TAPS = 3;   // side of a filter
 constexpr int64_t POINTS = PATCH * PATCH;
-constexpr int64_t CHANNELS = 16;  // their number is a multiple of this; so it is of the lanes of every level
+constexpr int64_t CHANNELS = 16;  // channels come in multiples of this, and so of the lanes of every level
 
 int64_t ceil_div(int64_t n, int64_t d) { return (n + d - 1) / d; }
 
@@ -84,7 +84,7 @@ struct Filters {
         row_stride(w.stride(2)),
         column_stride(w.stride(3)) {}
 
-  // Rotated by half a turn, inputs and outputs exchanged: the convolution with these is the adjoint.
+  // Rotated by half a turn, with inputs and outputs exchanged: convolving with these gives the adjoint.
   Filters adjoint() const {
     Filters f = *this;
     f.data += (TAPS - 1) * (row_stride + column_stride);
@@ -107,7 +107,7 @@ struct Filters {
   }
 };
 
-// Memory that a thread keeps from call to call.
+// Memory that a thread keeps between calls.
 class Scratch {
  public:
   float* floats(int64_t n) {
@@ -131,13 +131,13 @@ class Scratch {
     if (!data_) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
     madvise(data_.get(), bytes,
-            MADV_HUGEPAGE);  // 36 points in as many small pages are more than the first-level TLB holds
+            MADV_HUGEPAGE);  // 36 points in separate small pages exceed the first-level TLB
 #endif
     size_ = bytes / int64_t(sizeof(float));
   }
 };
 
-// What all threads of a call read, and what each of them has for itself.
+// Memory that all threads of a call read, and memory of each thread.
 thread_local Scratch common_scratch, own_scratch;
 
 }  // namespace
@@ -145,16 +145,15 @@ thread_local Scratch common_scratch, own_scratch;
 
 #define HETERODYNE_KERNELS "winograd/kernels.h"
 #include "simd/levels.h"
+#include "tensor.h"
 
 namespace heterodyne::winograd {
 namespace {
 
-const at::Tensor& tensor(size_t address) { return *reinterpret_cast<const at::Tensor*>(address); }
-
 bool is_map_on_cpu(const at::Tensor& t) { return t.dim() == 4 && t.is_cpu() && t.layout() == at::kStrided; }
 
-// The kind that a convolution of `x` has here: float without autocast; under it bfloat16, where direct convolutions
-// have no matrix instructions for that.
+// Whether `x` has a supported kind: float without autocast; under autocast bfloat16, if direct convolutions have no
+// matrix instructions for it.
 bool suits_kind(const at::Tensor& x) {
   const bool autocast = at::autocast::is_autocast_enabled(at::kCPU);
   if (x.scalar_type() == at::kFloat) return !autocast;
@@ -168,8 +167,8 @@ bool suits(const at::Tensor& x, const at::Tensor& weight) {
   if (weight.size(1) != inputs || weight.size(2) != TAPS || weight.size(3) != TAPS || x.numel() == 0 || outputs == 0)
     return false;
   if (inputs % CHANNELS != 0 || outputs % CHANNELS != 0) return false;
-  // Below 16 tiles the transforms of the filters do not pay. Below half the multiplications of the direct convolution,
-  // 9 for each pixel against 36 for each tile, those of the tiles do not.
+  // Below 16 tiles the filter transforms do not pay off. The tile transforms pay off only if they halve the
+  // multiplications of the direct convolution, 9 per pixel against 36 per tile.
   const Grid grid(x.size(0), height, width);
   return grid.tiles >= 16 && TAPS * TAPS * height * width >= 2 * POINTS * grid.down * grid.across;
 }
@@ -228,8 +227,8 @@ struct Conv3x3 : torch::autograd::Function<Conv3x3> {
 size_t conv3x3(size_t x_bchw, size_t weight) {
   RECORD_FUNCTION("heterodyne::conv3x3", c10::ArrayRef<const c10::IValue>{});
   const at::Tensor &x = tensor(x_bchw), &w = tensor(weight);
-  if (suits(x, w)) return reinterpret_cast<size_t>(new at::Tensor(Conv3x3::apply(x, w)));
-  return reinterpret_cast<size_t>(new at::Tensor(at::conv2d(x, w, /*bias=*/{}, /*stride=*/1, /*padding=*/1)));
+  if (suits(x, w)) return give(Conv3x3::apply(x, w));
+  return give(at::conv2d(x, w, /*bias=*/{}, /*stride=*/1, /*padding=*/1));
 }
 
 bool suits(size_t x_bchw, size_t weight) { return suits(tensor(x_bchw), tensor(weight)); }

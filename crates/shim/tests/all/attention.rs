@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::support::{gradients, normal, off};
 
-/// Images, tokens, heads, width of a head, and groups of a bias where there is one.
+/// Images, tokens, heads, width of a head, and groups of a bias, if any.
 type Case = (i64, i64, i64, i64, Option<i64>);
 
 const CASES: [Case; 8] = [
@@ -53,7 +53,7 @@ fn attention_and_its_gradients_equal_the_definition() {
                 gradients(&(theirs * dy.to_kind(Kind::Double)).sum(Kind::Double), &leaves(&qkv64, bias64.as_ref()));
             assert_eq!(ours[0].kind(), kind);
             for (what, (a, b)) in ["qkv", "bias"].iter().zip(ours.iter().zip(&theirs)) {
-                // One token is always attended to: nothing depends on its scores.
+                // A single token always gets all the attention, so nothing depends on its scores.
                 let error =
                     if tokens == 1 { (a.to_kind(Kind::Double) - b).abs().max().double_value(&[]) } else { off(a, b) };
                 assert!(error < tolerance, "gradient in {what} of {case:?} in {kind:?}: {error}");

@@ -1,10 +1,10 @@
-//! The levels of a processor: one switch for all of them, and every test at every level.
+//! The levels of a processor: one switch for all levels, and every test at every level.
 use std::{env, process::Command};
 
 use heterodyne_shim::cpu::{AtMost, Level, check, fast_bf16};
 use tch::Device;
 
-/// This test program with `HETERODYNE_CPU` set, running the tests that `arguments` choose.
+/// Runs this test program with `HETERODYNE_CPU` set on the tests that `arguments` choose.
 fn again(level: &str, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(env::current_exe().unwrap());
     for name in ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"] {
@@ -14,7 +14,7 @@ fn again(level: &str, arguments: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-/// Kernels of every width and libtorch's at the same level; this process has the highest one.
+/// Runs kernels of every width, with libtorch's at the same level; this process has the highest one.
 #[test]
 fn every_test_passes_at_every_level_below() {
     if env::var_os("HETERODYNE_CPU").is_some() {
@@ -52,7 +52,7 @@ fn a_level_that_there_is_not_is_an_error_that_lists_them() {
     if env::var("HETERODYNE_CPU").is_ok_and(|name| name == "avx3") {
         let e = check().unwrap_err().to_string();
         assert!(
-            e.contains("HETERODYNE_CPU is \"avx3\", and the levels are baseline, avx2, avx512, avx512bf16, amx"),
+            e.contains("HETERODYNE_CPU is \"avx3\", but the levels are baseline, avx2, avx512, avx512bf16, amx"),
             "{e}"
         );
         assert_eq!(Level::current(), Level::found());

@@ -26,7 +26,7 @@ impl Depthwise {
         }
     }
 
-    /// The output and the gradients in x, weight and bias; `dy` is drawn alike for both.
+    /// The output and the gradients in x, weight and bias; both draw the same `dy`.
     fn outcome(y: Tensor, leaves: impl Iterator<Item = Tensor>) -> (Tensor, Vec<Tensor>) {
         let dy = Draw::new(77).normal(&y.size(), 0.0, 1.0).to_kind(Kind::BFloat16).to_kind(y.kind());
         (&y * dy).sum(None::<Kind>).backward();

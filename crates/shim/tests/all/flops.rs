@@ -1,4 +1,4 @@
-//! Arithmetic counted against what the definitions say.
+//! Counted arithmetic against the definitions.
 use heterodyne_shim::flops::{Flops, count, plain};
 use tch::{Device, Kind, Tensor};
 
@@ -26,8 +26,8 @@ fn products_convolutions_and_attention_count_what_their_definitions_say() {
     let convolution = 2 * (4 * 24 * 5 * 6) * (8 * 9);
     let product = 2 * 4 * 10 * 24;
     let attention = 2 * (2 * 3 * 7 * 7 * 16);
-    // Backwards: the image needs no gradient; both factors of the product do; attention has 2 products forwards and 5
-    // backwards.
+    // Backward: the image needs no gradient, both factors of the product do; attention has 2 products forward and 5
+    // backward.
     assert_eq!(counted, Flops { products: 3 * product + 7 * attention, convolutions: 2 * convolution });
 }
 

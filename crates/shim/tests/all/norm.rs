@@ -1,4 +1,4 @@
-//! Batch norm with what follows it, against ATen's own operators in float64.
+//! Batch norm with the operations after it, against ATen's own operators in float64.
 use heterodyne_shim::{
     NoGrad, channels_last, is_channels_last,
     norm::{Activation, batch_norm_act},
@@ -11,7 +11,7 @@ const ACTIVATIONS: [Activation; 3] = [Activation::None, Activation::Relu, Activa
 const MOMENTUM: f64 = 0.1;
 const EPS: f64 = 1e-5;
 
-/// Inputs of a norm, and a weighting of its output that makes a loss.
+/// Inputs of a norm, and weights of its output that define a loss.
 struct Norm {
     x: Tensor,
     weight: Tensor,
@@ -22,7 +22,8 @@ struct Norm {
     dy: Tensor,
 }
 
-/// What a norm gives: its output, the running statistics after it, and the gradients in x, weight, bias and residual.
+/// The results of a norm: its output, the running statistics after it, and the gradients in x, weight, bias and
+/// residual.
 struct Outcome {
     y: Tensor,
     running: [Tensor; 2],
@@ -81,7 +82,7 @@ impl Norm {
         Outcome { y: y.detach(), running, gradients: leaves.map(|t| t.grad()).collect() }
     }
 
-    /// Compares everything; `share` is the rounding of what has x's type.
+    /// Compares everything; `share` is the rounding of values of x's type.
     fn check(&self, act: Activation, share: f64, tolerance: f64) {
         let (ours, theirs) = (self.run(act), self.reference(act));
         assert!(ours.y.kind() == self.x.kind() && is_channels_last(&ours.y));
@@ -123,7 +124,7 @@ fn batch_norm_is_atens_in_float64() {
     }
 }
 
-/// Two values per channel are normalised to ±1 whatever they are: the gradient in x is what rounding leaves of it.
+/// Two values per channel are always normalised to ±1, so the gradient in x is only a rounding error.
 #[test]
 fn two_values_per_channel_are_as_exact_as_atens() {
     let draw = Draw::new(16);
@@ -156,7 +157,7 @@ fn a_large_mean_loses_no_digits() {
     }
 }
 
-/// The first rows, about which sums are taken, far from all others.
+/// The first rows, about which sums are taken, are far from all others.
 #[test]
 fn outliers_lose_no_digits() {
     let draw = Draw::new(4);
@@ -314,7 +315,7 @@ fn without_gradients_there_is_no_graph() {
     assert_eq!([mean, var], with.running);
 }
 
-/// The backward pass may write into the gradient it was given, but not where someone else still reads it.
+/// The backward pass may overwrite its incoming gradient, but not if something else still reads it.
 #[test]
 fn a_gradient_that_others_hold_is_left_alone() {
     let draw = Draw::new(12);
@@ -325,7 +326,7 @@ fn a_gradient_that_others_hold_is_left_alone() {
         let residual = leaf(norm.residual.as_ref().unwrap());
         let (mean, var) = (norm.running_mean.copy(), norm.running_var.copy());
         let y = batch_norm_act(&x, &weight, &bias, &mean, &var, MOMENTUM, EPS, Some(&residual), act).unwrap();
-        // The sum hands one gradient to the leaf and to the norm.
+        // The sum passes one gradient to both the leaf and the norm.
         ((y + &other) * &norm.dy).sum(None::<Kind>).backward();
         assert_eq!(other.grad(), norm.dy);
         for (a, b) in [x, weight, bias, residual].iter().zip(&expected) {

@@ -15,7 +15,7 @@ const FLOAT: f64 = 6.6e-6;
 const BF16: f64 = 1.5e-2;
 
 thread_local! {
-    /// Every test has a thread of its own, and so the same numbers in every run.
+    /// Every test has its own thread, and thus the same numbers in every run.
     static DRAW: Draw = Draw::new(0);
 }
 
@@ -38,7 +38,7 @@ fn assert_near(ours: &Tensor, exact: &Tensor, tolerance: f64) {
 
 type Reference<'a> = Box<dyn Fn(&Tensor) -> Tensor + 'a>;
 
-/// Every operation, its counterpart in plain operators on float64.
+/// Every operation, with its counterpart in plain operators on float64.
 fn posts<'a>(other: &'a Tensor) -> Vec<(Post<'a>, Reference<'a>)> {
     vec![
         (Post::None, Box::new(Tensor::shallow_clone)),
@@ -118,7 +118,7 @@ fn the_gelu_is_exact_everywhere() {
     let x = Tensor::arange_start_step(-12.0, 12.0, 1e-4, CPU).unsqueeze(1);
     let y = double(&one.forward(&x, Post::Gelu).unwrap());
     let x = double(&x);
-    // x P(normal < x) by the complementary error function, which keeps its digits in the tail.
+    // x P(normal < x) from the complementary error function, which keeps its digits in the tail.
     let exact = &x * (&x * -(0.5f64.sqrt())).erfc() * 0.5;
     let off = (y - &exact).abs() / exact.abs().clamp_min(1.0);
     assert!(off.max().double_value(&[]) < 2e-7, "{}", off.max().double_value(&[]));

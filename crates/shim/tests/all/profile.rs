@@ -14,7 +14,7 @@ fn operators_are_listed_with_their_gradients_the_slowest_first() {
     })
     .unwrap();
     let find = |name: &str| list.iter().find(|o| o.name == name).unwrap_or_else(|| panic!("no {name} in {list:?}"));
-    // Forward, and a gradient for each factor.
+    // One forward product, and a gradient for each factor.
     assert_eq!(find("aten::mm").calls, 9);
     assert_eq!(find("MmBackward0").calls, 3);
     assert!(find("aten::mm").own > Duration::ZERO);

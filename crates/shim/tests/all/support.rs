@@ -1,8 +1,8 @@
-//! Drawing tensors and comparing them.
+//! Draws tensors and compares them.
 use heterodyne_shim::{Rng, channels_last};
 use tch::{Device, Kind, Tensor};
 
-/// Rounding to bfloat16 changes a value by at most this share of it.
+/// Rounding to bfloat16 changes a value by at most this share.
 pub const BF16: f64 = 1.0 / 256.0;
 
 pub struct Draw(Rng);
@@ -31,7 +31,7 @@ pub fn double_leaf(t: &Tensor) -> Tensor {
     leaf(&t.to_kind(Kind::Double).contiguous())
 }
 
-/// The largest |a - b|, less what rounding `b` to `share` of its value explains, relative to the largest |b|.
+/// The largest |a - b|, minus the rounding of `b` by `share` of its value, relative to the largest |b|.
 pub fn distance(a: &Tensor, b: &Tensor, share: f64) -> f64 {
     assert_eq!(a.size(), b.size());
     let off = (a.to_kind(Kind::Double) - b).abs() - share * b.abs();
@@ -50,7 +50,7 @@ pub fn normal(rng: &Rng, shape: &[i64]) -> Tensor {
     t
 }
 
-/// Of a scalar, in the leaves.
+/// The gradients of a scalar in the leaves.
 pub fn gradients(loss: &Tensor, leaves: &[&Tensor]) -> Vec<Tensor> {
     Tensor::run_backward(&[loss], leaves, false, false)
 }

@@ -17,8 +17,8 @@ const CASES: [(i64, Grid, &[Grid]); 8] = [
     (71, (14, 10), &[(1, 5), (7, 10)]),
 ];
 
-/// Start and length of s windows over n places, from libtorch's own adaptive pooling of a ramp's powers: the first
-/// place is where the maximum of the negated ramp lies.
+/// Start and length of s windows over n positions, from libtorch's own adaptive pooling of a ramp's powers: the first
+/// position is the maximum of the negated ramp.
 fn windows(n: i64, s: i64) -> Vec<(i64, i64)> {
     let ramp = Tensor::arange(n, (Kind::Double, Device::Cpu)).reshape([1, 1, n]);
     let (last, _) = ramp.adaptive_max_pool1d(s);

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 type Shape = [i64; 5];
 
 /// Few channels (each thread takes tiles) and many (all threads share a block of tiles); an odd number of chunks of 16
-/// outputs; maps that fill their tiles and that do not; one image; more than one block of 128 tiles.
+/// outputs; maps that fill their tiles and maps that do not; one image; more than one block of 128 tiles.
 const FAST: [Shape; 9] = [
     [16, 16, 4, 4, 16],
     [4, 16, 7, 5, 32],
@@ -24,7 +24,7 @@ const FAST: [Shape; 9] = [
     [17, 512, 4, 3, 32],
 ];
 
-/// One pixel, too few tiles, tiles mostly outside of the map, channels that are no multiple of 16.
+/// One pixel; too few tiles; tiles mostly outside the map; channels that are not a multiple of 16.
 const SLOW: [Shape; 6] = [
     [20, 16, 1, 1, 16],
     [1, 16, 8, 8, 16],
@@ -34,7 +34,7 @@ const SLOW: [Shape; 6] = [
     [4, 24, 16, 16, 32],
 ];
 
-/// Largest error in units of the reference's root mean square. Measured over `FAST`: at most 1.9e-5, where the direct
+/// Largest error in units of the reference's root mean square. Measured over `FAST`: at most 1.9e-5; the direct
 /// convolution in float32 has 0.9e-5.
 const TOLERANCE: f64 = 2.5e-5;
 
@@ -107,8 +107,8 @@ fn the_output_and_both_gradients_are_right() {
 }
 
 /// Measured: 2.3 times the direct convolution's for the output, less for the input's gradient, and for the weight's
-/// gradient 0.7e-5. The yardstick of both is the direct output: where libtorch has no AVX2 it sums the input's gradient
-/// in another, more exact way.
+/// gradient 0.7e-5. The direct output is the reference for both: without AVX2, libtorch sums the input's gradient in
+/// another, more exact way.
 #[test]
 fn the_error_stays_near_that_of_the_direct_convolution() {
     let case = case([8, 256, 8, 8, 256]);
@@ -138,7 +138,7 @@ fn a_float_map_under_autocast_takes_the_direct_convolution_in_bfloat16() {
     assert_eq!(fast(&x, &w).kind(), Kind::BFloat16);
 }
 
-/// On a CPU with matrix instructions for bfloat16 that is libtorch's convolution, which rounds the weight and its
+/// On a CPU with matrix instructions for bfloat16 this is libtorch's convolution, which rounds the weight and its
 /// gradient too.
 #[test]
 fn bfloat16_maps_are_right_under_autocast() {
@@ -157,7 +157,7 @@ fn bfloat16_maps_are_right_under_autocast() {
             assert!(errors(&found, &reference).iter().all(|e| *e < 5e-2), "{shape:?}");
             continue;
         }
-        // Rounding to bfloat16, eight digits, moves a number by up to 2^-8 of itself.
+        // Rounding to bfloat16, with eight binary digits, changes a number by up to 2^-8 of its value.
         let beyond_rounding = |i: usize| {
             let rms = reference[i].square().mean(Kind::Double).sqrt();
             let off = (found[i].to_kind(Kind::Double) - &reference[i]).abs() - reference[i].abs() / 256.0;
@@ -183,7 +183,7 @@ fn any_strides_will_do() {
     for shape in [FAST[3], FAST[6]] {
         let [x, w, dy] = case(shape);
         let reference = reference(&[x.shallow_clone(), w.shallow_clone(), dy.shallow_clone()]);
-        // Channels outermost in memory; every second pixel of a wider map; height and width exchanged.
+        // Channels outermost in memory; every second pixel of a wider map; height and width swapped.
         let contiguous = |t: &Tensor| t.contiguous();
         let thinned = |t: &Tensor| Tensor::stack(&[t, t], 4).flatten(3, 4).slice(3, 0, None, 2);
         let transposed = |t: &Tensor| t.transpose(2, 3).contiguous().transpose(2, 3);

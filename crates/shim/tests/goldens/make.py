@@ -13,7 +13,8 @@ needs torch and safetensors, and writes beside itself, all for images float32 (B
     teacher_logarithms.pt their logarithms (log_softmax)
     teacher_dropout.pt    the same network with dropout before its classifier, traced in training mode
     teacher_training.pt   the same network with batch norm, traced in training mode
-    expected.safetensors  `x` (3,3,32,32); `dict/NAME` and `logits/logits` for all of `x`, `fixed/logits` for its first two images
+    expected.safetensors  `x` (3,3,32,32); `dict/NAME` and `logits/logits` for all of `x`, `fixed/logits` for its first
+                          two images
 """
 
 import io
