@@ -1,4 +1,4 @@
-//! A file that takes its name once it is complete on the disk; until then whatever had the name before keeps it.
+//! A file that takes its name once it is complete on disk. Until then an existing file of that name stays.
 use std::{
     fs::{self, File},
     io::{Error, Result, Write},
@@ -7,10 +7,10 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-/// How the names of files begin that are not complete yet.
+/// Prefix of the names of incomplete files.
 pub const UNFINISHED: &str = ".new-";
 
-/// A file on its way to its name; dropped before that, it leaves nothing.
+/// A file that does not have its name yet. If dropped before [`Unfinished::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct Unfinished {
     file: NamedTempFile,
@@ -18,10 +18,10 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// An empty file in the folder of `path`.
+    /// Creates an empty file in the folder of `path`.
     ///
     /// # Errors
-    /// The folder cannot be written, or `path` is a folder, a device or a pipe, which nobody wants replaced.
+    /// The folder cannot be written, or `path` is a folder, a device or a pipe, which must not be replaced.
     pub fn create(path: &Path) -> Result<Self> {
         if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
             return Err(Error::other("it is not an ordinary file"));
@@ -34,17 +34,17 @@ impl Unfinished {
         Ok(Self { file: builder.tempfile_in(folder(path))?, path: path.to_owned() })
     }
 
-    /// To be written.
+    /// The file, to write to.
     pub fn file(&mut self) -> &mut File {
         self.file.as_file_mut()
     }
 
-    /// Flushes it to the disk and gives it its name.
+    /// Flushes the file to disk and gives it its name.
     pub fn finish(self) -> Result<()> {
         self.file.as_file().sync_all()?;
         self.file.persist(&self.path).map_err(|e| e.error)?;
-        // The new name, too, is to survive a power cut. Not every system can flush a folder, and the file itself is
-        // whole.
+        // The new name must survive a power cut too. Not every system can flush a folder, and the file itself is
+        // complete.
         let _ = File::open(folder(&self.path)).and_then(|folder| folder.sync_all());
         Ok(())
     }
@@ -54,7 +54,7 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Replaces `path` by a file that holds `parts`, concatenated.
+/// Replaces `path` with a file that holds the concatenated `parts`.
 pub fn replace<'a>(path: &Path, parts: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
     let mut new = Unfinished::create(path)?;
     parts.into_iter().try_for_each(|part| new.file().write_all(part))?;
@@ -64,6 +64,6 @@ pub fn replace<'a>(path: &Path, parts: impl IntoIterator<Item = &'a [u8]>) -> Re
 /// The message for a failed write: the reason, and that an existing file is unchanged.
 #[must_use]
 pub fn failure(path: &Path, reason: &Error) -> String {
-    let old = if path.exists() { "; what was there before is unchanged" } else { "" };
+    let old = if path.exists() { "; the existing content is unchanged" } else { "" };
     format!("cannot be written ({reason}){old}")
 }

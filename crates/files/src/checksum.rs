@@ -1,6 +1,6 @@
-//! The checksum that files written here carry: `"checksum": "crc32:0123abcd"`, the CRC-32 of the whole file with those
-//! eight digits as zeros. In a safetensors file it is one of the metadata, and covers names, shapes and metadata as
-//! well as values; in a JSON file it is the first key. A file without one is anybody's.
+//! The checksum in files that we write: `"checksum": "crc32:0123abcd"`, the CRC-32 of the whole file with those eight
+//! digits set to zero. In a safetensors file it is a metadata entry and covers names, shapes, metadata and values. In a
+//! JSON file it is the first key. A file without a checksum may come from any program.
 use std::{
     fs::File,
     io::{Read, Seek, SeekFrom, Write},
@@ -12,12 +12,11 @@ pub const KEY: &str = "checksum";
 
 const PREFIX: &str = "crc32:";
 const ZEROS: &[u8; 8] = b"00000000";
-/// The key as JSON has it. Inside of a string the quotes would be escaped, so this is a key, or a whole string, and
-/// nothing else.
+/// The key as JSON writes it. Inside a string the quotes would be escaped, so this is always a key or a whole string.
 const MARK: &[u8] = b"\"checksum\"";
-/// How the value begins.
+/// The beginning of the value.
 const OPENING: &[u8] = b"\"crc32:";
-/// Bytes that are read at a time.
+/// Number of bytes read at a time.
 const PIECE: usize = 1 << 20;
 
 /// The value before the sum is known.
@@ -26,9 +25,9 @@ pub fn blank() -> String {
     format!("{PREFIX}00000000")
 }
 
-/// A file's checksum, as it stands in the text.
+/// The position of a checksum in the text.
 struct Entry {
-    /// Key and value.
+    /// Range of key and value.
     whole: Range<usize>,
     digits: Range<usize>,
 }
@@ -50,7 +49,7 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|found| found == part)
 }
 
-/// Replaces the zeros in `head` by the sum of it and the `parts` behind it.
+/// Replaces the zeros in `head` with the checksum of `head` and the `parts` after it.
 pub fn seal<'a>(head: &mut [u8], parts: impl Iterator<Item = &'a [u8]>) {
     let mut hash = crc32fast::Hasher::new();
     hash.update(head);
@@ -64,7 +63,7 @@ fn put(head: &mut [u8], sum: u32) {
     }
 }
 
-/// As [`seal`], for a file that was written piece by piece and begins with `head`.
+/// As [`seal`], for a file that was written piecewise and begins with `head`.
 pub fn seal_file(file: &mut File, mut head: Vec<u8>) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(0))?;
     let (mut hash, mut piece) = (crc32fast::Hasher::new(), vec![0; PIECE]);
@@ -79,13 +78,13 @@ pub fn seal_file(file: &mut File, mut head: Vec<u8>) -> std::io::Result<()> {
     file.write_all(&head)
 }
 
-/// Whether the file `bytes`, whose tensors begin at `data` and whose metadata claim `claimed`, is what was written.
+/// Whether the file `bytes` is unchanged. Its tensors begin at `data`; `claimed` is the checksum in its metadata.
 #[must_use]
 pub fn holds(bytes: &[u8], data: usize, claimed: &str) -> bool {
     entry(&bytes[..data]).is_some_and(|Entry { digits, .. }| claimed == format!("{PREFIX}{:08x}", sum(bytes, &digits)))
 }
 
-/// The CRC-32 of `bytes` with zeros for `digits`.
+/// The CRC-32 of `bytes` with zeros in place of `digits`.
 fn sum(bytes: &[u8], digits: &Range<usize>) -> u32 {
     let mut hash = crc32fast::Hasher::new();
     hash.update(&bytes[..digits.start]);
@@ -97,15 +96,15 @@ fn sum(bytes: &[u8], digits: &Range<usize>) -> u32 {
 /// Whether a text file matches its checksum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Text {
-    /// It has no checksum: it is older than they are, or was written by hand.
+    /// The file has no checksum: it predates checksums or was written by hand.
     Bare,
-    /// It is what was written; the checksum, key and value, stands in these bytes.
+    /// The file is unchanged; the checksum's key and value are in these bytes.
     Whole(Range<usize>),
-    /// It is not what was written.
+    /// The file was changed.
     Changed,
 }
 
-/// Checks a JSON file. What is left of a damaged key or value is enough to miss the other half.
+/// Checks a JSON file. If only the key or only the value is damaged, the intact half reveals it.
 #[must_use]
 pub fn check(text: &[u8]) -> Text {
     match entry(text) {

@@ -1,8 +1,8 @@
-//! Files that are written here: whole or not there at all, with a checksum, and only where an ordinary file belongs.
+//! Writes files that are either complete or absent, with a checksum, and only in place of ordinary files.
 //!
 //! * [`atomic`]: a file that takes its name once it is complete.
-//! * [`checksum`]: what tells later that it is as it was written.
-//! * [`own`]: opening a file that grows, in a folder that may be somebody else's.
+//! * [`checksum`]: shows later whether a file is unchanged.
+//! * [`own`]: opens a file that grows, in a folder that may belong to another user.
 pub mod atomic;
 pub mod checksum;
 pub mod own;

@@ -1,5 +1,5 @@
-//! One side of `make bench`: reads a job, then orders, as JSON lines on standard input, runs training steps and answers
-//! with their times (the protocol is in bench/README.md).
+//! heterodyne's worker for `make bench`: reads a job and then orders as JSON lines from standard input, runs training
+//! steps and replies with their times (see bench/README.md for the protocol).
 use std::{
     io::{BufRead, Write},
     path::PathBuf,
@@ -67,7 +67,7 @@ enum Order {
 fn main() -> Result<()> {
     heterodyne::shim::keep_freed_memory();
     let mut lines = std::io::stdin().lock().lines();
-    let first = lines.next().context("a job is expected on standard input, one line of JSON")??;
+    let first = lines.next().context("expected a job on standard input: one line of JSON")??;
     let job: Job = serde_json::from_str(&first).context("the job")?;
     let mut bench = guarded(|| Bench::new(&job))?;
     let (_, loss) = guarded(|| bench.step())?;
@@ -89,7 +89,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Runs `work`; a panic of the engine in it becomes an error.
+/// Runs `work`; a libtorch panic inside it becomes an error.
 fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch(|| "the job".to_owned(), || Ok(work()))?
 }
@@ -102,7 +102,7 @@ fn say(answer: &serde_json::Value) -> Result<()> {
 
 struct Bench {
     learner: Learner,
-    /// Without the teacher's output, which belongs to the step.
+    /// Inputs without the teacher's output, which is computed in the step.
     batches: Vec<StepInput>,
     lr: f64,
     count: usize,
@@ -114,7 +114,7 @@ impl Bench {
         let device = match job.device.as_str() {
             "cpu" => Device::Cpu,
             "cuda" => device::device(heterodyne::run::recipe::schema::DeviceChoice::Cuda)?,
-            other => bail!("there is no device {other}; take cpu or cuda"),
+            other => bail!("there is no device {other}; use cpu or cuda"),
         };
         let plan = job.plan()?;
         let (student, teacher) = (job.network(&job.student, device)?, job.network(&job.teacher, device)?);
@@ -138,7 +138,7 @@ impl Bench {
         Ok(Self { learner, batches, lr: job.optimizer.lr, count: 0 })
     }
 
-    /// One step: its time in milliseconds and its loss.
+    /// Runs one step; returns its time in milliseconds and its loss.
     fn step(&mut self) -> Result<(f64, f64)> {
         let place = self.count % self.batches.len();
         let input = &mut self.batches[place];
@@ -151,7 +151,7 @@ impl Bench {
         wait(device);
         input.teacher = None;
         let ms = start.elapsed().as_secs_f64() * 1e3;
-        // Terms, total, norm of the gradient.
+        // The values are: terms, total, gradient norm, teacher's trace.
         Ok((ms, done.values.double_value(&[done.values.size()[0] - 2])))
     }
 }
@@ -161,7 +161,7 @@ fn input<'a>(inputs: &'a Tensors, name: &str) -> Result<&'a Tensor> {
 }
 
 impl Job {
-    /// The plan of a recipe with this method and optimizer; its data are not opened.
+    /// The plan of a recipe with this method and optimizer; its data is not opened.
     fn plan(&self) -> Result<Plan> {
         let Sgd { lr, momentum, weight_decay } = self.optimizer;
         let options = if self.method_options.is_object() { self.method_options.clone() } else { json!({}) };

@@ -1,4 +1,4 @@
-//! The command line, for this project's binary and for one with methods of one's own (`examples/own_method.rs`).
+//! The command line, for this project's binary and for binaries with their own methods (`examples/own_method.rs`).
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -26,35 +26,37 @@ enum Command {
     Distill(commands::fit::Args),
     /// Precompute teacher outputs for the training set
     Cache(commands::cache::Args),
-    /// Measure where the time of a training step goes
+    /// Time a training step, part by part
     Bench(commands::bench::Args),
-    /// Measure the accuracy of weights on a dataset
+    /// Evaluate weights on a dataset
     Eval(commands::eval::Args),
-    /// Write a network's logits, embedding and stage features for images to a file
+    /// Write a network's logits, embeddings and stage features for images to a file
     Features(commands::features::Args),
-    /// Show a network's taps, size and speed, and what the methods would build for a pair
+    /// Show a network's taps, size and speed; for a pair, also what each method builds
     Inspect(commands::inspect::Args),
-    /// Write a trained network for use elsewhere: timm, TorchScript, ONNX
+    /// Export a trained network to timm's format, TorchScript and ONNX
     Export(commands::export::Args),
-    /// Make one HTML page of runs
+    /// Write an HTML report of runs
     Report(commands::report::Args),
-    /// Distil a small ViT into a small CNN on the embedded digits with several methods; a few minutes
+    /// Distil a small ViT into a small CNN on the embedded digits with several methods (a few minutes)
     Demo(commands::demo::Args),
     /// List the models, their default inputs and options
     Models(commands::list::Filter),
     /// List the methods and their keys
     Methods(commands::list::Filter),
-    /// List the datasets, or look into one: its splits, classes, sizes, and whether every image can be read
+    /// List the tables of a recipe and their keys
+    Recipe(commands::list::Filter),
+    /// List the datasets, or describe one: splits, classes, sizes; checks that every image can be read
     Data(commands::data::Args),
 }
 
-/// Reads the arguments of the process and does what they say.
+/// Parses the process's arguments and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
     heterodyne_shim::keep_freed_memory();
     ui::survive_size_limits();
     let command = Cli::parse_from(std::env::args_os().map(at_home)).command;
-    // What these leave behind are files; the output of the others is what they were asked for.
+    // These commands produce files; for all others, the printed output is the result.
     let writes_files =
         matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_));
     let result = heterodyne_shim::cpu::check().map_err(Into::into).and_then(|()| run(command));
@@ -64,17 +66,17 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         (Ok(Outcome::Done), _) => ExitCode::SUCCESS,
-        // The shell's code for a program that Ctrl-C ended.
+        // The shell's exit code for a program ended by Ctrl-C.
         (Ok(Outcome::Interrupted), _) => ExitCode::from(130),
         (Err(e), _) => {
             let text = format!("{e:#}");
             let lines: Vec<_> = text.lines().map(heterodyne_run::recipe::shortened).collect();
             tell!("error: {}", lines.join("\n"));
-            // Every relative name fails there, with a reason that would send its reader looking for the wrong thing.
+            // Every relative path fails there, with a misleading reason.
             if std::env::current_dir().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
                 tell!(
-                    "note: the working folder was deleted, so relative names lead nowhere; change to a folder that \
-                     exists"
+                    "note: the working folder was deleted, so relative paths do not resolve; change to an existing \
+                     folder"
                 );
             }
             ExitCode::FAILURE
@@ -82,7 +84,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A word of the command line, a `~` at its start or behind `--option=` replaced; the shell does the first alone.
+/// Expands a `~` at the start of an argument or after `--option=`; the shell only does the former.
 fn at_home(word: OsString) -> OsString {
     let Some(text) = word.to_str() else { return word };
     let home = |path: &str| recipe::home::expand(Path::new(path)).into_os_string();
@@ -111,6 +113,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Models(filter) => commands::list::models(&filter),
         Command::Methods(filter) => commands::list::methods(&filter),
+        Command::Recipe(filter) => commands::list::recipe(&filter),
         Command::Data(args) => commands::data::run(&args),
     }
 }

@@ -1,5 +1,5 @@
-//! Knowledge distillation between vision networks of different families: a transformer or an MLP teaches a conv net, or
-//! the other way round. This crate is the facade over the workspace and the command line.
+//! Knowledge distillation between vision networks of different families: a transformer or an MLP teaches a CNN, or vice
+//! versa. This crate re-exports the workspace and contains the command line.
 //!
 //! ```no_run,standalone_crate
 //! use heterodyne::{run::recipe::Layered, train};

@@ -1,4 +1,4 @@
-//! The command line.
+//! The `heterodyne` command.
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -1,15 +1,15 @@
-//! Printing that cannot end a run. The standard macros panic where the terminal has gone away, the reader of a pipe has
-//! ended or the disk is full.
+//! Printing that cannot end a run. The standard macros panic if the terminal is gone, the reader of a pipe has ended or
+//! the disk is full.
 use std::{
     fmt::Arguments,
     io::{self, Write},
     sync::Mutex,
 };
 
-/// Why standard output lost something, where it did.
+/// The first error of a write to standard output, if there was one.
 static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
 
-/// Writes to standard output; a failure is kept for [`lost`].
+/// Writes to standard output; keeps an error for [`lost`].
 pub fn out(text: Arguments) {
     let mut out = io::stdout().lock();
     if let Err(e) = out.write_fmt(text).and_then(|()| out.flush()) {
@@ -17,12 +17,12 @@ pub fn out(text: Arguments) {
     }
 }
 
-/// Writes a line to standard error; nobody can be told of a failure.
+/// Writes a line to standard error; ignores errors, as there is nowhere to report them.
 pub fn err(text: Arguments) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Why standard output is not whole. A reader that had enough (`| head`) is no fault.
+/// The error that made standard output incomplete. A reader that stops early (`| head`) does not count.
 #[must_use]
 pub fn lost() -> Option<io::Error> {
     LOST.lock()

@@ -1,4 +1,4 @@
-//! What a run shows while it goes on: bars on a terminal, plain lines elsewhere.
+//! Progress output: bars on a terminal, plain lines elsewhere.
 use std::{
     io::IsTerminal,
     path::Path,
@@ -24,13 +24,12 @@ use signal_hook::{
 
 use crate::print::{say, tell};
 
-/// A repeated signal within this time is the same wish once more: a closed terminal sends SIGHUP, and so does its
+/// A repeated signal within this time counts as the same request: a closed terminal sends SIGHUP, and so does its
 /// shell.
 const SAME: Duration = Duration::from_secs(1);
 
-/// A flag that the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal has gone) sets; a later SIGINT or SIGTERM
-/// ends the process at once. Until this is called signals end the process as they do any program. SIGHUP stays ignored
-/// under `nohup`.
+/// A flag set by the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (terminal closed); a later SIGINT or SIGTERM ends the
+/// process at once. Before this call, signals have their default effect. SIGHUP stays ignored under `nohup`.
 pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
@@ -43,7 +42,7 @@ pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
                 None => {
                     first = Some(Instant::now());
                     flag.store(true, Ordering::Relaxed);
-                    tell!("\nstopping after this step; a checkpoint will be written (once more to stop at once)");
+                    tell!("\nstopping after this step and writing a checkpoint (repeat to stop at once)");
                 }
                 Some(first) if signal != SIGHUP && first.elapsed() > SAME => signal_hook::low_level::exit(128 + signal),
                 Some(_) => {}
@@ -53,37 +52,36 @@ pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Makes a write beyond the largest size that a file may have (`ulimit -f`) an error like any other; by default it ends
-/// the process.
+/// Makes a write beyond the file size limit (`ulimit -f`) an ordinary error; by default it ends the process.
 pub fn survive_size_limits() {
     #[cfg(unix)]
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
 }
 
-/// Whether the process was started with `signal` ignored, as `nohup` does. Where the system does not say, it was not.
+/// Whether the process was started with `signal` ignored, as by `nohup`; false if the system does not report it.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// Shows a run.
+/// Shows the progress of a run.
 pub struct Progress {
     epochs: u32,
     bar: Option<ProgressBar>,
-    /// Whether bars are drawn and every evaluation gets a line of its own.
+    /// Whether standard error is a terminal, so bars are drawn.
     terminal: bool,
     quiet: bool,
 }
 
 impl Progress {
-    /// For a run of `epochs`.
+    /// The progress of a run of `epochs`.
     #[must_use]
     pub fn new(epochs: u32) -> Self {
         Self { epochs, bar: None, terminal: std::io::stderr().is_terminal(), quiet: false }
     }
 
-    /// Shows the bar only, no lines (a run inside a larger job).
+    /// Shows the bar only, without lines (for a run within a larger job).
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
@@ -129,18 +127,19 @@ impl Observer for Progress {
             Event::Teacher(check) => {
                 let m = check.measured;
                 self.line(&format!(
-                    "teacher: {:.1} % top-1 on {} test images of {} classes, {} of which it answers ({:.1} s)",
+                    "teacher: {:.1} % top-1 on {} test images of {} classes, {} of which it predicts ({:.1} s)",
                     m.top1, m.images, m.classes, m.answers, m.seconds
                 ));
                 if check.is_constant() {
                     tell!(
-                        "warning: the teacher gives the same answer to every image, of {} classes; check its weights, \
-                         its normalisation (teacher.mean, teacher.std) and its input size (teacher.img)",
+                        "warning: the teacher predicts the same class for every image, of {} classes\n  \
+                         hint: check its weights, its normalisation (teacher.mean, teacher.std) and its input size \
+                         (teacher.img)",
                         m.classes
                     );
                 } else if check.is_suspicious() {
                     tell!(
-                        "warning: the teacher is hardly better than guessing ({:.1} %); check its weights, its \
+                        "warning: the teacher is barely better than chance ({:.1} %)\n  hint: check its weights, its \
                          normalisation (teacher.mean, teacher.std) and its input size (teacher.img)",
                         check.chance
                     );
@@ -173,12 +172,12 @@ impl Observer for Progress {
                     bar.set_message(format!("evaluating, {done} images"));
                 }
             }
-            Event::Interrupted => self.line("interrupted; the checkpoint is written"),
+            Event::Interrupted => self.line("interrupted; checkpoint written"),
         }
     }
 }
 
-/// A bar over `len` images; hidden where there is no terminal.
+/// A bar over `len` images; hidden without a terminal.
 #[must_use]
 pub fn bar(what: &'static str, len: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {eta} left")
@@ -186,15 +185,15 @@ pub fn bar(what: &'static str, len: usize) -> ProgressBar {
     ProgressBar::new(len as u64).with_style(style).with_prefix(what)
 }
 
-/// A cache in one line; with the epochs of a run also from when on it pays.
+/// A cache in one line; given the epochs of a run, also the epoch from which it saves time.
 #[must_use]
 pub fn show_cache(stats: &CacheStats, checked: usize, epochs: Option<u32>) -> String {
     let CacheStats { folder, views, written, entries, bytes } = stats;
     let pays = match (epochs, stats.pays_from()) {
         (None, _) => String::new(),
         (Some(_), 1) => ", the teacher need not run".to_owned(),
-        (Some(epochs), from) if from <= epochs => format!(", pays from epoch {from} of {epochs} on"),
-        (Some(epochs), _) => format!(", pays only for runs after this one ({views} views, {epochs} epochs)"),
+        (Some(epochs), from) if from <= epochs => format!(", saves time from epoch {from} of {epochs}"),
+        (Some(epochs), _) => format!(", saves time only in later runs ({views} views, {epochs} epochs)"),
     };
     let checked = if checked > 0 { format!(", {checked} recomputed and equal") } else { String::new() };
     format!(
@@ -221,8 +220,8 @@ pub fn read_weights(source: Source) -> anyhow::Result<Weights> {
     Ok(Weights::read(source)?)
 }
 
-/// Fetches what a name of the Hub stands for, so that it is on this machine when it is read; anything else is left
-/// alone.
+/// Downloads weights given by a name on the Hub, so they are on this machine when they are read; does nothing for
+/// other paths.
 pub fn download(weights: &Path) -> anyhow::Result<()> {
     let name = weights.display().to_string();
     if !heterodyne_hub::is_name(&name) {
@@ -237,18 +236,18 @@ pub fn download(weights: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds a session; weights that have to be downloaded show a bar.
+/// Builds a session; a download of weights shows a bar.
 pub fn session(plan: Plan) -> anyhow::Result<Session> {
     for table in std::iter::once(&plan.recipe.student).chain(plan.recipe.teacher.as_ref()) {
         if let Some(weights) = &table.weights {
             download(weights)?;
         }
     }
-    // No signal is caught yet: one ends the process, which has written nothing.
+    // Signals are not caught yet: one ends the process, which has written nothing so far.
     Ok(Session::build(plan, &AtomicBool::new(false))?)
 }
 
-/// How weights were found, in a line.
+/// The report on loaded weights in one line.
 #[must_use]
 pub fn loaded(report: &LoadReport) -> String {
     let adapted: Vec<_> = report.adapted.iter().map(|how| format!("; {how}")).collect();

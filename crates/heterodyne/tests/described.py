@@ -1,6 +1,6 @@
-"""Writes folders as timm does, each with images and timm's logits of them: python described.py FOLDER
+"""Writes folders in timm's format, each with images and timm's logits for them: python described.py FOLDER
 
-A folder is `config.json`, `model.safetensors` and `check.safetensors` with `x` and `logits`.
+Each folder has `config.json`, `model.safetensors`, and `check.safetensors` with `x` and `logits`.
 """
 
 import json
@@ -20,7 +20,7 @@ CASES = {
     "patch": ("vit_tiny_patch16_224", dict(VIT, patch_size=8, drop_path_rate=0.1)),
     "batch_norm": ("mobilenetv2_100", dict(bn_eps=1e-2)),
     "layer_norm": ("convnext_tiny", dict(norm_eps=1e-1, depths=[1, 1, 1, 1], dims=[16, 32, 64, 128])),
-    # No network here is one of these.
+    # Not supported by any network here.
     "refused_qkv_bias": ("vit_tiny_patch16_224", dict(VIT, qkv_bias=False)),
     "refused_class_token": ("vit_tiny_patch16_224", dict(VIT, class_token=False, global_pool="avg")),
     "refused_init_values": ("vit_tiny_patch16_224", dict(VIT, init_values=1e-3)),
@@ -34,12 +34,12 @@ def write(folder, architecture, args):
     net = timm.create_model(architecture, num_classes=7, **args).eval()
     with torch.no_grad():
         for name, p in net.named_parameters():
-            # Norms and position embeddings start alike, and would hide what is left out.
+            # Norms and position embeddings start with equal values, which would hide omissions.
             if p.dim() == 1 or "embed" in name:
                 p += 0.1 * torch.randn_like(p)
         side = 32
         x = torch.randn(2, args.get("in_chans", 3), side, side)
-        # Batch norms learn their statistics, or rounding would grow from layer to layer.
+        # Batch norms need real statistics; otherwise rounding errors would grow from layer to layer.
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 1.0

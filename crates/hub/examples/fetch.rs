@@ -1,5 +1,5 @@
-//! Fetches models by name, as the environment says, and prints their paths: `cargo run -p heterodyne-hub --example
-//! fetch hf-hub:owner/name`.
+//! Fetches models by name, with the settings of the environment, and prints their paths: `cargo run -p heterodyne-hub
+//! --example fetch hf-hub:owner/name`.
 use std::process::ExitCode;
 
 use heterodyne_hub::{Error, Files, Name, fetch};

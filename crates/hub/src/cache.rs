@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::Error;
 
-/// Other processes that download the same file are waited for so long.
+/// How long to wait for another process that downloads the same file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// The folder of one repository.
@@ -24,7 +24,7 @@ impl Repository {
         Self { locks: cache.join(".locks").join(&folder), folder: cache.join(folder) }
     }
 
-    /// The commit that `revision` stood for when it was last fetched.
+    /// The commit that `revision` referred to when it was last fetched.
     pub fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());
@@ -35,7 +35,7 @@ impl Repository {
         is_commit(commit).then(|| commit.to_owned())
     }
 
-    /// The file of a commit, where it is here.
+    /// The path of a commit's file, if it is in the cache.
     pub fn file(&self, commit: &str, file: &str) -> Option<PathBuf> {
         let path = self.snapshot(commit, file);
         path.is_file().then_some(path)
@@ -45,12 +45,12 @@ impl Repository {
         self.folder.join("blobs").join(etag)
     }
 
-    /// Where the file with this etag grows until it is whole.
+    /// The folder in which the file with this etag is downloaded until it is complete.
     pub fn partial(&self, etag: &str) -> PathBuf {
         self.folder.join(".partial").join(etag)
     }
 
-    /// Waits for the lock that Python takes for the same file.
+    /// Acquires the lock that Python takes for the same file, waiting if necessary.
     pub fn lock(&self, etag: &str) -> Result<File, Error> {
         make(&self.locks)?;
         let path = self.locks.join(format!("{etag}.lock"));
@@ -68,14 +68,14 @@ impl Repository {
         }
     }
 
-    /// Makes a whole file, until now at `from`, the blob of `etag`.
+    /// Moves the complete file `from` to the blob of `etag`.
     pub fn adopt(&self, from: &Path, etag: &str) -> Result<(), Error> {
         let blob = self.blob(etag);
         make(&self.folder.join("blobs"))?;
         fs::rename(from, &blob).map_err(at(&blob))
     }
 
-    /// Lets `snapshots/<commit>/<file>` stand for the blob.
+    /// Links `snapshots/<commit>/<file>` to the blob.
     pub fn link(&self, commit: &str, file: &str, etag: &str) -> Result<PathBuf, Error> {
         let path = self.snapshot(commit, file);
         make(&self.folder.join("snapshots").join(commit))?;
@@ -83,7 +83,7 @@ impl Repository {
         Ok(path)
     }
 
-    /// Notes which commit `revision` stands for; a commit stands for itself.
+    /// Records the commit that `revision` refers to; a full commit needs no record.
     pub fn refer(&self, revision: &str, commit: &str) -> Result<(), Error> {
         if revision == commit || self.commit(revision).as_deref() == Some(commit) {
             return Ok(());
@@ -102,22 +102,22 @@ impl Repository {
     }
 }
 
-/// Whether `revision` is a full commit, which nothing can move.
+/// Whether `revision` is a full commit hash, which never moves.
 pub fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Makes a folder and those above it.
+/// Creates a folder and its parents.
 pub fn make(folder: &Path) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(at(folder))
 }
 
-/// An error of the system, with its path.
+/// A system error with its path.
 pub fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Cache { path: path.to_owned(), source }
 }
 
-/// Writes beside `path` and renames, so that readers see the old or the new.
+/// Writes beside `path` and renames, so readers see the old file or the new one.
 fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Error> {
     let mut new = path.as_os_str().to_owned();
     new.push(format!(".{}.new", process::id()));
@@ -128,13 +128,13 @@ fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(
     write(&new).and_then(|()| fs::rename(&new, path)).map_err(at(path))
 }
 
-/// A relative link, so that the cache can be moved.
+/// A relative link, so the cache can be moved.
 #[cfg(unix)]
 fn link_blob(_blob: &Path, etag: &str, new: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), new)
 }
 
-/// Elsewhere symbolic links need privileges.
+/// On other systems symbolic links need privileges.
 #[cfg(not(unix))]
 fn link_blob(blob: &Path, _etag: &str, new: &Path) -> io::Result<()> {
     fs::hard_link(blob, new)

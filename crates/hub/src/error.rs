@@ -7,17 +7,15 @@ use crate::Name;
 /// Why there are no files.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not a name of a repository.
-    #[error(
-        "`{name}` does not name a repository: {why}. It is written hf-hub:owner/name or hf-hub:owner/name@revision"
-    )]
+    /// The name does not name a repository.
+    #[error("`{name}` does not name a repository: {why}; write hf-hub:owner/name or hf-hub:owner/name@revision")]
     Name {
         /// What was given.
         name: String,
-        /// The rule that it breaks.
+        /// The violated rule.
         why: &'static str,
     },
-    /// A variable of the environment has a value that cannot be used. The value of a token is not shown.
+    /// An environment variable has an unusable value. The value of a token is not shown.
     #[error("the environment variable {variable} {why}")]
     Setting {
         /// The variable.
@@ -25,9 +23,9 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// Offline, and a file is not in the cache.
+    /// A file is not in the cache, in offline mode.
     #[error(
-        "{name}: HF_HUB_OFFLINE is set and {looked_for} is not in the cache ({}). Fetch it once with \
+        "{name}: HF_HUB_OFFLINE is set, but {looked_for} is not in the cache ({}). Fetch it once with \
          HF_HUB_OFFLINE=0, or copy {} from a machine that has it",
         repository.display(), repository.file_name().unwrap_or_default().display()
     )]
@@ -39,10 +37,10 @@ pub enum Error {
         /// The folder of the repository in the cache.
         repository: PathBuf,
     },
-    /// The server knows no such repository, or does not show it: 401 or 404.
+    /// The repository does not exist, or the server hides it: 401 or 404.
     #[error(
-        "{name}: there is no such repository on {host}, or it is private: set HF_TOKEN to a token that may read it \
-         (the server answered {status})"
+        "{name}: no such repository on {host}, or it is private: set HF_TOKEN to a token that can read it (the server \
+         answered {status})"
     )]
     NoRepository {
         /// The name.
@@ -60,10 +58,10 @@ pub enum Error {
         /// Host of the endpoint.
         host: String,
     },
-    /// The repository is there, the file may not be read: 401 or 403.
+    /// The repository exists, but the file may not be read: 401 or 403.
     #[error(
-        "{name}: {host} does not give access (status {status}): accept the terms on the repository's page, and set \
-         HF_TOKEN to a token that may read it"
+        "{name}: {host} denies access (status {status}): accept the terms on the repository's page, and set HF_TOKEN \
+         to a token that can read it"
     )]
     Forbidden {
         /// The name.
@@ -73,7 +71,7 @@ pub enum Error {
         /// The HTTP status.
         status: u16,
     },
-    /// The repository has no weights that can be read.
+    /// The repository has no supported weights file.
     #[error("{name}: the repository has no weights file at commit {commit}; looked for {}", crate::WEIGHTS.join(", \
         then "))]
     NoWeights {
@@ -82,7 +80,7 @@ pub enum Error {
         /// The commit.
         commit: String,
     },
-    /// An index of shards that cannot be read.
+    /// The index of shards cannot be read.
     #[error("{name}: {index} is not an index of shards: {why}")]
     Index {
         /// The name.
@@ -102,33 +100,33 @@ pub enum Error {
         /// The file.
         shard: String,
     },
-    /// No connection to the server.
+    /// The server cannot be reached.
     #[error(
-        "{name}: cannot reach {host}: {why}. Without a network, set HF_HUB_OFFLINE=1 to use the cache alone, or copy \
-         the file here and give its path"
+        "{name}: cannot reach {host}: {why}. Without a network, set HF_HUB_OFFLINE=1 to use only the cache, or copy \
+         the file to this machine and give its path"
     )]
     Unreachable {
         /// The name.
         name: Name,
         /// Host of the endpoint.
         host: String,
-        /// What the client says.
+        /// The client's message.
         why: String,
     },
-    /// The server sent nothing for a while.
-    #[error("{name}: {host} has sent nothing for {} s while {doing}; try again, what has arrived is \
-        kept", after.as_secs_f64())]
+    /// The server has sent nothing for too long.
+    #[error("{name}: {host} has sent nothing for {} s while {doing}; try again, received data are \
+             kept", after.as_secs_f64())]
     Stalled {
         /// The name.
         name: Name,
         /// Host of the endpoint.
         host: String,
-        /// The request.
+        /// The action in progress.
         doing: String,
-        /// The time without a byte.
+        /// The time without data.
         after: Duration,
     },
-    /// The server answered with a status that is neither success nor one of the above.
+    /// The server answered with an unexpected status.
     #[error("{name}: {host} answered with status {status}; try again later")]
     Status {
         /// The name.
@@ -138,8 +136,10 @@ pub enum Error {
         /// The HTTP status.
         status: u16,
     },
-    /// The server answered what a Hub does not answer.
-    #[error("{name}: the answer of {host} is not one of a Hub: {why}. If HF_ENDPOINT is set, see that it names a Hub")]
+    /// The server's answer is not that of a Hub.
+    #[error(
+        "{name}: the answer of {host} is not that of a Hub: {why}. If HF_ENDPOINT is set, check that it names a Hub"
+    )]
     Answer {
         /// The name.
         name: Name,
@@ -148,10 +148,8 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// The body of a file ended early.
-    #[error(
-        "{name}: the download of {file} ended after {done} of {total} bytes ({why}); try again, it goes on from there"
-    )]
+    /// The download of a file ended early.
+    #[error("{name}: the download of {file} ended after {done} of {total} bytes ({why}); try again, it resumes there")]
     Interrupted {
         /// The name.
         name: Name,
@@ -161,10 +159,10 @@ pub enum Error {
         done: u64,
         /// Bytes promised.
         total: u64,
-        /// What the client says.
+        /// The client's message.
         why: String,
     },
-    /// What was received is not the file.
+    /// The received data do not match the file.
     #[error("{name}: {file} was received with {found} instead of {expected}; it was removed, try again")]
     Corrupt {
         /// The name.
@@ -177,14 +175,14 @@ pub enum Error {
         found: String,
     },
     /// Another process, or the thread of a stalled attempt, holds the file's lock.
-    #[error("{}: this lock is held, so the same file is being downloaded by another process or by an attempt that was \
-        given up; wait for it, or end it", lock.display())]
+    #[error("{}: this lock is held: another process, or an abandoned attempt, is downloading the same file; wait for \
+             it, or end it", lock.display())]
     Busy {
         /// The lock.
         lock: PathBuf,
     },
     /// The cache cannot be read or written: no space, no permission, not a folder.
-    #[error("{}: {source} (this is in the cache of the Hub's files; HF_HOME says where that is)", path.display())]
+    #[error("{}: {source} (in the cache of Hub files; HF_HOME sets its location)", path.display())]
     Cache {
         /// The file or folder.
         path: PathBuf,

@@ -1,13 +1,12 @@
 //! Weights by name from the Hugging Face Hub, through its client for Rust.
 //!
-//! A name is `hf-hub:owner/name`, as timm writes it, optionally with `@revision`. [`fetch`] returns the paths of its
-//! configuration and weights on this machine, and downloads what is missing into the cache that Python's
-//! `huggingface_hub` uses too, so that neither downloads what the other has. [`Settings::from_env`] lists the variables
-//! of the environment. Nothing here is touched, and nothing is sent, unless a name begins with the prefix and [`fetch`]
-//! is called with it.
+//! A name is `hf-hub:owner/name`, as timm writes it, optionally with `@revision`. [`fetch`] returns the local paths of
+//! its configuration and weights, and downloads missing files into the cache of Python's `huggingface_hub`, so neither
+//! downloads a file that the other has. [`Settings::from_env`] lists the environment variables. Nothing is read or sent
+//! unless [`fetch`] is called with a name that begins with the prefix.
 //!
-//! Each fetch asks the server once which commit the revision is and which files it has, and downloads the files of that
-//! commit. Nothing is asked for a full commit of which everything is in the cache, nor offline.
+//! Each fetch asks the server once for the revision's commit and its list of files, and downloads the files of that
+//! commit. It sends no request offline, nor for a full commit whose files are all in the cache.
 mod cache;
 mod error;
 mod name;
@@ -33,43 +32,43 @@ use serde::Deserialize;
 /// The configuration of timm's and of transformers' models.
 const CONFIG: &str = "config.json";
 
-/// What transformers says of a model's images.
+/// transformers' description of a model's images.
 const PROCESSOR: &str = "preprocessor_config.json";
 
-/// The weights, the better format first; an index lists the shards of weights that are cut into several files.
+/// The weights files, preferred formats first; an index lists the shards of weights that are split into several files.
 pub const WEIGHTS: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// The files of a model on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// `config.json`, where the repository has one (offline: where it is in the cache).
+    /// `config.json`, if the repository has one (offline: if it is in the cache).
     pub config: Option<PathBuf>,
     /// `preprocessor_config.json`, likewise.
     pub processor: Option<PathBuf>,
-    /// The first of [`WEIGHTS`] that there is; the shards of an index lie beside it.
+    /// The first of [`WEIGHTS`] that exists; the shards of an index are beside it.
     pub weights: PathBuf,
-    /// The commit that all are of, 40 hexadecimal digits.
+    /// The commit of all files, 40 hexadecimal digits.
     pub commit: String,
 }
 
-/// How far a download is.
+/// The progress of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// The file in the repository.
     pub file: &'a str,
-    /// Bytes that are here, those of an earlier attempt among them.
+    /// Bytes received, including those of an earlier attempt.
     pub done: u64,
     /// Bytes of the whole file.
     pub total: u64,
 }
 
-/// The files of a model, downloaded where they are missing, with the settings of the environment.
+/// Returns the files of a model, downloading missing ones, with the settings of the environment.
 ///
-/// `progress` is called for each few kilobytes that arrive, and not at all where nothing is downloaded.
+/// `progress` is called every few kilobytes, and not at all if nothing is downloaded.
 ///
 /// # Errors
-/// See [`Error`]. Whatever the error, the cache holds whole files only; what has arrived of a file is kept for the next
+/// See [`Error`]. After any error the cache holds only complete files. A partly received file is kept for the next
 /// attempt, unless it is known to be wrong.
 pub fn fetch(name: &Name, progress: impl FnMut(Progress<'_>)) -> Result<Files, Error> {
     fetch_with(&Settings::from_env()?, name, progress)
@@ -107,7 +106,7 @@ pub fn fetch_with(settings: &Settings, name: &Name, mut progress: impl FnMut(Pro
     Ok(Files { config, processor, weights: path, commit: listing.commit })
 }
 
-/// The files that an index lists; none of weights that are whole.
+/// The files that an index lists; empty for weights in one file.
 fn shards(name: &Name, path: &Path, file: &'static str) -> Result<BTreeSet<String>, Error> {
     if !file.ends_with(".index.json") {
         return Ok(BTreeSet::new());
@@ -123,24 +122,24 @@ fn shards(name: &Name, path: &Path, file: &'static str) -> Result<BTreeSet<Strin
     }
 }
 
-/// Of each tensor, the file that it is in.
+/// The file of each tensor.
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Everything of a full commit, where the cache has it: the server could say nothing new.
+/// The files of a full commit, if the cache has all of them: the server would have nothing new.
 fn complete(cache: &Repository, name: &Name) -> Option<Files> {
     let commit = name.revision.clone().filter(|revision| cache::is_commit(revision))?;
     let config = Some(cache.file(&commit, CONFIG)?);
     let weights = cache.file(&commit, WEIGHTS[0])?;
     let processor = cache.file(&commit, PROCESSOR);
-    // It may be missing because nobody has asked for it yet; timm's models have none.
+    // It may be missing because it was never requested; timm's models have none.
     let transformers = fs::read_to_string(config.as_ref()?).is_ok_and(|text| text.contains("\"model_type\""));
     (processor.is_some() || !transformers).then_some(Files { config, processor, weights, commit })
 }
 
-/// What the cache has of the revision.
+/// The revision's files in the cache.
 fn offline(cache: &Repository, name: &Name) -> Result<Files, Error> {
     let missing =
         |looked_for: String| Error::NotCached { name: name.clone(), looked_for, repository: cache.folder.clone() };

@@ -1,4 +1,4 @@
-//! Names of repositories, as a recipe writes them.
+//! Names of repositories, as in a recipe.
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,14 +12,14 @@ pub fn is_name(name: &str) -> bool {
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// A repository of a model, and optionally the revision of it.
+/// A model's repository, and optionally its revision.
 ///
 /// Parsed from `hf-hub:owner/name` or `hf-hub:owner/name@revision`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name {
     /// `owner/name`.
     pub repo: String,
-    /// A branch, a tag or a commit; the branch `main` where there is none.
+    /// A branch, a tag or a commit; `None` means the branch `main`.
     pub revision: Option<String>,
 }
 
@@ -71,11 +71,11 @@ fn repo_rule(repo: &str) -> Option<&'static str> {
     } else if name.contains('/') {
         Some("there is more than one `/`")
     } else if !owner.chars().chain(name.chars()).all(plain) {
-        Some("there are other characters than letters, digits, `.`, `_` and `-`")
+        Some("owner or name has other characters than letters, digits, `.`, `_` and `-`")
     } else if owner.len() > 96 || name.len() > 96 {
         Some("owner or name is longer than 96 characters")
     } else if repo.contains("..") || repo.contains("--") {
-        Some("there is a `..` or a `--`")
+        Some("owner or name has a `..` or a `--`")
     } else if [owner, name].iter().any(|part| part.starts_with(['.', '-']) || part.ends_with(['.', '-'])) {
         Some("owner or name begins or ends with `.` or `-`")
     } else {
@@ -83,8 +83,8 @@ fn repo_rule(repo: &str) -> Option<&'static str> {
     }
 }
 
-/// The rule that `revision` breaks: git's rules for the names of references, without characters that a URL would need
-/// escaped.
+/// The rule that `revision` breaks: git's rules for reference names, restricted to characters that need no escaping in
+/// a URL.
 fn revision_rule(revision: &str) -> Option<&'static str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-+/".contains(c);
     if revision.is_empty() {

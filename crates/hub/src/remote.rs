@@ -1,4 +1,4 @@
-//! A repository on the server: what it lists, and the client's errors in our words.
+//! A repository on the server: its list of files, and our messages for the client's errors.
 use std::io::{self, ErrorKind};
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::settings::{Settings, Token};
 use crate::{Error, Name};
 
-/// No listing of a model's repository comes near this, bytes.
+/// Maximum size of a list of files in bytes, far more than any model's repository needs.
 const LISTING_LIMIT: u64 = 16 << 20;
 
 /// One repository of one server.
@@ -18,7 +18,7 @@ pub struct Remote<'a> {
     pub host: String,
 }
 
-/// What a revision is and has.
+/// The commit of a revision and its files.
 #[derive(Deserialize)]
 pub struct Listing {
     #[serde(rename = "sha")]
@@ -42,7 +42,7 @@ impl<'a> Remote<'a> {
         Self { settings, name, host: settings.host() }
     }
 
-    /// The client, with its own cache in `cache`: nothing that it does on its own account reaches the real one.
+    /// The client, with its own cache in `cache`, so its own writes do not reach the real cache.
     pub fn client(&self, cache: Cache) -> Result<Api, Error> {
         ApiBuilder::from_cache(cache)
             .with_endpoint(self.settings.endpoint.clone())
@@ -61,7 +61,7 @@ impl<'a> Remote<'a> {
         Repo::with_revision(self.name.repo.clone(), RepoType::Model, revision.to_owned())
     }
 
-    /// Asks what the revision has.
+    /// Requests the revision's list of files.
     pub fn list(&self) -> Result<Listing, Error> {
         let client = self.client(Cache::new(self.settings.cache.clone()))?;
         let request = self.at(&client, self.name.revision()).info_request();
@@ -84,7 +84,7 @@ impl<'a> Remote<'a> {
         let listing: Listing =
             serde_json::from_str(&body).map_err(|e| self.answer(format!("the list of files is damaged ({e})")))?;
         if !crate::cache::is_commit(&listing.commit) {
-            return Err(self.answer("the list of files names no commit".into()));
+            return Err(self.answer("the list of files has no commit".into()));
         }
         Ok(listing)
     }
@@ -97,12 +97,12 @@ impl<'a> Remote<'a> {
         }
     }
 
-    /// An answer that no Hub gives.
+    /// An error for an answer that is not a Hub's.
     pub fn answer(&self, why: String) -> Error {
         Error::Answer { name: self.name.clone(), host: self.host.clone(), why }
     }
 
-    /// A silent server.
+    /// An error for a server that stopped sending.
     pub fn stalled(&self, doing: &str) -> Error {
         Error::Stalled {
             name: self.name.clone(),
@@ -127,13 +127,13 @@ impl<'a> Remote<'a> {
         let (name, host) = (self.name.clone(), self.host.clone());
         match status {
             401 | 403 => Error::Forbidden { name, host, status },
-            404 | 416 => self.answer(format!("it lists a file and then answers {status} for it")),
+            404 | 416 => self.answer(format!("it lists a file, but answers {status} for it")),
             _ => Error::Status { name, host, status },
         }
     }
 }
 
-/// Whether an error of the system is about the disk: the client reports both ends of its copy in one kind of error.
+/// Whether a system error concerns the disk: the client reports both ends of a copy as the same kind of error.
 pub fn is_of_disk(error: &io::Error) -> bool {
     use ErrorKind as Kind;
     matches!(

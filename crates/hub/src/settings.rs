@@ -1,4 +1,4 @@
-//! Where the files are looked for, from the variables that Python's library reads.
+//! Settings from the environment variables that Python's library reads.
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
@@ -13,40 +13,40 @@ use crate::Error;
 /// The public Hub.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// A server that has sent nothing for so long is given up.
+/// A server that sends nothing for this long is given up.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where files come from and where they are kept.
+/// The source of the files and the cache.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The cache, with a folder `models--owner--name` per repository.
     pub cache: PathBuf,
     /// The server's URL, without a `/` at its end.
     pub endpoint: String,
-    /// For private repositories. It is sent to the endpoint, and by the client also with the question for the size to
-    /// the host that the endpoint redirects to; the body is asked for without it there.
+    /// For private repositories. It is sent to the endpoint. The client also sends it in the request for a file's size
+    /// to the host that the endpoint redirects to, but not in the request for the body there.
     pub token: Option<Token>,
-    /// Whether the cache alone is looked at and nothing goes to the network.
+    /// Whether to use only the cache and no network.
     pub offline: bool,
-    /// A server that has sent nothing for so long is given up.
+    /// A server that sends nothing for this long is given up.
     pub timeout: Duration,
 }
 
-/// An access token, sent to the server and shown to nobody.
+/// An access token, which is sent to the server and never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// The token without white space around it; none where nothing is left.
+    /// The token without surrounding white space; `None` if nothing is left.
     ///
     /// # Errors
-    /// [`Error::Setting`] where it has characters that a header cannot carry.
+    /// [`Error::Setting`] if it has characters that a header cannot carry.
     pub fn new(token: &str) -> Result<Option<Self>, Error> {
         let token = token.trim();
         if !token.chars().all(|c| c.is_ascii_graphic()) {
             return Err(Error::Setting {
                 variable: "HF_TOKEN",
-                why: "(or the token file) has characters that no token has".into(),
+                why: "(or the token file) has characters that are not allowed in a token".into(),
             });
         }
         Ok((!token.is_empty()).then(|| Self(token.to_owned())))
@@ -64,17 +64,18 @@ impl fmt::Debug for Token {
 }
 
 impl Settings {
-    /// Reads the environment: the one place that does.
+    /// Reads the environment; nothing else does.
     ///
-    /// As Python's `huggingface_hub`: the cache is `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else `hub` under
-    /// `HF_HOME`, else under `huggingface` in `XDG_CACHE_HOME` or `~/.cache`; the server is `HF_ENDPOINT`, else the
-    /// public Hub; `HF_HUB_OFFLINE` (or `TRANSFORMERS_OFFLINE`) of 1, true, yes or on, in any case, means offline; the
-    /// token is `HF_TOKEN`, else `HUGGING_FACE_HUB_TOKEN`, else the content of the file `HF_TOKEN_PATH` or `token`
-    /// under `HF_HOME`, and none with `HF_HUB_DISABLE_IMPLICIT_TOKEN`. An empty value counts as absent.
+    /// The rules are those of Python's `huggingface_hub`: the cache is `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`,
+    /// else `hub` under `HF_HOME`, else under `huggingface` in `XDG_CACHE_HOME` or `~/.cache`; the server is
+    /// `HF_ENDPOINT`, else the public Hub; `HF_HUB_OFFLINE` (or `TRANSFORMERS_OFFLINE`) of 1, true, yes or on, in any
+    /// case, means offline; the token is `HF_TOKEN`, else `HUGGING_FACE_HUB_TOKEN`, else the content of the file
+    /// `HF_TOKEN_PATH` or `token` under `HF_HOME`, and none with `HF_HUB_DISABLE_IMPLICIT_TOKEN`. An empty value counts
+    /// as absent.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a value that is no text, no URL or no token, and where no variable says where the home
-    /// folder is.
+    /// [`Error::Setting`] for a value that is not text, not a URL or not a token, and if no variable gives the home
+    /// folder.
     pub fn from_env() -> Result<Self, Error> {
         Self::read(|variable| env::var_os(variable))
     }
@@ -106,7 +107,7 @@ impl Settings {
         let Some(cache) = cache else {
             return Err(Error::Setting {
                 variable: "HF_HOME",
-                why: "is not set, and neither is HOME: where is the cache?".into(),
+                why: "is not set, and neither is HOME; set one of them to locate the cache".into(),
             });
         };
 
@@ -132,7 +133,7 @@ impl Settings {
         })
     }
 
-    /// Host and port of the endpoint: what messages may show, since a URL can carry a password.
+    /// Host and port of the endpoint, for messages: the whole URL may contain a password.
     pub(crate) fn host(&self) -> String {
         let uri = self.endpoint.parse::<Uri>().ok();
         let host = uri.as_ref().and_then(|uri| Some((uri.host()?, uri.port())));
@@ -144,7 +145,7 @@ impl Settings {
     }
 }
 
-/// `~` at the beginning of a path, as Python expands it.
+/// Expands `~` at the beginning of a path, as Python does.
 fn expand(path: PathBuf, user: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), user) {
         (Ok(rest), Some(user)) => user.join(rest),

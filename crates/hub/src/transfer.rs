@@ -1,7 +1,7 @@
-//! One file from the server into the cache.
+//! Downloads one file from the server into the cache.
 //!
-//! The client downloads into a folder of ours; a file enters the cache only after its size, and its SHA-256 where the
-//! server gives one, have been found right.
+//! The client downloads into a folder of our own. A file enters the cache only after its size has been verified, and
+//! its SHA-256 if the server gives one.
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -15,16 +15,16 @@ use crate::remote::{Remote, is_of_disk};
 use crate::watch::{Lost, watched};
 use crate::{Error, Progress};
 
-/// What the server says about a file.
+/// The server's description of a file.
 struct Promise {
-    /// As the client writes it in its paths.
+    /// The etag as the client writes it in its paths.
     etag: String,
-    /// Without the mark of a weak one: the name of the blob.
+    /// The etag without the mark of a weak one: the name of the blob.
     blob: String,
     size: u64,
 }
 
-/// The path of `file` at `commit` in the cache, downloaded where it is missing.
+/// The path of `file` at `commit` in the cache; downloads it if it is missing.
 pub fn obtain(
     remote: &Remote<'_>,
     cache: &Repository,
@@ -42,36 +42,38 @@ pub fn obtain(
         let partial = cache.partial(&promise.blob);
         let received = download(remote, &partial, commit, file, &promise, &mut progress)?;
         if let Err(error) = verify(remote, &received, file, &promise) {
-            // Going on from wrong bytes would never end well.
+            // Resuming from wrong bytes would fail again.
             fs::remove_dir_all(&partial).map_err(cache::at(&partial))?;
             return Err(error);
         }
         cache.adopt(&received, &promise.blob)?;
         fs::remove_dir_all(&partial).map_err(cache::at(&partial))?;
-        // Stays where another file is on its way.
+        // Fails, as intended, if another file is being downloaded.
         let _ = partial.parent().map(fs::remove_dir);
     }
     cache.link(commit, file, &promise.blob)
 }
 
-/// Asks for etag and size, and looks at what becomes a path before the client does.
+/// Requests etag and size, and checks the parts that become paths before the client uses them.
 fn ask(remote: &Remote<'_>, commit: &str, file: &str) -> Result<Promise, Error> {
     let client = remote.client(Cache::new(remote.settings.cache.clone()))?;
     let url = remote.at(&client, commit).url(file);
     let metadata = watched(remote.settings.timeout, 0, move |_meter| client.metadata(&url), |_| {});
     let metadata = metadata.map_err(|lost| self::lost(remote, &lost, file, 0, 0))?.map_err(|e| remote.failure(&e))?;
     if metadata.commit_hash() != commit {
-        return Err(remote.answer(format!("{file} of commit {commit} was asked for, and another commit answered")));
+        return Err(
+            remote.answer(format!("{file} of commit {commit} was requested, but the answer is for another commit"))
+        );
     }
     let etag = metadata.etag();
     let blob = etag.strip_prefix("W/").unwrap_or(etag);
     if !(1..=128).contains(&blob.len()) || !blob.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-        return Err(remote.answer(format!("the etag of {file} is no hash")));
+        return Err(remote.answer(format!("the etag of {file} is not a hash")));
     }
     Ok(Promise { etag: etag.to_owned(), blob: blob.to_owned(), size: metadata.size() as u64 })
 }
 
-/// Lets the client download into `partial`, going on where an earlier attempt stopped.
+/// Lets the client download into `partial`, resuming an earlier attempt.
 fn download(
     remote: &Remote<'_>,
     partial: &Path,
@@ -115,7 +117,7 @@ fn download(
     }
 }
 
-/// Removes a part that is already as long as the file: the client would ask for bytes behind its end.
+/// Removes a partial file that is already as long as the file: the client would request bytes beyond its end.
 fn discard_overlong(part: &Path, size: u64) -> Result<(), Error> {
     match fs::metadata(part) {
         Ok(found) if found.len() >= size => fs::remove_file(part).map_err(cache::at(part)),
@@ -123,8 +125,8 @@ fn discard_overlong(part: &Path, size: u64) -> Result<(), Error> {
     }
 }
 
-/// Compares size and, where the etag is one, SHA-256: the Hub gives it for the files that it keeps outside git, which
-/// weights are.
+/// Verifies the size and, if the etag is a SHA-256, the hash: the Hub gives it for files that it keeps outside git,
+/// such as weights.
 fn verify(remote: &Remote<'_>, received: &Path, file: &str, promise: &Promise) -> Result<(), Error> {
     let corrupt =
         |expected, found| Err(Error::Corrupt { name: remote.name.clone(), file: file.to_owned(), expected, found });
@@ -159,7 +161,7 @@ fn interrupted(remote: &Remote<'_>, file: &str, done: u64, total: u64, why: Stri
 fn lost(remote: &Remote<'_>, lost: &Lost, file: &str, done: u64, total: u64) -> Error {
     match lost {
         Lost::Stalled => remote.stalled(&format!("sending {file} ({done} of {total} bytes)")),
-        Lost::Died => remote.answer(format!("the client could not make sense of what came for {file}")),
-        Lost::TooLong => remote.answer(format!("it sends more than the {total} bytes of {file} that it promised")),
+        Lost::Died => remote.answer(format!("the client could not understand the answer for {file}")),
+        Lost::TooLong => remote.answer(format!("it sends more than the {total} bytes that it announced for {file}")),
     }
 }

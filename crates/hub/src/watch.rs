@@ -1,4 +1,4 @@
-//! The client has no timeouts and no way to stop it: it works in a thread of its own, and is watched from here.
+//! The client has no timeouts and cannot be stopped, so it runs in its own thread and is watched from here.
 use std::panic;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use hf_hub::api::Progress;
 
-/// Why there is no result.
+/// The reason for a missing result.
 pub enum Lost {
-    /// No sign of life within the timeout. The thread is left behind; it ends with its connection, or with its next
+    /// Nothing arrived within the timeout. The thread is left behind; it ends with its connection, or with its next
     /// byte.
     Stalled,
-    /// It stopped on its own account.
+    /// The thread ended without a result.
     Died,
-    /// It received more bytes than were promised.
+    /// The thread received more bytes than were announced.
     TooLong,
 }
 
@@ -23,7 +23,7 @@ enum Sign<T> {
     Done(T),
 }
 
-/// Runs `work` in a thread, and hands the bytes that it reports to `bytes`.
+/// Runs `work` in a thread and passes the byte counts that it reports to `bytes`.
 pub fn watched<T: Send + 'static>(
     timeout: Duration,
     limit: u64,
@@ -33,7 +33,7 @@ pub fn watched<T: Send + 'static>(
     let (signs, received) = mpsc::sync_channel(64);
     thread::spawn(move || {
         let meter = Meter { signs: signs.clone(), done: 0, limit };
-        // Nobody listens any more after a stall.
+        // The receiver is gone after a stall.
         let _ = signs.send(Sign::Done(work(meter)));
     });
     loop {
@@ -55,8 +55,8 @@ pub struct Meter<T> {
 }
 
 impl<T> Meter<T> {
-    /// Reports, and ends the thread where nobody listens: unwinding (without the message of a panic) is the one way out
-    /// of the client.
+    /// Reports, and ends the thread if the receiver is gone: unwinding (without a panic message) is the only way out of
+    /// the client.
     fn send(&self, sign: Sign<T>) {
         if self.signs.send(sign).is_err() {
             panic::resume_unwind(Box::new(()));

@@ -1,6 +1,6 @@
-//! The pruned transform against libtorch's full real FFT that is cropped afterwards, on the same maps, in turns: `cargo
-//! bench -p heterodyne-methods --bench spectrum`. Times are medians of one call, forward, and forward with the gradient
-//! of the map.
+//! Compares the pruned transform with libtorch's full real FFT followed by a crop, on the same maps, in turns: `cargo
+//! bench -p heterodyne-methods --bench spectrum`. Times are medians per call: forward, and forward with the gradient of
+//! the map.
 use std::time::Instant;
 
 use heterodyne_methods::parts::spectrum::{Band, Dft};
@@ -36,7 +36,7 @@ fn time(work: impl FnOnce() -> Tensor) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// Median milliseconds of both, measured in turns, and the range of the ratios of neighbours.
+/// Median milliseconds of both, measured in turns, and the range of the ratios of consecutive calls.
 fn in_turns(ours: impl Fn() -> Tensor, theirs: impl Fn() -> Tensor) -> (f64, f64, [f64; 3]) {
     for _ in 0..3 {
         let _warm = (ours(), theirs());

@@ -3,7 +3,7 @@
 //! ```text
 //! X at the smaller of both grids, by averaging
 //! Q(X)  = vec( sum_c x_c^2 ),   q = Q / |Q|                (B,N)
-//! L_at  = sum over levels of  mean( (q_s - q_t)^2 )        as RepDistiller has it, with weight 1000
+//! L_at  = sum over levels of  mean( (q_s - q_t)^2 )        as in RepDistiller, with weight 1000
 //! ```
 use heterodyne_nn::{Result, Scope};
 use heterodyne_settings::settings;
@@ -24,7 +24,7 @@ const EPS: f64 = 1e-12;
 settings! {
     /// Attention transfer.
     pub struct At {
-        /// Stages whose attention is compared, summed; "layers" are all but a stem.
+        /// Stages whose attention is compared, summed; "layers" means all except a stem.
         levels: Levels = Levels::every(), ThirdParty;
     }
 }

@@ -1,5 +1,5 @@
-//! BKD: each class of the teacher's distribution as a target of its own (Hao et al. 2023, arXiv 2310.19444, a baseline
-//! of OFA-KD).
+//! BKD: each class of the teacher's distribution is a separate binary target (Hao et al. 2023, arXiv 2310.19444, a
+//! baseline of OFA-KD).
 //!
 //! ```text
 //! p_t = softmax(z_t)
@@ -17,7 +17,7 @@ use crate::parts::ops::TensorExt;
 settings! {
     /// Binary knowledge distillation.
     pub struct Bkd {
-        /// Over the classes: `mean` (PyTorch's default for this loss) or `sum`, which is C times as large.
+        /// Reduction over the classes: `mean` (PyTorch's default for this loss) or `sum`, which is C times as large.
         reduce: Reduce = Reduce::Mean, Ours;
     }
 }
@@ -36,7 +36,7 @@ impl LogitLoss for Bkd {
 
     fn loss(&self, z_s: &Tensor, z_t: &Tensor, _: &Labels) -> Terms {
         let p_t = z_t.softmax(-1, None::<Kind>);
-        // softplus in a form that no logit overflows.
+        // softplus in a form that does not overflow for any logit.
         let softplus = z_s.clamp_min(0.0) + (-z_s.abs()).exp().log1p();
         let loss = (softplus - p_t * z_s).mean_all();
         let classes = z_s.size()[1] as f64;

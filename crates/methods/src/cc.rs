@@ -1,12 +1,12 @@
 //! CC: correlation congruence (Peng et al. 2019, arXiv 1904.01802, equations 5 to 9), on embeddings of equal width.
 //!
 //! ```text
-//! e = W f + b                                                                 (B,D)   f_s and f_t each through a linear map of its own
-//! kernel:      K(i,j) = sum_{p=0..P} exp(-2g) (2g)^p / p! (e_i . e_j)^p               e normalised; Gaussian kernel, Taylor order P
+//! e = W f + b                                                         (B,D)   f_s and f_t through separate linear maps
+//! kernel:      K(i,j) = sum_{p=0..P} exp(-2g) (2g)^p / p! (e_i . e_j)^p  e normalised; Gaussian kernel, Taylor order P
 //!              L_cc   = mean over i, j of ( K_s(i,j) - K_t(i,j) )^2
 //! neighbours:  L_cc   = mean over i of sum_d  d_i d_{i+1}                             d_i = |e_s - e_t| of image i
 //! ```
-//! The kernel is the paper's; `neighbours` is what RepDistiller computes and what the weight 0.02 belongs to.
+//! The kernel is the paper's. `neighbours` is what RepDistiller computes, and the weight 0.02 belongs to it.
 use heterodyne_nn::{Result, Scope, Terms, layers::Linear};
 use heterodyne_settings::settings;
 use serde::{Deserialize, Serialize};

@@ -3,14 +3,16 @@
 //! ```text
 //! v_s = normalize( W_s f_s + b_s ),   v_t = normalize( W_t f_t + b_t )                        (B,D)
 //! bank:   one row M_s[i], M_t[i] (D) for every training image, M[i] <- normalize( m M[i] + (1-m) v_i ) after its step
-//!         g(i,j) = exp( v_i . M[j] / tau ) / Z                                    Z: N times the mean of exp over the first batch
-//!         l(v, M) = -1/B sum_i ( log( g(i,i) / (g(i,i) + K/N) ) + sum over K images j of other classes of log( (K/N) / (g(i,j) + K/N) ) )
+//!         g(i,j) = exp( v_i . M[j] / tau ) / Z                         Z: N times the mean of exp over the first batch
+//!         l(v, M) = -1/B sum_i ( log( g(i,i) / (g(i,i) + K/N) )
+//!                                + sum over K images j of other classes of log( (K/N) / (g(i,j) + K/N) ) )
 //!         L_crd = l(v_s, M_t) + l(v_t, M_s)
-//! batch:  L_crd = CE over j of v_s,i . v_t,j / tau at j = i, and the same from the teacher's side     j: images of other classes, and i
+//! batch:  L_crd = CE over j of v_s,i . v_t,j / tau at j = i, and the same from the teacher's side
+//!                                                                                  j: images of other classes, and i
 //! ```
-//! With `draw = "shared"` one draw of K images serves the whole batch; of it an image takes those of other classes,
-//! their sum is scaled to K. Its expectation is that of K draws for each image (`"own"`, the authors'), for a B-th of
-//! the memory traffic.
+//! With `draw = "shared"`, one draw of K images serves the whole batch. Each image uses those of other classes, with
+//! their sum scaled to K. The expectation equals that of K draws for each image (`"own"`, as in the authors' code), at
+//! 1/B of the memory traffic.
 use std::cell::Cell;
 
 use heterodyne_nn::{
@@ -33,7 +35,7 @@ use crate::{
     },
 };
 
-/// Stands for a logarithm that has not been estimated yet; exact in float32.
+/// Marks a logarithm that has not been estimated yet; exact in float32.
 const UNKNOWN: f64 = -65536.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +62,7 @@ settings! {
         /// What an image is contrasted with: "bank", a memory of all training images (the paper), or "batch", the
         /// images of its batch, which needs no memory (ours).
         contrast: Contrast = Contrast::Bank, Published;
-        /// Images of other classes that the bank is asked for, K.
+        /// Negatives drawn from the bank, K: images of other classes.
         num_negatives: i64 = 16384, Published, count;
         /// Share of the old row when the bank is refreshed.
         momentum: f64 = 0.5, ThirdParty, between(0.0, 1.0);
@@ -111,13 +113,13 @@ struct CrdLoss {
     student: Side,
     teacher: Side,
     others: Others,
-    /// Of the teacher's embedding.
+    /// Width of the teacher's embedding.
     width: i64,
     seed: u64,
     kind: Kind,
 }
 
-/// What one network has of its own.
+/// The parts of one network.
 struct Side {
     embed: Linear,
     memory: Option<Memory>,
@@ -126,14 +128,14 @@ struct Side {
 /// One network's vectors of all training images.
 struct Memory {
     bank: Bank,
-    /// log Z of what is compared with them (1), [`UNKNOWN`] until the first batch.
+    /// log Z for comparisons with this bank (1); [`UNKNOWN`] until the first batch.
     log_z: Tensor,
-    /// Whether Z is known; asked of the device once, after a start or a restart.
+    /// Whether Z is known; read from the device only once after a start or a resume.
     settled: Cell<bool>,
 }
 
 impl Memory {
-    /// log Z, estimated by `first` on the first batch of training and kept from then on.
+    /// log Z, estimated by `first` on the first batch of training and fixed afterwards.
     fn log_z(&self, training: bool, first: impl FnOnce() -> Tensor) -> Tensor {
         if !self.settled.get() {
             let _guard = NoGrad::new();
@@ -150,16 +152,16 @@ impl Memory {
     }
 }
 
-/// The images that a batch is contrasted with.
+/// The negatives of a batch.
 struct Negatives {
     /// int64 (K) for the whole batch, or (B,K).
     index: Tensor,
-    /// Of a draw for the whole batch: how much each counts for each image, (B,K); a row's sum is K.
+    /// For a shared draw: the weight of each negative for each image, (B,K); each row sums to K.
     weight_bk: Option<Tensor>,
 }
 
 impl CrdLoss {
-    /// Drawn from the run's seed and the step alone, so that a run that continues draws the same.
+    /// Depends only on the run's seed and the step, so a resumed run draws the same negatives.
     fn negatives(&self, index_b: &Tensor, step: u64) -> Result<Negatives> {
         let k = self.settings.num_negatives;
         let rng = Rng::new(self.seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -174,7 +176,7 @@ impl CrdLoss {
         })
     }
 
-    /// l(v, M): one network's vectors against the other's bank.
+    /// l(v, M): contrasts one network's vectors with the other's bank.
     fn against_bank(&self, v_bd: &Tensor, memory: &Memory, index_b: &Tensor, negatives: &Negatives) -> Tensor {
         let Crd { tau, num_negatives, draw, .. } = self.settings;
         let rows = memory.bank.read(&negatives.index);
@@ -202,7 +204,7 @@ impl CrdLoss {
         (pull_b.sum_all() + push_bk.sum_all()) / b
     }
 
-    /// The batch alone, from both sides.
+    /// The loss within the batch, from both sides.
     fn within_batch(&self, v_s: &Tensor, v_t: &Tensor, index_b: &Tensor) -> Tensor {
         let own_b = Tensor::arange(v_s.size()[0], (Kind::Int64, v_s.device()));
         let same_bb = self.others.is_negative(index_b, index_b).logical_not().fill_diagonal_(0, false);
@@ -246,13 +248,12 @@ impl Method for CrdLoss {
 }
 
 impl CrdLoss {
-    /// The numbers of a batch's images, int64 (B), on the CPU.
+    /// The training indices of a batch's images, int64 (B), on the CPU.
     fn index(&self, samples: &[usize], batch: i64) -> Result<Tensor> {
         let n = self.others.num_images();
         if samples.len() as i64 != batch || samples.iter().any(|&sample| sample as i64 >= n) {
             return Err(Error::invalid(format!(
-                "crd keeps a row for each of {n} training images, and a batch of {batch} came with the numbers \
-                 {samples:?}"
+                "crd keeps a row for each of {n} training images, but a batch of {batch} has the indices {samples:?}"
             )));
         }
         Ok(Tensor::f_from_slice(&samples.iter().map(|&sample| sample as i64).collect::<Vec<_>>())?)

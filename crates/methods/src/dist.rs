@@ -14,7 +14,7 @@ use crate::LogitLoss;
 
 use crate::parts::ops::TensorExt;
 
-/// Added to the product of two norms, so that a constant row or column has correlation 0.
+/// Added to the product of two norms, so a constant row or column has correlation 0.
 const EPS: f64 = 1e-12;
 
 settings! {
@@ -43,7 +43,7 @@ impl LogitLoss for Dist {
             return Ok(());
         }
         Err(Error::invalid(format!(
-            "dist correlates the images of a batch, and the batch has {batch}: use a batch of at least 2, or gamma = 0"
+            "dist correlates the images of a batch, but the batch has {batch}: use a batch of at least 2, or gamma = 0"
         )))
     }
 
@@ -67,7 +67,7 @@ fn distance(a: &Tensor, b: &Tensor, dim: i64) -> Tensor {
     let sum = |x: Tensor| x.sum_dim_intlist(dims.as_slice(), false, None::<Kind>);
     let centred = |x: &Tensor| x - x.mean_dim(dims.as_slice(), true, None::<Kind>);
     let (a, b) = (centred(a), centred(b));
-    // The root of a sum that may be 0 has no gradient there; of the product of two it is not needed apart.
+    // The square root of a sum has no gradient at 0, so only the root of the product is taken.
     let norms = (sum(a.square()) * sum(b.square()) + EPS * EPS).sqrt();
     1.0 - (sum(a * b) / norms).mean_all()
 }

@@ -6,7 +6,7 @@
 //! nckd = T^2 KL( q_t || q_s )          the rest among themselves
 //! L_dkd = alpha tckd + beta nckd       KL: sum over classes / B
 //! ```
-//! Of a mixed label, y is the class with the largest share; this is ours.
+//! For a mixed label, y is the class with the largest share, which is our choice.
 use heterodyne_nn::{Error, Labels, Result, Terms};
 use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
@@ -39,9 +39,8 @@ impl LogitLoss for Dkd {
             return Ok(());
         }
         Err(Error::invalid(
-            "dkd compares the classes other than the target among themselves, and of 2 classes only one is left: take \
-             kd, \
-             which is the same there",
+            "dkd compares the non-target classes with each other, but of 2 classes only one is left: use kd, which is \
+             equivalent there",
         ))
     }
 
@@ -50,7 +49,7 @@ impl LogitLoss for Dkd {
         let [s, t] = [z_s, z_t].map(|z| Decoupled::of(&(z / self.temperature), &y_b1));
         let scale = self.temperature.powi(2);
         let mut terms = Terms::default();
-        // Two classes' logarithms are logits of their distribution.
+        // The log-probabilities of two classes are valid logits of their distribution.
         if self.alpha > 0.0 {
             terms.push("tckd", self.alpha, kd(&t.log_b_b2, &s.log_b_b2, 1.0) * scale);
         }
@@ -61,7 +60,7 @@ impl LogitLoss for Dkd {
     }
 }
 
-/// Logits taken apart by the target.
+/// Logits split by the target class.
 struct Decoupled {
     /// log [p_y, 1 - p_y] (B,2)
     log_b_b2: Tensor,
@@ -72,7 +71,7 @@ struct Decoupled {
 impl Decoupled {
     fn of(z_bc: &Tensor, y_b1: &Tensor) -> Self {
         let j = Tensor::arange(z_bc.size()[1] - 1, (Kind::Int64, z_bc.device())).unsqueeze(0);
-        // The classes before the target keep their place, those behind it move up.
+        // Classes before the target keep their index; those after it move down by one.
         let others = z_bc.gather(1, &(&j + j.ge_tensor(y_b1).to_kind(Kind::Int64)), false);
         let all_b1 = z_bc.logsumexp([1i64].as_slice(), true);
         let target = z_bc.gather(1, y_b1, false) - &all_b1;

@@ -1,17 +1,16 @@
-//! FitNets: hints for thin deep nets (Romero et al. 2015, arXiv 1412.6550), on any pair of architectures.
+//! FitNets: hints for thin deep nets (Romero et al. 2015, arXiv 1412.6550), for any pair of architectures.
 //!
 //! ```text
 //! r_l(X_s^l) = resample( W_l X_s^l + b_l )          (B, C_t, H_t, W_t)    1x1 projection, then the teacher's grid
 //! L_feature  = mean over levels of mean( (r_l(X_s^l) - X_t^l)^2 )
 //! ```
-//! Resampling to a grid that is smaller along an axis or equal averages over adaptive windows; where one axis grows it
-//! is bilinear. Both are linear with weights that sum to 1, so that projection and resampling commute: the projection
-//! runs on the smaller grid.
+//! If no axis grows, resampling averages over adaptive windows; otherwise it is bilinear. Both are linear with weights
+//! that sum to 1, so projection and resampling commute, and the projection runs on the smaller grid.
 //!
-//! The public codes of the 32 px protocol (RepDistiller, mdistiller) have another regressor, `regressor =
-//! "conv_bn_relu"`: a convolution, batch norm and ReLU. The convolution is 3x3 of stride 2 where the student's grid is
-//! twice the teacher's, a transposed 4x4 of stride 2 where it is half of it, and otherwise as large as the student's
-//! surplus, 1x1 on equal grids; to any other grid they know no way, and this is refused.
+//! The public codes of the 32 px protocol (RepDistiller, mdistiller) use another regressor, `regressor =
+//! "conv_bn_relu"`: a convolution, batch norm and ReLU. The convolution is 3x3 with stride 2 if the student's grid is
+//! twice the teacher's, and a transposed 4x4 with stride 2 if it is half. Otherwise its kernel is one larger than the
+//! student's surplus, so 1x1 for equal grids. These codes support no other grids, which are rejected here.
 use heterodyne_nn::{
     Error, Init, Result, Scope, StageSpec,
     layers::{BatchNorm2d, Post},
@@ -41,8 +40,8 @@ enum RegressorKind {
 settings! {
     /// FitNets: feature regression.
     pub struct FitNet {
-        /// Stages whose features are regressed, "layer2" for the second behind a stem. The paper regresses one; that
-        /// the losses of several are averaged is ours.
+        /// Stages whose features are regressed, "layer2" for the second behind a stem. The paper regresses one;
+        /// averaging the losses of several is our choice.
         levels: Levels = Levels::every(), ThirdParty;
         /// What brings the student's features to the teacher's: "linear" (1x1 convolution and resampling, any pair) or
         /// "conv_bn_relu" (that of the 32 px protocol's public codes).
@@ -50,7 +49,7 @@ settings! {
     }
 }
 
-/// The student's way to the teacher's features, at one level.
+/// Maps the student's features to the teacher's at one level.
 pub struct Hint(Regressor);
 
 enum Regressor {
@@ -103,7 +102,7 @@ impl Resample {
     }
 }
 
-/// How a convolution meets the teacher's grid.
+/// How a convolution reaches the teacher's grid.
 enum Fit {
     /// 3x3, stride 2.
     Halve,
@@ -124,9 +123,8 @@ impl Fit {
             Ok(Self::Valid(1 + a - c, 1 + b - d))
         } else {
             Err(Error::invalid(format!(
-                "fitnet: the regressor \"conv_bn_relu\" knows no way from the student's {} to the teacher's {} at \
-                 level {}: take \
-                 `regressor = \"linear\"`, or other `levels`",
+                "fitnet: the regressor \"conv_bn_relu\" cannot map the student's {} to the teacher's {} at level {}: \
+                 use `regressor = \"linear\"`, or other `levels`",
                 shape(&pair.student),
                 shape(&pair.teacher),
                 pair.level
@@ -135,7 +133,7 @@ impl Fit {
     }
 }
 
-/// The convolution that brings one grid to another.
+/// The convolution from one grid to another.
 struct FitConv {
     weight: Tensor,
     bias: Tensor,

@@ -3,8 +3,8 @@
 //! ```text
 //! L_hard = CE( z_s , argmax z_t )
 //! ```
-//! DeiT gives the teacher's decision to a token of its own; here the student's logits learn it, whatever the student
-//! is. With `loss.ce = 0.5` and `weight = 0.5` this is the paper's sum.
+//! DeiT trains a separate token on the teacher's decision; here the logits of any student learn it. `loss.ce = 0.5` and
+//! `weight = 0.5` give the paper's sum.
 use heterodyne_nn::{Labels, Terms};
 use heterodyne_settings::settings;
 use tch::Tensor;
@@ -23,7 +23,7 @@ impl LogitLoss for Hard {
     const NAME: &str = "hard";
     const TITLE: &str = "Hard-label distillation";
     const SOURCE: &str = "DeiT, Touvron et al. 2021 (arXiv 2012.12877)";
-    // A decision has no scale to standardise.
+    // Only the teacher's argmax is read, so there is no scale to standardise.
     const COMPARES_LOGITS: bool = false;
 
     fn loss(&self, z_s: &Tensor, z_t: &Tensor, _: &Labels) -> Terms {

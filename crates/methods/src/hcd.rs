@@ -11,20 +11,20 @@
 //! L_ol    = sum_i mean over b, j != j' of ReLU( cos(g^{i,j}, g^{i,j'}) - theta )^2
 //! L       = CE + w_gt L_gt + w_kd L_kd + w_hcd L_hcd + w_ol L_ol
 //! ```
-//! By default the sums over stages are means and v is detached in L_hcd; `reduce` and `detach_sub` give the equations
-//! as they stand.
+//! By default, the sums over stages are means and v is detached in L_hcd; `reduce` and `detach_sub` restore the
+//! equations above.
 //!
-//! g is v with the label's entry set to zero: a large negative number there would make every cosine 1 and L_ol
+//! g is v with the label's entry set to zero; a large negative number instead would make every cosine 1 and L_ol
 //! constant. The label of a mixed image is the class with the largest share.
 //!
-//! P_i of a conv stage: 4-i separable convolutions that halve the grid and double the channels, the last to D wide (i =
-//! 4: a 1x1 convolution), then the mean over places. Of a token stage: patch merging to at most 7x7, max(4-i, 1)
-//! transformer blocks of width d_s, mean over places; CFM begins with a linear map, so that another one from d_s to D
-//! before it would add nothing.
+//! P_i for a CNN stage: 4-i separable convolutions that halve the grid and double the channels, the last with D outputs
+//! (i = 4: a 1x1 convolution), then the mean over positions. P_i for a token stage: patch merging to at most 7x7,
+//! max(4-i, 1) transformer blocks of width d_s, then the mean over positions. CFM begins with a linear map, so another
+//! linear map from d_s to D before it would add nothing.
 //!
-//! Published is the idea (complementary features, shared and decomposed logits, orthogonality); the equations and
-//! defaults follow a third-party implementation; where a mixed label, token widths, the averaging over stages and the
-//! detached v are concerned, they are ours.
+//! The idea is published (complementary features, shared and decomposed logits, orthogonality). The equations and
+//! defaults follow a third-party implementation, except for mixed labels, token widths, the averaging over stages and
+//! the detached v, which are our choice.
 use heterodyne_nn::{Labels, Output, Result, Scope, StageKind, TapSpec, Terms, layers::Linear};
 use heterodyne_settings::{Checked, range, settings};
 use serde::{Deserialize, Serialize};
@@ -42,9 +42,9 @@ use crate::{
     },
 };
 
-/// More sub-logits than this are a mistake; their number is multiplied with the classes.
+/// More sub-logits than this are a mistake: their number multiplies the number of classes.
 const MAX_SUB: i64 = 1024;
-/// Inside the square root of a norm.
+/// Added inside the square root of a norm.
 const NORM_EPS: f64 = 1e-12;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,10 +86,10 @@ settings! {
         lambda_t: f64 = 1.0, ThirdParty, non_negative;
         /// The complementary feature mapper: "mlp" (two linear maps with a ReLU between them) or "linear" (one).
         cfm: CfmKind = CfmKind::Mlp, ThirdParty;
-        /// Stops the gradient of `hcd` to the sub-logits, so that they only teach; chosen by an ablation (third-party:
+        /// Stops the gradient of `hcd` to the sub-logits, so they only teach; chosen by an ablation (third-party:
         /// false).
         detach_sub: bool = true, Ours;
-        /// "mean" averages the stages, "sum" adds them up, so that four stages weigh four times as much against the
+        /// "mean" averages the stages, "sum" adds them up, so four stages weigh four times as much against the
         /// cross-entropy; chosen by an ablation (third-party: "sum").
         reduce: Reduce = Reduce::Mean, Ours;
     }
@@ -150,7 +150,7 @@ impl MethodSettings for Hcd {
 struct HcdLoss {
     settings: Hcd,
     mappers: Vec<Mapper>,
-    /// (n,n): the mean over pairs j != j' as weights.
+    /// (n,n): weights that average over the pairs j != j'.
     others_nn: Tensor,
     /// d_t
     teacher_width: i64,
@@ -204,7 +204,7 @@ impl HcdLoss {
         Ok(u_bsnc * lambda_s + z_t * lambda_t)
     }
 
-    /// The mean over all sub-logits of their cross-entropy.
+    /// The mean cross-entropy of all sub-logits.
     fn cross_entropy(v_bsnc: &Tensor, labels: &Labels, smoothing: f64) -> Tensor {
         let [b, s, n, c] = v_bsnc.size()[..] else { panic!("sub-logits are (B,S,n,C), got {:?}", v_bsnc.size()) };
         let labels = match labels {
@@ -226,7 +226,7 @@ impl HcdLoss {
 }
 
 impl HcdLoss {
-    /// Whether any loss of the sub-logits counts.
+    /// Whether any loss of the sub-logits has a weight.
     fn wants_sub_logits(&self) -> bool {
         let Hcd { w_gt, w_hcd, w_ol, num_sub, .. } = self.settings;
         w_gt > 0.0 || w_hcd > 0.0 || (w_ol > 0.0 && num_sub > 1)
@@ -255,7 +255,7 @@ impl Method for HcdLoss {
             terms.push("kd", w_kd, divergence::kd(z_t, z_s, temperature));
         }
         let Some(v_bsnc) = sub_logits else { return Ok(terms) };
-        // All terms below are means over the stages; the sum is that many times the mean.
+        // All terms below are means over the stages; multiplying by the number of stages gives the sum.
         let stages = if reduce == Reduce::Sum { self.mappers.len() as f64 } else { 1.0 };
         if w_gt > 0.0 {
             terms.push("gt", w_gt, Self::cross_entropy(&v_bsnc, step.labels, step.smoothing) * stages);

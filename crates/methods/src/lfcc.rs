@@ -5,15 +5,15 @@
 //! S^{l,s} = psi_{l,s}( LPF_{l,s}( X_s^l ) )                        (B, C_t, s, s)      psi: 1x1 convolution + BN
 //! LPF     : depthwise window of size and stride H'/s whose kernel is softmax(theta_{l,s})
 //! q_i = normalize(flatten S_i),  k_i = normalize(flatten T_i),  M_ij = q_i . k_j / tau
-//! L_con^{l,s} = -(1/B) sum_i log softmax_j(M_ij)[j = i]            j: the images of the batch, or of all processes' batches
+//! L_con^{l,s} = -(1/B) sum_i log softmax_j(M_ij)[j = i]       j: the images of the batch, or of all processes' batches
 //! L = CE + alpha T^2 KL(p_t || p_s) + beta mean over (l,s) of L_con^{l,s}             CE is the trainer's
 //! ```
-//! What the windows are where s does not divide the grid is said at [`lowpass`](crate::parts::lowpass). A scale larger
-//! than the grid of either side (in rows or columns) says nothing new there and is left out at that level; a level that
-//! is left without scales is refused.
+//! [`lowpass`](crate::parts::lowpass) defines the windows if s does not divide the grid. A scale larger than the grid
+//! of either side (in rows or columns) adds no information and is left out at that level; a level without scales is an
+//! error.
 //!
-//! Published are the multi-scale low-pass filters on both sides, the compact space and the sample-level contrastive
-//! task; the definitions above are ours.
+//! The multi-scale low-pass filters on both sides, the compact space and the sample-level contrastive task are
+//! published; the definitions above are our choice.
 use heterodyne_nn::{
     Error, Init, Labels, Output, Result, Scope, TapSpec, Terms,
     layers::{BatchNorm2d, Linear},
@@ -55,7 +55,7 @@ enum Negatives {
 }
 
 impl Negatives {
-    /// The processes whose images count.
+    /// The processes whose images are negatives.
     fn among(self, all: &dyn Ranks) -> &dyn Ranks {
         match self {
             Self::Local => &Alone,
@@ -73,20 +73,20 @@ settings! {
         beta: f64 = 3.0, Ours;
         /// Temperature of the logit loss, as in the heterogeneous protocol.
         temperature: f64 = 1.0, Ours, positive;
-        /// Stages that are contrasted. The paper contrasts intermediate features, and does not say which.
+        /// Stages that are contrasted. The paper contrasts intermediate features but does not state which.
         levels: Levels = Levels::every(), Ours;
-        /// Windows per axis, one filter each; the paper has several scales, and does not say which. A scale larger than
-        /// a grid is left out at that level.
+        /// Windows per axis, one filter each; the paper has several scales but does not state which. A scale larger
+        /// than a grid is left out at that level.
         scales: Vec<i64> = vec![1, 2, 4], Ours;
-        /// Temperature of the contrastive loss, or where it starts.
+        /// Temperature of the contrastive loss, or its initial value if it is learned.
         tau: f64 = 0.07, Ours, positive;
         /// Learns one factor 1/tau for all levels and scales, at most 100; chosen by an ablation.
         tau_learnable: bool = true, Ours;
         /// The student's low-pass filter: "learnable" (softmax kernels that start uniform) or "avgpool" (pooling, one
         /// of the paper's two filters according to a secondary source).
         filter: FilterKind = FilterKind::Learnable, Ours;
-        /// What an image is contrasted with: "local" (its own process' part of the batch) or "global" (the batch of all
-        /// processes that train together, which is the same where there is one).
+        /// What an image is contrasted with: "local" (the part of the batch in its own process) or "global" (the batch
+        /// of all processes that train together; the same if there is only one).
         negatives: Negatives = Negatives::Local, Ours;
         /// Averages both directions, student to teacher and back.
         symmetric: bool = false, Ours;
@@ -104,8 +104,7 @@ impl Lfcc {
         if scales.is_empty() {
             return Err(Error::invalid(format!(
                 "lfcc: none of the scales {:?} fits level {}, where the student has {} and the teacher {}: add a \
-                 scale of at most {side}, or leave \
-                 the level out of `levels`",
+                 scale of at most {side}, or remove the level from `levels`",
                 self.scales,
                 pair.level,
                 shape(&pair.student),
@@ -157,15 +156,15 @@ fn check_contrast(batch: i64) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "lfcc contrasts each image with the others of its batch, and the batch has {batch}: use a batch of at least 2 \
-         and drop the last incomplete one"
+        "lfcc contrasts each image with the others of its batch, but the batch has {batch}: use a batch of at least 2 \
+         and drop the last incomplete batch"
     )))
 }
 
 struct LfccLoss {
     settings: Lfcc,
     levels: Vec<Level>,
-    /// log(1/tau) where it is learnt.
+    /// log(1/tau), if it is learned.
     logit_scale: Option<Tensor>,
     kind: Kind,
 }
@@ -219,7 +218,7 @@ impl Level {
         })
     }
 
-    /// Each scale's windows with their place in the list of all.
+    /// Each scale's projection with the offset of its windows in the list of all windows.
     fn scales(&self) -> impl Iterator<Item = (&Psi, i64)> {
         let firsts = self.psi.iter().scan(0, |next, psi| {
             *next += psi.num_windows;
@@ -228,7 +227,7 @@ impl Level {
         self.psi.iter().zip(firsts)
     }
 
-    /// The teacher's side: the unit vectors k of all scales, one behind the other.
+    /// The teacher's side: the unit vectors k of all scales, concatenated.
     fn signal(&self) -> Signal {
         let windows: Vec<_> = self.psi.iter().map(|psi| psi.num_windows).collect();
         Signal {
@@ -262,7 +261,7 @@ impl Level {
             .collect())
     }
 
-    /// Vectors of all scales one behind the other, taken apart.
+    /// Splits the concatenated vectors of all scales.
     fn split(&self, vectors: &Tensor) -> Vec<Tensor> {
         self.scales()
             .map(|(psi, first)| vectors.narrow(1, first * self.channels, psi.num_windows * self.channels))
@@ -296,8 +295,8 @@ fn same_class(labels: &Labels, ranks: &dyn Ranks, first: i64) -> Result<Tensor> 
     Ok(same_bn)
 }
 
-/// The factor whose logarithm is learnt. As in CLIP the parameter itself is kept from growing further: a bound inside
-/// the graph alone would give no gradient beyond it, and what once was there would stay.
+/// The factor whose logarithm is learned. As in CLIP, the parameter itself is clamped: a bound only inside the graph
+/// would give no gradient beyond it, so a parameter past the bound would stay there.
 fn scale(log_scale: &Tensor) -> Tensor {
     if !training() {
         return log_scale.clamp_max(MAX_SCALE.ln()).exp();
@@ -310,12 +309,12 @@ fn scale(log_scale: &Tensor) -> Tensor {
 }
 
 impl LfccLoss {
-    /// The levels, where their loss counts.
+    /// The levels if their loss has a weight, otherwise none.
     fn compared(&self) -> impl Iterator<Item = &Level> {
         self.levels.iter().filter(|_| self.settings.beta > 0.0)
     }
 
-    /// The mean over (l,s) of L_con, and over both directions where they count.
+    /// The mean of L_con over (l,s), and over both directions if the loss is symmetric.
     fn contrasts(&self, step: &Context) -> Result<Tensor> {
         let Lfcc { tau, negatives, symmetric, mask_same_class, .. } = self.settings;
         let ranks = negatives.among(step.ranks);
@@ -339,7 +338,7 @@ impl LfccLoss {
         let towards = |cosines: &[Tensor]| {
             let cosine_lbn = Tensor::stack(cosines, 0);
             let m_lbn = scale.as_ref().map_or_else(|| &cosine_lbn / tau, |scale| &cosine_lbn * scale);
-            // The positives stay, so that no row is masked as a whole.
+            // The positives stay, so no row is masked entirely.
             let m_lbn = masked
                 .as_ref()
                 .map_or_else(|| m_lbn.shallow_clone(), |masked| m_lbn.masked_fill(masked, f64::NEG_INFINITY));

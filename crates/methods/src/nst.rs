@@ -2,12 +2,12 @@
 //! 6).
 //!
 //! ```text
-//! X at the smaller of both grids, by averaging;  f_c = vec(x_c) / |x_c|          the places that channel c selects
+//! X at the smaller of both grids, by averaging;  f_c = vec(x_c) / |x_c|          the positions that channel c selects
 //! k(a,b) = (a . b)^2
 //! L_nst  = sum over levels of  mean_cc' k(f_s, f_s) + mean_cc' k(f_t, f_t) - 2 mean_cc' k(f_s, f_t)
 //! ```
-//! This is the squared distance (MMD) between the two sets of channels under the polynomial kernel; the numbers of
-//! channels need not agree. The usual weight is 50.
+//! This is the squared maximum mean discrepancy (MMD) between the two sets of channels under the polynomial kernel; the
+//! numbers of channels may differ. The usual weight is 50.
 use heterodyne_nn::{Result, Scope};
 use heterodyne_settings::settings;
 use tch::Tensor;
@@ -27,7 +27,7 @@ const EPS: f64 = 1e-12;
 settings! {
     /// Neuron selectivity transfer.
     pub struct Nst {
-        /// Stages whose channels are compared, summed; "layers" are all but a stem.
+        /// Stages whose channels are compared, summed; "layers" means all except a stem.
         levels: Levels = Levels::every(), ThirdParty;
     }
 }

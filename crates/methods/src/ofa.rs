@@ -2,13 +2,14 @@
 //! and 6).
 //!
 //! ```text
-//! z_i    = W_i P_i( X_s^i ) + b_i                              (B,C)   the exit of stage i; P_i as in HCD, whose authors took it from here
-//! L(z)   = mean_b sum_c  -[ (p_t + m)^eps - m ]_c log p_c      p = softmax(z/T), p_t = softmax(z_t/T), m the label, one-hot
+//! z_i    = W_i P_i( X_s^i ) + b_i                            (B,C)   exit of stage i; P_i as in HCD, which adopted it
+//! L(z)   = mean_b sum_c  -[ (p_t + m)^eps - m ]_c log p_c            p = softmax(z/T), p_t = softmax(z_t/T),
+//!                                                                    m the label, one-hot
 //! L_ofa  = w_kd L(z_s) + w_ofa sum_i L(z_i)
 //! ```
-//! Only the logits of the teacher are read. With eps = 1 this is the cross-entropy against the teacher; eps > 1 raises
-//! the target class. Of a mixed label, m is the class with the largest share, as in the authors' code: with the shares
-//! themselves and eps > 1 the target is negative where p_t is small, and the loss has no lower bound.
+//! Only the teacher's logits are read. With eps = 1 this is the cross-entropy with the teacher's distribution; eps > 1
+//! raises the target class. For a mixed label, m is the class with the largest share, as in the authors' code. With the
+//! shares themselves and eps > 1, the target would be negative for small p_t, and the loss would have no lower bound.
 use heterodyne_nn::{Labels, Result, StageKind, TapSpec, Terms, labels::log_softmax, layers::Linear};
 use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
@@ -71,7 +72,7 @@ impl MethodSettings for Ofa {
         let exit = |level: usize| {
             let spec = stage_spec(Self::NAME, "student", level, student, teacher)?;
             let scope = scope.sub(format!("level{level}"));
-            // The widths are those of the embeddings, of the stage itself where a network shows none.
+            // The widths of the embeddings; the stage's own width if a network has no embedding tap.
             let own = student.embedding.unwrap_or(spec.channels);
             let head = Head::new(&scope.sub("head"), &spec, level, own.max(teacher.embedding.unwrap_or(0)), own)?;
             let classifier = Linear::new(&scope.sub("classifier"), head.width(), student.classes)?;
@@ -83,7 +84,7 @@ impl MethodSettings for Ofa {
 }
 
 impl Ofa {
-    /// The stages whose exits count.
+    /// The stages whose exits are used.
     fn exits(&self, student: &TapSpec, teacher: &TapSpec) -> Vec<usize> {
         if self.w_ofa > 0.0 { self.levels.of(student, teacher) } else { Vec::new() }
     }
@@ -95,7 +96,7 @@ struct OfaLoss {
     kind: Kind,
 }
 
-/// A classifier of its own for one stage.
+/// The classifier of one stage.
 struct Exit {
     level: usize,
     head: Head,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! k(i,j) = ( cos(e_i, e_j) + 1 ) / 2,   p(j|i) = k(i,j) / sum_j k(i,j)          embeddings e of the images of a batch
-//! L_pkt  = mean over i, j of  p_t log( p_t / p_s )                              the form of RepDistiller, with weight 30000
+//! L_pkt  = mean over i, j of  p_t log( p_t / p_s )                              as in RepDistiller, with weight 30000
 //! ```
 use heterodyne_nn::{Result, Scope, Terms};
 use heterodyne_settings::settings;

@@ -1,26 +1,25 @@
-//! The processes that train together, as far as a method needs to know of them.
+//! The processes that train together, as seen by a method.
 use heterodyne_nn::Result;
 use tch::Tensor;
 
-/// Processes that share every batch among themselves, each with as many images as the others, and average their
-/// gradients.
+/// Processes that share every batch in equal parts and average their gradients.
 pub trait Ranks: std::fmt::Debug {
-    /// Their number.
+    /// Number of processes.
     fn size(&self) -> i64;
 
-    /// This one's number, from 0.
+    /// Index of this process, from 0.
     fn rank(&self) -> i64;
 
-    /// Rows (B,..) of every process one behind the other, (size * B,..), those of rank 0 first. All processes call it
-    /// equally often, with equal shapes. The gradient of a process' rows is the sum of what the losses of all processes
-    /// say of them.
+    /// Concatenates the rows (B,..) of all processes to (size * B,..), in the order of their ranks. All processes must
+    /// call it equally often, with equal shapes. The gradient of a process's rows is the sum of their gradients from
+    /// the losses of all processes.
     ///
     /// # Errors
-    /// The others cannot be reached.
+    /// Another process cannot be reached.
     fn gather(&self, rows: &Tensor) -> Result<Tensor>;
 }
 
-/// One process on its own.
+/// A single process.
 #[derive(Clone, Copy, Debug)]
 pub struct Alone;
 

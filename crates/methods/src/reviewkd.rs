@@ -1,21 +1,24 @@
 //! ReviewKD: distilling knowledge via knowledge review (Chen et al. 2021, arXiv 2104.09044, section 3 and figure 3).
 //!
-//! From the deepest level up, what the levels below have said is fused into the next shallower one and compared there:
+//! From the deepest level up, the fused features of the deeper levels are merged into the next shallower level and
+//! compared there:
 //!
 //! ```text
 //! ABF:  x = BN( 1x1( X_s^l ) )                                              (B, M, H_s, W_s)
-//!       a = sigmoid( 1x1( [x, up(r)] ) ),  r' = a_1 x + a_2 up(r)           r: what the deeper level handed up; the deepest: r' = x
+//!       a = sigmoid( 1x1( [x, up(r)] ) ),  r' = a_1 x + a_2 up(r)           r: output of the deeper level;
+//!                                                                           at the deepest level r' = x
 //!       Y^l = BN( 3x3( r' resampled to the teacher's grid ) )               (B, C_t, H_t, W_t)
-//! HCL:  h(Y, X) = sum_k w_k mean( ( pool_k Y - pool_k X )^2 ) / sum_k w_k     k: the whole grid, 4x4, 2x2, 1x1; w = 1, 1/2, 1/4, 1/8
+//! HCL:  h(Y, X) = sum_k w_k mean( ( pool_k Y - pool_k X )^2 ) / sum_k w_k   k: the whole grid, 4x4, 2x2, 1x1;
+//!                                                                           w = 1, 1/2, 1/4, 1/8
 //! L_review = sum over levels of h(Y^l, X_t^l)
 //! ```
-//! With `embedding` the pooled embeddings are the deepest level, a grid of 1x1, as in the authors' classification
-//! experiments. up and the resampling take the nearest place. Pools that are not smaller than the teacher's grid are
-//! left out.
+//! With `embedding`, the pooled embeddings are the deepest level, with a 1x1 grid, as in the authors' classification
+//! experiments. up and the resampling use nearest-neighbour interpolation. Pools that are not smaller than the
+//! teacher's grid are omitted.
 //!
-//! The authors compare with the teacher's maps before their last ReLU; here it is the tap, as for every other method,
-//! which in ResNets, VGG and ShuffleNets lies behind it. A tap before the ReLU would be a second one in every network,
-//! so it is not offered.
+//! The authors compare with the teacher's maps before their last ReLU. Here the comparison uses the tap, as in every
+//! other method; in ResNets, VGG and ShuffleNets it comes after the ReLU. A tap before the ReLU would need a second tap
+//! in every network, so it is not offered.
 use heterodyne_nn::{
     Init, Output, Result, Scope, TapSpec, Terms,
     layers::{BatchNorm2d, Conv, Conv2d},
@@ -33,22 +36,22 @@ use crate::{
     },
 };
 
-/// Pools of the hierarchical context loss beside the whole grid.
+/// Pools of the hierarchical context loss in addition to the whole grid.
 const POOLS: [i64; 3] = [4, 2, 1];
 
 settings! {
     /// Knowledge review.
     pub struct Review {
-        /// Stages that are reviewed; "layers" are all but a stem.
+        /// Stages that are reviewed; "layers" means all except a stem.
         levels: Levels = Levels::every(), ThirdParty;
         /// Takes the pooled embeddings as the deepest level.
         embedding: bool = true, ThirdParty;
-        /// Largest width of the fused features, M; otherwise that of the student's deepest level.
+        /// Upper limit for the width of the fused features, M, which is otherwise that of the student's deepest level.
         max_width: i64 = 512, ThirdParty, count;
     }
 }
 
-/// Where a level is read.
+/// The source of a level's features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Stage(usize),
@@ -64,7 +67,7 @@ struct Level {
 }
 
 impl Review {
-    /// The levels from the deepest up.
+    /// The levels from deep to shallow.
     fn review(&self, student: &TapSpec, teacher: &TapSpec) -> Result<Vec<Level>> {
         let mut pairs = stage_pairs(Self::NAME, &self.levels, student, teacher)?;
         pairs.sort_by_key(|pair| std::cmp::Reverse(pair.level));
@@ -133,7 +136,7 @@ impl Place {
 struct Fusion {
     level: Level,
     reduce: (Conv2d, BatchNorm2d),
-    /// None at the deepest level, which nothing is handed up to.
+    /// `None` at the deepest level, which has no deeper input.
     attention: Option<Attention>,
     expand: (Conv2d, BatchNorm2d),
 }
@@ -155,7 +158,7 @@ impl Fusion {
         })
     }
 
-    /// What is compared with the teacher, and what is handed up.
+    /// Returns the features to compare with the teacher, and the features for the next shallower level.
     fn forward(&self, x_bchw: &Tensor, deeper: Option<&Tensor>) -> (Tensor, Tensor) {
         let apply = |(conv, norm): &(Conv2d, BatchNorm2d), x: &Tensor| norm.forward(&conv.forward(x), training());
         let x = apply(&self.reduce, x_bchw);
@@ -170,8 +173,8 @@ impl Fusion {
     }
 }
 
-/// sigmoid( 1x1( [x, up(r)] ) ), two maps of attention. A 1x1 convolution commutes with taking the nearest place, so
-/// that of r it is computed on r's own grid, and nothing is laid side by side.
+/// sigmoid( 1x1( [x, up(r)] ) ), two attention maps. A 1x1 convolution commutes with nearest-neighbour upsampling, so
+/// r's part is computed on r's own grid, without concatenation.
 struct Attention {
     weight: Tensor,
     bias: Tensor,
@@ -197,7 +200,7 @@ impl Attention {
     }
 }
 
-/// (B,C,H,W) on another grid, each place from the nearest.
+/// Resamples (B,C,H,W) to another grid by nearest neighbour.
 fn nearest(x_bchw: &Tensor, (h, w): (i64, i64)) -> Tensor {
     if x_bchw.size()[2..] == [h, w] { x_bchw.shallow_clone() } else { x_bchw.upsample_nearest2d([h, w], None, None) }
 }
@@ -215,7 +218,7 @@ fn context_loss(y_bchw: &Tensor, x_bchw: &Tensor) -> Tensor {
 }
 
 struct ReviewLoss {
-    /// From the deepest level up.
+    /// From deep to shallow.
     fusions: Vec<Fusion>,
     kind: Kind,
 }

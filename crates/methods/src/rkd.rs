@@ -4,9 +4,10 @@
 //! ```text
 //! psi_D(i,j)   = |e_i - e_j| / mean of the non-zero distances
 //! psi_A(i,j,k) = < (e_i - e_j)/|e_i - e_j| , (e_k - e_j)/|e_k - e_j| >
-//! L_rkd = distance * mean of huber( psi_D^s - psi_D^t ) + angle * mean of huber( psi_A^s - psi_A^t )      huber: smooth L1, threshold 1
+//! L_rkd = distance * mean of huber( psi_D^s - psi_D^t ) + angle * mean of huber( psi_A^s - psi_A^t )
+//!                                                                              huber: smooth L1, threshold 1
 //! ```
-//! Means run over all pairs and triples, those of an image with itself included, as in the authors' code.
+//! The means are over all pairs and triples, including those of an image with itself, as in the authors' code.
 use heterodyne_nn::{Result, Scope, Terms};
 use heterodyne_settings::{Checked, range, settings};
 use tch::{Reduction, Tensor};
@@ -15,7 +16,7 @@ use crate::{EmbeddingLoss, Ranks};
 
 use crate::parts::ops::TensorExt;
 
-/// Distances below the root of this are those of an image to itself.
+/// A distance below the square root of this is that of an image to itself.
 const EPS: f64 = 1e-12;
 
 settings! {
@@ -28,7 +29,7 @@ settings! {
     }
 }
 
-/// Differences between all images of a batch: e_i - e_j (B,B,D), and their lengths (B,B).
+/// Differences between all images of a batch: e_i - e_j (B,B,D) and their norms (B,B).
 fn differences(e_bd: &Tensor) -> (Tensor, Tensor) {
     let d_bbd = e_bd.unsqueeze(1) - e_bd.unsqueeze(0);
     let length_bb = (d_bbd.square().sum_over(2) + EPS).sqrt();

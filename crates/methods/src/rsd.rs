@@ -1,5 +1,5 @@
-//! RSD: cross-architecture distillation by suppressing redundancy (Zhang et al. 2025, arXiv 2507.21844), as the
-//! authors' code has it.
+//! RSD: cross-architecture distillation by suppressing redundancy (Zhang et al. 2025, arXiv 2507.21844), as in the
+//! authors' code.
 //!
 //! ```text
 //! e_s   = W_2 GELU( BN( W_1 f_s ) )                          (B, d_t)     learnable; 2 d_s hidden, no biases
@@ -7,8 +7,8 @@
 //! R     = T^T S / B                                          (d_t, d_t)
 //! L_rsd = sum_i (R_ii - 1)^2 + kappa sum_{i != j} R_ij^2
 //! ```
-//! The usual weight is 0.1, beside the cross-entropy alone. Where several processes train together, the batch is all of
-//! theirs.
+//! The usual weight is 0.1, with the cross-entropy as the only other term. With several processes, the batch is that of
+//! all processes.
 use heterodyne_nn::{
     Init, Result, Scope, Terms,
     layers::{BatchNorm2d, Linear},
@@ -21,7 +21,7 @@ use crate::{
     parts::{mode::training, ops::TensorExt},
 };
 
-/// Added to a variance: a dimension that is the same for all images then gives 0 and a finite gradient.
+/// Added to a variance: a dimension that is constant over the batch then gives 0 and a finite gradient.
 const EPS: f64 = 1e-10;
 
 settings! {
@@ -40,7 +40,7 @@ pub struct Projector {
     project: Linear,
 }
 
-/// Each column of (B,D) with mean 0 and variance 1.
+/// Standardises each column of (B,D) to mean 0 and variance 1.
 fn standardised(e_bd: &Tensor) -> Tensor {
     let centred = e_bd - e_bd.mean_keepdim(&[0]);
     let variance = centred.square().mean_keepdim(&[0]);

@@ -1,5 +1,5 @@
-//! What a method's author writes: its settings, what they demand, and the loss. Everything that all methods of one
-//! shape share stands here.
+//! The traits that a method implements: its settings, their constraints, and the loss. Everything that the methods of
+//! one shape share is in this file.
 use heterodyne_nn::{FeatureMap, Labels, Output, Result, Scope, TapSpec, Terms};
 use heterodyne_settings::{Checked, KeyError, Settings};
 use tch::{Kind, Tensor};
@@ -23,12 +23,12 @@ pub trait MethodSettings: Settings {
     const NAME: &str;
     /// Full name.
     const TITLE: &str;
-    /// Where it is from, with the arXiv number.
+    /// The publication, with the arXiv number.
     const SOURCE: &str;
     /// See [`Configured::compares_logits`].
     const COMPARES_LOGITS: bool = false;
 
-    /// Refuses settings that contradict each other.
+    /// Rejects inconsistent settings.
     fn demands(&self) -> Checked {
         Ok(())
     }
@@ -36,7 +36,7 @@ pub trait MethodSettings: Settings {
     /// See [`Configured::check`].
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()>;
 
-    /// See [`Configured::build`]. The pair was checked.
+    /// See [`Configured::build`]. The pair has been checked.
     fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>>;
 }
 
@@ -58,32 +58,32 @@ impl<T: MethodSettings> Configured for T {
     }
 }
 
-/// A method that reads nothing but the logits of both networks and learns nothing of its own.
+/// A method that reads only the logits of both networks and has no learnable parts.
 pub trait LogitLoss: Settings {
     /// Name in recipes.
     const NAME: &str;
     /// Full name.
     const TITLE: &str;
-    /// Where it is from, with the arXiv number.
+    /// The publication, with the arXiv number.
     const SOURCE: &str;
     /// See [`Configured::compares_logits`].
     const COMPARES_LOGITS: bool = true;
 
-    /// Refuses settings that contradict each other.
+    /// Rejects inconsistent settings.
     fn demands(&self) -> Checked {
         Ok(())
     }
 
-    /// Refuses a number of classes (at least 2, equal on both sides) or a batch size that it cannot work on.
+    /// Rejects an unsupported number of classes (at least 2, equal on both sides) or batch size.
     fn check(&self, _classes: i64, _batch: usize) -> Result<()> {
         Ok(())
     }
 
-    /// The loss of logits (B,C), both in float32 (float64 where they are); the teacher's without a graph.
+    /// The loss of logits (B,C), both in float32 (or float64 if they already are); the teacher's without a graph.
     fn loss(&self, z_s: &Tensor, z_t: &Tensor, labels: &Labels) -> Terms;
 }
 
-/// The settings of a [`LogitLoss`], and the built method at once.
+/// The settings of a [`LogitLoss`], which also serve as the built method.
 #[derive(Clone, Debug)]
 struct Logits<T>(T);
 
@@ -114,37 +114,37 @@ impl<T: LogitLoss> Method for Logits<T> {
     }
 }
 
-/// A method that compares the pooled embeddings of a batch's images, f_s (B,D_s) and f_t (B,D_t), or what learnable
-/// parts make of them.
+/// A method that compares the pooled embeddings of a batch, f_s (B,D_s) and f_t (B,D_t), possibly through learnable
+/// parts.
 pub trait EmbeddingLoss: Settings {
     /// Name in recipes.
     const NAME: &str;
     /// Full name.
     const TITLE: &str;
-    /// Where it is from, with the arXiv number.
+    /// The publication, with the arXiv number.
     const SOURCE: &str;
     /// Its learnable parts.
     type Parts: 'static;
 
-    /// Refuses settings that contradict each other.
+    /// Rejects inconsistent settings.
     fn demands(&self) -> Checked {
         Ok(())
     }
 
-    /// Makes the learnable parts for embeddings of these widths.
+    /// Creates the learnable parts for embeddings of these widths.
     fn parts(&self, scope: &Scope, d_s: i64, d_t: i64) -> Result<Self::Parts>;
 
-    /// What is compared of the student, under the run's autocast.
+    /// The student's side of the comparison, computed under the run's autocast.
     fn student(_: &Self::Parts, f_s: &Tensor) -> Tensor {
         f_s.shallow_clone()
     }
 
-    /// What is compared of the teacher, under the run's autocast.
+    /// The teacher's side of the comparison, computed under the run's autocast.
     fn teacher(_: &Self::Parts, f_t: &Tensor) -> Tensor {
         f_t.shallow_clone()
     }
 
-    /// The loss of both, in the kind of the parameters and without autocast.
+    /// The loss of both sides, in the kind of the parameters and without autocast.
     fn loss(&self, e_s: &Tensor, e_t: &Tensor, ranks: &dyn Ranks) -> Result<Terms>;
 }
 
@@ -156,7 +156,7 @@ struct Embeddings<T>(T);
 struct EmbeddingMethod<T: EmbeddingLoss> {
     settings: T,
     parts: T::Parts,
-    /// Of the teacher's embedding.
+    /// Width of the teacher's embedding.
     width: i64,
     kind: Kind,
 }
@@ -206,30 +206,30 @@ pub trait StageLoss: Settings {
     const NAME: &str;
     /// Full name.
     const TITLE: &str;
-    /// Where it is from, with the arXiv number.
+    /// The publication, with the arXiv number.
     const SOURCE: &str;
     /// Name of its term.
     const TERM: &str;
     /// The learnable parts of one level.
     type Parts: 'static;
 
-    /// Refuses settings that contradict each other.
+    /// Rejects inconsistent settings.
     fn demands(&self) -> Checked {
         Ok(())
     }
 
-    /// The stages that are compared.
+    /// The stages to compare.
     fn levels(&self) -> &Levels;
 
-    /// Refuses a pair of stages or a batch size that it cannot work on.
+    /// Rejects an unsupported pair of stages or batch size.
     fn check(&self, _pair: &StagePair, _batch: usize) -> Result<()> {
         Ok(())
     }
 
-    /// Makes the learnable parts of one level.
+    /// Creates the learnable parts of one level.
     fn parts(&self, scope: &Scope, pair: &StagePair) -> Result<Self::Parts>;
 
-    /// What is compared of the teacher at one level.
+    /// The signal read from the teacher at one level.
     fn signal(pair: &StagePair) -> Signal;
 
     /// A stage as a tensor.
@@ -240,12 +240,13 @@ pub trait StageLoss: Settings {
     /// The value of [`StageLoss::signal`] from the teacher's features, in the kind of the parameters.
     fn observe(pair: &StagePair, x_t: &Tensor) -> Tensor;
 
-    /// What is compared of the student's features, under the run's autocast.
+    /// The student's side of the comparison, computed under the run's autocast.
     fn student(_: &StagePair, _: &Self::Parts, x_s: &Tensor) -> Tensor {
         x_s.shallow_clone()
     }
 
-    /// The loss at one level of [`StageLoss::student`] and the signal, in the kind of the parameters, without autocast.
+    /// The loss between [`StageLoss::student`] and the signal at one level, in the kind of the parameters and without
+    /// autocast.
     fn loss(&self, pair: &StagePair, parts: &Self::Parts, x_s: &Tensor, observed: &Tensor) -> Tensor;
 
     /// The loss of all levels.
@@ -316,7 +317,7 @@ impl<T: StageLoss> Method for StageMethod<T> {
     }
 }
 
-/// Reads a table as settings that agree with each other.
+/// Reads a table as settings and checks that they are consistent.
 fn read<T: Settings>(table: &toml::Table, demands: impl FnOnce(&T) -> Checked) -> Result<T, KeyError> {
     let settings = T::read(table)?;
     demands(&settings)?;

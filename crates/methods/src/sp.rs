@@ -59,7 +59,7 @@ impl StageLoss for Sp {
         Signal { name: format!("stage{} as a row", pair.level), shape: vec![pair.teacher.channels * h * w] }
     }
 
-    /// A product of rows does not depend on the order within them, so tokens stay as they are.
+    /// Inner products of rows do not depend on the order of elements, so tokens need no reordering.
     fn features(x: &FeatureMap) -> Tensor {
         x.to_tokens().flatten(1, 2)
     }

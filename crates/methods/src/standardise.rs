@@ -1,11 +1,12 @@
-//! Logit standardisation (Sun et al. 2024, arXiv 2403.01427, algorithm 1): around any method that compares logits.
+//! Logit standardisation (Sun et al. 2024, arXiv 2403.01427, algorithm 1), a wrapper for any method that compares
+//! logits.
 //!
 //! ```text
-//! Z(z) = (z - mean of z) / standard deviation of z         over the classes of each image, for student and teacher alike
+//! Z(z) = (z - mean of z) / standard deviation of z       over the classes of each image, for student and teacher alike
 //! L    = the method's loss on Z(z_s) and Z(z_t)
 //! ```
-//! The student may then have logits of another size and offset than the teacher. The cross-entropy of the run keeps the
-//! logits as they are.
+//! The student's logits may then differ from the teacher's in scale and offset. The run's cross-entropy still uses the
+//! original logits.
 use heterodyne_nn::{FeatureMap, Output, Result, TapSpec, Terms};
 use heterodyne_settings::KeyError;
 use tch::Tensor;
@@ -18,24 +19,24 @@ use crate::{
     },
 };
 
-/// Keeps constant logits, whose deviation is 0, away from a division by it.
+/// Avoids a division by zero for constant logits, whose deviation is 0.
 const EPS: f64 = 1e-14;
 
-/// `settings` with standardised logits.
+/// Wraps `settings` to use standardised logits.
 ///
 /// # Errors
-/// The method does more with logits than comparing them, or nothing.
+/// The method does more with the logits than compare them, or does not read them.
 pub fn standardised(name: &str, settings: Box<dyn Configured>) -> std::result::Result<Box<dyn Configured>, KeyError> {
     if settings.compares_logits() {
         return Ok(Box::new(Standardised(settings)));
     }
     Err(KeyError::new(
         "logit_std",
-        format!("{name} does not compare logits alone, so that there is nothing to standardise: remove the key"),
+        format!("{name} is not a method that only compares logits, so it has nothing to standardise: remove the key"),
     ))
 }
 
-/// Z(z): (B,C) with mean 0 and variance 1 over the classes, in float32 at least; rows of equal logits become 0.
+/// Z(z): (B,C) with mean 0 and variance 1 over the classes, in at least float32; rows of equal logits become 0.
 pub fn standard(z_bc: &Tensor) -> Tensor {
     let z_bc = float(z_bc);
     let centred_bc = &z_bc - z_bc.mean_keepdim(&[1]);

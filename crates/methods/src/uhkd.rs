@@ -8,21 +8,22 @@
 //! L      = CE + alpha T^2 KL(p_t || p_s) + beta L_freq       CE is the trainer's
 //! ```
 //! * `F2`, `crop_K`: the discrete Fourier transform per channel with factor 1/(HW) and its origin at the image's edge,
-//!   cut to the K x K lowest frequencies of which the half plane of K x (K/2+1) is computed. Which ones, and what
-//!   happens on small, even and unequal grids, is said at [`Band`]; how the half stands for the whole, at
-//!   [`Comparison`].
+//!   cropped to the K x K lowest frequencies, of which the half plane of K x (K/2+1) is computed. [`Band`] describes
+//!   the choice of frequencies on small, even and unequal grids; [`Comparison`] describes how the half plane represents
+//!   the whole.
 //! * `v`: real and imaginary parts, the amplitude sqrt(re^2+im^2+eps), or log(1 + amplitude).
 //! * `G`: a weight per frequency; `N`: standardisation over the whole plane.
-//! * Blocks: the student's map is first averaged over equal blocks, to the smallest grid on which the kept frequencies
-//!   do not fall together (7x7 for K = 7 and 56x56, 8x8 for 32x32). phi then costs a 64th or a 16th, and sees what the
-//!   band can express; the teacher's own grid is often no finer. `fam_grid = "full"` leaves the map as it is.
-//! * `phi`: 1x1 convolution, BN, ReLU, depthwise 3x3, 1x1 convolution. The last one is linear over channels and changes
-//!   places with the Fourier transform where that leaves it at most half the work: 56 numbers per channel instead of
-//!   3136 places.
+//! * Blocks: the student's map is first averaged over equal blocks, to the smallest grid without aliasing of the kept
+//!   frequencies (7x7 for K = 7 and 56x56, 8x8 for 32x32). phi then costs a 64th or a 16th, and still sees what the
+//!   band can express; the teacher's own grid is often no finer. `fam_grid = "full"` skips the averaging.
+//! * `phi`: 1x1 convolution, BN, ReLU, depthwise 3x3, 1x1 convolution. The last convolution is linear over channels, so
+//!   it is swapped with the Fourier transform if that at least halves its work: 56 numbers per channel instead of 3136
+//!   positions.
 //! * `fam_mode = "direct"`: phi's output, average-pooled to K x K' (two channels per bin for `complex`), is taken as
 //!   the spectrum.
 //!
-//! Published are the two modules, the matching on several levels and the three losses; the definitions above are ours.
+//! The two modules, the matching on several levels and the three losses are published; the definitions above are our
+//! choice.
 use heterodyne_nn::{
     Output, Result, Scope, TapSpec, Terms,
     layers::{BatchNorm2d, Conv, Conv2d, Post},
@@ -45,9 +46,9 @@ use crate::{
     },
 };
 
-/// The square of a smaller width is no number that can be divided by.
+/// The square of a smaller width cannot be used as a divisor.
 const MIN_SIGMA: f64 = 1e-6;
-/// A larger one weighs all frequencies alike, as `window = "none"` does.
+/// A larger width weights all frequencies equally, like `window = "none"`.
 const MAX_SIGMA: f64 = 1e6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +66,7 @@ enum FamGrid {
 }
 
 impl FamGrid {
-    /// The grid on which phi sees a map on `grid`.
+    /// The grid on which phi runs for a map on `grid`.
     fn of(self, grid: (i64, i64), band: Band) -> (i64, i64) {
         match self {
             Self::Band => band.smallest_grid(grid),
@@ -83,17 +84,16 @@ settings! {
         beta: f64 = 100.0, Ours;
         /// Temperature of the logit loss, as in the heterogeneous protocol.
         temperature: f64 = 1.0, Ours, positive;
-        /// Stages that are matched. The paper matches several, and does not say which.
+        /// Stages that are matched. The paper matches several but does not state which.
         levels: Levels = Levels::every(), Ours;
         /// Constant of the Fourier transform: "area" (1/HW, so that equal scenes have equal low frequencies on any
-        /// grid), "ortho" (1/sqrt(HW)) or "none" (1); it matters where the spectra are not standardised or in
-        /// logarithms.
+        /// grid), "ortho" (1/sqrt(HW)) or "none" (1); it matters if the spectra are logarithmic or not standardised.
         scaling: Scaling = Scaling::Area, Ours;
-        /// Frequencies kept per axis, the lowest with their negatives (of an even number one less); clipped to the
+        /// Frequencies kept per axis, the lowest with their negatives (an even number keeps one less); clipped to the
         /// smaller grid of the pair.
         k: i64 = 7, Ours, count;
-        /// What is compared of a frequency: "complex" (real and imaginary part), "amplitude" or "log_amplitude" (log(1
-        /// + amplitude)); chosen by an ablation.
+        /// What is compared at each frequency: "complex" (real and imaginary part), "amplitude" or "log_amplitude"
+        /// (log(1 + amplitude)); chosen by an ablation.
         representation: Representation = Representation::Complex, Ours;
         /// Weight of each frequency: "gaussian", "none", "ideal" (1 up to radius sigma * k, else 0) or "learnable" (the
         /// Gaussian times learnable factors whose mean is 1).
@@ -107,7 +107,7 @@ settings! {
         /// holds the kept frequencies, "full" leaves it as it is.
         fam_grid: FamGrid = FamGrid::Band, Ours;
         /// "spectrum" takes the Fourier transform of the projected student features, "direct" takes the projection
-        /// itself as the spectrum and wants a smaller `beta`.
+        /// itself as the spectrum and needs a smaller `beta`.
         fam_mode: FamMode = FamMode::Spectrum, Ours;
     }
 }
@@ -158,7 +158,7 @@ struct Level {
     channels: i64,
 }
 
-/// The mean over equal blocks.
+/// Averaging over equal blocks.
 struct Blocks {
     mean: AveragePool,
     grid: (i64, i64),
@@ -171,13 +171,13 @@ struct Phi {
     depthwise: Conv2d,
 }
 
-/// Where phi's last 1x1 convolution runs on the way to the spectrum.
+/// The position of phi's last 1x1 convolution relative to the transform.
 enum Last {
     /// On the map, before the transform.
     Map(Pointwise, Dft),
     /// On the spectrum; the tensor is the transform of the constant 1, which the bias multiplies.
     Spectrum(Pointwise, Dft, Tensor),
-    /// On the map pooled to the band's size, which is then the spectrum of this many numbers per bin.
+    /// On the map pooled to the band's size; the result is taken as the spectrum, with this many numbers per bin.
     Direct(Pointwise, Band, i64),
 }
 
@@ -223,7 +223,7 @@ impl Level {
         })
     }
 
-    /// The teacher's side: A_t, or what a learnable window is yet to weigh.
+    /// The teacher's side: A_t, or the unweighted spectrum if the window is learnable.
     fn signal(&self, settings: &Uhkd) -> Signal {
         let Uhkd { representation, window, sigma, normalise, k, scaling, .. } = settings;
         let Self { level, band, channels, .. } = self;
@@ -272,7 +272,7 @@ impl Level {
 }
 
 impl UhkdLoss {
-    /// The levels, where their loss counts.
+    /// The levels if their loss has a weight, otherwise none.
     fn compared(&self) -> impl Iterator<Item = &Level> {
         self.levels.iter().filter(|_| self.settings.beta > 0.0)
     }

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! mu_l(X_s^l)  = 1x1, ReLU, 1x1, ReLU, 1x1                         (B, C_t, H, W)    learnable
-//! sigma_{l,c}^2 = log(1 + exp(a_{l,c})) + eps                       (C_t)             learnable, a variance for each channel
+//! sigma_{l,c}^2 = log(1 + exp(a_{l,c})) + eps                      (C_t)             learnable, one for each channel
 //! L_vid        = sum over levels of mean of  1/2 ( (X_t^l - mu_l)^2 / sigma_l^2 + log sigma_l^2 )
 //! ```
-//! The mean runs over images, channels and the places of the smaller of both grids, onto which both sides are averaged.
-//! This is the negative log-likelihood of the teacher's features under a Gaussian that the student's predict, without
-//! its constant; it may be negative, down to half the logarithm of `eps` for each level.
+//! The mean is over images, channels and positions of the smaller of the two grids, to which both sides are averaged.
+//! This is the negative log-likelihood, without its constant, of the teacher's features under a Gaussian predicted from
+//! the student's. It may be negative: each level contributes at least half the logarithm of `eps`.
 //!
-//! RepDistiller, mdistiller and torchdistill have mu_l as above, all of the teacher's width. With `regressor = "norm"`
-//! it is that of a re-implementation of the paper: hidden layers twice as wide, each with a batch norm before its ReLU.
+//! RepDistiller, mdistiller and torchdistill define mu_l as above, with all layers at the teacher's width. `regressor =
+//! "norm"` follows a re-implementation of the paper: hidden layers twice as wide, each with a batch norm before its
+//! ReLU.
 use heterodyne_nn::{
     Init, Result, Scope,
     layers::{BatchNorm2d, Conv, Conv2d, Post},
@@ -39,14 +40,14 @@ enum Regressor {
 settings! {
     /// Variational information distillation.
     pub struct Vid {
-        /// Stages whose features are predicted, summed; "layers" are all but a stem.
+        /// Stages whose features are predicted, summed; "layers" means all except a stem.
         levels: Levels = Levels::every(), ThirdParty;
         /// "plain" is three 1x1 convolutions of the teacher's width with ReLU between them (three public codes), "norm"
         /// has hidden layers of twice that width with a batch norm (a re-implementation of the paper).
         regressor: Regressor = Regressor::Plain, ThirdParty;
-        /// Where the variances start.
+        /// Initial value of the variances.
         variance: f64 = 5.0, ThirdParty;
-        /// The least variance.
+        /// Smallest variance.
         eps: f64 = 1e-5, ThirdParty, positive;
     }
 }
@@ -102,7 +103,7 @@ impl StageLoss for Vid {
         if self.variance.is_finite() && self.variance > self.eps {
             return Ok(());
         }
-        let message = format!("{} is out of range, expected a number above `eps` = {}", self.variance, self.eps);
+        let message = format!("{} is out of range, expected a number above `eps`, {}", self.variance, self.eps);
         Err(KeyError::new("variance", message))
     }
 

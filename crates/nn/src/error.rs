@@ -1,4 +1,4 @@
-//! Errors, and the one place that turns an engine panic into one.
+//! Errors, and the one place that turns a libtorch panic into an error.
 use std::{
     cell::Cell,
     panic::{self, AssertUnwindSafe},
@@ -9,10 +9,10 @@ use std::{
 /// What can go wrong between a recipe and a number.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Two things do not fit; the message names both and says what to do.
+    /// An invalid value or combination; the message names it and what to do.
     #[error("{0}")]
     Invalid(String),
-    /// A file cannot be read or written as what it should be.
+    /// A file cannot be read or written in the expected form.
     #[error("{}: {message}", path.display())]
     File {
         /// The file.
@@ -23,11 +23,11 @@ pub enum Error {
     /// A parameter name was used twice while a network was built.
     #[error("parameter `{0}` is defined twice")]
     Duplicate(String),
-    /// Weights that do not fit the network; the text is the load report.
+    /// The weights do not fit the network; the text is the load report.
     #[error("{0}")]
     Weights(String),
-    /// Somebody asked for an end before the work was done.
-    #[error("stopped before it was done")]
+    /// A stop was requested before the work was done.
+    #[error("stopped before the work was done")]
     Stopped,
     /// libtorch refused an operation.
     #[error("{context}: {message}")]
@@ -78,8 +78,8 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f` and turns a panic of the engine (tch's operators panic on libtorch errors) into an [`Error::Engine`] that
-/// says what was being done. Nothing is printed; thread state is restored by the guards that unwinding drops.
+/// Runs `f` and turns a panic of the engine (tch's operators panic on libtorch errors) into an [`Error::Engine`] with
+/// `context`. Nothing is printed; unwinding drops the guards, which restore the thread's state.
 pub fn catch<T>(context: impl FnOnce() -> String, f: impl FnOnce() -> Result<T>) -> Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -100,8 +100,8 @@ pub fn catch<T>(context: impl FnOnce() -> String, f: impl FnOnce() -> Result<T>)
     })
 }
 
-/// The engine's sentence out of "called `Result::unwrap()` on an `Err` value: Torch("sentence\nException raised from
-/// ...")".
+/// Extracts the engine's sentence from "called `Result::unwrap()` on an `Err` value: Torch("sentence\nException raised
+/// from ...")".
 fn engine_message(text: &str) -> String {
     let inner = text.split_once("Torch(\"").map_or(text, |(_, rest)| rest);
     let end = ["\\n", "\n", "\")"].iter().filter_map(|mark| inner.find(mark)).min().unwrap_or(inner.len());

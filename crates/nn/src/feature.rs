@@ -1,7 +1,7 @@
-//! Feature maps of all families, and the only conversions between their shapes.
+//! Feature maps of all network families, and the only conversions between their shapes.
 use tch::{Kind, Tensor};
 
-/// What one stage of a network puts out.
+/// The output of one stage of a network.
 #[derive(Debug)]
 pub enum FeatureMap {
     /// A spatial map (B,C,H,W).
@@ -10,7 +10,7 @@ pub enum FeatureMap {
     Tokens {
         /// The sequence, prefix included.
         tokens: Tensor,
-        /// Number of leading tokens that stand for no place in the image.
+        /// Number of leading tokens without a position in the image.
         prefix: i64,
         /// Rows and columns of the grid.
         grid: (i64, i64),
@@ -18,7 +18,7 @@ pub enum FeatureMap {
 }
 
 impl FeatureMap {
-    /// As the network has it: (B,C,H,W) or (B, prefix + H*W, C).
+    /// The tensor in the network's own shape: (B,C,H,W) or (B, prefix + H*W, C).
     pub fn tensor(&self) -> &Tensor {
         match self {
             Self::Map(x_bchw) => x_bchw,
@@ -37,7 +37,7 @@ impl FeatureMap {
         }
     }
 
-    /// As a sequence of places (B,H*W,C), without prefix tokens. A view where possible.
+    /// As a sequence of positions (B,H*W,C), without prefix tokens. A view where possible.
     pub fn to_tokens(&self) -> Tensor {
         match self {
             Self::Map(x_bchw) => x_bchw.flatten(2, 3).transpose(1, 2),
@@ -45,10 +45,10 @@ impl FeatureMap {
         }
     }
 
-    /// The mean over places (B,C), prefix tokens left out.
+    /// The mean over positions (B,C), without prefix tokens.
     pub fn pooled(&self) -> Tensor {
         match self {
-            // In this order the gradient has its channels innermost too, as the map's other gradients, to which it is
+            // In this order the gradient has its channels innermost too, like the map's other gradients, to which it is
             // added.
             Self::Map(x_bchw) => x_bchw.permute([0, 2, 3, 1]).mean_dim([1i64, 2].as_slice(), false, None::<Kind>),
             Self::Tokens { .. } => self.to_tokens().mean_dim([1i64].as_slice(), false, None::<Kind>),
@@ -66,7 +66,7 @@ impl FeatureMap {
         }
     }
 
-    /// The same values, cut off from the graph.
+    /// The same values, detached from the graph.
     #[must_use]
     pub fn detach(&self) -> Self {
         match self {
@@ -77,7 +77,7 @@ impl FeatureMap {
         }
     }
 
-    /// Kind, channels and grid, read off the tensor.
+    /// Kind, channels and grid, read from the tensor.
     #[must_use]
     pub fn spec(&self) -> StageSpec {
         match self {
@@ -92,19 +92,19 @@ impl FeatureMap {
     }
 }
 
-/// Whether a stage is spatial or a sequence.
+/// Whether a stage is a spatial map or a token sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StageKind {
     /// (B,C,H,W)
     Map,
     /// (B, prefix + H*W, C)
     Tokens {
-        /// Number of leading tokens that stand for no place in the image.
+        /// Number of leading tokens without a position in the image.
         prefix: i64,
     },
 }
 
-/// The shape of a stage, known before any data is read.
+/// The shape of a stage, known before a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StageSpec {
     /// Spatial or sequence.
@@ -115,14 +115,14 @@ pub struct StageSpec {
     pub grid: (i64, i64),
 }
 
-/// What a network offers to a distillation method.
+/// The taps that a network offers to distillation methods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TapSpec {
     /// Stages from shallow to deep; four, or none for a teacher that offers logits only.
     pub stages: Vec<StageSpec>,
-    /// Whether the first stage is a stem's output, which protocols that count layers do not count.
+    /// Whether the first stage is the stem's output, which is not counted by protocols that count layers.
     pub stem: bool,
-    /// Width of the pooled penultimate embedding, where it is offered.
+    /// Width of the pooled penultimate embedding, if the network offers it.
     pub embedding: Option<i64>,
     /// Number of classes.
     pub classes: i64,

@@ -1,4 +1,4 @@
-//! Weights files (safetensors), read without trust and replaced atomically.
+//! Weights files (safetensors): validated when read, replaced atomically.
 use std::{
     collections::{BTreeMap, HashMap},
     io::{Seek, SeekFrom, Write},
@@ -27,14 +27,14 @@ const KINDS: [(Dtype, Kind); 9] = [
     (Dtype::BOOL, Kind::Bool),
 ];
 
-/// Reads all tensors of a safetensors file onto the CPU, with the file's text metadata. A file that carries a checksum
-/// must agree with it.
+/// Reads all tensors of a safetensors file onto the CPU, with the file's text metadata. If the file has a checksum, it
+/// must match.
 pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
     let broken = |e: &dyn std::fmt::Display| {
         let message = match Content::begins(&bytes[..bytes.len().min(HEAD)], bytes.len() as u64) {
             Content::Safetensors | Content::Unknown => {
-                format!("not a whole safetensors file ({e}); was the download or the copy cut short?")
+                format!("not a complete safetensors file ({e}); was the download or the copy cut short?")
             }
             Content::Empty => "is empty; was the download or the copy cut short?".to_owned(),
             other => format!("is {other}; a safetensors file is expected"),
@@ -48,9 +48,8 @@ pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     {
         return Err(Error::file(
             path,
-            "is damaged: its contents do not agree with its checksum. Take another copy; where another program has \
-             changed the file on \
-             purpose, remove `checksum` from its metadata",
+            "is damaged: its contents do not match its checksum. Take another copy; if another program changed the \
+             file on purpose, remove `checksum` from its metadata",
         ));
     }
     let parsed = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
@@ -70,8 +69,8 @@ pub fn read(path: &Path) -> Result<(Tensors, HashMap<String, String>)> {
     Ok((tensors, metadata))
 }
 
-/// Writes tensors and text metadata; the old file stays until the new one is complete on disk. Equal contents are equal
-/// bytes.
+/// Writes tensors and text metadata. The old file stays until the new one is complete on disk. Equal contents give
+/// equal bytes.
 pub fn write<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
@@ -91,16 +90,16 @@ pub fn write<'a>(
         let place = Place { name, dtype: *dtype, shape: tensor.size(), bytes: bytes.len() as u64 };
         parts.push((kind.elt_size_in_bytes(), place, bytes));
     }
-    // Wide elements first, so that each lies at a multiple of its size.
+    // Wide elements first, so each is aligned to a multiple of its size.
     parts.sort_by_key(|(size, ..)| std::cmp::Reverse(*size));
     let (places, blobs): (Vec<_>, Vec<_>) = parts.into_iter().map(|(_, place, bytes)| (place, bytes)).unzip();
-    let mut head = head(&places, &metadata).ok_or_else(|| Error::file(path, "its tensors are too large for a file"))?;
+    let mut head = head(&places, &metadata).ok_or_else(|| Error::file(path, "the tensors are too large for a file"))?;
     checksum::seal(&mut head, blobs.iter().map(Vec::as_slice));
     let parts = std::iter::once(&head).chain(&blobs).map(Vec::as_slice);
     atomic::replace(path, parts).map_err(|e| unwritten(path, &e))
 }
 
-/// A tensor on its way into a file.
+/// A tensor to be written to a file.
 struct Place<'a> {
     name: &'a str,
     dtype: Dtype,
@@ -108,11 +107,11 @@ struct Place<'a> {
     bytes: u64,
 }
 
-/// What stands before the tensors: its own length, then the place of each in JSON, in the given order, with a checksum
-/// of zeros. `None` where the sum of their sizes is no number of 64 bits.
+/// The header before the tensors: its own length, then JSON with the position of each tensor in the given order, and a
+/// checksum of zeros. `None` if the total size does not fit into 64 bits.
 fn head(tensors: &[Place], metadata: &HashMap<String, String>) -> Option<Vec<u8>> {
     let (mut header, mut end) = (serde_json::Map::new(), 0u64);
-    // Sorted, as a hash map has another order in each process.
+    // Sorted, because a hash map has a different order in each process.
     let mut sorted: BTreeMap<_, _> = metadata.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
     sorted.insert(checksum::KEY, checksum::blank());
     header.insert("__metadata__".to_owned(), serde_json::json!(sorted));
@@ -125,26 +124,25 @@ fn head(tensors: &[Place], metadata: &HashMap<String, String>) -> Option<Vec<u8>
         );
     }
     let mut text = serde_json::Value::Object(header).to_string();
-    // The format wants the data to start at a multiple of eight bytes.
+    // The format requires the data to start at a multiple of eight bytes.
     text += &" ".repeat((8 - text.len() % 8) % 8);
     Some([&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat())
 }
 
-/// A safetensors file of float32 tensors whose rows become known a few at a time; never more than those are held in
-/// memory.
+/// Writes a safetensors file of float32 tensors a few rows at a time, without holding more than those rows in memory.
 #[derive(Debug)]
 pub struct RowWriter {
     path: PathBuf,
     file: Unfinished,
-    /// What stands before the tensors.
+    /// The header before the tensors.
     head: Vec<u8>,
-    /// Of each tensor: where it starts, its number of rows, and the values of one row.
+    /// For each tensor: its start, its number of rows, and the number of values per row.
     places: HashMap<String, (u64, i64, i64)>,
 }
 
 impl RowWriter {
-    /// Tensors of these names and shapes, the first dimension counting rows. Nothing is seen under `path` before
-    /// [`RowWriter::finish`].
+    /// Creates a file for tensors of these names and shapes; the first dimension counts rows. Nothing appears at `path`
+    /// before [`RowWriter::finish`].
     pub fn create(path: &Path, tensors: &[(String, Vec<i64>)], metadata: HashMap<String, String>) -> Result<Self> {
         let too_large = |name: &str, shape: &[i64]| {
             Error::file(path, format!("`{name}` of {shape:?} values is too large for a file"))
@@ -166,9 +164,9 @@ impl RowWriter {
         Ok(Self { path: path.to_owned(), file, head, places })
     }
 
-    /// Writes the rows of `t` (n, ...) to tensor `name` from row `first` on.
+    /// Writes the rows of `t` (n, ...) to tensor `name`, starting at row `first`.
     pub fn write(&mut self, name: &str, first: i64, t: &Tensor) -> Result<()> {
-        let wrong = || Error::invalid(format!("rows {first} and on of shape {:?} do not belong to `{name}`", t.size()));
+        let wrong = || Error::invalid(format!("rows from {first} of shape {:?} do not fit `{name}`", t.size()));
         let &(start, rows, row) = self.places.get(name).ok_or_else(wrong)?;
         let shape = t.size();
         if shape.is_empty() || first < 0 || first + shape[0] > rows || shape[1..].iter().product::<i64>() != row {
@@ -182,7 +180,7 @@ impl RowWriter {
         file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(&bytes)).map_err(|e| unwritten(&self.path, &e))
     }
 
-    /// Puts the file in its place; every row must have been written.
+    /// Moves the file into place; every row must have been written.
     pub fn finish(self) -> Result<()> {
         let Self { path, mut file, head, .. } = self;
         checksum::seal_file(file.file(), head).and_then(|()| file.finish()).map_err(|e| unwritten(&path, &e))

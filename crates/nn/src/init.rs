@@ -1,14 +1,14 @@
-//! PyTorch's and timm's initialisers. Each draws from a generator in the order PyTorch does, so that equal seeds give
-//! equal weights.
+//! PyTorch's and timm's initialisers. Each draws from a generator in PyTorch's order, so equal seeds give equal
+//! weights.
 use heterodyne_shim::Rng;
 use tch::{Kind, Tensor};
 
 use crate::Result;
 
-/// How a parameter starts.
+/// The initialiser of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
-    /// All equal.
+    /// A constant.
     Const(f64),
     /// N(0, std^2).
     Normal {
@@ -20,9 +20,9 @@ pub enum Init {
         /// Largest magnitude.
         bound: f64,
     },
-    /// N(0, std^2) cut at -2 and 2, in absolute values (`timm.layers.trunc_normal_`).
+    /// N(0, std^2) truncated at the absolute values -2 and 2 (`timm.layers.trunc_normal_`).
     TruncNormal {
-        /// Standard deviation before the cut.
+        /// Standard deviation before truncation.
         std: f64,
     },
     /// `nn.Linear` and `nn.Conv2d` as PyTorch builds them: `kaiming_uniform_(a=sqrt(5))`, that is U(-b, b) with b =
@@ -30,7 +30,7 @@ pub enum Init {
     TorchDefault,
     /// `kaiming_normal_(mode="fan_out", nonlinearity="relu")` (He et al. 2015): N(0, 2/fan_out).
     KaimingNormalFanOut,
-    /// `timm.layers.lecun_normal_`: N(0,1) cut at -2 and 2, scaled to variance 1/fan_in.
+    /// `timm.layers.lecun_normal_`: N(0,1) truncated at -2 and 2, scaled to variance 1/fan_in.
     LecunNormal,
     /// `xavier_uniform_` (Glorot and Bengio 2010): U(-b, b) with b = sqrt(6/(fan_in+fan_out)).
     XavierUniform,
@@ -75,10 +75,10 @@ impl Init {
     }
 }
 
-/// Standard deviation of N(0,1) cut at -2 and 2, to the digits that timm and JAX use.
+/// Standard deviation of N(0,1) truncated at -2 and 2, to the digits that timm and JAX use.
 const STD_OF_CUT_NORMAL: f64 = 0.879_625_661_034_239_8;
 
-/// By the inverse of the cumulative distribution, as PyTorch does it.
+/// Draws by inverting the cumulative distribution, as PyTorch does.
 fn trunc_normal(x: &Tensor, std: f64, rng: &Rng) -> Result<()> {
     let cut = normal_cdf(2.0 / std);
     rng.uniform(x, 2.0 * (1.0 - cut) - 1.0, 2.0 * cut - 1.0)?;

@@ -1,18 +1,18 @@
-//! How a network wants to see an image.
+//! The input transform that a network expects.
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Longest side to which an image is resized: beyond it a slip of the keyboard would fill the memory.
+/// Longest side to which an image is resized; a limit, because a typing error could otherwise exhaust the memory.
 const MAX_SIDE: i64 = 32_768;
 
-/// The evaluation transform: resize, crop in the middle, normalise. As timm's `create_transform(.., is_training=False)`
-/// does it from the keys of the same names in a `pretrained_cfg`.
+/// The evaluation transform: resize, centre crop, normalise. It follows timm's `create_transform(..,
+/// is_training=False)` with the keys of the same names in a `pretrained_cfg`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InputSpec {
     /// Side of the square input in pixels.
     pub img: i64,
-    /// Mean of the channels R, G, B, of values in 0..1.
+    /// Mean of the channels R, G, B, for values in 0..1.
     pub mean: [f64; 3],
     /// Standard deviation of the channels.
     pub std: [f64; 3],
@@ -20,12 +20,12 @@ pub struct InputSpec {
     pub crop_pct: f64,
     /// Which side is resized to that.
     pub crop_mode: CropMode,
-    /// Kernel of the resizing.
+    /// Resampling kernel.
     pub interpolation: Interpolation,
 }
 
-/// What one source states of an [`InputSpec`]: a recipe, flags, a weights file, a description beside it. The rest is left
-/// to the next source.
+/// The part of an [`InputSpec`] that one source gives: a recipe, flags, a weights file or a description beside it. The
+/// next source fills the gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PartialInput {
     /// Side in pixels.
@@ -38,7 +38,7 @@ pub struct PartialInput {
     pub crop_pct: Option<f64>,
     /// Which side is resized.
     pub crop_mode: Option<CropMode>,
-    /// Kernel of the resizing.
+    /// Resampling kernel.
     pub interpolation: Option<Interpolation>,
 }
 
@@ -88,12 +88,12 @@ impl From<InputSpec> for PartialInput {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CropMode {
-    /// The shorter; what lies beyond the middle square is lost.
+    /// The shorter side; anything outside the central square is lost.
     #[default]
     Center,
-    /// Both, whatever the image's shape.
+    /// Both sides, whatever the image's shape.
     Squash,
-    /// The longer; the rest of the square is filled with the mean colour.
+    /// The longer side; the rest of the square is filled with the mean colour.
     Border,
 }
 
@@ -101,11 +101,11 @@ pub enum CropMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
-    /// The pixel that lies nearest.
+    /// The nearest pixel.
     Nearest,
-    /// The mean of the pixels that are covered.
+    /// The mean of the covered pixels.
     Box,
-    /// The triangle.
+    /// The triangle kernel.
     Bilinear,
     /// A raised cosine, as wide as the triangle.
     Hamming,
@@ -145,7 +145,7 @@ impl std::str::FromStr for Interpolation {
     fn from_str(name: &str) -> std::result::Result<Self, String> {
         let all = [Self::Nearest, Self::Box, Self::Bilinear, Self::Hamming, Self::Bicubic, Self::Lanczos];
         all.into_iter().find(|known| known.to_string() == name).ok_or_else(|| {
-            format!("there is no filter `{name}`: expected nearest, box, bilinear, hamming, bicubic or lanczos")
+            format!("unknown filter `{name}`: expected nearest, box, bilinear, hamming, bicubic or lanczos")
         })
     }
 }
@@ -155,7 +155,7 @@ impl std::str::FromStr for CropMode {
 
     fn from_str(name: &str) -> std::result::Result<Self, String> {
         let known = [Self::Center, Self::Squash, Self::Border].into_iter().find(|known| known.to_string() == name);
-        known.ok_or_else(|| format!("there is no crop mode `{name}`: expected center, squash or border"))
+        known.ok_or_else(|| format!("unknown crop mode `{name}`: expected center, squash or border"))
     }
 }
 
@@ -166,29 +166,29 @@ impl InputSpec {
         Self { img, mean, std, crop_pct: 1.0, crop_mode: CropMode::Center, interpolation: Interpolation::Bicubic }
     }
 
-    /// With the statistics of ImageNet.
+    /// As [`InputSpec::whole`], with a crop and ImageNet's statistics.
     #[must_use]
     pub const fn imagenet(img: i64, crop_pct: f64) -> Self {
         Self { crop_pct, ..Self::whole(img, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]) }
     }
 
-    /// Scaled to [-1,1].
+    /// As [`InputSpec::whole`], with a crop and values scaled to [-1,1].
     #[must_use]
     pub const fn centred(img: i64, crop_pct: f64) -> Self {
         Self { crop_pct, ..Self::whole(img, [0.5; 3], [0.5; 3]) }
     }
 
-    /// The length to which a side is resized.
+    /// The length of a resized side.
     #[must_use]
     pub fn resized(&self) -> i64 {
         (self.img as f64 / self.crop_pct).floor() as i64
     }
 
-    /// Refuses a transform that is not valid.
+    /// Checks that the transform is valid.
     ///
     /// # Errors
-    /// A size below 1 or one that is resized to more than 32,768, a share outside (0, 1], a number that is not finite,
-    /// a deviation that is not above 0.
+    /// `img` is below 1, the resized side exceeds 32,768, `crop_pct` is outside (0, 1], a number is not finite, or a
+    /// standard deviation is not above 0.
     pub fn check(&self) -> Result<()> {
         let Self { img, mean, std, crop_pct, .. } = self;
         if *img < 1 {
@@ -196,13 +196,13 @@ impl InputSpec {
         }
         if !(*crop_pct > 0.0 && *crop_pct <= 1.0) {
             return Err(Error::invalid(format!(
-                "crop_pct is {crop_pct}; give a share above 0 and up to 1, 0.9 for instance"
+                "crop_pct is {crop_pct}; give a share above 0 and at most 1, for example 0.9"
             )));
         }
         if self.resized() > MAX_SIDE {
             return Err(Error::invalid(format!(
                 "img = {img} with crop_pct = {crop_pct} resizes every image to {} pixels; at most {MAX_SIDE} are \
-                 taken: give a larger crop_pct",
+                 allowed: give a larger crop_pct",
                 self.resized()
             )));
         }

@@ -1,7 +1,7 @@
-//! Targets of classification.
+//! Classification targets.
 use tch::{Kind, Tensor};
 
-/// One class per image, or a distribution where images were mixed.
+/// One class per image, or a distribution if images were mixed.
 #[derive(Debug)]
 pub enum Labels {
     /// Class indices, int64 (B).
@@ -25,7 +25,7 @@ impl Labels {
         self.len() == 0
     }
 
-    /// The class of each image, int64 (B); of a mixture the one with the largest share.
+    /// The class of each image, int64 (B); for a mixture, the class with the largest share.
     pub fn index(&self) -> Tensor {
         match self {
             Self::Hard(index_b) => index_b.shallow_clone(),
@@ -49,7 +49,7 @@ impl Labels {
     }
 }
 
-/// Log-softmax over the last dimension, in float32 at least whatever the input's precision.
+/// Log-softmax over the last dimension, in at least float32 whatever the input's precision.
 pub fn log_softmax(logits: &Tensor) -> Tensor {
     let kind = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     logits.log_softmax(-1, kind)

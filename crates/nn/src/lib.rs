@@ -1,4 +1,4 @@
-//! The vocabulary that models, methods and the trainer share, and the layers they build from.
+//! The types that models, methods and the trainer share, and the layers that they are built from.
 //!
 //! Shape letters in this workspace: `b` batch, `c` channels or classes, `h` height, `w` width, `n` tokens, `d` width of
 //! an embedding.
@@ -26,5 +26,5 @@ pub use module::{Module, Output, Pass};
 pub use store::{Entry, ParamStore, Role, Scope};
 pub use terms::{Progress, Term, Terms};
 
-/// Named tensors in a fixed order, as a weights file holds them.
+/// Named tensors in a fixed order, as in a weights file.
 pub type Tensors = indexmap::IndexMap<String, tch::Tensor>;

@@ -1,4 +1,4 @@
-//! What happened when weights met a network.
+//! Reports how weights fit a network.
 use std::fmt;
 
 use crate::{Error, Result};
@@ -8,20 +8,20 @@ use crate::{Error, Result};
 pub struct LoadReport {
     /// Number of tensors copied.
     pub loaded: usize,
-    /// In the network and not in the file.
+    /// In the network but not in the file.
     pub missing: Vec<String>,
-    /// In the file and not in the network.
+    /// In the file but not in the network.
     pub unexpected: Vec<String>,
     /// In both, with different shapes: (name, shape in the file, shape in the network).
     pub mismatched: Vec<(String, Vec<i64>, Vec<i64>)>,
-    /// Changed on the way in, each with a sentence that says how (a resampled position embedding, a new head).
+    /// Adapted while loading, each with a sentence that says how (a resampled position embedding, a new head).
     pub adapted: Vec<String>,
-    /// In the file and knowingly left out, each with a sentence that says why (outside of a prefix, ignored).
+    /// In the file but left out on purpose, each with a sentence that says why (outside a prefix, ignored).
     pub left_out: Vec<String>,
 }
 
 impl LoadReport {
-    /// Whether every tensor of both sides found its counterpart.
+    /// Whether every tensor on both sides has a counterpart.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
@@ -42,7 +42,7 @@ impl LoadReport {
     }
 }
 
-/// Lists longer than this are cut; the counts say what is left out.
+/// Longer lists are cut; the counts show how much is left out.
 const SHOWN: usize = 8;
 
 impl fmt::Display for LoadReport {

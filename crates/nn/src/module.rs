@@ -1,14 +1,14 @@
-//! What every network looks like from outside.
+//! The interface of every network.
 use tch::Tensor;
 
 use crate::{FeatureMap, TapSpec};
 
-/// How a forward pass is to run.
+/// How to run a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass {
     /// Batch statistics and dropout as in training.
     pub train: bool,
-    /// Keep the stages and the embedding; without it they are freed as the pass goes on.
+    /// Keep the stages and the embedding; otherwise they are freed during the pass.
     pub taps: bool,
 }
 
@@ -21,7 +21,7 @@ impl Pass {
     pub const EVAL: Self = Self { train: false, taps: false };
 }
 
-/// What one forward pass gives.
+/// The output of one forward pass.
 #[derive(Debug)]
 pub struct Output {
     /// (B,classes), before any softmax.
@@ -32,11 +32,11 @@ pub struct Output {
     pub stages: Vec<FeatureMap>,
 }
 
-/// A network that classifies images and shows its stages.
+/// A network that classifies images and exposes its stages.
 pub trait Module {
-    /// Runs normalised images (B,3,H,W) of the size the network was built for.
+    /// Runs the network on normalised images (B,3,H,W) of the size it was built for.
     fn forward(&self, x_bchw: &Tensor, pass: Pass) -> Output;
 
-    /// The shapes that [`Module::forward`] gives, known in advance.
+    /// The shapes that [`Module::forward`] returns, known in advance.
     fn taps(&self) -> &TapSpec;
 }

@@ -1,4 +1,4 @@
-//! Parameters and buffers under their checkpoint names, in the order in which they were made.
+//! Parameters and buffers under their checkpoint names, in the order of construction.
 use std::cell::RefCell;
 
 use heterodyne_shim::{NoGrad, Rng};
@@ -7,12 +7,12 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Init, LoadReport, Result, Tensors};
 
-/// What an entry is to the optimizer.
+/// How the optimizer treats an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Trained with weight decay.
     Decay,
-    /// Trained without: norms, biases, position embeddings and tokens.
+    /// Trained without weight decay: norms, biases, position embeddings and tokens.
     NoDecay,
     /// Not trained: running statistics.
     Buffer,
@@ -23,15 +23,15 @@ pub enum Role {
 pub struct Entry {
     /// Shares its storage with the layer that uses it.
     pub tensor: Tensor,
-    /// What it is to the optimizer.
+    /// How the optimizer treats it.
     pub role: Role,
 }
 
-/// The parameters and buffers of one network, and where they live. Names are unique, the order is that of construction.
+/// The parameters and buffers of one network, and their device. Names are unique; the order is that of construction.
 #[derive(Debug)]
 pub struct ParamStore {
     entries: RefCell<IndexMap<String, Entry>>,
-    /// Of a deferred store: the parameters that have no values yet.
+    /// In a deferred store: the parameters without values yet.
     uninitialised: Option<RefCell<IndexMap<String, Init>>>,
     rng: Rng,
     seed: u64,
@@ -40,26 +40,26 @@ pub struct ParamStore {
 }
 
 impl ParamStore {
-    /// An empty float32 store whose initialisers draw from a stream of their own.
+    /// An empty float32 store whose initialisers draw from their own stream.
     #[must_use]
     pub fn new(device: Device, seed: u64) -> Self {
         Self::with_kind(device, Kind::Float, seed)
     }
 
-    /// As [`ParamStore::new`] in another floating-point kind (float64 for gradient checks).
+    /// As [`ParamStore::new`], in another floating-point kind (float64 for gradient checks).
     #[must_use]
     pub fn with_kind(device: Device, kind: Kind, seed: u64) -> Self {
         Self { entries: RefCell::default(), uninitialised: None, rng: Rng::new(seed), seed, device, kind }
     }
 
-    /// This empty store, for weights that will be loaded: parameters hold nothing meaningful until [`ParamStore::load`]
-    /// or [`ParamStore::draw`] has given them values.
+    /// Makes this empty store expect loaded weights: parameters hold no meaningful values until [`ParamStore::load`] or
+    /// [`ParamStore::draw`] sets them.
     #[must_use]
     pub fn deferred(self) -> Self {
         Self { uninitialised: Some(RefCell::default()), ..self }
     }
 
-    /// Draws what a deferred store has not loaded, in the order of construction.
+    /// Draws the parameters that a deferred store has not loaded, in the order of construction.
     pub fn draw(&self) -> Result<()> {
         let Some(uninitialised) = &self.uninitialised else { return Ok(()) };
         let _guard = NoGrad::new();
@@ -70,7 +70,7 @@ impl ParamStore {
         Ok(())
     }
 
-    /// On the CPU, so that every device starts from the same weights.
+    /// Draws on the CPU, so every device starts from the same weights.
     fn drawn(&self, shape: &[i64], init: Init) -> Result<Tensor> {
         let tensor = Tensor::f_empty(shape, (self.kind, Device::Cpu))?;
         init.fill(&tensor, &self.rng)?;
@@ -83,13 +83,13 @@ impl ParamStore {
         Scope { store: self, prefix: String::new() }
     }
 
-    /// Where the tensors live.
+    /// The device of the tensors.
     #[must_use]
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// All entries in order, as (name, handle, role); handles share storage with the network.
+    /// All entries in order, as (name, handle, role). The handles share storage with the network.
     #[must_use]
     pub fn entries(&self) -> Vec<(String, Tensor, Role)> {
         self.entries.borrow().iter().map(|(name, e)| (name.clone(), e.tensor.shallow_clone(), e.role)).collect()
@@ -101,7 +101,7 @@ impl ParamStore {
         self.entries().into_iter().filter(|(_, _, role)| *role != Role::Buffer).collect()
     }
 
-    /// Parameters and buffers as a weights file holds them; handles, not copies.
+    /// Parameters and buffers as in a weights file; handles, not copies.
     #[must_use]
     pub fn tensors(&self) -> Tensors {
         self.entries().into_iter().map(|(name, tensor, _)| (name, tensor)).collect()
@@ -113,15 +113,15 @@ impl ParamStore {
         self.parameters().iter().map(|(_, t, _)| t.numel()).sum()
     }
 
-    /// Marks every parameter as not trained (a teacher).
+    /// Freezes all parameters, as for a teacher.
     pub fn freeze(&self) {
         for (_, tensor, _) in self.parameters() {
             let _ = tensor.set_requires_grad(false);
         }
     }
 
-    /// Copies the tensors whose names and shapes agree and reports the rest. What fits is copied even where the report
-    /// is not clean; call [`LoadReport::strict`] on the result to insist.
+    /// Copies the tensors whose names and shapes agree and reports the rest. Matching tensors are copied even if the
+    /// report is not clean; call [`LoadReport::strict`] on the result to require a full match.
     pub fn load(&self, tensors: &Tensors) -> Result<LoadReport> {
         let _guard = NoGrad::new();
         let entries = self.entries.borrow();
@@ -142,7 +142,7 @@ impl ParamStore {
             }
         }
         for name in tensors.keys().filter(|name| !entries.contains_key(*name)) {
-            // PyTorch counts the batches that a batch norm has seen; nothing here reads it.
+            // PyTorch's counter of batches in a batch norm; nothing here reads it.
             if !name.ends_with("num_batches_tracked") {
                 report.unexpected.push(name.clone());
             }
@@ -161,7 +161,7 @@ impl ParamStore {
     }
 }
 
-/// A place in a [`ParamStore`], the prefix of the names made there.
+/// A name prefix in a [`ParamStore`].
 #[derive(Clone, Debug)]
 pub struct Scope<'a> {
     store: &'a ParamStore,
@@ -175,30 +175,30 @@ impl<'a> Scope<'a> {
         Self { store: self.store, prefix: self.join(&name.to_string()) }
     }
 
-    /// A parameter. Tensors of two or more dimensions decay, vectors and scalars do not.
+    /// Creates a parameter. Tensors of two or more dimensions decay; vectors and scalars do not.
     pub fn param(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         let role = if shape.len() >= 2 { Role::Decay } else { Role::NoDecay };
         self.param_as(name, shape, init, role)
     }
 
-    /// A parameter that never decays (class token, position embedding).
+    /// Creates a parameter that never decays (class token, position embedding).
     pub fn param_no_decay(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         self.param_as(name, shape, init, Role::NoDecay)
     }
 
-    /// A buffer that starts constant.
+    /// Creates a buffer filled with a constant.
     pub fn buffer(&self, name: &str, shape: &[i64], value: f64) -> Result<Tensor> {
         let tensor = Tensor::f_full(shape, value, (self.store.kind, self.store.device))?;
         self.store.insert(self.join(name), tensor, Role::Buffer)
     }
 
-    /// A buffer that starts as `init` draws it.
+    /// Creates a buffer drawn by `init`.
     pub fn buffer_drawn(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         let tensor = self.store.drawn(shape, init)?.f_to(self.store.device)?;
         self.store.insert(self.join(name), tensor, Role::Buffer)
     }
 
-    /// Where tensors of this scope live.
+    /// The device of this scope's tensors.
     #[must_use]
     pub fn device(&self) -> Device {
         self.store.device
@@ -210,7 +210,7 @@ impl<'a> Scope<'a> {
         self.store.kind
     }
 
-    /// The seed of the store, for parts that go on drawing in training.
+    /// The seed of the store, for layers that also draw random numbers during training.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.store.seed

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 /// One summand of the loss.
 #[derive(Debug)]
 pub struct Term {
-    /// What the log calls it, `method.term`.
+    /// Its name in the log, `method.term`.
     pub name: String,
     /// Its factor in the total.
     pub weight: f64,
@@ -22,7 +22,7 @@ impl Terms {
         self.0.push(Term { name: name.into(), weight, value });
     }
 
-    /// A loss of one term with weight 1.
+    /// Makes a loss of one term with weight 1.
     pub fn one(name: impl Into<String>, value: Tensor) -> Self {
         let mut terms = Self::default();
         terms.push(name, 1.0, value);
@@ -55,13 +55,13 @@ impl Terms {
         self.0.is_empty()
     }
 
-    /// The unweighted values side by side (number of terms), cut off from the graph, still on the device.
+    /// The stacked unweighted values (number of terms), detached from the graph, still on the device.
     pub fn values(&self) -> Tensor {
         let values: Vec<Tensor> = self.0.iter().map(|t| t.value.detach().to_kind(Kind::Float)).collect();
         Tensor::stack(&values, 0)
     }
 
-    /// `sum_k weight_k * value_k`, a scalar that can be differentiated; `None` where there is no term.
+    /// `sum_k weight_k * value_k`, a differentiable scalar; `None` without terms.
     #[must_use]
     pub fn total(&self) -> Option<Tensor> {
         self.0.iter().map(|t| &t.value * t.weight).reduce(|a, b| a + b)
@@ -77,7 +77,7 @@ impl<'a> IntoIterator for &'a Terms {
     }
 }
 
-/// How far training has come.
+/// The progress of training.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
     /// Optimizer steps done.

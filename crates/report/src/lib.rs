@@ -1,8 +1,8 @@
-//! Run folders as a table for the terminal ([`table`]) and as one self-contained HTML page ([`html`],
+//! Reports on run folders: a table for the terminal ([`table`]) and a self-contained HTML page ([`html`],
 //! [`write`](fn@write)).
 //!
-//! The result of a run is the accuracy of its last epoch on the test images; the best epoch is shown beside it with
-//! what it was chosen on. A run that did not finish is listed as such and counts in no mean.
+//! The result of a run is its accuracy on the test images after the last epoch. The best epoch is also shown, with the
+//! images on which it was selected. A run that did not finish is listed as such and is not part of any mean.
 mod chart;
 mod load;
 mod markup;
@@ -18,12 +18,12 @@ pub use load::{Loaded, Run};
 pub use published::published;
 pub use terminal::table;
 
-/// A row of the tables: runs that differ in their seed alone.
+/// A row of the tables: runs that differ only in their seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Its name; `scratch`, or a group of runs without a teacher, is what the others are compared with.
+    /// The group's name. The others are compared with the group `scratch`, or with a group of runs without a teacher.
     pub name: String,
-    /// Their run folders.
+    /// The run folders.
     pub runs: Vec<PathBuf>,
 }
 
@@ -35,13 +35,13 @@ impl Group {
     }
 }
 
-/// The page as text. `intro` is one paragraph (or, with blank lines between, several) of plain text.
+/// The page as text. `intro` is plain text; blank lines separate paragraphs.
 pub fn html(title: &str, intro: &str, groups: &[Group]) -> Result<String> {
     let loaded = groups.iter().map(Group::load).collect::<Result<Vec<_>>>()?;
     Ok(page::page(title, intro, &loaded))
 }
 
-/// Writes the page to `path`; the old file stays until the new one is complete.
+/// Writes the page to `path`; an existing file is replaced only once the new one is complete.
 pub fn write(path: &Path, title: &str, intro: &str, groups: &[Group]) -> Result<()> {
     heterodyne_run::folder::replace(path, html(title, intro, groups)?.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! Run folders, read.
+//! Reads run folders.
 use std::path::{Path, PathBuf};
 
 use heterodyne_run::{Eval, Metric, Result, RunFolder, Similarity, Status, Summary, Versions, metrics};
@@ -11,15 +11,15 @@ use crate::stats;
 pub struct Run {
     /// Its folder.
     pub path: PathBuf,
-    /// How it ended; put together from the plan and the metrics where no summary was written (see [`Run::ended`]).
+    /// How it ended; reconstructed from the plan and the metrics if there is no summary (see [`Run::ended`]).
     pub summary: Summary,
-    /// Whether there is a summary: false while a run goes on, and after it was killed.
+    /// Whether there is a summary: false during a run, and after it was killed.
     pub ended: bool,
-    /// What was measured.
+    /// The measurements.
     pub metrics: Vec<Metric>,
     /// The resolved recipe.
     pub plan: Value,
-    /// How alike the networks' features are, where somebody asked.
+    /// The similarity of the networks' features, if it was measured.
     pub similarity: Option<Similarity>,
 }
 
@@ -33,7 +33,7 @@ pub struct Loaded {
 }
 
 impl Run {
-    /// Reads a run folder; absent metrics are no measurements, a damaged file is an error.
+    /// Reads a run folder. Absent metrics count as no measurements; a damaged file is an error.
     pub fn load(path: &Path) -> Result<Self> {
         let folder = RunFolder::open(path)?;
         let plan = folder.read_plan()?;
@@ -57,13 +57,13 @@ impl Run {
         self.summary.last.as_ref().filter(|last| finished && last.split == "test").map(|last| last.top1)
     }
 
-    /// The accuracy of the best epoch on the test images, whatever chose it.
+    /// The accuracy of the best epoch on the test images, however it was selected.
     #[must_use]
     pub fn best(&self) -> Option<f64> {
         self.result().and(self.summary.best.as_ref()).map(|best| best.top1)
     }
 
-    /// How it ended, in words.
+    /// How it ended, as text.
     #[must_use]
     pub fn state(&self) -> String {
         match (self.ended, self.summary.status, &self.summary.error) {
@@ -73,7 +73,7 @@ impl Run {
         }
     }
 
-    /// The test evaluations of the weights that the result was measured with, in order.
+    /// The test evaluations, in order, of the kind of weights with which the result was measured.
     pub fn evals(&self) -> impl Iterator<Item = &Eval> {
         let weights = self.summary.last.as_ref().map_or("live", |last| last.weights.as_str());
         self.metrics.iter().filter_map(move |metric| match metric {
@@ -88,7 +88,7 @@ impl Run {
         self.plan.pointer("/data/name").and_then(Value::as_str)
     }
 
-    /// Mean share (0..1) of the time that training waited for data.
+    /// Mean fraction (0..1) of the training time spent waiting for data.
     #[must_use]
     pub fn data_wait(&self) -> Option<f64> {
         let waits: Vec<f64> = self
@@ -128,7 +128,7 @@ impl Loaded {
         stats::mean(&self.runs.iter().filter(|r| r.result().is_some()).map(|r| r.summary.seconds).collect::<Vec<_>>())
     }
 
-    /// The runs whose curves are drawn: the finished ones, or all if none is.
+    /// The runs whose curves are drawn: the finished ones, or all if none has finished.
     #[must_use]
     pub fn shown(&self) -> Vec<&Run> {
         let finished: Vec<&Run> = self.runs.iter().filter(|r| r.result().is_some()).collect();
@@ -140,8 +140,7 @@ impl Loaded {
     }
 }
 
-/// The row that the others are compared with: the one called `scratch`, else the only one without a teacher. It needs a
-/// result.
+/// The baseline for comparisons: the group `scratch`, or else the only group without a teacher. It must have a result.
 pub fn scratch(groups: &[Loaded]) -> Option<&Loaded> {
     let by_name = groups.iter().find(|g| g.name.eq_ignore_ascii_case("scratch"));
     let untaught = || {
@@ -151,7 +150,7 @@ pub fn scratch(groups: &[Loaded]) -> Option<&Loaded> {
     by_name.or_else(untaught).filter(|g| g.mean().is_some())
 }
 
-/// What can be said about a run that has not written a summary.
+/// A provisional summary of a run that has not written one.
 fn unfinished(plan: &Value, metrics: &[Metric]) -> Summary {
     let text = |pointer: &str| plan.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let last = metrics.iter().rev().find_map(|metric| match metric {

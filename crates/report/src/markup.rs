@@ -1,8 +1,7 @@
-//! Text into HTML.
+//! HTML from plain text and tables.
 use std::fmt::Display;
 
-/// `text` with the characters that mean something in HTML, in text and in quoted attributes, replaced; control
-/// characters, which HTML forbids, become spaces.
+/// Escapes `text` for HTML text and quoted attributes; control characters, which HTML forbids, become spaces.
 pub fn escape(text: impl Display) -> String {
     let mut out = String::new();
     for c in text.to_string().chars() {
@@ -20,8 +19,8 @@ pub fn escape(text: impl Display) -> String {
     out
 }
 
-/// A table that scrolls sideways where the window is narrow. Cells are HTML; the columns of `text` stand left, others
-/// right.
+/// A table that scrolls horizontally in a narrow window. Cells are HTML; the columns in `text` are left-aligned, others
+/// right-aligned.
 pub fn table(head: &[String], rows: &[Vec<String>], text: &[usize]) -> String {
     let side = |c: usize| if text.contains(&c) { " class=\"left\"" } else { "" };
     let mut out = String::from("<div class=\"scroll\"><table>\n<thead><tr>");

@@ -1,14 +1,14 @@
-//! Published top-1 accuracies on CIFAR-100, as context beside one's own numbers. They come from other code, other
-//! machines and mostly a single seed, and say nothing about whether a run here is right.
+//! Published top-1 accuracies on CIFAR-100, as context for the user's own numbers. They come from other code, other
+//! machines and mostly a single seed, so they cannot confirm that a run here is correct.
 //!
 //! 224 px: the tables of OFA-KD (Hao et al. 2023, arXiv 2310.19444) and HCD (arXiv 2511.10942); 300 epochs. 32 px: the
-//! tables of CRD (Tian et al. 2020, arXiv 1910.10699) and DKD (Zhao et al. 2022, arXiv 2203.08679); 240 epochs. How far
-//! each number can be trusted is part of it.
+//! tables of CRD (Tian et al. 2020, arXiv 1910.10699) and DKD (Zhao et al. 2022, arXiv 2203.08679); 240 epochs. Each
+//! number records how far it can be trusted.
 
-/// Where a number comes from.
+/// The source of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Read in the publication or in its authors' repository.
+    /// Read in the publication or its authors' repository.
     Read,
     /// Not read in a source; its column reproduces the published average.
     Recalled,
@@ -23,18 +23,18 @@ pub enum Trust {
 pub struct Number {
     /// Top-1, 0..100.
     pub top1: f64,
-    /// Where it comes from.
+    /// Its source.
     pub trust: Trust,
 }
 
 /// The published numbers of one pair of networks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pair {
-    /// The teacher, as papers call it.
+    /// The teacher's name in papers.
     pub teacher: &'static str,
-    /// The student.
+    /// The student's name in papers.
     pub student: &'static str,
-    /// Side of the input in pixels, which also names the protocol: 224 or 32.
+    /// Side of the input in pixels: 224 or 32, which also identifies the protocol.
     pub img: u32,
     /// Columns and their numbers; the first two are `teacher` and `scratch`.
     pub numbers: &'static [(&'static str, Number)],
@@ -56,8 +56,8 @@ const fn low(top1: f64) -> Number {
     Number { top1, trust: Trust::Low }
 }
 
-/// Rows of the 224 px table: teacher, student, then numbers in the order teacher, scratch, FitNet, CRD, KD, OFA and
-/// perhaps HCD.
+/// Rows of the 224 px table: teacher, student, then the numbers for teacher, scratch, FitNet, CRD, KD, OFA and, if
+/// published, HCD.
 macro_rules! rows_224 {
     ($($teacher:literal => $student:literal: $t:expr, $scratch:expr, $fitnet:expr, $crd:expr, $kd:expr, $ofa:expr $(, $hcd:expr)?;)*) => {
         &[$(Pair {
@@ -97,7 +97,7 @@ const AT_32: &[Pair] = &[Pair {
     ],
 }];
 
-/// Beginnings of model names, and what papers call those models.
+/// Beginnings of model names, and the models' names in papers.
 const NAMES: [(&str, &str); 13] = [
     ("swin_tiny", "Swin-T"),
     ("vit_small_patch16", "ViT-S"),
@@ -114,13 +114,13 @@ const NAMES: [(&str, &str); 13] = [
     ("deit_t", "DeiT-T"),
 ];
 
-/// What papers call a model.
+/// A model's name in papers.
 fn paper_name(model: &str) -> Option<&'static str> {
     let model = model.to_lowercase();
     NAMES.iter().find(|(start, _)| model.starts_with(start)).map(|(_, name)| *name)
 }
 
-/// The published CIFAR-100 numbers of a pair of models, by the names that `heterodyne models` lists.
+/// The published CIFAR-100 results for a pair of models, by the names that `heterodyne models` lists.
 #[must_use]
 pub fn published(teacher: &str, student: &str) -> Option<&'static Pair> {
     let (teacher, student) = (paper_name(teacher)?, paper_name(student)?);

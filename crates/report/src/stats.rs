@@ -1,18 +1,18 @@
 //! Mean and sample standard deviation.
 
-/// Arithmetic mean; `None` of nothing.
+/// Arithmetic mean; `None` for no values.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Sample standard deviation (n - 1); `None` of fewer than two values.
+/// Sample standard deviation (n - 1); `None` for fewer than two values.
 pub fn std(values: &[f64]) -> Option<f64> {
     let mean = mean(values).filter(|_| values.len() > 1)?;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
     Some((squares / (values.len() - 1) as f64).sqrt())
 }
 
-/// `71.20 ± 0.35`, without the deviation of a single value, a dash for none.
+/// `71.20 ± 0.35`; the mean alone for a single value, a dash for none.
 pub fn spread(values: &[f64]) -> String {
     match (mean(values), std(values)) {
         (Some(mean), Some(std)) => format!("{mean:.2} ± {std:.2}"),

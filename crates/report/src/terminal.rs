@@ -1,8 +1,9 @@
 //! The table for a terminal.
 use crate::{Loaded, load, stats};
 
-/// Method, mean ± sample standard deviation of the last epoch's test top-1, each seed, training time of one run, and
-/// the difference to the scratch row where there is one. Runs that did not finish follow below.
+/// Method, mean ± sample standard deviation of the test top-1 after the last epoch, the value of each seed, training
+/// time of one run, and the difference from the scratch row if there is one. Runs that did not finish are listed below
+/// the table.
 #[must_use]
 pub fn table(groups: &[Loaded]) -> String {
     let scratch = load::scratch(groups);
@@ -25,7 +26,7 @@ pub fn table(groups: &[Loaded]) -> String {
         (0..columns).map(|c| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0)).collect();
     let mut out = String::new();
     for row in &rows {
-        // Names and seeds to the left, numbers to the right.
+        // Names and seeds are left-aligned, numbers right-aligned.
         let cells = row.iter().enumerate().map(|(c, cell)| {
             let pad = " ".repeat(widths[c] - cell.chars().count());
             if matches!(c, 0 | 2) { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
@@ -52,7 +53,7 @@ pub fn why_not(run: &crate::Run) -> String {
     }
 }
 
-/// `+1.25` points against `base`; a dash for `base` itself and without results.
+/// The difference from `base` in points, such as `+1.25`; a dash for `base` itself and without results.
 pub fn difference(group: &Loaded, base: &Loaded) -> String {
     match (group.mean(), base.mean()) {
         (Some(own), Some(base_mean)) if !std::ptr::eq(group, base) => format!("{:+.2}", own - base_mean),

@@ -1,4 +1,4 @@
-//! Where a run computes, and in which number format.
+//! The device of a run and its number format.
 use std::path::Path;
 
 use heterodyne_run::recipe::schema::{DeviceChoice, Precision};
@@ -7,10 +7,10 @@ use tch::Device;
 
 use crate::Result;
 
-/// The device that a recipe names, its libraries loaded.
+/// The device that a recipe names, with its libraries loaded.
 ///
 /// # Errors
-/// `cuda` on a machine without a usable GPU.
+/// The choice is `cuda` and the machine has no usable GPU.
 pub fn device(choice: DeviceChoice) -> Result<Device> {
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
@@ -22,7 +22,7 @@ pub fn device(choice: DeviceChoice) -> Result<Device> {
     }
 }
 
-/// What recipes and reports call a device.
+/// The device's name in recipes and reports.
 #[must_use]
 pub fn name(device: Device) -> &'static str {
     if device == Device::Cpu { "cpu" } else { "cuda" }
@@ -35,7 +35,7 @@ pub fn cuda_problem() -> Option<String> {
     heterodyne_shim::load_cuda().err().filter(|_| driver).map(|e| e.to_string())
 }
 
-/// The number format that `precision` asks for on `device`: never `Auto`.
+/// The number format of `precision` on `device`; never `Auto`.
 #[must_use]
 pub fn concrete(precision: Precision, device: Device) -> Precision {
     match precision {
@@ -45,7 +45,7 @@ pub fn concrete(precision: Precision, device: Device) -> Precision {
     }
 }
 
-/// Waits until a GPU has finished its queue; a CPU has none.
+/// Waits until a GPU has finished its queue; returns at once on a CPU.
 pub fn wait(device: Device) {
     if let Device::Cuda(index) = device {
         tch::Cuda::synchronize(index as i64);

@@ -1,62 +1,63 @@
-//! What can end a run.
+//! The errors of planning and training.
 use std::path::{Path, PathBuf};
 
 use heterodyne_run::RecipeError;
 
-/// Why a plan was refused or a run stopped. The message names the cause and what to do.
+/// Why a plan was refused or a run stopped. Messages name the cause and a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The recipe, with file, line and hint.
+    /// A mistake in the recipe, with file, line and hint.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// Networks, methods, data or weights.
+    /// An error from networks, methods, data or weights.
     #[error(transparent)]
     Nn(#[from] heterodyne_nn::Error),
-    /// A file of the run folder.
+    /// An error in a file of the run folder.
     #[error(transparent)]
     Run(#[from] heterodyne_run::Error),
-    /// The GPU that the recipe asks for.
+    /// The GPU that the recipe requires is not usable.
     #[error("device = \"cuda\": {0}")]
     Cuda(#[from] heterodyne_shim::CudaError),
-    /// The pair, the data or the settings contradict each other.
+    /// Networks, data and settings that do not fit together.
     #[error("{0}")]
     Plan(String),
-    /// A loss or gradient stopped being a number.
+    /// A loss or gradient became NaN or infinite.
     #[error(
-        "step {step} (epoch {epoch:.2}): {what} is {value}; the parameters were not updated by it and every file \
-         written before is whole\n  hint: {}", advice(*lr, largest.as_deref())
+        "step {step} (epoch {epoch:.2}): {what} is {value}. The update was skipped; files on disk are intact.\n  \
+         hint: {}", advice(*lr, largest.as_deref())
     )]
     NonFinite {
         /// The optimizer step, counted from 1.
         step: u64,
         /// The time in epochs.
         epoch: f64,
-        /// The term's name, or the gradient norm.
+        /// The loss term, the total or the gradient norm.
         what: String,
         /// NaN or an infinity.
         value: f64,
         /// The learning rate of the step.
         lr: f64,
-        /// The term that made up most of the loss, with its weight, where each of them was a number.
+        /// The largest term of the loss with its weight, if every term was finite.
         largest: Option<String>,
     },
-    /// The teacher's output stopped being a number, so that nothing could be learned from it.
+    /// The teacher's output became NaN or infinite.
     #[error(
-        "step {step} (epoch {epoch:.2}): the teacher ({teacher}) gives values that are NaN or infinite; the student \
-         was not updated by it and every file written before is whole\n  hint: check the teacher's weights, teacher.mean, teacher.std and teacher.precision"
+        "step {step} (epoch {epoch:.2}): the output of the teacher ({teacher}) is NaN or infinite. The update was \
+         skipped; files on disk are intact.\n  hint: check the teacher's weights, teacher.mean, teacher.std and \
+         teacher.precision"
     )]
     Teacher {
         /// The optimizer step, counted from 1.
         step: u64,
         /// The time in epochs.
         epoch: f64,
-        /// What the teacher is called.
+        /// The teacher's name.
         teacher: String,
     },
-    /// Weights that a checkpoint must not keep.
+    /// The weights have diverged and must not be saved.
     #[error(
-        "step {step}: the run has diverged: {flaw}; the checkpoint and the weights before are kept\n  hint: lower \
-         optim.lr, add warm-up (schedule.warmup_epochs) or clipping (train.clip_grad)"
+        "step {step}: the run has diverged: {flaw}. The previous checkpoint and weights are kept.\n  hint: lower \
+         optim.lr, or add warm-up (schedule.warmup_epochs) or clipping (train.clip_grad)"
     )]
     Diverged {
         /// Optimizer steps done.
@@ -64,22 +65,22 @@ pub enum Error {
         /// The tensor and what is wrong with it.
         flaw: String,
     },
-    /// A checkpoint that was made with something else than what it is to go on with.
+    /// The recipe, teacher, classes or images have changed since the checkpoint was written.
     #[error(
-        "{}: the checkpoint was made with something else:\n  {}\n  hint: put back what was there, or go on knowingly \
-         with --accept-changes; the result is then not that of an uninterrupted run",
+        "{}: the run has changed since this checkpoint was written:\n  {}\n  hint: undo the change, or pass \
+         --accept-changes; the result then differs from that of an uninterrupted run",
         path.display(),
         changes.join("\n  ")
     )]
     Changed {
         /// The checkpoint.
         path: PathBuf,
-        /// What is different.
+        /// The differences, one line each.
         changes: Vec<String>,
     },
-    /// A file of the run folder that could not be written.
-    #[error("{cause}\n  hint: what was saved before is whole; once this can be written, `heterodyne {command} \
-        --resume {}` goes on", folder.display())]
+    /// A file of the run folder could not be written.
+    #[error("{cause}\n  hint: everything saved so far is intact; once the file can be written, continue with \
+        `heterodyne {command} --resume {}`", folder.display())]
     Unwritten {
         /// The file and the reason.
         cause: Box<Error>,
@@ -88,39 +89,39 @@ pub enum Error {
         /// The run folder.
         folder: PathBuf,
     },
-    /// A checkpoint that does not belong to this run.
+    /// The checkpoint does not belong to this run.
     #[error("the checkpoint does not fit this run: {0}")]
     State(String),
-    /// A run folder that cannot continue.
+    /// The run folder cannot be resumed.
     #[error("{}: {message}", path.display())]
     Resume {
         /// The run folder.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         message: String,
     },
 }
 
-/// The result of fallible functions here.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 fn advice(lr: f64, largest: Option<&str>) -> String {
     let usual =
-        format!("lower optim.lr (now {lr:.3e}), add warm-up (schedule.warmup_epochs) or clipping (train.clip_grad)");
+        format!("lower optim.lr (now {lr:.3e}), or add warm-up (schedule.warmup_epochs) or clipping (train.clip_grad)");
     match largest {
-        Some(largest) => format!("most of the loss is {largest}; look at its weight, or {usual}"),
-        None => format!("{usual}, or look at that term's weight"),
+        Some(largest) => format!("most of the loss is {largest}: check that weight, or {usual}"),
+        None => format!("{usual}, or check the term's weight"),
     }
 }
 
 impl Error {
-    /// Whether this is no fault but the answer to a request to stop.
+    /// Whether this is the response to a stop request rather than a failure.
     #[must_use]
     pub fn is_stop(&self) -> bool {
         matches!(self, Self::Nn(heterodyne_nn::Error::Stopped))
     }
 
-    /// Says of a file in `folder`, which a run was writing, how the run goes on; of anything else nothing more.
+    /// Adds how to resume the run if a file in its `folder` could not be written; returns other errors unchanged.
     pub(crate) fn while_writing(self, command: &'static str, folder: &Path) -> Self {
         match &self {
             Self::Run(heterodyne_run::Error { path, .. }) | Self::Nn(heterodyne_nn::Error::File { path, .. })
@@ -133,7 +134,7 @@ impl Error {
     }
 }
 
-/// Runs `f`; a panic of the engine in it becomes an error that says what was being done.
+/// Runs `f`; a libtorch panic inside it becomes an error prefixed with `what`.
 pub(crate) fn guarded<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
     heterodyne_nn::catch(|| what.to_owned(), || Ok(f())).map_err(Error::from).flatten()
 }

@@ -1,6 +1,6 @@
 //! From a recipe to a trained student. Data flows one way: a [`plan`] is checked, a [`network`] is built and loaded, a
-//! [`learner`] does one step, a [`session`] joins them with the data, a [`run`] is many steps with evaluations and
-//! checkpoints. The teacher's outputs may come from a [`cache`]; [`analysis`] looks at a session.
+//! [`learner`] takes one step, a [`session`] adds the data, and a [`run`] is many steps with evaluations and
+//! checkpoints. The teacher's outputs can come from a [`cache`]; [`analysis`] measures a session.
 
 pub mod analysis;
 pub mod cache;

@@ -1,4 +1,4 @@
-//! `heterodyne bench`: one recipe's step, part by part.
+//! `heterodyne bench`: times a recipe's training step, part by part.
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -11,24 +11,24 @@ use crate::{print::say, ui};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Recipe (TOML), with a teacher or without
+    /// Recipe (TOML), with or without a teacher
     recipe: PathBuf,
-    /// Change a key of the recipe, for example --set train.batch=128
+    /// Override a key of the recipe, for example --set train.batch=128; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Steps that are timed
+    /// Number of timed steps
     #[arg(long, default_value_t = 20, value_name = "N")]
     steps: usize,
-    /// Steps before them
+    /// Number of untimed steps before them
     #[arg(long, default_value_t = 3, value_name = "N")]
     warm_up: usize,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-    /// List the N slowest operators
+    /// Also list the N slowest operators
     #[arg(long, default_value_t = 0, value_name = "N")]
     operators: usize,
-    /// Use libtorch's general operators only, none of the kernels made for this project
+    /// Use only libtorch's operators, none of this project's kernels
     #[arg(long)]
     plain: bool,
 }
@@ -36,7 +36,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
     if args.steps == 0 {
-        bail!("--steps 0 measures nothing; give at least 1");
+        bail!("--steps 0 times nothing: give at least 1");
     }
     heterodyne_shim::flops::set_plain(args.plain);
     let layered = Layered::read(&args.recipe, &args.sets)?;
@@ -60,8 +60,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
         say!("  {part:10}{ms:9.2} ms   {:5.1} %", 100.0 * ms / total);
     }
     say!(
-        "arithmetic  {:9.2} GFLOP a step, {:.0} GFLOP/s; peaks {:.0} (matmul) and {:.0} (3x3 convolution): {:.0} % of \
-         the step",
+        "arithmetic  {:9.2} GFLOP per step, {:.0} GFLOP/s; peaks {:.0} (matmul) and {:.0} (3x3 convolution): {:.0} % \
+         of the step",
         m.gflop,
         m.gflops,
         m.peak_gflops.matmul,
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     );
     let show = |mb: Option<f64>| mb.map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB"));
     say!(
-        "memory      {:>9} at most{}",
+        "memory      {:>9} at peak{}",
         show(m.peak_rss_mb),
         m.peak_device_mb.map_or_else(String::new, |mb| format!(", {mb:.0} MB on the GPU"))
     );

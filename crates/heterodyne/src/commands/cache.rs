@@ -1,4 +1,4 @@
-//! `heterodyne cache`: runs the teacher before training.
+//! `heterodyne cache`: computes the teacher's outputs before training.
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -19,7 +19,7 @@ use crate::{
 pub struct Args {
     /// Recipe (TOML) with `teacher.cache`
     recipe: PathBuf,
-    /// Change a key of the recipe, for example --set teacher.cache.views=16
+    /// Override a key of the recipe, for example --set teacher.cache.views=16; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
@@ -29,7 +29,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let session = ui::session(Plan::resolve(&Layered::read(&args.recipe, &args.sets)?, Mode::Distill)?)?;
     let Some(cache) = &session.cache else {
         bail!(
-            "{}: there is no cache to fill; add `--set teacher.cache.views=N`, N augmented views of each image",
+            "{}: the recipe has no teacher.cache\n  hint: add `--set teacher.cache.views=N` for N views per image",
             args.recipe.display()
         );
     };
@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     bar.finish_and_clear();
     let damaged = cache.damaged();
     if damaged > 0 {
-        tell!("note: {damaged} entries were damaged and have been computed again");
+        tell!("note: {damaged} entries were damaged and have been recomputed");
     }
     let (after, seconds) = (cache.stats(), start.elapsed().as_secs_f64());
     let new = after.written.saturating_sub(before.written);
@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(match filled {
         Filled::Full => Outcome::Done,
         Filled::Interrupted => {
-            say!("to continue: the same command");
+            say!("to continue, run the same command again");
             Outcome::Interrupted
         }
     })

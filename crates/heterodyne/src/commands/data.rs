@@ -1,4 +1,4 @@
-//! `heterodyne data`: the datasets, or what is in one.
+//! `heterodyne data`: lists the datasets or describes one.
 use std::{collections::HashMap, path::PathBuf, sync::atomic::Ordering};
 
 use anyhow::Result;
@@ -11,20 +11,20 @@ use crate::{
     ui,
 };
 
-/// Most classes whose sizes are printed.
+/// Largest number of classes that are printed.
 const SHOWN: usize = 12;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Dataset to look into; without one they are listed
+    /// Dataset to describe; without a name, all datasets are listed
     name: Option<String>,
-    /// Its file or folder
+    /// File or folder of the dataset
     path: Option<PathBuf>,
-    /// A key of the recipe's [data], for example --set data.labels=val.csv; may be repeated
+    /// Set a key of the recipe's [data], for example --set data.labels=val.csv; may be repeated
     #[arg(long = "set", value_name = "data.KEY=VALUE", requires = "name")]
     sets: Vec<String>,
-    /// Leave out the decoding of every image
+    /// Do not check that every image can be decoded
     #[arg(long, requires = "name")]
     no_audit: bool,
     /// Print one JSON object
@@ -50,7 +50,15 @@ pub fn run(args: &Args) -> Result<Outcome> {
         let (classes, side) = (splits.classes(), splits.side);
         say!(
             "{}",
-            serde_json::json!({"data": name, "classes": classes, "side": side, "mean": splits.mean, "std": splits.std, "splits": all, "notices": splits.notices})
+            serde_json::json!({
+                "data": name,
+                "classes": classes,
+                "side": side,
+                "mean": splits.mean,
+                "std": splits.std,
+                "splits": all,
+                "notices": splits.notices,
+            })
         );
     } else {
         let side = splits.side.map_or_else(|| "photographs".to_owned(), |side| format!("{side} x {side} pixels"));
@@ -77,14 +85,14 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Images of each class.
+/// Number of images per class.
 fn sizes(split: &dyn Dataset) -> Vec<usize> {
     let mut counts = vec![0; split.classes().len()];
     (0..split.len()).for_each(|index| counts[split.label(index)] += 1);
     counts
 }
 
-/// The first classes with their sizes in every split.
+/// Prints the first classes with their sizes in every split.
 fn classes(splits: &heterodyne_data::Splits) {
     let counts: HashMap<_, _> = splits.all().map(|(name, split)| (name, sizes(&**split))).collect();
     let names: Vec<&str> = splits.all().map(|(name, _)| name).collect();

@@ -1,29 +1,31 @@
-//! Flags that say which dataset, where, and how its files are read.
+//! Flags for a dataset, its location and the reading of its files.
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use heterodyne_run::recipe::{self, schema::Data};
 use serde::Deserialize;
 
-/// What a command lays over a recipe's `[data]`.
+/// Flags that override a recipe's `[data]`.
 #[derive(Debug, clap::Args)]
 pub struct DataArgs {
-    /// Dataset (heterodyne data lists them)
+    /// Dataset name (`heterodyne data` lists them)
     #[arg(long)]
     data: Option<String>,
     /// File or folder of the dataset
     #[arg(long)]
     path: Option<PathBuf>,
-    /// A key of the recipe's [data], for example --set data.labels=val.csv or --set data.exif=false; may be repeated
+    /// Set a key of the recipe's [data], for example --set data.labels=val.csv or --set data.exif=false; may be
+    /// repeated
     #[arg(long = "set", value_name = "data.KEY=VALUE")]
     sets: Vec<String>,
 }
 
 impl DataArgs {
-    /// The dataset: that of `run`, if there is one, with what the flags say.
+    /// The dataset of `run`, if there is one, overridden by the flags.
     pub fn over(&self, run: Option<Data>) -> Result<Data> {
         let named = || self.data.as_deref().map(Data::of);
-        let mut data = run.or_else(named).context("which data? Add --data NAME (heterodyne data lists the names)")?;
+        let mut data =
+            run.or_else(named).context("no dataset given: add --data NAME (`heterodyne data` lists the names)")?;
         if let Some(name) = &self.data {
             data.name.clone_from(name);
         }
@@ -34,12 +36,12 @@ impl DataArgs {
     }
 }
 
-/// `data` with the keys that texts like `data.exif=false` give.
+/// `data` with keys set by texts such as `data.exif=false`.
 pub fn set(data: Data, sets: &[String]) -> Result<Data> {
     let mut table = toml::Table::try_from(&data).context("the recipe's [data]")?;
     for (key, value) in recipe::options(sets)? {
         let Some(key) = key.strip_prefix("data.") else {
-            bail!("--set {key}: the keys of the data begin with `data.`, such as data.{key}")
+            bail!("--set {key}: keys of the data begin with `data.`; did you mean data.{key}?")
         };
         table.insert(key.to_owned(), value);
     }

@@ -1,4 +1,4 @@
-//! `heterodyne demo`: a transformer teaches a conv net on the embedded digits, with every method, over several seeds.
+//! `heterodyne demo`: distils a ViT into a CNN on the embedded digits with several methods and seeds.
 use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -20,7 +20,7 @@ use crate::{
 const TEACHER: &str = include_str!("../../../../recipes/digits/teacher.toml");
 const STUDENT: &str = include_str!("../../../../recipes/digits/student.toml");
 
-/// The rows of the table: a name and, but for the first, the recipe whose method it is.
+/// The rows of the table: a name and, except for the first, the recipe of its method.
 const ROWS: [(&str, Option<&str>); 5] = [
     ("scratch", None),
     ("kd", Some(include_str!("../../../../recipes/digits/kd.toml"))),
@@ -29,22 +29,22 @@ const ROWS: [(&str, Option<&str>); 5] = [
     ("hcd", Some(include_str!("../../../../recipes/digits/hcd.toml"))),
 ];
 
-/// A folder that holds this file was made here and may be replaced.
+/// A folder with this file was created by the demo and may be replaced.
 const MARK: &str = ".heterodyne-demo";
 
-/// Written last: a demo that has it is complete.
+/// Written last: marks a complete demo.
 const SUMMARY: &str = "summary.json";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where runs, summary and report go; an earlier demo there is replaced once the new one is complete
+    /// Folder for runs, summary and report; an earlier demo there is replaced once the new one is complete
     #[arg(long, default_value = "target/demo")]
     out: PathBuf,
-    /// Seeds per row
+    /// Number of seeds per method
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
-    /// Change a key of all its recipes, the teacher's too, for example --set train.epochs=20
+    /// Override a key in all recipes, including the teacher's, for example --set train.epochs=20; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let work = &args.out;
     prepare(work, &aside)?;
 
-    say!("A vision transformer learns 1,297 scanned digits and then teaches a conv net that sees 50 of them.\n");
+    say!("A small ViT is trained on 1,297 scanned digits, then distilled into a small CNN that sees 50 of them.\n");
     let Some(teacher) = one(
         &Layered::from_str("recipes/digits/teacher.toml", TEACHER, &args.sets)?,
         Mode::Train,
@@ -96,14 +96,14 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The `[methods]` of a recipe as one value.
+/// The `[methods]` table of a recipe.
 fn methods(recipe: &str) -> Result<toml::Value> {
     let mut recipe: toml::Table = recipe.parse()?;
     recipe.remove("methods").context("a recipe of the demo has no [methods]")
 }
 
-/// Makes an empty folder to work in. A complete earlier demo is moved aside until the new one is complete, too;
-/// anything that is no demo is left alone.
+/// Creates an empty folder. A complete earlier demo is moved aside until the new one is complete; any other folder is
+/// refused.
 fn prepare(out: &Path, aside: &Path) -> Result<()> {
     for path in [out, aside] {
         if path.exists() && !path.join(MARK).is_file() {
@@ -117,7 +117,7 @@ fn prepare(out: &Path, aside: &Path) -> Result<()> {
     remove(out)?;
     std::fs::create_dir_all(out)
         .and_then(|()| std::fs::write(out.join(MARK), ""))
-        .with_context(|| format!("making {}", out.display()))
+        .with_context(|| format!("creating {}", out.display()))
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -127,7 +127,7 @@ fn remove(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One run; `None` when it was interrupted.
+/// Runs one recipe; `None` if it was interrupted.
 fn one(layered: &Layered, mode: Mode, path: &Path, stop: &AtomicBool) -> Result<Option<Summary>> {
     if stop.load(Ordering::Relaxed) {
         return Ok(None);
@@ -169,7 +169,11 @@ fn finish(work: &Path, groups: &[Group], teacher: &Summary, start: Instant) -> R
         );
     }
     let summary = json!({
-        "teacher": { "model": teacher.student, "accuracy": teacher.last.as_ref().map(|e| e.top1), "seconds": teacher.seconds },
+        "teacher": {
+            "model": teacher.student,
+            "accuracy": teacher.last.as_ref().map(|e| e.top1),
+            "seconds": teacher.seconds,
+        },
         "student": "resnet8",
         "methods": methods,
         "seconds": start.elapsed().as_secs_f64(),
@@ -184,6 +188,6 @@ fn finish(work: &Path, groups: &[Group], teacher: &Summary, start: Instant) -> R
     say!("\n{}", heterodyne_report::table(&loaded));
     say!("report   {}", work.join("report.html").display());
     say!("summary  {}", work.join(SUMMARY).display());
-    say!("{:.0} s in all", start.elapsed().as_secs_f64());
+    say!("{:.0} s in total", start.elapsed().as_secs_f64());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `heterodyne eval`: accuracy of weights on a dataset.
+//! `heterodyne eval`: evaluates weights on a dataset.
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
@@ -29,37 +29,37 @@ use crate::{
     ui,
 };
 
-/// Which images.
+/// The split to evaluate on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Split {
-    /// The test images, or the validation images where there are no others.
+    /// Test images, or validation images if there is no test split
     Test,
-    /// The validation images.
+    /// Validation images
     Val,
-    /// All training images.
+    /// All training images
     Train,
 }
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run folder: evaluates its weights on its data
+    /// Run folder; its weights are evaluated on its data
     run: Option<PathBuf>,
-    /// Weights: last, best or ema of the run folder; a safetensors or PyTorch file, a folder with timm's config.json,
-    /// hf-hub:OWNER/NAME
+    /// Weights: last, best or ema of the run folder, a safetensors or PyTorch file, a folder with timm's config.json,
+    /// or hf-hub:OWNER/NAME
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// Model; weights written by heterodyne name it themselves
+    /// Model name; not needed if the weights name their model, as heterodyne's do
     #[arg(long)]
     model: Option<String>,
     #[command(flatten)]
     network: NetworkArgs,
     #[command(flatten)]
     source: DataArgs,
-    /// Images to measure on
+    /// Images to evaluate on
     #[arg(long, value_enum, default_value = "test")]
     split: Split,
-    /// Images per step
+    /// Images per batch
     #[arg(long, default_value_t = 250, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
     #[command(flatten)]
@@ -80,7 +80,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
         Split::Train => splits.train(),
     };
     let others: Vec<_> = splits.all().map(|(name, _)| format!("--split {name}")).collect();
-    let dataset = Arc::clone(dataset.with_context(|| format!("there is {}", others.join(", ")))?);
+    let dataset =
+        Arc::clone(dataset.with_context(|| format!("this split is missing (available: {})", others.join(", ")))?);
     let ordered =
         named.weights.order_classes(named.def, &named.table.options, dataset.classes(), &dataset.describe())?;
     if !args.json {
@@ -89,7 +90,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let classes = named.classes()?;
     if dataset.classes().len() as i64 != classes {
         bail!(
-            "{} has {classes} classes and the data ({}) has {}",
+            "{} has {classes} classes, but the data ({}) has {}",
             named.weights.name,
             dataset.describe(),
             dataset.classes().len()
@@ -113,12 +114,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
         say!("{}", json(&table.model, &input, &measured));
     } else {
         say!("{}", text(&table.model, input.img, &dataset.describe(), &measured));
-        say!("  shown as: {input}");
+        say!("  evaluation transform: {input}");
     }
     Ok(Outcome::Done)
 }
 
-/// What is measured, and on what: a run's, or what the flags name.
+/// The network and the data to evaluate, from a run or from the flags.
 fn subject(args: &Args) -> Result<(NetworkTable, Data)> {
     let (mut table, data, weights) = match &args.run {
         Some(path) => {
@@ -134,7 +135,7 @@ fn subject(args: &Args) -> Result<(NetworkTable, Data)> {
         }
         None => {
             let weights = args.weights.clone();
-            let weights = weights.context("which weights? Give a run folder, or --weights FILE with --data NAME")?;
+            let weights = weights.context("no weights given: give a run folder, or --weights FILE and --data NAME")?;
             (NetworkTable::of(""), None, weights)
         }
     };
@@ -157,6 +158,14 @@ fn text(model: &str, img: i64, data: &str, m: &Measured) -> String {
 }
 
 fn json(model: &str, input: &InputSpec, m: &Measured) -> String {
-    serde_json::json!({"model": model, "input": input, "top1": m.top1, "top5": m.top5, "loss": m.loss, "images": m.images, "seconds": m.seconds})
-        .to_string()
+    serde_json::json!({
+        "model": model,
+        "input": input,
+        "top1": m.top1,
+        "top5": m.top5,
+        "loss": m.loss,
+        "images": m.images,
+        "seconds": m.seconds,
+    })
+    .to_string()
 }

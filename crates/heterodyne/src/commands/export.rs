@@ -1,9 +1,9 @@
-//! `heterodyne export`: a trained network for use elsewhere.
+//! `heterodyne export`: exports a trained network.
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use heterodyne_export::{Programs, Subject, export};
+use heterodyne_export::{Export, Programs, Subject, Written, export};
 use heterodyne_run::{
     folder::RunFolder,
     recipe::schema::{NetworkTable, Precision, Recipe},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{print::say, ui};
 
-/// Programs beside the weights.
+/// Programs to write besides the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// `model.ts`
@@ -32,18 +32,18 @@ enum Format {
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run folder, or weights: a safetensors or PyTorch file, a folder with timm's config.json, hf-hub:OWNER/NAME
+    /// Run folder, or weights: a safetensors or PyTorch file, a folder with timm's config.json, or hf-hub:OWNER/NAME
     source: PathBuf,
-    /// Folder to write; it must not exist or be empty
+    /// Output folder; must be empty or not exist
     #[arg(long)]
     out: PathBuf,
-    /// Of a run folder: last, best or ema
+    /// Weights of the run folder
     #[arg(long, default_value = "last", value_parser = ["last", "best", "ema"])]
     weights: String,
-    /// What to write besides the weights and timm's config.json
+    /// Programs to write besides the weights and timm's config.json
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["torchscript", "onnx"])]
     format: Vec<Format>,
-    /// Model; weights written by heterodyne name it themselves
+    /// Model name; not needed if the weights name their model, as heterodyne's do
     #[arg(long)]
     model: Option<String>,
     #[command(flatten)]
@@ -55,16 +55,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let exported =
-        [heterodyne_export::CONFIG].iter().chain(&heterodyne_hub::WEIGHTS).any(|name| args.source.join(name).exists());
-    let (file, data) = if args.source.is_dir() && !exported {
-        let folder = RunFolder::open(&args.source)?;
-        let recipe: Recipe =
-            serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
-        (folder.weights(&args.weights), Some(recipe.data.name))
-    } else {
-        (args.source.clone(), None)
-    };
+    let (file, data) = source(args)?;
     let table = NetworkTable::of(args.model.as_deref().unwrap_or_default());
     let named = Named::read(args.network.over(table, &file)?)?;
     let Named { def, weights, .. } = &named;
@@ -94,29 +85,46 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let programs =
         Programs { torchscript: args.format.contains(&Format::Torchscript), onnx: args.format.contains(&Format::Onnx) };
     let made = export(&subject, programs, &args.out)?;
-
     if args.json {
-        let files = made
-            .files
-            .iter()
-            .map(|f| serde_json::json!({"name": f.name, "bytes": f.bytes, "difference": f.difference}));
-        let report = serde_json::json!({"model": def.name, "timm": made.timm, "files": files.collect::<Vec<_>>()});
-        say!("{report}");
+        let file = |f: &Written| serde_json::json!({"name": f.name, "bytes": f.bytes, "difference": f.difference});
+        let files: Vec<_> = made.files.iter().map(file).collect();
+        say!("{}", serde_json::json!({"model": def.name, "timm": made.timm, "files": files}));
         return Ok(Outcome::Done);
     }
     say!("{}: {} at {} px, {classes} classes", args.out.display(), def.name, input.img);
-    say!("evaluated as: {input}");
+    say!("evaluation transform: {input}");
     if let Some(report) = &model.loaded {
         say!("{}: {}", weights.name, ui::loaded(report));
     }
+    show(&made, args);
+    Ok(Outcome::Done)
+}
+
+/// The weights, and the data of the run that they are from.
+fn source(args: &Args) -> Result<(PathBuf, Option<String>)> {
+    let exported =
+        [heterodyne_export::CONFIG].iter().chain(&heterodyne_hub::WEIGHTS).any(|name| args.source.join(name).exists());
+    if !args.source.exists() && !heterodyne_hub::is_name(&args.source.display().to_string()) {
+        bail!("{}: there is no such run folder or weights file", args.source.display());
+    }
+    if !args.source.is_dir() || exported {
+        return Ok((args.source.clone(), None));
+    }
+    let folder = RunFolder::open(&args.source)?;
+    let recipe: Recipe =
+        serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
+    Ok((folder.weights(&args.weights), Some(recipe.data.name)))
+}
+
+/// The files that were written, and how to use them.
+fn show(made: &Export, args: &Args) {
     for file in &made.files {
         let checked =
-            file.difference.map_or_else(String::new, |d| format!("   logits differ by {d:.1e} of the largest"));
+            file.difference.map_or_else(String::new, |d| format!("   logits differ by at most {d:.1e} of the largest"));
         say!("  {:<18} {:>9.2} MB{checked}", file.name, file.bytes as f64 / 1e6);
     }
     match made.timm {
         Some(_) => say!("in Python: timm.create_model(\"local-dir:{}\", pretrained=True)", args.out.display()),
-        None => say!("timm has no such network, so there is no {}", heterodyne_export::CONFIG),
+        None => say!("timm has no such network, so {} is not written", heterodyne_export::CONFIG),
     }
-    Ok(Outcome::Done)
 }

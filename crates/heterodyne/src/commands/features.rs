@@ -1,4 +1,4 @@
-//! `heterodyne features`: what a network makes of some images, as a safetensors file.
+//! `heterodyne features`: writes a network's outputs for images to a safetensors file.
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -31,30 +31,30 @@ use crate::{
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model (heterodyne models lists them)
+    /// Model name (`heterodyne models` lists them)
     model: String,
     /// Weights: a safetensors or PyTorch file, a folder with timm's config.json, or hf-hub:OWNER/NAME
     #[arg(long)]
     weights: PathBuf,
-    /// Images: files, folders, or one safetensors file with a normalised tensor `x` (B,3,H,W)
+    /// Image files or folders, or one safetensors file with a normalised tensor `x` (B,3,H,W)
     #[arg(long, required = true, num_args = 1..)]
     input: Vec<PathBuf>,
-    /// File to write: `logits`, `embedding`, `stage1` to `stage4`, float32
+    /// Safetensors file to write: `logits`, `embedding`, `stage1` to `stage4` in float32
     #[arg(long)]
     out: PathBuf,
-    /// Number of classes; that of the weights if not given
+    /// Number of classes [default: from the weights]
     #[arg(long)]
     num_classes: Option<i64>,
-    /// Leave pictures as their files have them instead of turning them as their EXIF orientation says
+    /// Ignore the EXIF orientation of images
     #[arg(long)]
     no_exif: bool,
-    /// The most pixels that a picture may have
+    /// Largest number of pixels per image
     #[arg(long, value_name = "N", default_value_t = Decode::default().max_pixels)]
     max_pixels: u64,
     #[command(flatten)]
     network: NetworkArgs,
-    /// Images per step
-    #[arg(long, default_value_t = 32, value_parser = clap::builder::RangedI64ValueParser::<i64>::new().range(1..=65536))]
+    /// Images per batch
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(i64).range(1..=65536))]
     batch: i64,
     #[command(flatten)]
     place: DeviceArgs,
@@ -114,11 +114,11 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What is run through the network.
+/// The images to run through the network.
 enum Images {
-    /// Pictures, to be resized, cropped and normalised as in an evaluation.
+    /// Image files, to be resized, cropped and normalised as in an evaluation.
     Files(Arc<Files>),
-    /// (B,3,H,H), normalised, and where it is from.
+    /// Normalised images (B,3,H,H) and their file.
     Normalised(Tensor, PathBuf),
 }
 
@@ -127,7 +127,7 @@ impl Images {
         let is_tensors = |path: &Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
         let [path] = paths else {
             if let Some(path) = paths.iter().find(|path| is_tensors(path)) {
-                bail!("{}: a file of tensors is given alone, not beside images", path.display());
+                bail!("{}: a safetensors file must be the only input", path.display());
             }
             return Ok(Self::Files(Arc::new(Files::open(paths, decode)?)));
         };
@@ -137,13 +137,13 @@ impl Images {
         let (mut tensors, _) = file::read(path)?;
         let names = || tensors.keys().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let Some(x) = tensors.get("x").map(Tensor::shallow_clone) else {
-            bail!("{}: there is no tensor `x` (B,3,H,W) in it, but {}", path.display(), names());
+            bail!("{}: has no tensor `x` (B,3,H,W), only {}", path.display(), names());
         };
         tensors.clear();
         match x.size()[..] {
             [b, 3, h, w] if b > 0 && h > 0 && h == w && x.is_floating_point() => Ok(Self::Normalised(x, path.clone())),
             _ => bail!(
-                "{}: `x` is {:?} {:?}; normalised square images (B,3,H,H) in floating point are expected",
+                "{}: `x` is {:?} {:?}; expected normalised square images (B,3,H,H) in floating point",
                 path.display(),
                 x.kind(),
                 x.size()
@@ -158,14 +158,14 @@ impl Images {
         }
     }
 
-    /// The input size, `wanted` where that is free.
+    /// The input size: that of the tensor, or `wanted` for image files.
     fn side(&self, wanted: Option<i64>) -> Result<Option<i64>> {
         let Self::Normalised(x, path) = self else { return Ok(wanted) };
         let side = x.size()[3];
         if let Some(wanted) = wanted
             && wanted != side
         {
-            bail!("{}: `x` has images of {side} px, and --img says {wanted}", path.display());
+            bail!("{}: `x` has images of {side} px, but --img is {wanted}", path.display());
         }
         Ok(Some(side))
     }
@@ -179,7 +179,7 @@ impl Images {
         Ok(serde_json::to_string(&paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())?)
     }
 
-    /// Which image `index` is.
+    /// The name of image `index`, for messages.
     fn name(&self, index: i64) -> String {
         match self {
             Self::Files(files) => files.paths()[index as usize].display().to_string(),
@@ -187,7 +187,7 @@ impl Images {
         }
     }
 
-    /// Gives the network's outputs batch by batch to `take`.
+    /// Passes the network's outputs to `take`, batch by batch.
     fn each(&self, net: &Network, batch: i64, mut take: impl FnMut(&Output) -> Result<()>) -> Result<()> {
         let device = net.device();
         match self {
@@ -213,12 +213,12 @@ impl Images {
     }
 }
 
-/// Runs `work`; a panic of the engine in it becomes an error.
+/// Runs `work`; a libtorch panic inside it becomes an error.
 fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch(|| "the network".to_owned(), || Ok(work()))?
 }
 
-/// Names and shapes of what is written for `count` images.
+/// Names and shapes of the tensors written for `count` images.
 fn shapes(taps: &TapSpec, count: i64) -> Vec<(String, Vec<i64>)> {
     let stage = |s: &StageSpec| match s.kind {
         StageKind::Map => vec![count, s.channels, s.grid.0, s.grid.1],
@@ -237,7 +237,7 @@ fn check_finite(logits: &Tensor, first: i64, images: &Images) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "the network's logits of {} are not finite: its weights or activations have overflowed",
+        "the network's logits for {} are not finite: its weights or activations have overflowed",
         images.name(first + bad.int64_value(&[0]))
     )
 }

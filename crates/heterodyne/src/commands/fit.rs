@@ -22,16 +22,16 @@ pub struct Args {
     /// Recipe (TOML)
     #[arg(required_unless_present = "resume")]
     recipe: Option<PathBuf>,
-    /// Change a key of the recipe, for example --set optim.lr=0.1 or --set methods.uhkd.k=5
+    /// Override a key of the recipe, for example --set optim.lr=0.1 or --set methods.uhkd.k=5; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Run folder; runs/NAME-sSEED if not given
+    /// Run folder [default: runs/NAME-sSEED]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Continue an interrupted run in its folder, exactly
+    /// Resume the interrupted run in this folder exactly where it stopped
     #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "sets"])]
     resume: Option<PathBuf>,
-    /// With --resume: go on although recipe, teacher, classes or images are not those of the checkpoint
+    /// With --resume: continue even if recipe, teacher, classes or images have changed since the checkpoint
     #[arg(long, requires = "resume")]
     accept_changes: bool,
 }
@@ -43,12 +43,12 @@ pub fn run(args: &Args, mode: Mode) -> Result<Outcome> {
             let folder = RunFolder::resume(path)?;
             let layered = plan::stored(&folder.plan().display().to_string(), &folder.read_plan()?)?;
             if !folder.checkpoint().is_file() && !folder.is_fresh()? {
-                bail!("{}: the run has finished and there is no checkpoint any more to resume from", path.display());
+                bail!("{}: the run has finished, and there is no checkpoint to resume from", path.display());
             }
             (ui::session(Plan::resolve(&layered, mode)?)?, folder)
         }
         None => {
-            let recipe = args.recipe.as_deref().context("a recipe is required")?;
+            let recipe = args.recipe.as_deref().context("no recipe given")?;
             let layered = Layered::read(recipe, &args.sets)?;
             let mut plan = Plan::resolve(&layered, mode)?;
             if plan.recipe.name.is_empty() {
@@ -67,7 +67,7 @@ pub fn run(args: &Args, mode: Mode) -> Result<Outcome> {
         }
     };
     session.accept_changes = args.accept_changes;
-    // Before this there was nothing to save.
+    // Until here there is nothing to save.
     let stop = ui::stop_flag()?;
     say_part!("{}", heading(&session, &folder));
     let mut progress = Progress::new(session.plan.recipe.train.epochs);
@@ -77,10 +77,10 @@ pub fn run(args: &Args, mode: Mode) -> Result<Outcome> {
     Ok(if summary.status == Status::Interrupted { Outcome::Interrupted } else { Outcome::Done })
 }
 
-/// What is about to run.
+/// The description of a run, printed at its start.
 fn heading(s: &Session, folder: &RunFolder) -> String {
     let net = |n: &Network| match n.store.num_parameters() {
-        0 => format!("{} at {} px, a package that offers {}", n.name, n.view.img, offer(n.taps())),
+        0 => format!("{} at {} px, a package with {}", n.name, n.view.img, offer(n.taps())),
         count => format!("{} at {} px, {:.2} M parameters", n.name, n.view.img, count as f64 / 1e6),
     };
     let mut lines = vec![format!("data     {} ({} to train on), {} classes", s.data, s.train_images, s.card.classes)];
@@ -95,7 +95,7 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
     }
     if s.learner.loss.heads.num_parameters() > 0 {
         lines.push(format!(
-            "heads    {:.2} M parameters, used in training only",
+            "heads    {:.2} M parameters, for training only",
             s.learner.loss.heads.num_parameters() as f64 / 1e6
         ));
     }
@@ -107,12 +107,12 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
         s.train.batches_per_epoch()
     ));
     if let (DeviceChoice::Auto, Some(problem)) = (s.plan.recipe.device, cuda_problem()) {
-        lines.push(format!("note     not on the GPU of this machine: {problem}"));
+        lines.push(format!("note     the GPU is not used: {problem}"));
     }
     lines.join("\n") + "\n"
 }
 
-/// What a network shows of itself.
+/// The outputs of a network, in words.
 fn offer(taps: &TapSpec) -> String {
     let embedding = if taps.embedding.is_some() { ", an embedding" } else { "" };
     match taps.stages.len() {

@@ -1,4 +1,4 @@
-//! `heterodyne inspect`: a network's taps, size and speed, and what methods would make of a pair.
+//! `heterodyne inspect`: a network's taps, size and speed, and what each method builds for a pair.
 use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result};
@@ -20,29 +20,29 @@ use crate::print::{say, say_part};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model (heterodyne models lists them)
+    /// Model name (`heterodyne models` lists them)
     #[arg(required_unless_present = "similarity", conflicts_with = "similarity")]
     model: Option<String>,
-    /// Input size in pixels; the model's default if not given
+    /// Input size in pixels [default: the model's]
     #[arg(long)]
     img: Option<i64>,
-    /// An option of the model, for example patch=4; may be repeated
+    /// Model option, for example patch=4; may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
-    /// A teacher, a model or a packaged network's file: shows which stage meets which, and what each method builds
+    /// Teacher, a model name or a package file: shows the paired stages and what each method builds
     #[arg(long)]
     teacher: Option<String>,
-    /// The teacher's input size in pixels
+    /// Teacher's input size in pixels [default: the model's]
     #[arg(long, requires = "teacher")]
     teacher_img: Option<i64>,
-    /// An option of the teacher; may be repeated
+    /// Teacher option, for example patch=4; may be repeated
     #[arg(long = "teacher-option", value_name = "KEY=VALUE", requires = "teacher")]
     teacher_options: Vec<String>,
     /// Number of classes
     #[arg(long, default_value_t = 1000)]
     num_classes: i64,
-    /// Images per pass
-    #[arg(long, default_value_t = 16, value_parser = clap::builder::RangedI64ValueParser::<i64>::new().range(2..=65536))]
+    /// Images per batch
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(i64).range(2..=65536))]
     batch: i64,
     #[command(flatten)]
     place: DeviceArgs,
@@ -58,12 +58,12 @@ struct Report {
     student: NetworkReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     teacher: Option<NetworkReport>,
-    /// What each method says of the pair.
+    /// Each method's report on the pair.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     methods: Vec<MethodReport>,
 }
 
-/// One network. Speed and memory are of this process on this machine.
+/// One network. Speed and memory are those of this process on this machine.
 #[derive(Debug, Serialize)]
 struct NetworkReport {
     model: String,
@@ -71,18 +71,18 @@ struct NetworkReport {
     classes: i64,
     stages: Vec<Stage>,
     embedding: Option<i64>,
-    /// Not known of a package.
+    /// Unknown for a package.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<usize>,
     /// Multiplications and additions of one image's forward pass.
-    /// Not known of compiled code, which does not call libtorch's operators.
+    /// Unknown for compiled code, which does not call libtorch's operators.
     #[serde(skip_serializing_if = "Option::is_none")]
     gflop_per_image: Option<f64>,
     infer_images_per_second: f64,
-    /// A package does not train.
+    /// `None` for a package, which cannot be trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     train_images_per_second: Option<f64>,
-    /// What the process holds at most after passes without a graph, and after passes with one.
+    /// Peak memory of the process: after passes without a graph (`infer`) and after passes with one (`train`).
     infer_peak_mb: Option<f64>,
     train_peak_mb: Option<f64>,
 }
@@ -103,9 +103,9 @@ struct MethodReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
     parameters: usize,
-    /// Name, shape of what is learned.
+    /// Names and shapes of the learned tensors.
     learned: Vec<(String, Vec<i64>)>,
-    /// What it reads of the teacher besides logits: name, shape for one image.
+    /// Names and shapes (for one image) of the teacher's signals besides the logits.
     signals: Vec<(String, Vec<i64>)>,
 }
 
@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return similarity::run(path, &args.similarity, args.place.device, args.json);
     }
     args.similarity.check()?;
-    let model = args.model.as_deref().context("which model? Give its name, or --similarity RUN")?;
+    let model = args.model.as_deref().context("no model given: give its name, or --similarity RUN")?;
     let device = device(args.place.device)?;
     let look = |name: &str, img: Option<i64>, options: &[String]| -> Result<(NetworkReport, TapSpec)> {
         let subject = if Path::new(name).is_file() {
@@ -148,11 +148,11 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What is looked at.
+/// The network to inspect.
 struct Subject {
     name: String,
     net: Box<dyn heterodyne_nn::Module>,
-    /// `None` of a package.
+    /// `None` for a package.
     store: Option<ParamStore>,
     img: i64,
     device: Device,
@@ -205,7 +205,7 @@ fn measure(subject: &Subject, args: &Args) -> Result<NetworkReport> {
     })
 }
 
-/// Images per second of the fastest of at least three passes, one second of them, after a first one.
+/// Images per second of the fastest pass, of at least three passes and one second, after a warm-up pass.
 fn speed(batch: i64, device: Device, mut pass: impl FnMut() -> Result<()>) -> Result<f64> {
     pass()?;
     wait(device);
@@ -235,7 +235,7 @@ impl Stage {
     }
 }
 
-/// What `def` with its defaults makes of a pair.
+/// What `def` builds for a pair with its default settings.
 fn method(
     def: &'static heterodyne_methods::MethodDef,
     student: &TapSpec,
@@ -250,7 +250,7 @@ fn method(
         return Ok(report);
     }
     let store = ParamStore::new(Device::Cpu, 0);
-    // Of two images of two classes, the least that a memory of all training images can be made for.
+    // Two images of two classes: the smallest training set for which a memory of all training images can be built.
     let pair = BuildContext { scope: &store.root(), student, teacher, sample_classes: &[0, 1] };
     let built = settings.build(&pair).with_context(|| def.name)?;
     report.parameters = store.num_parameters();
@@ -267,7 +267,7 @@ fn text(report: &Report, args: &Args) -> String {
     for (s, t) in report.student.stages.iter().zip(&teacher.stages) {
         out += &format!("  {}     {:28} {}\n", s.stage, s.text(), t.text());
     }
-    out += "\nmethods, with their defaults\n";
+    out += "\nmethods with default settings\n";
     for m in &report.methods {
         if let Some(why) = &m.refused {
             out += &format!("  {:8} refuses the pair: {why}\n", m.method);
@@ -280,7 +280,7 @@ fn text(report: &Report, args: &Args) -> String {
         };
         out += &match values {
             0 => "; reads the teacher's logits\n".to_owned(),
-            n => format!("; reads the teacher's logits and {n} values an image\n"),
+            n => format!("; reads the teacher's logits and {n} values per image\n"),
         };
         for (prefix, count, parameters) in parts(&m.learned) {
             out += &format!("             {prefix:24} {count} tensors, {parameters} parameters\n");
@@ -289,7 +289,7 @@ fn text(report: &Report, args: &Args) -> String {
     out
 }
 
-/// The learned tensors by the first two parts of their names: (name, tensors, parameters).
+/// The learned tensors grouped by the first two parts of their names: (name, tensors, parameters).
 fn parts(learned: &[(String, Vec<i64>)]) -> Vec<(String, usize, i64)> {
     let mut parts: Vec<(String, usize, i64)> = Vec::new();
     for (name, shape) in learned {
@@ -311,7 +311,7 @@ fn network(n: &NetworkReport, args: &Args) -> String {
         n.classes,
         n.parameters
             .map_or_else(|| "a package".to_owned(), |count| format!("{:.2} million parameters", count as f64 / 1e6)),
-        n.gflop_per_image.map_or_else(String::new, |gflop| format!(", {gflop:.2} GFLOP an image"))
+        n.gflop_per_image.map_or_else(String::new, |gflop| format!(", {gflop:.2} GFLOP per image"))
     );
     out += "  stage  kind    channels  grid      prefix tokens\n";
     for s in &n.stages {
@@ -321,8 +321,7 @@ fn network(n: &NetworkReport, args: &Args) -> String {
     if let Some(embedding) = n.embedding {
         out += &format!("  embedding of {embedding}\n");
     }
-    let memory =
-        |mb: Option<f64>| mb.map_or_else(String::new, |mb| format!(", the process has held {mb:.0} MB at most"));
+    let memory = |mb: Option<f64>| mb.map_or_else(String::new, |mb| format!(", process memory {mb:.0} MB at peak"));
     out += &format!(
         "  forward pass            {:8.1} images/s in batches of {}{}\n",
         n.infer_images_per_second,

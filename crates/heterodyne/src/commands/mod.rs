@@ -1,4 +1,4 @@
-//! One file per command.
+//! The commands, one file each.
 pub mod bench;
 pub mod cache;
 pub mod data;
@@ -14,11 +14,11 @@ pub mod network;
 pub mod report;
 pub mod similarity;
 
-/// How a command ended, when not with an error.
+/// How a command ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All was done.
+    /// The command is complete.
     Done,
-    /// Ctrl-C; what was done is saved.
+    /// Stopped by a signal; the progress is saved.
     Interrupted,
 }

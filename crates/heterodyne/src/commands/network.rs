@@ -1,5 +1,5 @@
-//! Flags that name a network: the keys of a recipe's `[student]`, as `eval`, `export`, `features` and `inspect` take
-//! them.
+//! Flags that define a network for `eval`, `export`, `features` and `inspect`; they match the keys of a recipe's
+//! `[student]`.
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,20 +12,20 @@ use heterodyne_train::network::{Source, Weights};
 
 use crate::ui;
 
-/// Which tensors of the weights, which options of the model, and how it is shown an image.
+/// Flags for the tensors of the weights, the model's options and the evaluation transform.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NetworkArgs {
-    /// The dictionary of tensors in a PyTorch file that holds several
+    /// Dictionary of tensors to read from a PyTorch file that holds several
     #[arg(long)]
     section: Option<String>,
-    /// Only tensors whose names begin with this, which is taken away; chosen by the names if not given
+    /// Read only tensors whose names begin with this, and strip it [default: chosen from the names]
     #[arg(long)]
     prefix: Option<String>,
-    /// Tensors to leave out: names, beginnings of names up to a dot, or patterns with * and ?; comma-separated, may be
+    /// Tensors to leave out: names, name prefixes up to a dot, or patterns with * and ?; comma-separated, may be
     /// repeated
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     ignore: Vec<String>,
-    /// An option of the model, for example patch=4; may be repeated
+    /// Model option, for example patch=4; may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
     /// Input size in pixels [default: from the weights, else the model's]
@@ -41,41 +41,41 @@ pub struct NetworkArgs {
     /// else the model's]
     #[arg(long, value_parser = share)]
     crop_pct: Option<f64>,
-    /// Side that is resized: center (the shorter), squash (both) or border (the longer)
+    /// Side to resize: center (the shorter), squash (both) or border (the longer)
     #[arg(long, value_parser = ["center", "squash", "border"])]
     crop_mode: Option<String>,
-    /// Filter of the resizing
+    /// Resizing filter
     #[arg(long, value_parser = ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"])]
     interpolation: Option<String>,
 }
 
-/// Where it computes, and how.
+/// Flags for device and precision.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct DeviceArgs {
-    /// fp32, bf16 or auto
+    /// Precision: fp32, bf16 or auto
     #[arg(long, default_value = "fp32", value_parser = precision)]
     pub precision: Precision,
-    /// auto, cpu or cuda
+    /// Device: auto, cpu or cuda
     #[arg(long, default_value = "auto", value_parser = device_choice)]
     pub device: DeviceChoice,
 }
 
-/// A network that was named, its weights read.
+/// A named network whose weights have been read.
 pub struct Named {
-    /// Its entry in the registry.
+    /// The entry in the registry.
     pub def: &'static ModelDef,
-    /// Everything that was stated of it.
+    /// The network's settings.
     pub table: NetworkTable,
-    /// Its weights.
+    /// The weights.
     pub weights: Weights,
     path: PathBuf,
 }
 
 impl NetworkArgs {
-    /// `table` with what the flags state, and the weights at `weights`.
+    /// `table` overridden by the flags, with the weights at `weights`.
     ///
     /// # Errors
-    /// An option cannot be read.
+    /// A model option cannot be read.
     pub fn over(&self, mut table: NetworkTable, weights: &Path) -> Result<NetworkTable> {
         table.options.extend(recipe::options(&self.options)?);
         Ok(NetworkTable {
@@ -96,15 +96,15 @@ impl NetworkArgs {
 }
 
 impl Named {
-    /// Reads the weights that `table` names; they name the model if the table does not.
+    /// Reads the weights of `table`; if the table names no model, the weights must.
     ///
     /// # Errors
-    /// They cannot be read, or nothing names a model that is known.
+    /// The weights cannot be read, or no known model is named.
     pub fn read(mut table: NetworkTable) -> Result<Self> {
-        let path = table.weights.clone().context("which weights? Add --weights FILE")?;
-        let weights = ui::read_weights(Source::of(&table).context("which weights? Add --weights FILE")?)?;
+        let path = table.weights.clone().context("no weights given: add --weights FILE")?;
+        let weights = ui::read_weights(Source::of(&table).context("no weights given: add --weights FILE")?)?;
         if table.model.is_empty() {
-            let unnamed = || format!("{} does not say which model it is: add --model", path.display());
+            let unnamed = || format!("{} does not name its model: add --model NAME", path.display());
             table.model = weights.model().with_context(unnamed)?.to_owned();
         }
         let def = heterodyne_models::find(&table.model)?;
@@ -114,12 +114,12 @@ impl Named {
     /// The number of classes of the weights' classifier.
     ///
     /// # Errors
-    /// They are weights of another model, or have no classifier.
+    /// The weights belong to another model, or have no classifier.
     pub fn classes(&self) -> Result<i64> {
         self.classes_or("")
     }
 
-    /// As [`Named::classes`], with advice for weights without a classifier.
+    /// Like [`Named::classes`], with `advice` for weights without a classifier.
     pub fn classes_or(&self, advice: &str) -> Result<i64> {
         let classes = self.weights.classes(self.def, &self.table.options)?;
         classes.with_context(|| format!("{} has no classifier `{}`{advice}", self.path.display(), self.def.head))
@@ -149,12 +149,12 @@ fn channels(text: &str) -> Result<[f64; 3], String> {
 
 fn deviations(text: &str) -> Result<[f64; 3], String> {
     let std = channels(text)?;
-    if std.iter().all(|s| *s > 0.0) { Ok(std) } else { Err("a standard deviation is greater than 0".to_owned()) }
+    if std.iter().all(|s| *s > 0.0) { Ok(std) } else { Err("a standard deviation must be greater than 0".to_owned()) }
 }
 
 fn share(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|share| *share > 0.0 && *share <= 1.0)
-        .ok_or_else(|| "a share of the image is more than 0 and at most 1".to_owned())
+        .ok_or_else(|| "the share must be above 0 and at most 1".to_owned())
 }

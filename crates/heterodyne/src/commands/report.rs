@@ -1,4 +1,4 @@
-//! `heterodyne report`: run folders as one HTML page.
+//! `heterodyne report`: writes an HTML report of run folders.
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -10,13 +10,13 @@ use crate::print::say;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run folders; runs of the same name are one row with several seeds
+    /// Run folders; runs of the same name form one row with several seeds
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// The page
+    /// HTML file to write
     #[arg(long, default_value = "report.html")]
     out: PathBuf,
-    /// Its title
+    /// Title of the page
     #[arg(long, default_value = "heterodyne runs")]
     title: String,
 }

@@ -1,4 +1,4 @@
-//! `heterodyne inspect --similarity RUN`: how alike the two networks' stages are, and where their energy lies.
+//! `heterodyne inspect --similarity RUN`: the similarity of the two networks' stages, and their energy per frequency.
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -12,18 +12,18 @@ use crate::{
     ui,
 };
 
-/// What is looked at.
+/// Flags of the comparison.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A finished run: compares the stages of its two networks on test images (linear CKA, energy per frequency) and
-    /// keeps the result in its folder, where `heterodyne report` finds it
+    /// Compare the stages of a finished run's two networks on test images (linear CKA, energy per frequency); the
+    /// result is saved in the run folder for `heterodyne report`
     #[arg(long, value_name = "RUN")]
     #[arg(conflicts_with_all = ["teacher", "img", "options", "precision", "batch", "num_classes"])]
     pub similarity: Option<std::path::PathBuf>,
-    /// With --similarity: test images that are looked at, spread evenly [default: 2048]
+    /// With --similarity: number of test images, evenly spaced [default: 2048]
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(4..))]
     images: Option<usize>,
-    /// With --similarity: images of one minibatch of CKA [default: 256]
+    /// With --similarity: images per minibatch of CKA [default: 256]
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(4..=16384))]
     minibatch: Option<usize>,
     /// With --similarity: the student's weights, last, best or ema [default: last]
@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Refuses the options of `--similarity` without it.
+    /// Refuses options that require `--similarity` if it is not given.
     pub fn check(&self) -> Result<()> {
         let given = [
             ("--images", self.images.is_some()),
@@ -40,13 +40,13 @@ impl Args {
             ("--weights", self.weights.is_some()),
         ];
         match given.iter().find(|(_, given)| self.similarity.is_none() && *given) {
-            Some((option, _)) => bail!("{option} belongs to --similarity RUN, which is not there"),
+            Some((option, _)) => bail!("{option} requires --similarity RUN"),
             None => Ok(()),
         }
     }
 }
 
-/// Compares, writes and prints.
+/// Compares the networks, writes the result and prints it.
 pub fn run(path: &Path, args: &Args, device: DeviceChoice, json: bool) -> Result<Outcome> {
     let folder = RunFolder::open(path)?;
     let layered = plan::stored(&folder.plan().display().to_string(), &folder.read_plan()?)?;
@@ -54,21 +54,21 @@ pub fn run(path: &Path, args: &Args, device: DeviceChoice, json: bool) -> Result
         bail!("{}: the run has no teacher, so there is nothing to compare its features with", path.display());
     }
     let mut plan = Plan::resolve(&layered, Mode::Distill)?;
-    // Only the networks and the test images are wanted.
+    // Only the networks and the test images are needed.
     plan.methods.clear();
     plan.recipe.data.audit = false;
     if device != DeviceChoice::Auto {
         plan.recipe.device = device;
     }
     plan.recipe.teacher.iter_mut().for_each(|teacher| teacher.cache = None);
-    // Its own weights follow.
+    // The run's weights are loaded below.
     plan.recipe.student.weights = None;
     let session = ui::session(plan)?;
     let name = args.weights.as_deref().unwrap_or("last");
     let (images, minibatch) = (args.images.unwrap_or(2048), args.minibatch.unwrap_or(256));
     let weights = folder.weights(name);
     if !weights.is_file() {
-        bail!("{} is not there: the run has not been evaluated yet, or keeps no such weights", weights.display());
+        bail!("{} does not exist: the run has not been evaluated yet, or keeps no such weights", weights.display());
     }
     let (tensors, _) = file::read(&weights)?;
     session.learner.student.store.load(&tensors)?.strict(&weights.display().to_string())?;
@@ -81,7 +81,7 @@ pub fn run(path: &Path, args: &Args, device: DeviceChoice, json: bool) -> Result
         say!("{}", serde_json::to_string(&view).context("the result")?);
     } else {
         say_part!("{}", text(&view));
-        say!("{}; `heterodyne report {}` draws it", folder.similarity().display(), path.display());
+        say!("{}; plot it with `heterodyne report {}`", folder.similarity().display(), path.display());
     }
     Ok(Outcome::Done)
 }

@@ -1,8 +1,8 @@
-//! Twenty steps of every method: the losses and gradient norms of tests/goldens/curves.json, to the last digit on a
-//! processor whose values are in it and closely on any other. A change that means to leave the numbers alone leaves
-//! these alone.
+//! Twenty steps of every method against the losses and gradient norms in tests/goldens/curves.json: exactly on a
+//! processor with recorded values, closely on any other. A change that is not meant to change the numbers must pass
+//! unchanged.
 //!
-//! `HETERODYNE_RECORD=1` adds the values of this processor to the file.
+//! `HETERODYNE_RECORD=1` adds this processor's values to the file.
 use std::{collections::BTreeMap, fs};
 
 use heterodyne::methods;
@@ -12,13 +12,13 @@ use crate::support::Place;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/curves.json");
 const STEPS: usize = 20;
-/// Float32 sums in another order, over twenty steps.
+/// Tolerance for float32 sums in another order, over twenty steps.
 const CLOSE: f64 = 2e-3;
 
 /// By processor, by method: loss and gradient norm of each step.
 type Curves = BTreeMap<String, BTreeMap<String, Vec<[f64; 2]>>>;
 
-/// What decides which code the libraries take; `None` where the system does not say.
+/// The processor, on which the libraries' choice of code depends; `None` if the system does not report it.
 fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let value = |key: &str| {
@@ -63,7 +63,10 @@ fn every_method_learns_as_it_did() {
         }
         return;
     }
-    println!("no curves of this processor ({}); held closely to those of another", processor.unwrap_or_default());
+    println!(
+        "no curves recorded for this processor ({}); compared closely with those of another",
+        processor.unwrap_or_default()
+    );
     let (_, other) = golden.first_key_value().unwrap();
     for (method, curve) in &curves {
         for (step, (found, known)) in curve.iter().flatten().zip(other[method].iter().flatten()).enumerate() {

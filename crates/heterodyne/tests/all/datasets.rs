@@ -1,4 +1,4 @@
-//! Data of many layouts through the commands.
+//! Datasets in many layouts, through the commands.
 use std::{fs, path::Path, process::Command};
 
 use image::{Rgb, RgbImage};
@@ -27,7 +27,7 @@ batch = 6
 lr = 0.05
 "#;
 
-/// `count` pictures of one colour.
+/// Draws `count` images of one colour.
 fn draw(folder: &Path, colour: [u8; 3], count: u8) {
     fs::create_dir_all(folder).unwrap();
     for i in 0..count {
@@ -82,7 +82,7 @@ fn validation_images_choose_and_test_images_report() {
     place.bad("train fruit.toml --set data.holdout=3 --out other", &["data.holdout = 3", "data.val"]);
     place.good("train fruit.toml --set data.holdout=3 --set data.val=\"\" --out other");
 
-    // Weights know their classes; a split alone is evaluated, wherever it lies.
+    // Weights have class names; a single split is evaluated from any folder.
     fs::create_dir(place.path("alone")).unwrap();
     fs::rename(place.path("fruit/valid"), place.path("alone/holdout")).unwrap();
     let words = "eval --weights run/weights/last.safetensors --data folder --path alone --set data.test=holdout --json";
@@ -114,7 +114,7 @@ fn a_dataset_is_looked_into() {
     assert_eq!(json["splits"]["train"]["per_class"], serde_json::json!([3, 2, 2]));
     assert!(place.good("data").contains("cub200"));
     place.bad("data foldr fruit", &["did you mean `folder`"]);
-    place.bad("data digits --set data.labels=x.csv", &["no use for data.labels"]);
+    place.bad("data digits --set data.labels=x.csv", &["does not take data.labels"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What timm's config.json says of its network is honoured, or refused by name.
+//! Every setting in timm's config.json is honoured or refused by name.
 use heterodyne::nn::file;
 
 use crate::support::{Place, refused, stderr};

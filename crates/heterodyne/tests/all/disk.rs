@@ -1,4 +1,4 @@
-//! A full disk, simulated by a limit on file size: a write beyond it fails, in the middle of any file.
+//! A full disk, simulated by a file size limit: a write beyond it fails in the middle of a file.
 use std::{
     fs,
     process::{Command, Output},
@@ -8,7 +8,7 @@ use heterodyne::nn::file;
 
 use crate::support::{Place, interrupt, refused, stderr};
 
-/// The command in a shell that lets no file grow beyond `blocks` of 512 bytes.
+/// Runs the command in a shell that limits files to `blocks` of 512 bytes.
 fn limited(place: &Place, blocks: u64, words: &str) -> Output {
     let command = format!("ulimit -f {blocks}; exec \"$0\" {words}");
     Command::new("sh")
@@ -18,7 +18,7 @@ fn limited(place: &Place, blocks: u64, words: &str) -> Output {
         .unwrap()
 }
 
-/// Files that a write has left unfinished, in `folder` and below.
+/// Temporary files of unfinished writes in `folder` and below.
 fn unfinished(folder: &std::path::Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -49,7 +49,12 @@ fn a_run_on_a_full_disk_keeps_what_it_has_and_goes_on_later() {
         let text = refused(
             &limited(&place, bytes / 512, "distill --resume runs/a"),
             "a full disk",
-            &["cannot be written", "runs/a/", "what was saved before is whole", "heterodyne distill --resume runs/a"],
+            &[
+                "cannot be written",
+                "runs/a/",
+                "everything saved so far is intact",
+                "heterodyne distill --resume runs/a",
+            ],
         );
         assert_eq!(text.matches("error: ").count(), 1, "{text}");
         assert!(fs::read(&state).unwrap() == saved, "the checkpoint before is gone");

@@ -1,4 +1,4 @@
-//! `heterodyne export`, from a run to a folder that others open; heterodyne itself reads it again.
+//! `heterodyne export`: from a run to a folder for other libraries, which heterodyne can read back.
 use std::fs;
 
 use heterodyne::nn::file;
@@ -25,7 +25,7 @@ fn a_run_is_exported_and_read_again() {
     let run: serde_json::Value = serde_json::from_str(&place.read("runs/a/plan.json")).unwrap();
     assert_eq!(config["pretrained_cfg"]["mean"], run["student"]["mean"]);
 
-    // The same weights, and the same logits of the images that came along.
+    // The same weights, and the same logits for the exported images.
     let (own, _) = file::read(&place.path("runs/a/weights/last.safetensors")).unwrap();
     let (exported, _) = file::read(&place.path("out/model.safetensors")).unwrap();
     assert!(own.iter().all(|(name, t)| exported[name] == *t) && own.len() == exported.len());

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::support::Place;
 
-/// Five images of 8 x 8 levels, whose values follow from their place.
+/// Five images of 8 x 8 levels, with values computed from their positions.
 fn levels() -> Tensor {
     (Tensor::arange(5 * 3 * 64, (Kind::Int64, Device::Cpu)) * 37)
         .remainder(256)
@@ -17,7 +17,7 @@ fn levels() -> Tensor {
         .to_kind(Kind::Uint8)
 }
 
-/// As the weights' card says.
+/// Normalises as the weights' card states.
 fn normalised(levels: &Tensor) -> Tensor {
     (levels.to_kind(Kind::Float) / 255.0 - 0.3) / 0.4
 }
@@ -115,11 +115,11 @@ fn what_cannot_be_computed_is_refused_and_an_old_file_stays() {
         ("--input wide.safetensors", &["wide.safetensors", "[5, 3, 4, 8]"]),
         ("--input whole.safetensors", &["whole.safetensors", "floating point"]),
         ("--input hole.safetensors", &["image 3 of `x` in hole.safetensors", "not finite"]),
-        ("--input x.safetensors images", &["x.safetensors", "given alone"]),
-        ("--input x.safetensors --img 16", &["images of 8 px", "--img says 16"]),
+        ("--input x.safetensors images", &["x.safetensors", "the only input"]),
+        ("--input x.safetensors --img 16", &["images of 8 px", "--img is 16"]),
         ("--input x.safetensors --num-classes 7", &["10 classes", "7"]),
         ("--input x.safetensors --option patch", &["--option patch", "no `=`"]),
-        ("--input x.safetensors --option patch=3", &["8 px cannot be cut into patches of 3 px"]),
+        ("--input x.safetensors --option patch=3", &["8 px cannot be divided into patches of 3 px"]),
         ("--input x.safetensors --option width=3", &["width", "unknown field"]),
     ] {
         place.bad(&format!("{COMMAND} --out f.safetensors {rest}"), parts);

@@ -7,7 +7,7 @@ fn a_network_is_described_by_its_known_numbers() {
     let json: serde_json::Value =
         serde_json::from_str(&place.good("inspect resnet18 --img 64 --batch 2 --json --device cpu")).unwrap();
     let student = &json["student"];
-    // torchvision's and timm's count; He et al. 2016 count 1.8 billion multiplications and additions at 224 px.
+    // The count of torchvision and timm; He et al. 2016 give 1.8 billion multiply-adds at 224 px.
     assert_eq!(student["parameters"], 11_689_512);
     let gflop = student["gflop_per_image"].as_f64().unwrap() * (224.0f64 / 64.0).powi(2);
     assert!((gflop - 3.63).abs() < 0.06, "{gflop}");
@@ -31,12 +31,12 @@ fn a_pair_says_which_stages_meet_and_what_methods_build() {
         "kd       learns nothing of its own; reads the teacher's logits\n",
         "uhkd     learns",
         "hcd      learns",
-        "values an image",
+        "values per image",
     ] {
         assert!(said.contains(part), "{part} is not in\n{said}");
     }
     place.bad("inspect resnet9", &["there is no model `resnet9`", "resnet8"]);
-    place.bad("inspect vit_nano --img 9 --device cpu", &["9 px cannot be cut into patches of 2 px"]);
+    place.bad("inspect vit_nano --img 9 --device cpu", &["9 px cannot be divided into patches of 2 px"]);
     place.bad("inspect vgg8 --img 7 --device cpu", &["7 px", "at least 8 px"]);
     place.bad("inspect resnet8 --num-classes 0 --device cpu", &["0 classes"]);
 }

@@ -8,7 +8,7 @@ use heterodyne::nn::file;
 
 use crate::support::{Place, interrupt};
 
-/// What is left when the line is removed, as the error says.
+/// Removes the checksum line, as the error's hint suggests.
 fn without_checksum(text: &str) -> String {
     text.lines().filter(|line| !line.contains("\"checksum\"")).map(|line| format!("{line}\n")).collect()
 }
@@ -22,7 +22,7 @@ fn ctrl_c_saves_and_resume_reaches_the_same_weights() {
     assert!(place.read("runs/broken/summary.json").contains("\"interrupted\""));
     assert!(place.path("runs/broken/checkpoint/state.safetensors").is_file());
 
-    place.bad(&format!("distill taught.toml --out runs/broken {sets}"), &["holds a run already", "--resume"]);
+    place.bad(&format!("distill taught.toml --out runs/broken {sets}"), &["already holds a run", "--resume"]);
     place.good("distill --resume runs/broken");
     let weights = |run: &str| file::read(&place.path(&format!("runs/{run}/weights/last.safetensors"))).unwrap().0;
     assert!(weights("whole") == weights("broken"), "a resumed run ends with other weights");
@@ -32,12 +32,12 @@ fn ctrl_c_saves_and_resume_reaches_the_same_weights() {
 #[test]
 fn resuming_needs_a_run_and_a_whole_checkpoint() {
     let place = Place::new();
-    place.bad("train --resume runs/none", &["runs/none", "there is no such folder"]);
+    place.bad("train --resume runs/none", &["runs/none", "the folder does not exist"]);
     place.good("train small.toml --out runs/a");
     let state = place.path("runs/a/checkpoint/state.safetensors");
     let bytes = fs::read(&state).unwrap();
     fs::write(&state, &bytes[..bytes.len() / 2]).unwrap();
-    place.bad("train --resume runs/a", &["state.safetensors", "not a whole safetensors file"]);
+    place.bad("train --resume runs/a", &["state.safetensors", "not a complete safetensors file"]);
     fs::remove_file(&state).unwrap();
     place.bad("train --resume runs/a", &["no checkpoint"]);
     // The result of the run is still there.
@@ -54,7 +54,7 @@ fn output_that_goes_nowhere_ends_no_run() {
         place.command("train small.toml --out runs/head").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success() && place.read("runs/head/summary.json").contains("\"finished\""));
-    // A list that nobody can have is a failure all the same.
+    // A list that cannot be printed is still a failure.
     let output = place.command("models").stdout(full()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("the output could not be written"));
@@ -62,7 +62,7 @@ fn output_that_goes_nowhere_ends_no_run() {
 
 #[test]
 fn a_closed_terminal_saves_once_however_often_it_says_so() {
-    // A run inherits what `nohup` has set for its parents, and then goes on, as it should.
+    // Under `nohup`, a run inherits the ignored signal and correctly continues.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status
         .lines()
@@ -97,22 +97,21 @@ fn a_run_resumes_with_what_it_was_made_with_or_says_what_changed() {
     let other = tensors["head.bias"].copy() + 0.5;
     tensors.insert("head.bias".to_owned(), other);
     file::write(&place.path("teacher.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
-    place
-        .bad("distill --resume runs/a", &["state.safetensors", "the teacher's weights are others", "--accept-changes"]);
+    place.bad(
+        "distill --resume runs/a",
+        &["state.safetensors", "the teacher's weights have changed", "--accept-changes"],
+    );
     fs::write(place.path("teacher.safetensors"), teacher).unwrap();
 
     let edited = plan.replace("\"lr\": 0.02", "\"lr\": 0.03");
     fs::write(place.path("runs/a/plan.json"), &edited).unwrap();
-    place.bad(
-        "distill --resume runs/a",
-        &["plan.json: does not agree with its checksum", "remove the line `\"checksum\"`"],
-    );
+    place.bad("distill --resume runs/a", &["plan.json: does not match its checksum", "delete the line `\"checksum\"`"]);
     fs::write(place.path("runs/a/plan.json"), without_checksum(&edited)).unwrap();
     place.bad("distill --resume runs/a", &["`optim.lr` was 0.02 and is 0.03", "--accept-changes"]);
     fs::write(place.path("runs/a/plan.json"), plan).unwrap();
 
     fs::write(place.path("runs/a/metrics.jsonl"), metrics.replacen("\"loss\":", "\"loss\":1", 1)).unwrap();
-    place.bad("distill --resume runs/a", &["metrics.jsonl", "not as it was when the checkpoint was written"]);
+    place.bad("distill --resume runs/a", &["metrics.jsonl", "has changed since the checkpoint was written"]);
     place.good("distill --resume runs/a --accept-changes");
 }
 
@@ -124,7 +123,7 @@ fn a_run_killed_before_its_first_checkpoint_begins_again() {
     BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok).find(|line| line.starts_with("epoch"));
     child.kill().unwrap();
     child.wait().unwrap();
-    place.bad(words, &["holds a run already", "--resume"]);
+    place.bad(words, &["already holds a run", "--resume"]);
     let plan =
         place.read("runs/a/plan.json").replace("\"epochs\": 1000000", "\"epochs\": 2").replace(": 1000000", ": 1");
     fs::write(place.path("runs/a/plan.json"), without_checksum(&plan)).unwrap();

@@ -1,5 +1,5 @@
-//! The built command, as a user runs it: good input, bad input, Ctrl-C, a full disk; and the real images and weights
-//! where they are.
+//! The built command, as a user runs it: good input, bad input, Ctrl-C, a full disk; also real images and weights, if
+//! present.
 mod bad_input;
 mod curves;
 mod datasets;

@@ -1,5 +1,5 @@
-//! A run goes on with the images, class names and teacher that it was interrupted with, or says which of them are
-//! others.
+//! A run resumes only with the images, class names and teacher that it was interrupted with; otherwise the error lists
+//! the changes.
 use std::{
     fs,
     path::Path,
@@ -11,13 +11,13 @@ use image::{Rgb, RgbImage};
 
 use crate::support::{Place, interrupt};
 
-/// A bitmap: another picture of the same sides is a file of the same size.
+/// Writes a bitmap: images of the same sides are files of the same size.
 fn picture(path: &Path, side: u32, shade: u8) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     RgbImage::from_fn(side, side, |x, y| Rgb([shade, (x * 9) as u8, (y * 9) as u8])).save(path).unwrap();
 }
 
-/// Copies a folder with the times of change of its files.
+/// Copies a folder with the modification times of its files.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -32,7 +32,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A change of the data or the teacher, and what the refusal says of it.
+/// A change of the data or the teacher, and the expected parts of the error.
 type Change = (&'static str, fn(&Place), &'static [&'static str]);
 
 const CHANGES: [Change; 8] = [
@@ -59,7 +59,7 @@ const CHANGES: [Change; 8] = [
             let later = SystemTime::now() + Duration::from_secs(5);
             fs::File::options().write(true).open(path).unwrap().set_modified(later).unwrap();
         },
-        &["training images of class `cats`: files of the same names and sizes have other times of change"],
+        &["training images of class `cats`: file names and sizes match, but modification times differ"],
     ),
     (
         "an image under another name",
@@ -90,7 +90,7 @@ const CHANGES: [Change; 8] = [
             file::write(&place.path("two.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata)
                 .unwrap();
         },
-        &["the teacher's weights are others"],
+        &["the teacher's weights have changed"],
     ),
 ];
 
@@ -115,7 +115,7 @@ fn changed_images_classes_and_teachers_are_named_before_a_run_goes_on() {
         assert_eq!(
             said.matches("images of class").count()
                 + said.matches("is now").count()
-                + said.matches("are others").count(),
+                + said.matches("weights have changed").count(),
             says.len(),
             "{what}: {said}"
         );
@@ -127,6 +127,6 @@ fn changed_images_classes_and_teachers_are_named_before_a_run_goes_on() {
         }
         copy(kept.path(), &place.path(""));
     }
-    // Copied with their times of change, as they have been here eight times, they are the same.
+    // Files copied with their modification times, as eight times above, count as unchanged.
     place.good("distill --resume run");
 }

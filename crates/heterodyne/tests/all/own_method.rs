@@ -1,4 +1,4 @@
-//! The example with a method of one's own, built by `cargo test` and used as its first line says.
+//! The example with a custom method, built by `cargo test` and used as its first lines describe.
 use std::{path::Path, process::Command};
 
 use crate::support::{Place, refused};
@@ -36,12 +36,12 @@ fn a_method_of_ones_own_trains_and_is_known_to_every_command() {
         &["`methods.cosine.bias` is the number 1", "true or false"],
     );
     bad("distill taught.toml --set methods.cosin={} --out bad", &["did you mean `cosine`?"]);
-    // The plain command does not know it.
+    // The standard command does not have the method.
     place.bad("distill taught.toml --set methods.cosine={} --out bad", &["there is no method `cosine`"]);
 }
 
 #[test]
 fn the_example_stays_short() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/own_method.rs")).unwrap();
-    assert!(text.lines().count() < 60, "{} lines", text.lines().count());
+    assert!(text.lines().count() < 50, "{} lines", text.lines().count());
 }

@@ -1,4 +1,4 @@
-//! Teachers from PyTorch's files, through the command line.
+//! Packaged teachers from PyTorch, through the command line.
 use std::{path::Path, process::Command};
 
 use crate::support::{Place, RECIPE, stderr};
@@ -7,7 +7,7 @@ fn golden(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../shim/tests/goldens").join(name).display().to_string()
 }
 
-/// A recipe that is taught by a package.
+/// A temporary folder with a recipe whose teacher is a package.
 fn place(package: &str, more: &str, methods: &str) -> Place {
     let place = Place::new();
     let teacher = format!("[teacher]\npackage = {:?}\n{more}\n{methods}\n[train]", golden(package));
@@ -22,7 +22,7 @@ fn a_package_with_signals_teaches_with_all_methods() {
     let methods = "[methods.kd]\n[methods.uhkd]\n[methods.lfcc]\n[methods.hcd]\n[methods.fitnet]\n";
     let place = place("teacher_dict.pt", "", methods);
     let said = place.good("distill packaged.toml --out runs/a --set train.epochs=1");
-    assert!(said.contains("a package that offers logits, an embedding and 4 stages"), "{said}");
+    assert!(said.contains("a package with logits, an embedding and 4 stages"), "{said}");
     let summary: serde_json::Value = serde_json::from_str(&place.read("runs/a/summary.json")).unwrap();
     assert_eq!(summary["status"], "finished", "{summary}");
     assert!(summary["teacher"].as_str().is_some_and(|name| !name.is_empty()));
@@ -50,8 +50,8 @@ fn logits_alone_teach_methods_of_logits_and_others_say_what_is_missing() {
         "[methods.kd]\n[methods.bkd]\n[methods.dkd]\n[methods.dist]\n[methods.hard]\n[methods.ofa]\n",
     );
     let said = place.good("distill packaged.toml --out runs/a --set train.epochs=1");
-    assert!(said.contains("teacher_logits.pt at 32 px, a package that offers logits\n"), "{said}");
-    // Before any data is read: the data are not there at all.
+    assert!(said.contains("teacher_logits.pt at 32 px, a package with logits\n"), "{said}");
+    // Refused before any data is read: the data does not exist.
     for method in ["uhkd", "lfcc", "hcd", "fitnet"] {
         let words = format!(
             "distill packaged.toml --out runs/b --set methods.{method}.weight=1 --set data.name=cifar10 --set \
@@ -89,7 +89,7 @@ fn what_a_package_decides_cannot_be_set() {
 #[test]
 fn a_package_that_changes_its_mind_ends_the_run_with_the_reason() {
     let place = place("teacher_moody.pt", INPUT, "[methods.kd]\n");
-    place.bad("distill packaged.toml --out runs/a", &["classes: 1 }", "when it was tried"]);
+    place.bad("distill packaged.toml --out runs/a", &["classes: 1 }", "when it was loaded"]);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_package_is_inspected_as_a_teacher() {
     }
 }
 
-/// Made here by the script for users, where Python has what it needs.
+/// Packages made by the users' script, if Python has its requirements.
 #[test]
 fn networks_of_timm_that_the_script_has_packaged_teach() {
     let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
@@ -123,9 +123,6 @@ fn networks_of_timm_that_the_script_has_packaged_teach() {
             format!("[teacher]\npackage = \"{name}\"\n\n[methods.kd]\n[methods.uhkd]\n[methods.hcd]\n\n[train]");
         std::fs::write(place.path("packaged.toml"), RECIPE.replace("[train]", &teacher)).unwrap();
         let said = place.good("distill packaged.toml --out runs/a --set train.epochs=1");
-        assert!(
-            said.contains("timm/test_resnet at 32 px, a package that offers logits, an embedding and 4 stages"),
-            "{said}"
-        );
+        assert!(said.contains("timm/test_resnet at 32 px, a package with logits, an embedding and 4 stages"), "{said}");
     }
 }

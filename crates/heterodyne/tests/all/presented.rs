@@ -1,4 +1,4 @@
-//! Which images a network is shown and how, and which of its classes are the data's.
+//! How images are presented to a network, and how its classes match the data's.
 use std::{fs, path::Path};
 
 use heterodyne::{nn::file, train::network::Card};
@@ -30,7 +30,7 @@ eval_every = 6
 lr = 0.05
 "#;
 
-/// Pictures whose class is their colour, wider than high, with a frame of another colour that a crop cuts away.
+/// Draws images whose class is their colour, wider than high, with a frame of another colour that a crop removes.
 fn draw(folder: &Path, seed: u32, colour: [u8; 3]) {
     fs::create_dir_all(folder).unwrap();
     for i in 0..12 {
@@ -92,7 +92,7 @@ fn classes_are_compared_by_name() {
     );
     fs::write(place.path("taught.toml"), teacher).unwrap();
     let said = place.good("distill taught.toml --out taught");
-    assert!(said.contains("teacher: 100.0 % top-1 on 36 test images of 3 classes, 3 of which it answers"), "{said}");
+    assert!(said.contains("teacher: 100.0 % top-1 on 36 test images of 3 classes, 3 of which it predicts"), "{said}");
 
     // Data with fewer classes is a subset.
     for split in ["train", "test"] {
@@ -106,11 +106,11 @@ fn classes_are_compared_by_name() {
         "{note}"
     );
 
-    // A name that the weights do not know is refused, with the lists.
+    // A class name that the weights lack is refused with both lists.
     for split in ["train", "test"] {
         fs::rename(place.path(&format!("banana-{split}")), place.path("fruit").join(split).join("zucchini")).unwrap();
     }
-    place.bad("eval run --device cpu", &["`zucchini`", "also know `banana`", "1 of the 3"]);
+    place.bad("eval run --device cpu", &["`zucchini`", "also have `banana`", "1 of the 3"]);
     place.bad("distill taught.toml --out other", &["`zucchini`", "turned.safetensors"]);
 }
 
@@ -149,7 +149,7 @@ fn the_transform_travels_with_the_weights_and_can_be_set() {
     }
     for (key, value, part) in [
         ("crop_pct", "0", "above 0"),
-        ("crop_pct", "1.5", "at most 1"),
+        ("crop_pct", "1.5", "up to 1"),
         ("crop_pct", "1e-9", "larger crop_pct"),
         ("crop_mode", "\"fit\"", "center, squash or border"),
         ("interpolation", "\"cubic\"", "bicubic or lanczos"),
@@ -157,9 +157,9 @@ fn the_transform_travels_with_the_weights_and_can_be_set() {
         fs::write(place.path("bad.toml"), RECIPE.replace("img = 16", &format!("img = 16\n{key} = {value}"))).unwrap();
         place.bad("train bad.toml --out bad", &[key, part]);
     }
-    place.bad("eval run --crop-pct 0", &["more than 0"]);
+    place.bad("eval run --crop-pct 0", &["above 0"]);
 
-    // A description that cannot be read is not passed over.
+    // An unreadable description is an error, not ignored.
     let (tensors, mut metadata) = file::read(&place.path("run/weights/last.safetensors")).unwrap();
     let card = metadata["heterodyne"].replace("\"bicubic\"", "\"cubic\"");
     assert_ne!(card, metadata["heterodyne"]);
@@ -170,7 +170,7 @@ fn the_transform_travels_with_the_weights_and_can_be_set() {
         &["cubic.safetensors", "cannot be read", "`cubic`"],
     );
 
-    // A word of timm's config.json that is none of timm's.
+    // An unknown value in timm's config.json.
     fs::create_dir(place.path("described")).unwrap();
     fs::copy(place.path("run/weights/last.safetensors"), place.path("described/model.safetensors")).unwrap();
     let config = r#"{"architecture": "resnet8", "pretrained_cfg": {"crop_mode": "oval"}}"#;

@@ -27,7 +27,8 @@ fn deit(weights: &Path, img: i64, classes: i64) -> Network {
     Network::build(def, &table, input, Some(&weights), options).unwrap()
 }
 
-/// timm with `F.interpolate(mode="bicubic")` on the same 1,000 images names 799 right, with a mean loss of 0.71169.
+/// On the same 1,000 images, timm with `F.interpolate(mode="bicubic")` classifies 799 correctly, with a mean loss of
+/// 0.71169.
 #[test]
 fn the_real_teacher_knows_cifar100_as_it_does_in_timm() {
     let (Some(cifar), Some(weights)) = (real("cifar100"), real("weights/deit_tiny_patch16_112.cifar100.safetensors"))
@@ -44,7 +45,7 @@ fn the_real_teacher_knows_cifar100_as_it_does_in_timm() {
     assert!((measured.loss - 0.711_69).abs() < 1e-4, "{measured:?}");
 }
 
-/// timm names 81 of the 99 photographs right (resize 248 bicubic, crop 224).
+/// timm classifies 81 of the 99 photographs correctly (resize 248 bicubic, crop 224).
 #[test]
 fn the_real_imagenet_weights_know_the_photographs() {
     let (Some(photos), Some(weights)) =

@@ -1,4 +1,4 @@
-//! Every recipe and every layer that is shipped can be used.
+//! Every recipe and every layer in `recipes/` is usable.
 use std::path::{Path, PathBuf};
 
 use heterodyne::{
@@ -36,7 +36,7 @@ fn every_recipe_resolves() {
     for name in ["cifar100", "digits", "studies"] {
         for path in files(name) {
             match path.file_stem().unwrap().to_str().unwrap() {
-                // Layers without a method.
+                // Layers without methods.
                 "pair" | "short" => continue,
                 _ if name == "digits"
                     && !["student", "teacher"].iter().any(|s| path.ends_with(format!("{s}.toml"))) =>
@@ -58,7 +58,7 @@ fn every_method_has_a_recipe_and_it_is_what_the_name_says() {
     }
 }
 
-/// The values of PROTOCOL's table, where a slip would cost somebody 300 epochs.
+/// The values of the published protocols, where a mistake would cost 300 epochs.
 #[test]
 fn the_protocols_layers_hold_the_published_values() {
     let base = |name: &str| {
@@ -108,7 +108,7 @@ fn the_protocols_layers_hold_the_published_values() {
     );
 }
 
-/// A method's layer over a pair, as the guide says.
+/// A method's layer on top of a pair, as in the guide.
 #[test]
 fn every_layer_of_a_method_can_be_laid_over_a_pair() {
     for protocol in ["cifar32", "hetero"] {
@@ -136,7 +136,7 @@ fn every_layer_of_a_method_can_be_laid_over_a_pair() {
     );
 }
 
-/// A method's layer as (weight, cross-entropy, the method's own table).
+/// A method's layer as (weight, cross-entropy weight, the method's table).
 fn method(layer: &str) -> (f64, f64, toml::Table) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("recipe.toml");
@@ -173,8 +173,8 @@ fn taps(model: &str) -> TapSpec {
     Model::shapes(models::find(model).unwrap(), 100, Some(32), &toml::Table::new()).unwrap()
 }
 
-/// What the 32 px protocol's layers read, for each family of its networks as student and as teacher: (channels, side)
-/// behind the stem.
+/// The stages that the 32 px protocol's layers read, as (channels, side) after the stem, for each family of its
+/// networks as student and as teacher.
 #[test]
 fn the_32_px_protocol_counts_layers_without_the_stem() {
     let families: &[(&str, &[(i64, i64)])] = &[

@@ -1,4 +1,4 @@
-//! `inspect --similarity`: what it says of a run, and what it refuses.
+//! `inspect --similarity`: its results for a run, and its errors.
 use crate::support::Place;
 
 #[test]
@@ -36,7 +36,7 @@ fn a_run_s_features_are_compared_kept_and_drawn() {
     place.good("report run --out page.html");
     let page = place.read("page.html");
     assert!(
-        page.contains("Features, stage by stage") && page.matches("class=\"heat\"").count() == 16,
+        page.contains("Feature similarity by stage") && page.matches("class=\"heat\"").count() == 16,
         "{}",
         page.len()
     );
@@ -48,12 +48,12 @@ fn what_cannot_be_compared_is_refused() {
     let place = Place::new();
     place.good("train small.toml --out alone");
     place.bad("inspect --similarity alone", &["alone", "has no teacher"]);
-    place.bad("inspect --similarity nowhere", &["nowhere", "no such folder"]);
+    place.bad("inspect --similarity nowhere", &["nowhere", "the folder does not exist"]);
     place.bad("inspect", &["<MODEL>"]);
     place.bad("inspect resnet8 --images 100", &["--similarity"]);
     place.bad("inspect --similarity alone --images 3", &["--images"]);
     place.good("distill taught.toml --out run");
-    place.bad("inspect --similarity run --weights ema", &["ema.safetensors is not there"]);
+    place.bad("inspect --similarity run --weights ema", &["ema.safetensors does not exist"]);
     std::fs::write(place.path("run/similarity.json"), "{\"images\":").unwrap();
-    place.bad("report run", &["similarity.json", "ends too early"]);
+    place.bad("report run", &["similarity.json", "is incomplete"]);
 }

@@ -1,4 +1,4 @@
-//! Running the command in a folder of its own.
+//! Runs the command in a temporary folder.
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use heterodyne::{
 };
 use tch::Device;
 
-/// A run of a second on the embedded digits.
+/// A run of about a second on the embedded digits.
 pub const RECIPE: &str = r#"
 name = "small"
 device = "cpu"
@@ -34,7 +34,7 @@ log_every = 2
 lr = 0.02
 "#;
 
-/// A folder with a recipe and a teacher in it.
+/// A temporary folder with recipes and a teacher.
 pub struct Place(tempfile::TempDir);
 
 impl Place {
@@ -83,21 +83,21 @@ impl Place {
         self.command(words).output().unwrap()
     }
 
-    /// What a successful command printed.
+    /// Runs a command that must succeed; returns its output.
     pub fn good(&self, words: &str) -> String {
         let output = self.run(words);
         assert!(output.status.success(), "{words}: {}", stderr(&output));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What a refused command said; it must have ended by itself, with code 1 (2 for the command line), and without a
-    /// panic.
+    /// Runs a command that must fail, with exit code 1 (2 for a bad command line) and without a panic; returns its
+    /// error.
     pub fn bad(&self, words: &str, parts: &[&str]) -> String {
         refused(&self.run(words), words, parts)
     }
 }
 
-/// Ends a run with SIGINT after its first line of metrics and gives its exit code.
+/// Interrupts a run with SIGINT after its first line of metrics; returns its exit code.
 pub fn interrupt(place: &Place, words: &str) -> Option<i32> {
     let mut child = place.command(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -121,7 +121,7 @@ pub fn refused(output: &Output, words: &str, parts: &[&str]) -> String {
     text
 }
 
-/// The real images and weights beside the project, or `None` with a printed reason.
+/// The path of real images or weights, or `None` with a printed reason.
 pub fn real(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
     if path.exists() {

@@ -16,14 +16,14 @@ fn expected() -> Tensors {
     file::read(&golden("expected.safetensors")).unwrap().0
 }
 
-/// The folders and the models that they are.
+/// Folders and their models.
 const NETWORKS: [(&str, &str); 3] = [
     ("vit", "vit_tiny_patch16_224"),
     ("deit", "deit_tiny_distilled_patch16_224"),
     ("deit_class", "deit_tiny_distilled_patch16_224"),
 ];
 
-/// A place with the folders and `x`.
+/// A temporary folder with these networks and `x`.
 fn place() -> Place {
     let place = Place::new();
     for (name, _) in NETWORKS {
@@ -36,7 +36,7 @@ fn place() -> Place {
     place
 }
 
-/// How far the logits that were written are from those expected, in shares of the largest.
+/// The largest difference between written and expected logits, relative to the largest logit.
 fn off(place: &Place, key: &str) -> f64 {
     let (found, _) = file::read(&place.path("f.safetensors")).unwrap();
     let expected = &expected()[key];
@@ -49,7 +49,7 @@ fn their_logits_are_those_of_transformers() {
     for (name, model) in NETWORKS {
         let text = place
             .good(&format!("features {model} --weights {name} --input x.safetensors --out f.safetensors --device cpu"));
-        assert!(text.contains("names: those of transformers, made timm's"), "{text}");
+        assert!(text.contains("names: those of transformers, converted to timm's"), "{text}");
         let d = off(&place, &format!("{name}/x"));
         assert!(d < 1e-5, "{name}: {d:.1e}");
     }
@@ -62,11 +62,11 @@ fn images_are_shown_as_its_processor_shows_them() {
     for (name, model) in NETWORKS {
         place.good(&format!("features {model} --weights {name} --input picture.png --out f.safetensors --device cpu"));
         let d = off(&place, &format!("{name}/picture"));
-        // A few pixels of the resized image are one level off Pillow's, whose weights have more bits
+        // A few pixels of the resized image differ by one level from Pillow's, whose weights have more bits
         // (crates/data/tests/all/transforms.rs).
         assert!(d < 5e-4, "{name}: {d:.1e}");
     }
-    // What else would be shown is something else.
+    // Without the processor's description the images are presented differently.
     fs::remove_file(place.path("deit/preprocessor_config.json")).unwrap();
     place.good(
         "features deit_tiny_distilled_patch16_224 --weights deit --input picture.png --out f.safetensors --device cpu",
@@ -74,7 +74,7 @@ fn images_are_shown_as_its_processor_shows_them() {
     assert!(off(&place, "deit/picture") > 1e-3);
 }
 
-/// Since transformers 5 a network's own state dict has other names than its files.
+/// Since transformers 5, a network's state dict has other names than its files.
 #[test]
 fn a_state_dict_from_memory_is_read_too() {
     let place = place();
@@ -134,7 +134,7 @@ fn what_is_not_had_here_is_refused_by_name() {
         fs::write(place.path("vit/preprocessor_config.json"), text).unwrap();
         place.bad(&run("vit"), &[part, "preprocessor_config.json"]);
     }
-    // Weights without one of three parts.
+    // Weights that lack one of query, key and value.
     fs::remove_file(place.path("vit/preprocessor_config.json")).unwrap();
     let (mut tensors, _) = file::read(&place.path("vit/model.safetensors")).unwrap();
     tensors.shift_remove("vit.encoder.layer.1.attention.attention.key.weight");
@@ -143,7 +143,7 @@ fn what_is_not_had_here_is_refused_by_name() {
     place.bad(&run("vit"), &["`blocks.1.attn.qkv.weight`", "attention.query.weight"]);
 }
 
-/// ViTModel has a pooler that no classifier here reads.
+/// ViTModel has a pooler, which no classifier here reads.
 #[test]
 fn a_network_without_a_classifier_says_what_to_leave_out() {
     let place = place();

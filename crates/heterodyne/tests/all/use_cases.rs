@@ -13,14 +13,14 @@ fn train_distil_evaluate_and_report() {
     assert_eq!(summary["status"], "finished");
     assert_eq!(summary["steps"], 8);
 
-    // The weights say what they are, and evaluate to what the summary says.
+    // The weights describe themselves and evaluate to the accuracy in the summary.
     for words in ["eval runs/a --json", "eval --weights runs/a/weights/last.safetensors --data digits --json"] {
         let measured: Value = serde_json::from_str(&place.good(words)).unwrap();
         assert_eq!(measured["top1"], summary["last"]["top1"]);
         assert_eq!(measured["images"], 500);
     }
 
-    // What was trained here teaches; the same plan again gives the same result.
+    // The trained network is used as a teacher; the same plan gives the same result again.
     place.good(
         "distill taught.toml --out runs/b --set teacher.model=resnet8 --set \
         teacher.weights=runs/a/weights/last.safetensors",
@@ -61,7 +61,7 @@ fn the_demo_ends_with_a_table_a_summary_and_a_report() {
         assert_eq!(row["accuracies"].as_object().map(serde_json::Map::len), Some(2), "{summary}");
         assert!(row["seconds"].as_f64().is_some_and(|s| s > 0.0));
     }
-    // Again over itself, and never over something else.
+    // The demo replaces an earlier demo, but nothing else.
     place.good(words);
     assert!(!place.path("demo.previous").exists());
     std::fs::create_dir(place.path("mine")).unwrap();
@@ -75,8 +75,9 @@ fn the_registries_are_listed_with_their_keys() {
     assert!(place.good("methods uhkd").contains("log_amplitude"));
     assert!(place.good("data").contains("cifar100"));
     place.bad("methods nothing", &["no name contains `nothing`"]);
-    // The reference pages are what the registries print.
+    // The reference pages are the output of these commands.
     assert_eq!(place.good("models --markdown"), include_str!("../../../../docs/reference/models.md"));
+    assert_eq!(place.good("recipe --markdown"), include_str!("../../../../docs/reference/recipe.md"));
     assert_eq!(place.good("methods --markdown"), include_str!("../../../../docs/reference/methods.md"));
 }
 
@@ -127,7 +128,7 @@ fn a_tilde_is_the_home_folder() {
     );
     assert!(place.path("home/run/summary.json").is_file() && place.path("home/cache").is_dir());
     good("eval ~/run");
-    // Not below the recipe's own folder, as a relative base would be.
+    // Not relative to the recipe's own folder, unlike a relative base.
     fs::rename(place.path("small.toml"), place.path("home/small.toml")).unwrap();
     fs::write(place.path("based.toml"), "base = \"~/small.toml\"").unwrap();
     good("train based.toml --out based");

@@ -1,4 +1,4 @@
-//! Weights of others, through the command line (goldens/make.py).
+//! Weights from other libraries, through the command line (goldens/make.py).
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
 }
 
-/// The largest difference of the logits that `features` wrote from those of timm.
+/// The largest difference between the logits written by `features` and timm's, relative to the largest logit.
 fn difference(place: &Place, section: &str) -> f64 {
     let (expected, _) = file::read(&golden("expected.safetensors")).unwrap();
     let (found, _) = file::read(&place.path("f.safetensors")).unwrap();
@@ -69,7 +69,7 @@ fn a_program_is_no_weights() {
     refused(
         &features(&place, &package).output().unwrap(),
         "TorchScript",
-        &["TorchScript", "as a teacher it is a `package`"],
+        &["TorchScript", "to use it as a teacher, set `teacher.package`"],
     );
 }
 
@@ -85,7 +85,7 @@ fn a_pytorch_file_that_is_cut_is_refused() {
     }
 }
 
-/// A repository as Python's library and ours keep it.
+/// Writes a repository to the cache in the format of the Hub's clients for Python and Rust.
 fn cached(place: &Place, files: &[(&str, Vec<u8>)]) {
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let folder = place.path("hf/hub/models--someone--vit");
@@ -137,12 +137,12 @@ fn a_folder_of_timm_says_how_images_are_to_be_presented() {
     fs::create_dir(place.path("vit")).unwrap();
     place.bad("eval --weights vit --data digits", &["neither model.safetensors nor pytorch_model.bin"]);
     fs::copy(golden("checkpoint.zip.pth"), place.path("vit/pytorch_model.bin")).unwrap();
-    place.bad("eval --weights vit --data digits", &["does not say which model it is"]);
+    place.bad("eval --weights vit --data digits", &["does not name its model"]);
     fs::write(place.path("vit/config.json"), CONFIG).unwrap();
     let output = features(&place, "vit").output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(difference(&place, "state_dict_ema") < 1e-5);
-    // The model's name and its sizes come from the folder; the options do not, and are asked for by the report.
+    // The model's name and sizes come from the folder; the options do not, so the shapes do not match.
     place.bad("eval --weights vit --data digits --device cpu", &["of another shape"]);
     fs::write(place.path("vit/config.json"), "{}").unwrap();
     place.bad("eval --weights vit --data digits", &["architecture"]);
@@ -159,7 +159,7 @@ fn tensors() -> heterodyne::nn::Tensors {
     section.tensors.iter().map(|(name, stored)| (name.clone(), tensor(stored))).collect()
 }
 
-/// Cuts the golden network into `names` and writes their index, as Hugging Face's libraries do.
+/// Splits the golden network into the shards `names` and writes their index, as Hugging Face's libraries do.
 fn cut(folder: &Path, index: &str, names: [&str; 3]) {
     fs::create_dir_all(folder).unwrap();
     let tensors = tensors();
@@ -187,7 +187,7 @@ fn shards_are_put_together() {
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(difference(&place, "state_dict_ema") < 1e-5);
     }
-    // PyTorch's, whatever is in them.
+    // Shards of PyTorch, split in any way.
     let bins =
         ["pytorch_model-00001-of-00003.bin", "pytorch_model-00002-of-00003.bin", "pytorch_model-00003-of-00003.bin"];
     cut(&place.path("bin"), "pytorch_model.bin.index.json", bins);
@@ -218,16 +218,16 @@ fn shards_that_are_missing_or_are_something_else_are_named() {
     fresh();
     bad(&format!("cut/{}", SHARDS[1]), &["one of 3 shards", "index"]);
     fs::remove_file(place.path("cut").join(SHARDS[1])).unwrap();
-    bad("cut", &[INDEX, "of its 3 shards", SHARDS[1], "is not beside it"]);
+    bad("cut", &[INDEX, "of its 3 shards", SHARDS[1], "is missing from the folder"]);
     fs::remove_file(place.path("cut").join(SHARDS[2])).unwrap();
-    bad("cut", &[SHARDS[1], SHARDS[2], "are not beside it"]);
+    bad("cut", &[SHARDS[1], SHARDS[2], "are missing from the folder"]);
     for (bytes, what) in [
         (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"[..], "Git LFS pointer"),
         (b"<!doctype html><html>", "a web page"),
         (b"", "is empty"),
         (b"{\"error\": \"Access denied\"}", "Access denied"),
         (b"Entry not found", "Entry not found"),
-        (b"\x10\0\0\0\0\0\0\0{\"a\": 1}", "not a whole safetensors file"),
+        (b"\x10\0\0\0\0\0\0\0{\"a\": 1}", "not a complete safetensors file"),
     ] {
         fresh();
         fs::write(place.path("cut").join(SHARDS[1]), bytes).unwrap();
@@ -238,7 +238,10 @@ fn shards_that_are_missing_or_are_something_else_are_named() {
     let text = fs::read_to_string(&index).unwrap();
     for (text, parts) in [
         (text.replace("cls_token", "klass_token"), &["lacks the tensor `klass_token`"][..]),
-        (text.replace(SHARDS[2], "../x.safetensors"), &["`../x.safetensors` is not the name of a file beside it"]),
+        (
+            text.replace(SHARDS[2], "../x.safetensors"),
+            &["`../x.safetensors` is not the name of a file in the same folder"],
+        ),
         (text.replace(SHARDS[2], "/etc/passwd"), &["/etc/passwd"]),
         (text.replace(SHARDS[2], SHARDS[1]), &["lacks the tensor"]),
         ("{\"weight_map\": [1]}".to_owned(), &["`weight_map` is not a table"]),
@@ -281,7 +284,7 @@ fn what_is_no_weights_is_named_whatever_it_is_called() {
             );
         }
     }
-    // And weights are read whatever they are called.
+    // Weights are read whatever their file name.
     fs::copy(golden("checkpoint.zip.pth"), place.path("x.safetensors")).unwrap();
     let names = ["w.safetensors", "w.pth", "w"];
     for name in names {
@@ -296,7 +299,7 @@ fn what_is_no_weights_is_named_whatever_it_is_called() {
     }
 }
 
-/// A student and a teacher in one file, a loss beside them, as self-supervised training leaves them.
+/// A student, a teacher and a loss in one file, as self-supervised training saves them.
 #[test]
 fn prefix_and_ignore_choose_among_networks() {
     let place = Place::new();
@@ -327,8 +330,8 @@ fn prefix_and_ignore_choose_among_networks() {
     refused(&run(""), "recipe", &["`student.`", "`teacher.`"]);
     let output = run("--set teacher.prefix=teacher");
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("outside of `teacher.`: `student.` ("));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("outside `teacher.`: `student.` ("));
     let refusal = place.run("train small.toml --set student.prefix=teacher");
-    refused(&refusal, "no weights", &["`student.prefix`", "there is no `student.weights`"]);
+    refused(&refusal, "no weights", &["`student.prefix`", "`student.weights`, which is not given"]);
     refused(&run("--set teacher.ignor=[]"), "key", &["did you mean `teacher.ignore`"]);
 }

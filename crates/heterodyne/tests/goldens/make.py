@@ -1,7 +1,10 @@
-"""A small ViT of timm's in files as training scripts leave them, and its logits. Needs torch and timm; writes beside itself
+"""Writes a small ViT of timm to checkpoints like those of training scripts, with its logits. Needs torch
+and timm; writes to its own folder:
 
-checkpoint.zip.pth, checkpoint.legacy.pth   a training checkpoint: module.-prefixed `state_dict`, other weights in `state_dict_ema`
-expected.safetensors                        `x` (3,3,8,8) normalised, `state_dict` and `state_dict_ema`, the logits (3,10) of each
+checkpoint.zip.pth, checkpoint.legacy.pth   a training checkpoint: module.-prefixed `state_dict`, other weights in
+                                            `state_dict_ema`
+expected.safetensors                        `x` (3,3,8,8) normalised, `state_dict` and `state_dict_ema`, the logits
+                                            (3,10) of each
 """
 
 import argparse

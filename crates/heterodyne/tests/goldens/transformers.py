@@ -1,4 +1,4 @@
-"""Tiny networks of Hugging Face's transformers, as its `save_pretrained` writes them, and what they answer.
+"""Tiny networks of Hugging Face's transformers, written by `save_pretrained`, and their logits.
 
     python transformers.py
 
@@ -6,9 +6,9 @@ needs torch, transformers, safetensors and pillow, and writes into transformers/
     vit/          ViTForImageClassification with named classes, images by ViTImageProcessor
     deit/         DeiTForImageClassificationWithTeacher, images by DeiTImageProcessor (resized, then cropped)
     deit_class/   DeiTForImageClassification: a distillation token that no classifier reads
-    vit_memory.pth         the state dict of the first as it is in memory, where names are others since transformers 5
+    vit_memory.pth         the first network's state dict in memory, whose names differ since transformers 5
     picture.png            an image
-    expected.safetensors   `x` (2,3,16,16), and for each folder NAME/x and NAME/picture: the logits of `x` and of the image
+    expected.safetensors   `x` (2,3,16,16), and for each folder NAME/x and NAME/picture: logits for `x` and the image
 """
 
 import sys

@@ -36,7 +36,7 @@ fn what_is_missing_is_named_with_the_way_to_get_it() {
     assert!(get(&world, "hf-hub:timm/tiny@other").unwrap_err().contains("refs/other"));
 }
 
-/// Written here by hand as Python's library writes it, with a line break behind the commit, as an editor may leave it.
+/// Written by hand in the layout of Python's library, with a line break after the commit, as an editor may leave it.
 #[test]
 fn a_cache_of_python_is_found() {
     let world = World::new(&[]);
@@ -54,7 +54,8 @@ fn a_cache_of_python_is_found() {
         Files { config: None, processor: None, weights: snapshot.join("pytorch_model.bin"), commit: COMMIT.into() }
     );
 
-    // A link whose blob is gone is no file; a reference that is no commit leads nowhere, least of all out of the cache.
+    // A link whose blob is gone is not a file; a reference that is not a commit is ignored and cannot lead out of the
+    // cache.
     fs::remove_file(repository.join("blobs/aa")).unwrap();
     assert!(get(&world, "hf-hub:timm/tiny@refs/pr/1").unwrap_err().contains("is not in the cache"));
     fs::write(repository.join("refs/main"), "../../elsewhere").unwrap();

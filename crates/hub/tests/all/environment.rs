@@ -1,4 +1,4 @@
-//! The variables of the environment: each rule with a map, and the real environment in a child process.
+//! The environment variables: each rule with a map, and the real environment in a child process.
 use std::collections::HashMap;
 use std::env;
 use std::ffi::OsString;

@@ -60,7 +60,7 @@ fn other_bytes_of_the_right_length_are_refused() {
     assert!(error.contains("SHA-256") && error.contains(&etag(&large("model.safetensors"))), "{error}");
 }
 
-/// The part of an earlier attempt was damaged on this disk.
+/// The partial file of an earlier attempt was damaged on disk.
 #[test]
 fn a_damaged_part_is_found_out() {
     let world = World::new(&usual());
@@ -74,7 +74,7 @@ fn a_damaged_part_is_found_out() {
     assert!(recovers(&world, Fault::None).contains("SHA-256"));
 }
 
-/// A part that is as long as the file, or longer: killed between the last byte and the rename.
+/// A partial file as long as the file, or longer: the process was killed between the last byte and the rename.
 #[test]
 fn an_overlong_part_is_discarded() {
     for length in [300_000, 400_000] {
@@ -115,7 +115,7 @@ fn a_server_that_stops_in_the_middle() {
 fn a_server_that_never_answers() {
     let error = recovers(&impatient(), Fault::Silent);
     assert!(error.contains("sent nothing"), "{error}");
-    // One that takes the connection and says nothing at all.
+    // A server that accepts the connection and never answers.
     let (mut world, mute) = (impatient(), TcpListener::bind("127.0.0.1:0").unwrap());
     world.settings.endpoint = format!("http://{}", mute.local_addr().unwrap());
     assert!(matches!(world.tiny().unwrap_err(), Error::Stalled { .. }));
@@ -143,7 +143,7 @@ fn no_such_repository_and_no_such_revision() {
     assert!(matches!(error, Error::NoRevision { .. }) && error.to_string().contains("@nowhere"));
     world.hub.set(Fault::ListStatus(404));
     assert!(matches!(world.tiny().unwrap_err(), Error::NoRepository { status: 404, .. }));
-    assert!(!world.settings.cache.exists(), "nothing is written for what is not there");
+    assert!(!world.settings.cache.exists(), "nothing is written for a missing repository");
 }
 
 #[test]
@@ -175,11 +175,11 @@ fn no_weights() {
 fn answers_that_no_hub_gives() {
     for (fault, part) in [
         (Fault::ListText("<html>"), "list of files is damaged"),
-        (Fault::ListText("{\"sha\":\"../..\",\"siblings\":[]}"), "names no commit"),
+        (Fault::ListText("{\"sha\":\"../..\",\"siblings\":[]}"), "has no commit"),
         (Fault::EtagPath, "etag"),
         (Fault::EtagNone, "etag"),
         (Fault::OtherCommit, "another commit"),
-        (Fault::NoLocation, "not one of a Hub"),
+        (Fault::NoLocation, "is not that of a Hub"),
     ] {
         let world = World::new(&usual());
         let error = recovers(&world, fault);
@@ -198,7 +198,7 @@ fn a_cache_that_is_a_file() {
     assert!(error.to_string().contains("HF_HOME") && error.to_string().contains("/file"), "{error}");
 }
 
-/// A blob that lost its end, as a full disk of another program leaves it, is downloaded again.
+/// A truncated blob, as another program leaves it on a full disk, is downloaded again.
 #[test]
 fn a_short_blob_is_replaced() {
     let world = World::new(&usual());
@@ -208,7 +208,7 @@ fn a_short_blob_is_replaced() {
     assert_eq!(fs::read(world.tiny().unwrap().weights).unwrap(), weights());
 }
 
-/// The lock is Python's: while another process holds it, the file is waited for.
+/// The lock is Python's: while another process holds it, the fetch waits.
 #[test]
 fn a_held_lock_is_waited_for() {
     let world = World::new(&usual());

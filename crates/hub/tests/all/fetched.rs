@@ -111,7 +111,7 @@ fn the_shards_of_an_index_come_with_it() {
     assert_eq!(offline().unwrap(), files);
     fs::remove_file(files.weights.with_file_name(SHARDS[1])).unwrap();
     assert!(offline().unwrap_err().to_string().contains(SHARDS[1]));
-    // The server is asked again for what is missing.
+    // Missing files are requested again.
     assert_eq!(world.tiny().unwrap(), files);
     offline().unwrap();
 }
@@ -127,7 +127,7 @@ fn an_index_that_lists_what_is_not_there_or_lies_elsewhere_is_refused() {
     assert!(text.contains("is not an index of shards"), "{text}");
 }
 
-/// transformers' own description of a model, of which a full commit is complete with what it says of images alone.
+/// transformers' description of a model: a full commit is complete only with the description of its images.
 #[test]
 fn what_is_said_of_images_is_asked_for_where_it_may_be_missing() {
     let config = Served { bytes: br#"{"model_type": "vit"}"#.to_vec(), ..small("config.json") };
@@ -206,7 +206,7 @@ fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
     tree(folder).iter().filter(|path| !path.contains(" -> ")).map(|path| folder.join(path)).collect()
 }
 
-/// Two threads, one file: the lock lets the second find what the first has brought.
+/// Two threads, one file: the lock lets the second thread find the first one's download.
 #[test]
 fn two_at_once_download_once() {
     let world = World::new(&[Served { name: "model.safetensors", bytes: weights(), large: true }]);

@@ -1,4 +1,4 @@
-//! All tests of the crate that use its public interface, against a server of their own on the loopback device.
+//! All tests of the crate's public interface, against their own server on the loopback device.
 mod cached;
 mod environment;
 mod faults;

@@ -1,4 +1,4 @@
-//! Names as recipes write them.
+//! Names as in recipes.
 use heterodyne_hub::{Name, is_name};
 
 #[test]
@@ -60,7 +60,7 @@ fn what_is_no_name_is_refused_with_its_reason() {
     }
 }
 
-/// The fields are public: what was not parsed is checked before it becomes a path.
+/// The fields are public, so values that were not parsed are checked before they become paths.
 #[test]
 fn a_name_made_by_hand_is_checked() {
     let world = crate::world::World::new(&[]);

@@ -1,5 +1,4 @@
-//! A Hub on the loopback device: what the real one answers, as far as its clients ask, and the faults that a network
-//! has.
+//! A Hub on the loopback device: it answers the client's requests like the real one, with the faults of a network.
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -15,19 +14,19 @@ pub const OLDER: &str = "89abcdef0123456789abcdef0123456789abcdef";
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
     None,
-    /// The connection closes after so many bytes of a body.
+    /// The connection closes after this many bytes of a body.
     Cut(usize),
-    /// So many bytes of a body, then nothing, with the connection open.
+    /// This many bytes of a body, then nothing, with the connection open.
     Hang(usize),
     /// A request for metadata is never answered.
     Silent,
-    /// A whole body where a range from the middle was asked for.
+    /// A whole body, although a range from the middle was requested.
     NoRanges,
     /// Other bytes of the same length.
     OtherBytes,
     /// Chunks without an end.
     Endless,
-    /// A size in the metadata that no body has.
+    /// A size in the metadata that differs from the body's.
     Larger,
     /// This status for the file.
     Status(u16),
@@ -52,7 +51,7 @@ pub enum Fault {
 pub struct Served {
     pub name: &'static str,
     pub bytes: Vec<u8>,
-    /// Kept outside git: its etag is its SHA-256 and it comes from another host.
+    /// Stored outside git: its etag is its SHA-256 and it comes from another host.
     pub large: bool,
 }
 
@@ -77,7 +76,7 @@ impl Request {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// First byte of the range that is asked for, and whether it is more than the one byte of a question for metadata.
+    /// First byte of the requested range, and whether the range is longer than the one byte of a request for metadata.
     fn range(&self) -> Option<(usize, bool)> {
         let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
         Some((first.parse().ok()?, last != "0"))
@@ -100,7 +99,7 @@ impl Hub {
             for stream in listener.incoming().flatten() {
                 let shared = shared.clone();
                 thread::spawn(move || {
-                    // A client that goes away is no failure of the server.
+                    // A client that disconnects is not a failure of the server.
                     let _ = converse(stream, port, &shared);
                 });
             }
@@ -167,7 +166,7 @@ fn converse(stream: TcpStream, port: u16, state: &Mutex<State>) -> std::io::Resu
             Some(file) => resolve(&mut out, &request, file, revision, port, fault),
             None => head(&mut out, 404, &[("X-Error-Code", "EntryNotFound"), ("X-Repo-Commit", COMMIT)], Some(0)),
         },
-        // The other host, which knows signed addresses and no repositories.
+        // The other host, which serves signed addresses but no repositories.
         ["large", hash] => match files.iter().find(|file| etag(file) == hash) {
             Some(file) => body(&mut out, &request, file, &[("ETag", "\"of-the-store\"")], fault),
             None => head(&mut out, 404, &[], Some(0)),
@@ -249,7 +248,7 @@ fn body(
     headers: &[(&str, &str)],
     fault: Fault,
 ) -> std::io::Result<()> {
-    // Faults concern the file's body, and of small files none.
+    // Faults affect only the bodies of large files.
     let (first, wanted) = request.range().unwrap_or((0, true));
     let fault = if file.large { fault } else { Fault::None };
     let total = file.bytes.len();

@@ -14,7 +14,7 @@ pub struct World {
     pub folder: TempDir,
 }
 
-/// Larger than the buffers on the way, so that a cut falls into the middle.
+/// Larger than the buffers in between, so a cut falls into the middle.
 pub fn weights() -> Vec<u8> {
     (0..300_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
@@ -27,7 +27,7 @@ pub fn large(name: &'static str) -> Served {
     Served { name, bytes: weights(), large: true }
 }
 
-/// What timm's repositories have.
+/// The files of timm's repositories.
 pub fn usual() -> Vec<Served> {
     let other = Served { bytes: b"the older format".to_vec(), ..large("pytorch_model.bin") };
     vec![small(".gitattributes"), small("README.md"), small("config.json"), large("model.safetensors"), other]

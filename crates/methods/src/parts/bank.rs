@@ -1,5 +1,5 @@
-//! A memory bank: one vector for every training image, refreshed when the image is seen, to contrast a batch with many
-//! more images than it holds (Wu et al. 2018, arXiv 1805.01978).
+//! A memory bank with one vector per training image, refreshed when the image is seen. It provides many more negatives
+//! than a batch holds (Wu et al. 2018, arXiv 1805.01978).
 use heterodyne_nn::{
     Error, Init, Result, Scope,
     shim::{NoGrad, Rng},
@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::vectors::normalize;
 
-/// Unit vectors (N,D), a buffer of the scope, so that a checkpoint holds them.
+/// Unit vectors (N,D), kept in a buffer of the scope and so in checkpoints.
 #[derive(Debug)]
 pub struct Bank {
     rows_nd: Tensor,
@@ -16,20 +16,20 @@ pub struct Bank {
 }
 
 impl Bank {
-    /// Random vectors of length 1 on average, U(-b,b) with b = sqrt(3/D).
+    /// Creates random vectors of length 1 on average, U(-b,b) with b = sqrt(3/D).
     pub fn new(scope: &Scope, name: &str, num_rows: usize, dim: i64, momentum: f64) -> Result<Self> {
         let bound = (3.0 / dim as f64).sqrt();
         Ok(Self { rows_nd: scope.buffer_drawn(name, &[num_rows as i64, dim], Init::Uniform { bound })?, momentum })
     }
 
-    /// Copies of the rows `index`, whatever its shape: (.., D).
+    /// Copies of the rows `index`, which may have any shape: (.., D).
     pub fn read(&self, index: &Tensor) -> Tensor {
         let mut shape = index.size();
         shape.push(self.rows_nd.size()[1]);
         self.rows_nd.index_select(0, &index.reshape([-1])).reshape(shape)
     }
 
-    /// Rows `index_b` move to `v_bd`: `normalize( m row + (1-m) v )`.
+    /// Moves the rows `index_b` towards `v_bd`: `normalize( m row + (1-m) v )`.
     pub fn refresh(&self, index_b: &Tensor, v_bd: &Tensor) {
         let _guard = NoGrad::new();
         let moved = normalize(&(self.read(index_b) * self.momentum + v_bd.detach() * (1.0 - self.momentum)));
@@ -37,33 +37,33 @@ impl Bank {
     }
 }
 
-/// Draws training images of other classes. It holds the images sorted by class and where each class begins, so that a
-/// draw is one random number on the device and no list of candidates is kept.
+/// Draws training images of other classes. It holds the images sorted by class and the start of each class, so a draw
+/// takes one random number on the device and no list of candidates.
 #[derive(Debug)]
 pub struct Others {
     /// Class of each image, int64 (N).
     class_n: Tensor,
     /// Images sorted by class, int64 (N).
     sorted_n: Tensor,
-    /// Where a class begins in `sorted_n`, int64 (classes).
+    /// Start of each class in `sorted_n`, int64 (classes).
     start_c: Tensor,
-    /// Images of a class, int64 (classes).
+    /// Number of images of each class, int64 (classes).
     count_c: Tensor,
     num: i64,
 }
 
 impl Others {
-    /// For training images of these classes.
+    /// Prepares draws among training images of these classes.
     ///
     /// # Errors
-    /// They are all of one class.
+    /// All images are of one class.
     pub fn new(method: &str, classes: &[i64], device: Device) -> Result<Self> {
         let largest = classes.iter().copied().max().unwrap_or(-1);
         let mut counts = vec![0; (largest + 1) as usize];
         classes.iter().for_each(|&class| counts[class as usize] += 1);
         if counts.iter().filter(|&&count| count > 0).count() < 2 {
             return Err(Error::invalid(format!(
-                "{method} contrasts images with images of other classes, and all {} training images are of one class",
+                "{method} contrasts images with images of other classes, but all {} training images are of one class",
                 classes.len()
             )));
         }
@@ -103,14 +103,14 @@ impl Others {
         Ok((self.uniform(&[k], rng)? * self.num as f64).floor().to_kind(Kind::Int64).clamp_max(self.num - 1))
     }
 
-    /// Drawn on the CPU, so that every device draws the same.
+    /// Drawn on the CPU, so the draws are the same for every device.
     fn uniform(&self, shape: &[i64], rng: &Rng) -> Result<Tensor> {
         let uniform = Tensor::f_empty(shape, (Kind::Double, Device::Cpu))?;
         rng.uniform(&uniform, 0.0, 1.0)?;
         Ok(uniform.f_to(self.class_n.device())?)
     }
 
-    /// Where the images `a_m` and `b_k` are of different classes: bool (m,k).
+    /// Whether the images `a_m` and `b_k` are of different classes: bool (m,k).
     pub fn is_negative(&self, a_m: &Tensor, b_k: &Tensor) -> Tensor {
         let class = |index: &Tensor| self.class_n.index_select(0, index);
         class(a_m).unsqueeze(1).ne_tensor(&class(b_k).unsqueeze(0))

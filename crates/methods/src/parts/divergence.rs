@@ -1,12 +1,12 @@
-//! Divergences, and means of them.
+//! Divergences and their means.
 use heterodyne_nn::labels::log_softmax;
 use tch::{Reduction, Tensor};
 
 use super::{mode::float, ops::TensorExt};
 
-/// `T^2 KL( softmax(p/T) || softmax(q/T) )` of logits over the last dimension, summed over all others; float32 at
-/// least, from log-softmax. The factor T^2 keeps the gradient's size when T changes (Hinton et al. 2015, section 2).
-/// Shapes broadcast.
+/// `T^2 KL( softmax(p/T) || softmax(q/T) )` of logits over the last dimension, summed over all other dimensions; at
+/// least float32, from log-softmax. The factor T^2 keeps the gradient's size when T changes (Hinton et al. 2015,
+/// section 2). Shapes broadcast.
 pub fn kl_sum(p_logits: &Tensor, q_logits: &Tensor, temperature: f64) -> Tensor {
     let log_p = log_softmax(&tempered(p_logits, temperature));
     let log_q = log_softmax(&tempered(q_logits, temperature));

@@ -1,7 +1,7 @@
-//! Heads that bring any stage of a student to one vector per image.
+//! Heads that map any stage of a student to one vector per image.
 //!
-//! As in OFA-KD (Hao et al. 2023, arXiv 2310.19444): conv stages go through separable convolutions that halve the grid,
-//! token stages through patch merging (Swin, arXiv 2103.14030) and transformer blocks.
+//! As in OFA-KD (Hao et al. 2023, arXiv 2310.19444): CNN stages use separable convolutions that halve the grid; token
+//! stages use patch merging (Swin, arXiv 2103.14030) and transformer blocks.
 use heterodyne_nn::{
     FeatureMap, Init, Result, Scope, StageKind, StageSpec,
     layers::{BatchNorm2d, Block, BlockStyle, Conv, Conv2d, LayerNorm, Linear, Post},
@@ -14,7 +14,7 @@ use super::{
     ops::TensorExt,
 };
 
-/// Token grids are merged as long as this many places or more are left along the longer side.
+/// Token grids are merged as long as the longer side keeps at least this many positions.
 const TOKEN_GRID: i64 = 7;
 
 /// Depthwise 3x3 of stride 2, 1x1, BN, ReLU, depthwise 3x3, 1x1, BN, ReLU; no biases.
@@ -57,8 +57,8 @@ impl SepConv {
     }
 }
 
-/// Every 2x2 patch becomes one token: layer norm of the four side by side, a linear map and, where asked for, GELU. Odd
-/// grids are filled up with zeros at the bottom and on the right.
+/// Merges every 2x2 patch into one token: layer norm of the four concatenated tokens, a linear map and, optionally,
+/// GELU. Odd grids are padded with zeros at the bottom and on the right.
 #[derive(Debug)]
 struct PatchMerging {
     norm: LayerNorm,
@@ -83,7 +83,7 @@ impl PatchMerging {
 
     /// (B,H,W,C) to (B,ceil(H/2),ceil(W/2),C').
     fn forward(&self, x_bhwc: &Tensor) -> Tensor {
-        let [b, h, w, c] = x_bhwc.size()[..] else { panic!("patch merging wants (B,H,W,C), got {:?}", x_bhwc.size()) };
+        let [b, h, w, c] = x_bhwc.size()[..] else { panic!("patch merging needs (B,H,W,C), got {:?}", x_bhwc.size()) };
         let x =
             if h % 2 + w % 2 > 0 { x_bhwc.constant_pad_nd([0, 0, 0, w % 2, 0, h % 2]) } else { x_bhwc.shallow_clone() };
         let (h, w) = ((h + 1) / 2, (w + 1) / 2);
@@ -102,20 +102,20 @@ pub struct Head {
 
 #[derive(Debug)]
 enum Body {
-    /// Separable convolutions, then the mean over places.
+    /// Separable convolutions, then the mean over positions.
     Conv(Vec<SepConv>),
-    /// The mean over places, then the 1x1 convolution: in this order one place is computed instead of all, with the
-    /// same result.
+    /// The mean over positions, then the 1x1 convolution. This order gives the same result but computes one position
+    /// instead of all.
     Last(Linear),
-    /// Merging of the places, a linear map for what was not merged and is of another width, blocks over class token and
-    /// places.
+    /// Merging of the patch tokens, a linear map to the right width if nothing was merged, then blocks over class token
+    /// and patch tokens.
     Token { merge: Vec<PatchMerging>, widen: Option<Linear>, blocks: Vec<Block> },
 }
 
 impl Head {
-    /// The head of stage `level` (1 to 4). A conv stage ends `conv_width` wide after `4 - level` halvings whose
-    /// channels double up to the last; a token stage `token_width` wide after `max(4 - level, 1)` blocks, of which the
-    /// first token is taken where the network has a class token, else the mean over all.
+    /// Creates the head of stage `level` (1 to 4). For a CNN stage: `4 - level` halvings that double the channels up to
+    /// the last one, with output width `conv_width`. For a token stage: `max(4 - level, 1)` blocks with output width
+    /// `token_width`; the result is the first token if the network has a class token, else the mean of all tokens.
     pub fn new(scope: &Scope, stage: &StageSpec, level: usize, conv_width: i64, token_width: i64) -> Result<Self> {
         let steps = NUM_LEVELS.saturating_sub(level);
         let (body, width) = match stage.kind {

@@ -1,35 +1,33 @@
-//! Which stages of a pair a method reads.
+//! The stages of a pair that a method reads.
 use heterodyne_nn::TapSpec;
 use serde::{Deserialize, Serialize};
 
-/// Stages that a network shows, and so the largest level.
+/// Number of stages of a network, and so the largest level.
 pub const NUM_LEVELS: usize = 4;
 
-/// Stages of both networks, of the same relative depth, as a recipe names them.
+/// Stages at the same relative depth of both networks, as a recipe names them.
 ///
-/// Some networks for 32 px show the output of their stem as their first stage ([`TapSpec::stem`]), and the protocol of
-/// these networks (RepDistiller, mdistiller) counts from the stage behind it. Where either side of a pair has a stem,
-/// its layer 1 is level 2.
+/// Some networks for 32 px tap their stem as the first stage ([`TapSpec::stem`]), and their protocol (RepDistiller,
+/// mdistiller) counts from the stage after it. If either side of a pair has such a stem, layer 1 is level 2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub enum Levels {
-    /// `[1, 4]`: by the number of the stage, 1 for the shallowest that is shown.
+    /// `[1, 4]`: by stage number, 1 for the shallowest tap.
     Stages(Vec<usize>),
-    /// `["layer2"]`: by the number of the stage without a stem.
+    /// `["layer2"]`: by stage number, not counting a stem.
     Layers(Vec<usize>),
-    /// `"layers"`: every stage but a stem.
+    /// `"layers"`: every stage except a stem.
     EveryLayer,
 }
 
 impl Levels {
-    /// All four stages, a stem among them.
+    /// All four stages, including a stem.
     #[must_use]
     pub fn every() -> Self {
         Self::Stages((1..=NUM_LEVELS).collect())
     }
 
-    /// The numbers of the stages in a pair, 1 for the shallowest; one that a side does not have is for the caller to
-    /// refuse.
+    /// The stage numbers for a pair, 1 for the shallowest. The caller must reject numbers that one side does not have.
     #[must_use]
     pub fn of(&self, student: &TapSpec, teacher: &TapSpec) -> Vec<usize> {
         let stems = usize::from(student.stem || teacher.stem);
@@ -44,7 +42,7 @@ impl Levels {
 const WANTED: &str =
     "some of the stages 1, 2, 3 and 4 or of \"layer1\" to \"layer4\", each at most once, or \"layers\"";
 
-/// The forms of a recipe.
+/// The forms that a recipe may use.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(
     untagged,

@@ -1,21 +1,21 @@
-//! Low-pass filters that bring a map down to a few windows, for several numbers of windows in one pass.
+//! Low-pass filters that reduce a map to a few windows, for several numbers of windows in one pass.
 //!
-//! Windows are those of adaptive pooling: along an axis of n places, window i of s covers `floor(i n/s) .. ceil((i+1)
-//! n/s)`. Where s divides n they are disjoint and of size n/s; otherwise sizes differ by at most one place and
-//! neighbours share one. The windows `k` of all scales follow each other, each scale row-major.
+//! Windows are those of adaptive pooling: along an axis of n positions, window i of s covers `floor(i n/s) ..
+//! ceil((i+1) n/s)`. If s divides n, they are disjoint with size n/s; otherwise sizes differ by at most one, and
+//! neighbours share one position. The windows `k` of all scales are concatenated, each scale in row-major order.
 use heterodyne_nn::{
     Init, Result, Scope,
     shim::{flops, window},
 };
 use tch::{Device, Kind, Tensor};
 
-/// Start and length of each of `s` windows over `n` places.
+/// Start and length of each of `s` windows over `n` positions.
 #[must_use]
 pub fn windows(n: i64, s: i64) -> Vec<(i64, i64)> {
     (0..s).map(|i| (i * n / s, ((i + 1) * n + s - 1) / s - i * n / s)).collect()
 }
 
-/// The lengths of windows that occur, the larger first.
+/// The distinct window lengths, the larger first.
 fn lengths(n: i64, s: i64) -> Vec<i64> {
     let mut lengths: Vec<i64> = windows(n, s).into_iter().map(|(_, length)| length).collect();
     lengths.sort_by(|a, b| b.cmp(a));
@@ -23,7 +23,7 @@ fn lengths(n: i64, s: i64) -> Vec<i64> {
     lengths
 }
 
-/// The sizes of windows that occur at a scale of (rows, columns) windows, in the order of their kernels.
+/// The distinct window sizes at a scale of (rows, columns) windows, in the order of their kernels.
 fn sizes(grid: (i64, i64), scale: (i64, i64)) -> Vec<(i64, i64)> {
     let widths = lengths(grid.1, scale.1);
     lengths(grid.0, scale.0).into_iter().flat_map(|h| widths.iter().map(move |&w| (h, w))).collect()
@@ -33,10 +33,10 @@ fn sizes(grid: (i64, i64), scale: (i64, i64)) -> Vec<(i64, i64)> {
 #[derive(Debug)]
 pub struct Windows {
     grid: (i64, i64),
-    /// Windows along the rows and along the columns.
+    /// Number of windows along the rows and along the columns.
     scales: Vec<(i64, i64)>,
     num_windows: i64,
-    /// For each place of each window: the row of its weight, and where that goes in (windows * places).
+    /// For each position of each window: the row of its weight, and its destination in (windows * places).
     weight: Tensor,
     target: Tensor,
 }
@@ -78,8 +78,8 @@ impl Windows {
 
     /// (B,C,H,W) to (B,K,C) in the kind of `weights` (R,C).
     ///
-    /// As matrices the windows of all scales are one product per channel, for which the map is copied twice; the kernel
-    /// of [`window`] reads it where it lies.
+    /// As matrices, the windows of all scales are one product per channel, but the map is copied twice; the kernel of
+    /// [`window`] reads it in place.
     pub fn sums(&self, x_bchw: &Tensor, weights: &Tensor) -> Result<Tensor> {
         if has_kernel(x_bchw, weights) {
             return Ok(window::window_sums(x_bchw, weights, &self.scales)?);
@@ -121,11 +121,11 @@ impl AveragePool {
 
 /// Weighted averages over windows with one learnable kernel per channel and scale.
 ///
-/// A scale's kernel has the size of its largest window; a window weights its places by the softmax of the kernel's
-/// leading rows and columns. So the weights are positive and sum to 1 in every window (a constant map passes
-/// unchanged), and the kernel starts uniform, as average pooling. Where s divides the grid this is a depthwise
-/// convolution whose stride is its kernel's size; that was measured to be 1.6 to 3 times slower in float32 and over 50
-/// times slower in bfloat16 on a CPU than the products by which [`Windows`] replaces it (56x56, 64 channels).
+/// A scale's kernel has the size of its largest window. A window weights its positions by the softmax of the kernel's
+/// leading rows and columns. The weights are positive and sum to 1 in every window (a constant map passes unchanged),
+/// and the kernel starts uniform, as average pooling. If s divides the grid, this is a depthwise convolution whose
+/// stride is its kernel size. That convolution was measured to be 1.6 to 3 times slower in float32 and over 50 times
+/// slower in bfloat16 on a CPU than the matrix products in [`Windows`] (56x56, 64 channels).
 #[derive(Debug)]
 pub struct LowPass {
     windows: Windows,
@@ -134,15 +134,15 @@ pub struct LowPass {
 
 #[derive(Debug)]
 struct Kernel {
-    /// (C, h, w), the softmax's argument.
+    /// (C, h, w), the argument of the softmax.
     theta: Tensor,
-    /// The sizes of windows.
+    /// The window sizes.
     sizes: Vec<(i64, i64)>,
 }
 
 impl LowPass {
-    /// Kernels `theta` under the scale's name, for maps of `channels` on `grid`; as many windows along the rows as
-    /// along the columns.
+    /// Creates the kernels `theta` under the scale's name, for maps of `channels` on `grid`, with as many windows along
+    /// the rows as along the columns.
     pub fn new(scope: &Scope, channels: i64, grid: (i64, i64), scales: &[i64]) -> Result<Self> {
         let kernel = |&s: &i64| {
             let sizes = sizes(grid, (s, s));
@@ -171,7 +171,7 @@ impl LowPass {
 }
 
 impl Kernel {
-    /// (h*w,C) for each size of window.
+    /// (h*w,C) for each window size.
     fn weights(&self) -> Vec<Tensor> {
         let of_size = |&(h, w): &(i64, i64)| {
             let theta = self.theta.narrow(1, 0, h).narrow(2, 0, w).flatten(1, 2);
@@ -185,7 +185,7 @@ fn has_kernel(x_bchw: &Tensor, weights: &Tensor) -> bool {
     weights.kind() == Kind::Float && !flops::plain() && window::window_suits(x_bchw)
 }
 
-/// The scales of `sides` windows along both axes.
+/// The scales with `sides` windows along both axes.
 #[must_use]
 pub fn square(sides: &[i64]) -> Vec<(i64, i64)> {
     sides.iter().map(|&s| (s, s)).collect()

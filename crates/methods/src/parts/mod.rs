@@ -1,4 +1,4 @@
-//! What two methods share.
+//! Building blocks shared by methods.
 
 pub mod bank;
 pub mod divergence;

@@ -1,7 +1,7 @@
 //! Reductions as the papers write them.
 use tch::{Kind, Tensor};
 
-/// tch's reductions without their empty arguments.
+/// tch's reductions without the unused arguments.
 pub trait TensorExt {
     /// The sum over `dim`, which is dropped.
     fn sum_over(&self, dim: i64) -> Tensor;

@@ -1,4 +1,4 @@
-//! The low end of a feature map's spectrum, computed without the rest.
+//! The low frequencies of a feature map's spectrum, computed without the rest.
 //!
 //! Shape letters: `u` kept frequencies along the rows, `v` along the columns, `p` real and imaginary part (or the
 //! amplitude alone).
@@ -10,21 +10,21 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use super::ops::TensorExt;
 
-/// Inside the square root of an amplitude, so that its gradient at zero is zero and not NaN.
+/// Added inside the square root of an amplitude, to make its gradient at zero 0 instead of NaN.
 pub const AMPLITUDE_EPS: f64 = 1e-12;
 
 /// Added to a variance: a constant map then gives zeros and a finite gradient.
 pub const STANDARD_EPS: f64 = 1e-6;
 
-/// The frequencies, in cycles per image, that are compared between two grids: the `K_h x K_w` lowest around zero.
+/// The frequencies, in cycles per image, at which two grids are compared: the `K_h x K_w` lowest around zero.
 ///
-/// Per axis `K` is clipped to the smaller of both grids, and is odd, as every frequency comes with its negative: an
-/// even number keeps one less. What an even grid of n places loses by that is its Nyquist line, on which n/2 and -n/2
-/// are one: whether a scene has it depends on where the samples lie.
+/// Per axis, `K` is clipped to the smaller of the two grids. It is odd, because every frequency comes with its
+/// negative; an even number keeps one less. An even grid of n positions so loses its Nyquist line, where n/2 and -n/2
+/// coincide and the content depends on the sampling positions.
 ///
-/// Rows hold `u = -floor(K_h/2) ..= floor(K_h/2)`, the order of a centred (`fftshift`) spectrum. Maps are real, so that
-/// `F(-u,-v)` is the conjugate of `F(u,v)`, and of the columns only the half `v = 0 ..= floor(K_w/2)` is kept: a bin
-/// with v > 0 stands for two of the whole plane ([`Band::roots`]).
+/// Rows hold `u = -floor(K_h/2) ..= floor(K_h/2)`, the order of a centred (`fftshift`) spectrum. Maps are real, so
+/// `F(-u,-v)` is the conjugate of `F(u,v)`, and only the half `v = 0 ..= floor(K_w/2)` of the columns is kept: a bin
+/// with v > 0 represents two bins of the whole plane ([`Band::roots`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Band {
     rows: i64,
@@ -45,20 +45,20 @@ impl Band {
         (self.rows, self.cols)
     }
 
-    /// Number of kept bins by that of the whole plane's.
+    /// Number of kept bins divided by the number of bins in the whole plane.
     #[must_use]
     pub fn kept_share(&self) -> f64 {
         self.cols as f64 / (2 * self.cols - 1) as f64
     }
 
-    /// The root of the number of bins of the whole plane for which each stands, (K,K',1). A square of numbers that are
-    /// multiplied by it, summed over the half plane, is the sum over the whole.
+    /// The square root of the number of whole-plane bins that each kept bin represents, (K,K',1). After multiplication
+    /// by it, a sum of squares over the half plane equals the sum over the whole plane.
     pub fn roots(&self, kind: Kind, device: Device) -> Tensor {
         self.map(|_, v| if v == 0 { 1.0 } else { 2.0f64.sqrt() }, kind, device)
     }
 
-    /// The smallest grid that equal blocks of `grid` make and that keeps the band's frequencies apart: of more places
-    /// per axis than twice the highest one.
+    /// The smallest grid of equal blocks of `grid` without aliasing of the band: it has more positions per axis than
+    /// twice the highest frequency.
     #[must_use]
     pub fn smallest_grid(&self, grid: (i64, i64)) -> (i64, i64) {
         let side = |n: i64, highest: i64| (2 * highest + 1..n).find(|m| n % m == 0).unwrap_or(n);
@@ -84,13 +84,13 @@ impl Band {
     }
 }
 
-/// A discrete Fourier transform of a grid cut down to a [`Band`]:
-/// `F(u,v) = 1/(HW) sum_hw x(h,w) exp(-2 pi i (u (h + 1/2)/H + v (w + 1/2)/W))`.
+/// A discrete Fourier transform of a grid, cropped to a [`Band`]: `F(u,v) = 1/(HW) sum_hw x(h,w) exp(-2 pi i (u (h +
+/// 1/2)/H + v (w + 1/2)/W))`.
 ///
-/// A place of a grid stands for the middle of its part of the image, so that angles are counted from the image's edge
-/// and not from the first place, which lies elsewhere on every grid. With this and the factor the transform is the
-/// Fourier series of the scene: equal scenes have equal low bins on any grid. It is two products with small constant
-/// matrices; no bin is computed and thrown away.
+/// A grid position represents the centre of its cell of the image. Phases are therefore counted from the image's edge,
+/// not from the first position, which differs between grids. With this convention and the factor, the transform is the
+/// Fourier series of the scene: equal scenes have equal low bins on any grid. It is computed as two products with small
+/// constant matrices; no bin is computed and discarded.
 #[derive(Debug)]
 pub struct Dft {
     band: Band,
@@ -106,7 +106,7 @@ impl Dft {
     /// The transform of maps on `grid`.
     #[must_use]
     pub fn new((h, w): (i64, i64), band: Band, kind: Kind, device: Device) -> Self {
-        // Whole turns are taken off in integers, which keeps the angle exact.
+        // Full turns are removed in integer arithmetic, which keeps the angle exact.
         let angle = |f: i64, i: i64, n: i64| TAU * (f * (2 * i + 1)).rem_euclid(2 * n) as f64 / (2 * n) as f64;
         let mut cols = Vec::new();
         for part in 0..2 {
@@ -135,19 +135,17 @@ impl Dft {
         }
     }
 
-    /// The same times a constant.
+    /// Multiplies the transform by a constant.
     #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
         if factor == 1.0 { self } else { Self { along_rows: self.along_rows * factor, one: self.one * factor, ..self } }
     }
 
     /// The band of a map (B,C,H,W) of the constants' kind: real and imaginary parts (B,2,K,K',C). Channels come last
-    /// because that is how tokens and channels-last maps lie in memory; those are read without a copy. Of other maps
-    /// that shrink the columns are transformed as they lie, and what is left of them is turned.
+    /// because tokens and channels-last maps have this memory layout; they are read without a copy. Other layouts that
+    /// shrink along the columns are transformed in place; only the smaller result is transposed.
     pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
-        let [b, c, h, w] = x_bchw.size()[..] else {
-            panic!("a spectrum is taken of (B,C,H,W), got {:?}", x_bchw.size())
-        };
+        let [b, c, h, w] = x_bchw.size()[..] else { panic!("a spectrum needs (B,C,H,W), got {:?}", x_bchw.size()) };
         let (k, k_half) = self.band.size();
         let x_bhwc = x_bchw.permute([0, 2, 3, 1]);
         let half = if x_bchw.stride()[1] == 1 || w <= 2 * k_half {
@@ -159,7 +157,7 @@ impl Dft {
         self.along_rows.matmul(&half).reshape([b, 2, k, k_half, c])
     }
 
-    /// The transform of the constant 1: (2,K,K',1), zero but for the real part of the zero frequency.
+    /// The transform of the constant 1: (2,K,K',1), zero except for the real part of the zero frequency.
     pub fn of_one(&self) -> Result<Tensor> {
         let options = (self.along_cols.kind(), self.along_cols.device());
         let real = self.band.map(|u, v| if (u, v) == (0, 0) { self.one } else { 0.0 }, options.0, options.1);
@@ -167,20 +165,20 @@ impl Dft {
     }
 }
 
-/// The constant in front of a transform.
+/// The constant factor of a transform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scaling {
     /// 1/(HW): equal scenes have equal low bins on any grid.
     Area,
-    /// 1/sqrt(HW): the transform keeps the energy of the map.
+    /// 1/sqrt(HW): the transform preserves the energy of the map.
     Ortho,
     /// 1.
     None,
 }
 
 impl Scaling {
-    /// The transform of a grid, so scaled.
+    /// The transform of a grid with this factor.
     #[must_use]
     pub fn dft(self, (h, w): (i64, i64), band: Band, kind: Kind, device: Device) -> Dft {
         let area = (h * w) as f64;
@@ -192,7 +190,7 @@ impl Scaling {
     }
 }
 
-/// What is compared of a complex number.
+/// The numbers compared for each frequency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Representation {
@@ -211,7 +209,7 @@ impl Representation {
         if self == Self::Complex { 2 } else { 1 }
     }
 
-    /// Of real and imaginary parts (B,2,K,K',C): (B,P,K,K',C).
+    /// Converts real and imaginary parts (B,2,K,K',C) to (B,P,K,K',C).
     pub fn of(self, s_bpuvc: &Tensor) -> Tensor {
         let amplitude = || (s_bpuvc.square().sum_keepdim(1) + AMPLITUDE_EPS).sqrt();
         match self {
@@ -222,7 +220,7 @@ impl Representation {
     }
 }
 
-/// How frequencies are weighted.
+/// The weighting of frequencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WindowShape {
@@ -232,8 +230,8 @@ pub enum WindowShape {
     None,
     /// 1 where `u^2+v^2 <= sigma^2`, 0 elsewhere.
     Ideal,
-    /// The Gaussian times factors `n softmax(theta)` of mean 1 over the n frequencies, so that the weights as a whole
-    /// cannot vanish; theta starts at 0.
+    /// The Gaussian times factors `n softmax(theta)` with mean 1 over the n frequencies, so the weights cannot all
+    /// vanish; theta starts at 0.
     Learnable,
 }
 
@@ -263,7 +261,7 @@ impl Window {
         })
     }
 
-    /// The weights in force, (K,K',1).
+    /// The current weights, (K,K',1).
     pub fn weights(&self) -> Tensor {
         match &self.theta {
             None => self.fixed.shallow_clone(),
@@ -274,26 +272,27 @@ impl Window {
     }
 }
 
-/// Over what a spectrum is brought to mean 0 and variance 1.
+/// The dimensions over which a spectrum is standardised to mean 0 and variance 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalise {
-    /// Over frequencies and channels of each image.
+    /// Frequencies and channels of each image.
     Sample,
-    /// Over the frequencies of each channel of each image.
+    /// Frequencies of each channel of each image.
     Channel,
-    /// Not at all.
+    /// No standardisation.
     None,
 }
 
-/// How two spectra are compared: weighted by frequency, standardised, and by the mean square over the whole plane.
+/// The comparison of two spectra: weighted by frequency, standardised, then the mean squared difference over the whole
+/// plane.
 ///
-/// The mean of the real parts (or the amplitudes) is taken off; that of the imaginary ones is 0, as they change their
-/// sign with the frequency. The variance is that of all numbers of the plane, real and imaginary.
+/// The mean of the real parts (or the amplitudes) is subtracted. The mean of the imaginary parts is 0, because they
+/// change sign with the frequency. The variance is over all real and imaginary numbers of the plane.
 #[derive(Debug)]
 pub struct Comparison {
     window: Window,
-    /// The window's weights times the roots, (K,K',1), where they are fixed.
+    /// The window's weights times the roots, (K,K',1), if they are fixed.
     fixed: Option<Tensor>,
     normalise: Normalise,
     band: Band,
@@ -304,7 +303,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Of spectra of `representation` in `band`.
+    /// Creates the comparison of spectra of `representation` in `band`.
     pub fn new(window: Window, normalise: Normalise, band: Band, representation: Representation) -> Result<Self> {
         let roots = band.roots(window.fixed.kind(), window.fixed.device());
         let mut parts = vec![roots.shallow_clone()];
@@ -313,7 +312,7 @@ impl Comparison {
         Ok(Self { window, fixed, normalise, band, real_roots: Tensor::f_stack(&parts, 0)?, roots })
     }
 
-    /// N( G v ) of (B,P,K,K',C), each bin times the root of the number for which it stands.
+    /// N( G v ) of (B,P,K,K',C), with each bin multiplied by its root ([`Band::roots`]).
     pub fn of(&self, s_bpuvc: &Tensor) -> Tensor {
         let x = match &self.fixed {
             Some(weights) => s_bpuvc * weights,

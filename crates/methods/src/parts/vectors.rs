@@ -1,9 +1,9 @@
-//! Vectors compared by their direction.
+//! Comparison of vectors by direction.
 use tch::Tensor;
 
 use super::ops::TensorExt;
 
-/// Inside the square root of a norm, so that a vector of zeros has a gradient.
+/// Added inside the square root of a norm, to give a zero vector a finite gradient.
 const EPS: f64 = 1e-12;
 
 /// Unit vectors along the last dimension: `x / sqrt(|x|^2 + eps)`.

@@ -1,4 +1,4 @@
-//! The memory bank of CRD: who is drawn, what is remembered, what is refused.
+//! The memory bank of CRD: draws, stored vectors and errors.
 use heterodyne_methods::{
     BuildContext, Context, Method, TeacherSignals, find,
     parts::bank::{Bank, Others},
@@ -9,14 +9,15 @@ use tch::{Kind, Tensor};
 
 use crate::support::{CPU, conv, hard, number, output, seed, table, vit};
 
-/// Classes of very different sizes, one that no image has, in no order.
+/// Unsorted classes of very different sizes, one of them empty.
 const CLASSES: [i64; 11] = [4, 0, 1, 1, 4, 1, 4, 0, 1, 4, 4];
 
 fn ints(x: &Tensor) -> Vec<i64> {
     Vec::try_from(x.to_kind(Kind::Int64).reshape([-1])).unwrap()
 }
 
-/// Each image of another class comes up equally often, no other one ever. The tolerance is five standard deviations.
+/// Each image of another class is drawn equally often, and no other image is drawn. The tolerance is five standard
+/// deviations.
 #[test]
 fn draws_are_uniform_over_the_images_of_other_classes() {
     let others = Others::new("crd", &CLASSES, CPU).unwrap();
@@ -105,13 +106,13 @@ fn loss_at(
     })
 }
 
-/// One draw for the whole batch estimates what a draw for each image does: the means over many draws agree within five
+/// A shared draw has the same expectation as a draw for each image: the means over many draws agree within five
 /// standard errors.
 #[test]
 fn a_shared_draw_has_the_expectation_of_draws_of_ones_own() {
     let samples = [0usize, 1, 2, 8];
     let estimate = |draw: &str| {
-        // Rows stay as they are: momentum 1, and they are unit vectors after the first call.
+        // Rows stay unchanged: the momentum is 1, and they are unit vectors after the first call.
         let (_store, method, student, teacher) =
             built(&format!("draw = \"{draw}\"\nnum_negatives = 32\nmomentum = 1.0\ntau = 0.5"), &CLASSES);
         seed(2);
@@ -137,7 +138,7 @@ fn a_shared_draw_has_the_expectation_of_draws_of_ones_own() {
     );
 }
 
-/// A student that shows each image what the teacher shows of it has less to learn than one that mixes them up.
+/// A student with the teacher's embedding of each image has a lower loss than one that permutes them.
 #[test]
 fn the_right_image_is_nearer_than_the_others() {
     for settings in ["contrast = \"batch\"\ndim = 6", "num_negatives = 64\ndim = 6\nmomentum = 0.0"] {
@@ -166,7 +167,7 @@ fn the_right_image_is_nearer_than_the_others() {
     }
 }
 
-/// The draw is a function of the step and the seed, so that a continued run draws what a straight one does.
+/// The draw is a function of the step and the seed, so a resumed run draws the same as an uninterrupted one.
 #[test]
 fn equal_steps_draw_the_same_and_others_do_not() {
     let value = |step| {

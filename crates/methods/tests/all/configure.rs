@@ -1,4 +1,4 @@
-//! Recipe tables: defaults, errors that name their key, pairs that cannot work.
+//! Recipe tables: defaults, errors that name their key, and unsupported pairs.
 use heterodyne_methods::{all, find};
 use heterodyne_nn::{ParamStore, TapSpec};
 

@@ -29,7 +29,7 @@ fn check(name: &str, settings: &str, token_student: bool, token_teacher: bool) {
         let direction = tensor.randn_like();
         let analytic = number(&(tensor.grad() * &direction).sum(Kind::Double));
         let at = |h: f64| {
-            // Batch statistics also without a graph: the graph is recorded and dropped.
+            // Batch statistics are also needed without a graph: the graph is recorded and dropped.
             let original = tensor.detach().copy();
             let moved = &original + &direction * h;
             {
@@ -83,8 +83,8 @@ fn gradients_are_those_of_finite_differences() {
     check("hcd", "cfm = \"linear\"\ndetach_sub = false\nnum_sub = 2\nlambda_t = 0.5", true, true);
 }
 
-/// The teacher's side of a learnable window is a target, not a quantity to learn: its gradient is cut, so finite
-/// differences see both sides and the analytic gradient one. Held here so that nobody "repairs" it.
+/// The teacher's side of a learnable window is a target and must not be learned. Its gradient is cut, so finite
+/// differences see both sides but the analytic gradient only one. This test keeps anyone from "repairing" it.
 #[test]
 fn a_learnable_window_learns_from_the_students_side_only() {
     let taps = conv(6, 3);

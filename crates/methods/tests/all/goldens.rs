@@ -1,4 +1,4 @@
-//! Values and gradients against tests/goldens/make.py, in float64.
+//! Compares values and gradients with tests/goldens/make.py, in float64.
 use std::path::Path;
 
 use heterodyne_nn::{Labels, Output, ParamStore, StageSpec, Tensors, file};
@@ -9,7 +9,7 @@ use crate::support::{
     CPU, build, feature, fill, leaves, loss, map, number, sample_classes, samples, taps, tensors, tokens,
 };
 
-/// Both sides compute in float64 by different routes; what differs is rounding.
+/// Both sides compute in float64 in different ways, so only rounding differs.
 const TOLERANCE: f64 = 1e-11;
 
 #[derive(Deserialize)]

@@ -1,10 +1,10 @@
-//! What the sub-logits promise.
+//! Properties of the sub-logits.
 use heterodyne_nn::{Labels, Output, ParamStore};
 use tch::{Kind, Tensor};
 
 use crate::support::{CPU, build, conv, hard, leaves, loss, number, output, table, value, vit};
 
-/// The terms where the learnable parts give the sub-logits `u` (n,C), by zero weights and a bias.
+/// The terms when the learnable parts return the sub-logits `u` (n,C), through zero weights and a bias.
 fn with_sub_logits(settings: &str, u: &[f64], z_t: &[f64], label: i64, classes: i64) -> heterodyne_nn::Terms {
     let spec = conv(4, classes);
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
@@ -35,7 +35,7 @@ fn orthogonality_is_not_constant_and_ignores_the_labels_entry() {
     let between = (std::f64::consts::FRAC_1_SQRT_2 - 0.5).powi(2);
     assert!((ol(&[0.0, 1.0, 0.0, 0.0, 1.0, 1.0]) - between).abs() < 1e-10);
     assert_eq!(ol(&[0.0, 1.0, 0.0, 0.0, -1.0, 0.0]), 0.0, "opposite directions are no concern");
-    // A sub-logit that is zero but for the label has no direction: cosine 0, no NaN.
+    // A sub-logit that is zero except for the label has no direction: cosine 0, not NaN.
     assert_eq!(ol(&[9.0, 0.0, 0.0, 9.0, 0.0, 1.0]), 0.0);
 }
 
@@ -60,7 +60,8 @@ fn stages_are_summed_or_averaged_and_sub_logits_averaged() {
     );
 }
 
-/// The student's logits learn from the sub-logits either way; the heads hear from `hcd` only where it is not detached.
+/// The student's logits learn from the sub-logits either way; the heads get a gradient from `hcd` only if it is not
+/// detached.
 #[test]
 fn detached_sub_logits_teach_and_do_not_learn() {
     for detach in [false, true] {

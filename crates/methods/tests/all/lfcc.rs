@@ -1,4 +1,4 @@
-//! What low-pass filters and the contrast promise.
+//! Properties of the low-pass filters and the contrastive loss.
 use std::cell::RefCell;
 
 use heterodyne_methods::{
@@ -26,7 +26,7 @@ fn max(x: &Tensor) -> f64 {
     number(&x.abs().max())
 }
 
-/// Adaptive pooling of libtorch to every scale: (B,K,C).
+/// libtorch's adaptive pooling to every scale: (B,K,C).
 fn pooled(x_bchw: &Tensor, scales: &[i64]) -> Tensor {
     let each: Vec<Tensor> =
         scales.iter().map(|&s| x_bchw.adaptive_avg_pool2d([s, s]).flatten(2, 3).transpose(1, 2)).collect();
@@ -110,7 +110,7 @@ fn equal_similarities_give_log_b() {
     for settings in ["symmetric = false", "tau = 0.01\nfilter = \"avgpool\""] {
         assert!((contrast(settings, equal_teacher) - 6f64.ln()).abs() < 1e-12);
     }
-    // Each image has one other of its class, which is no negative.
+    // Each image has one other of its class, which is not a negative.
     assert!((contrast("mask_same_class = true", equal_teacher) - 5f64.ln()).abs() < 1e-12);
 }
 
@@ -160,7 +160,7 @@ fn the_learnable_temperature_starts_at_tau_and_stops_at_one_hundredth() {
     assert_eq!(at(100f64.ln()), at(50.0));
 }
 
-/// As in CLIP: what has grown beyond the limit is set back to it and learns on.
+/// As in CLIP: a factor beyond the limit is set back to it and continues to learn.
 #[test]
 fn a_temperature_beyond_its_limit_returns() {
     let spec = conv(4, 3);
@@ -201,13 +201,13 @@ fn a_batch_of_one_and_scales_that_do_not_fit_are_refused() {
     assert!(e.contains("level 4") && e.contains("(6,2,2)") && e.contains("at most 2"), "{e}");
 }
 
-/// One of two processes, both played in this one: what each says is written down in a first round and handed to the
-/// other in a second, with its graph.
+/// One of two simulated processes. Each records its rows in a first round; the other receives them in a second round,
+/// with their graph.
 #[derive(Debug)]
 struct Player {
     rank: i64,
     said: RefCell<Vec<Tensor>>,
-    /// What the other has said; nothing in the first round.
+    /// Rows from the other process; empty in the first round.
     heard: Vec<Tensor>,
 }
 
@@ -289,7 +289,7 @@ fn negatives_of_all_processes_make_one_large_batch() {
             assert!(max(&(ours - theirs)) < 1e-12, "{settings}: {name}");
         }
 
-        // Those of the own batch ask nobody.
+        // Local negatives need no communication.
         let (_, method) = built("local");
         let half = rows(&student, &HALVES[1]);
         let labels = hard(&HALVES[1].map(|i| classes[i as usize]));

@@ -1,4 +1,4 @@
-//! What the equations of the methods on logits promise.
+//! Properties of the methods on logits, from their equations.
 use heterodyne_methods::{Method, find};
 use heterodyne_nn::{Labels, Output, ParamStore, TapSpec, Terms};
 use tch::{Kind, Tensor};
@@ -46,7 +46,7 @@ fn a_student_that_agrees_has_nothing_to_learn() {
     assert!(number(&z_s.grad().abs().max()) < 1e-12);
 }
 
-/// Of a mixed label the class with the larger share is m. With the shares themselves the loss would be -145.5 at the
+/// For a mixed label, m is the class with the larger share. With the shares themselves, the loss would be -145.5 at the
 /// last of these logits.
 #[test]
 fn ofas_target_of_a_mixed_label_is_its_largest_share() {
@@ -101,7 +101,7 @@ fn kd_is_the_target_class_and_the_others_coupled() {
     }
 }
 
-/// Pearson's correlation does not see scale and offset of the probabilities themselves.
+/// Pearson's correlation is invariant to scale and offset of the probabilities.
 #[test]
 fn dist_asks_for_the_same_order_of_magnitudes_only() {
     seed(4);

@@ -1,5 +1,4 @@
-//! The methods against an independent implementation, finite differences, and the properties that their equations
-//! promise.
+//! Tests the methods against an independent implementation, finite differences, and properties of their equations.
 mod bank;
 mod configure;
 mod finite_differences;

@@ -1,4 +1,4 @@
-//! What the equations of the methods on attention and relations promise.
+//! Properties of the methods on attention and relations, from their equations.
 use heterodyne_methods::Method;
 use heterodyne_nn::{FeatureMap, Output, ParamStore, TapSpec};
 use tch::{Kind, Tensor};
@@ -17,7 +17,7 @@ fn copy(output: &Output) -> Output {
     changed(output, Tensor::copy, Tensor::copy)
 }
 
-/// The stages and the embedding, each changed in its way.
+/// Applies one change to the stages and another to the embedding.
 fn changed(output: &Output, stage: impl Fn(&Tensor) -> Tensor, embedding: impl Fn(&Tensor) -> Tensor) -> Output {
     let of = |f: &FeatureMap| match f {
         FeatureMap::Map(x) => FeatureMap::Map(stage(x)),
@@ -77,12 +77,13 @@ fn relations_do_not_see_where_the_embeddings_lie_and_how_far_apart() {
     let m = method("rkd", &taps, &other);
     let moved = changed(&student, Tensor::copy, |e| e.flip([1]) * 40.0 + 7.0);
     assert!((total(&*m, &student, &teacher) - total(&*m, &moved, &teacher)).abs() < 1e-9);
-    // Which image is which matters.
+    // The assignment of embeddings to images matters.
     let others = changed(&student, Tensor::copy, |e| e.flip([0]));
     assert!((total(&*m, &student, &teacher) - total(&*m, &others, &teacher)).abs() > 1e-6);
 }
 
-/// Cosines do not see the size of an embedding, sets of unit channels neither their order nor their size.
+/// Cosines are invariant to the norm of an embedding; sets of unit channels are invariant to the order and the norm of
+/// channels.
 #[test]
 fn probabilities_and_selectivity_do_not_see_sizes() {
     seed(5);
@@ -106,7 +107,7 @@ fn a_batch_of_one_has_no_relations() {
     }
 }
 
-/// A student whose embeddings are the teacher's, through the same map, has nothing to learn, whatever they are.
+/// A student with the teacher's embeddings and the same map has zero loss for any embeddings.
 #[test]
 fn equal_embeddings_are_congruent() {
     seed(6);
@@ -128,7 +129,7 @@ fn equal_embeddings_are_congruent() {
     }
 }
 
-/// Pairs have no order, neighbours have one.
+/// Pairs are unordered; neighbours depend on the order.
 #[test]
 fn the_kernel_does_not_see_the_order_of_the_batch() {
     seed(7);
@@ -157,14 +158,13 @@ fn an_exact_prediction_costs_the_variance_alone() {
     let zero = changed(&output(&other, 4, Kind::Double), Tensor::zeros_like, Tensor::zeros_like);
     let value = total(&*m, &output(&taps, 4, Kind::Double), &zero);
     assert!((value - 4.0 * 0.5 * 5f64.ln()).abs() < 1e-12, "{value}");
-    // One off everywhere adds 1/2 of 1/5 a level.
+    // An error of 1 everywhere adds 1/2 of 1/5 per level.
     let one = changed(&zero, Tensor::ones_like, Tensor::zeros_like);
     let off = total(&*m, &output(&taps, 4, Kind::Double), &one);
     assert!((off - value - 4.0 * 0.5 / 5.0).abs() < 1e-12, "{off}");
 }
 
-/// The context loss of a constant difference is its square, whichever pools there are, on four stages and the
-/// embedding.
+/// The context loss of a constant difference is its square, for any pools, on four stages and the embedding.
 #[test]
 fn a_constant_difference_costs_its_square_on_every_level() {
     let (taps, other) = (conv(6, 3), vit(1, 5, 3));

@@ -1,4 +1,4 @@
-//! Standardised logits around every method that compares logits.
+//! Logit standardisation around every method that compares logits.
 use heterodyne_methods::{
     BuildContext, Method, all, find,
     standardise::{standard, standardised},
@@ -33,7 +33,7 @@ fn rows_have_mean_zero_and_variance_one() {
     assert!((number(&huge.square().mean(None::<Kind>)) - 1.0).abs() < 1e-6);
 }
 
-/// Scale and offset of either network's logits no longer matter, image by image.
+/// Per-image scale and offset of either network's logits no longer matter.
 #[test]
 fn the_methods_no_longer_see_size_and_offset_of_logits() {
     assert_eq!(comparing(), ["kd", "bkd", "dkd", "dist", "uhkd", "lfcc"]);
@@ -48,7 +48,7 @@ fn the_methods_no_longer_see_size_and_offset_of_logits() {
         let moved = |o: &Output| Output { logits: &o.logits * &scale - 7.0, ..leaves(o) };
         let before = total(&student, &teacher);
         assert!((before - total(&moved(&student), &moved(&teacher))).abs() < 1e-9, "{name}");
-        // And it is the method itself on standardised logits.
+        // The result equals the method itself on standardised logits.
         let plain = (find(name).unwrap().configure)(&table("")).unwrap();
         let (store, sample_classes) = (ParamStore::with_kind(CPU, Kind::Double, 0), sample_classes());
         let (scope, sample_classes) = (&store.root(), &sample_classes[..]);
@@ -59,7 +59,7 @@ fn the_methods_no_longer_see_size_and_offset_of_logits() {
     }
 }
 
-/// Also where a row is constant, and back to the logits.
+/// Also for a constant row, and with respect to the logits.
 #[test]
 fn gradients_are_finite_and_those_of_finite_differences() {
     let taps = TapSpec { stages: vec![], stem: false, embedding: None, classes: 4 };

@@ -25,7 +25,7 @@ pub fn taps(stages: &[StageSpec], embedding: i64, classes: i64) -> TapSpec {
     TapSpec { stages: stages.to_vec(), stem: false, embedding: Some(embedding), classes }
 }
 
-/// A tensor as the stage it belongs to.
+/// A tensor as a feature map of its stage.
 pub fn feature(spec: &StageSpec, tensor: Tensor) -> FeatureMap {
     match spec.kind {
         StageKind::Map => FeatureMap::Map(tensor),
@@ -40,11 +40,11 @@ pub fn tensor_of(feature: &FeatureMap) -> &Tensor {
 }
 
 thread_local! {
-    /// libtorch's own generator is shared by tests that run at the same time.
+    /// Not libtorch's generator, which is shared by tests that run at the same time.
     static DRAWS: RefCell<Rng> = RefCell::new(Rng::new(0));
 }
 
-/// What [`output`] draws from here on, on this thread.
+/// Seeds what [`output`] draws from now on, on this thread.
 pub fn seed(seed: u64) {
     DRAWS.set(Rng::new(seed));
 }
@@ -71,7 +71,7 @@ pub fn output(spec: &TapSpec, batch: i64, kind: Kind) -> Output {
     }
 }
 
-/// The same values as leaves of a graph of their own.
+/// The same values as leaves of a new graph.
 pub fn leaves(output: &Output) -> Output {
     let leaf = |x: &Tensor| x.detach().copy().set_requires_grad(true);
     let stage = |f: &FeatureMap| match f {

@@ -31,7 +31,8 @@ fn labels(batch: i64, classes: i64, soft: bool) -> Labels {
     }
 }
 
-/// Builds, runs and goes back; every parameter and student logits or features must hear of it.
+/// Builds a method and runs it forward and backward; every parameter, and the student's logits or features, must get a
+/// gradient.
 fn run(
     name: &str,
     student_taps: &TapSpec,
@@ -114,7 +115,7 @@ fn autocast_moves_a_loss_little() {
 #[test]
 fn huge_logits_and_two_classes_stay_finite() {
     for def in all() {
-        // Of two classes dkd's part for the others is nothing, and it says so.
+        // With two classes, dkd has no part for the others, and rejects them.
         for classes in if def.name == "dkd" { [3, 5] } else { [2, 5] } {
             let networks = networks(classes);
             for (s, t) in [(0, 3), (3, 0)] {
@@ -130,8 +131,8 @@ fn huge_logits_and_two_classes_stay_finite() {
     }
 }
 
-/// No loss can be lowered without end by driving a logit away: of every method, with the settings that change a target,
-/// for every kind of label. vid is a likelihood, whose least value its least variance sets.
+/// No loss is unbounded below as a logit grows: checked for every method, with the settings that change a target, and
+/// for every kind of label. vid is a likelihood, whose minimum is set by its smallest variance.
 #[test]
 fn every_loss_is_bounded_below_over_wild_logits() {
     let networks = networks(3);
@@ -201,7 +202,7 @@ fn every_loss_is_bounded_below_over_wild_logits() {
     }
 }
 
-/// A batch of one class, and a batch of one image: a number, or a refusal that says what to do.
+/// A batch of one class or of one image gives a number, or an error with advice.
 #[test]
 fn one_class_and_one_image_give_a_number_or_a_refusal() {
     let networks = networks(3);
@@ -224,7 +225,7 @@ fn one_class_and_one_image_give_a_number_or_a_refusal() {
     assert_eq!(refused, ["dist", "reviewkd", "sp", "cc", "rkd", "pkt", "rsd", "uhkd", "lfcc"]);
 }
 
-/// Features that are all equal, as of dead units: no division by zero on the way there or back.
+/// Constant features, as from dead units, cause no division by zero, forward or backward.
 #[test]
 fn constant_features_stay_finite() {
     for def in all() {
@@ -295,7 +296,7 @@ fn missing_taps_are_named() {
     }
 }
 
-/// A teacher that shows nothing but its logits is enough for a method that reads nothing else.
+/// A teacher with only logits is enough for a method that reads nothing else.
 #[test]
 fn methods_of_logits_take_a_teacher_of_logits() {
     let mut names = Vec::new();

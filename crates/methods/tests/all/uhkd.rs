@@ -1,4 +1,4 @@
-//! What the frequency domain promises.
+//! Properties of the frequency domain.
 use std::f64::consts::{PI, TAU};
 
 use heterodyne_methods::parts::{
@@ -14,7 +14,8 @@ fn max(x: &Tensor) -> f64 {
     number(&x.abs().max())
 }
 
-/// (B,2,U,V,C) the other way: the full transform, then the crop to the frequencies, then the turn by half a place.
+/// (B,2,U,V,C) computed differently: the full transform, then the crop to the frequencies, then the phase shift by half
+/// a position.
 fn cropped(x_bchw: &Tensor, us: &[i64], vs: &[i64]) -> Tensor {
     let [_, _, h, w] = x_bchw.size()[..] else { panic!() };
     let full = x_bchw.fft_fft2(None::<&[i64]>, [-2i64, -1].as_slice(), "forward");
@@ -52,7 +53,7 @@ fn the_pruned_transform_is_the_crop_of_the_full_one() {
 
 #[test]
 fn channels_last_maps_and_folded_tokens_have_the_same_spectrum() {
-    // Grids whose columns are transformed after a copy, and as they lie.
+    // Grids whose columns are transformed after a copy, and without one.
     for (h, w) in [(6, 8), (6, 16), (33, 20)] {
         let x = Tensor::randn([2, 5, h, w], (Kind::Double, CPU));
         let with_prefix =
@@ -101,7 +102,7 @@ fn a_circular_shift_leaves_the_amplitude() {
     assert!(max(&(dft.forward(&x) - dft.forward(&shifted))) > 1e-2, "the phase does change");
 }
 
-/// The same scene, a sum of waves, sampled on two grids: each place stands for the middle of its part of the image.
+/// The same scene, a sum of waves, sampled on two grids: each position represents the centre of its cell of the image.
 fn scene(h: i64, w: i64) -> Tensor {
     let axis = |n: i64| (Tensor::arange(n, (Kind::Double, CPU)) + 0.5) * (TAU / n as f64);
     let (y, x) = (axis(h).unsqueeze(1), axis(w).unsqueeze(0));
@@ -118,7 +119,7 @@ fn one_scene_has_one_spectrum_on_any_grid() {
     }
 }
 
-/// With angles counted from the first place the bins of a 7- and a 56-grid differ by 0.7 of their size.
+/// With phases counted from the first position, the bins of a 7- and a 56-grid would differ by 0.7 of their size.
 #[test]
 fn the_mean_over_blocks_keeps_the_phase() {
     let fine = scene(56, 56);
@@ -135,8 +136,8 @@ fn the_mean_over_blocks_keeps_the_phase() {
     assert!(along > 0.99, "{along}");
 }
 
-/// What the loss makes of it: a smooth map against itself on the coarse grid (0.69 with angles from the first place),
-/// and two unrelated ones.
+/// The effect on the loss: a smooth map against itself on the coarse grid (0.69 with phases from the first position),
+/// and two unrelated maps.
 #[test]
 fn a_map_is_near_to_itself_on_a_coarse_grid() {
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
@@ -175,8 +176,8 @@ fn a_band_is_even_about_zero_and_has_no_nyquist_line() {
     assert_eq!(Band::shared(7, (4, 7), (4, 14)).size(), (3, 4), "each axis by itself");
 }
 
-/// The loss is that of the whole plane, of which a half is computed: no frequency counts more for lying along the
-/// columns.
+/// The loss equals that of the whole plane, although only half is computed: frequencies along the columns do not count
+/// more.
 #[test]
 fn half_the_plane_stands_for_the_whole() {
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
@@ -202,7 +203,7 @@ fn half_the_plane_stands_for_the_whole() {
                     (loss - turned).abs() < 1e-12 * loss.max(1e-3),
                     "{representation:?} {normalise:?} {k}: {loss} and {turned}"
                 );
-                // The plane itself, with nothing left out.
+                // The full plane, with no bins left out.
                 let half = (k.min(8) - 1) / 2;
                 let axis: Vec<i64> = (-half..=half).collect();
                 let square = |f: &[i64]| Tensor::from_slice(f).to_kind(Kind::Double).square();
@@ -272,7 +273,7 @@ fn equal_maps_give_no_loss_and_a_constant_map_gives_no_nan() {
     }
 }
 
-/// What lets phi's last convolution run on whichever side is smaller.
+/// This property lets phi's last convolution run on whichever side is smaller.
 #[test]
 fn a_pointwise_map_commutes_with_the_transform_and_with_pooling() {
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
@@ -310,7 +311,7 @@ fn the_smallest_grid_keeps_the_kept_frequencies_apart() {
             Dft::new((h, w), band, Kind::Double, CPU).forward(&wave)
         };
         for (u, v) in band.u().flat_map(|u| band.v().map(move |v| (u, v))) {
-            // Nyquist lines of the full grid are no waves of a finer one.
+            // Nyquist lines of the full grid are not waves on a finer grid.
             if 2 * u.abs() < grid.0 && 2 * v < grid.1 {
                 let off = max(&(spectrum(smallest, (u, v)) - spectrum(grid, (u, v))));
                 assert!(off < 1e-12, "K {k} on {grid:?}, ({u},{v}): {off}");

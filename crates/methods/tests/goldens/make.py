@@ -1,9 +1,10 @@
-"""Writes methods.safetensors: losses and gradients of every method, computed in float64 with PyTorch from the papers' formulas.
+"""Writes methods.safetensors: losses and gradients of every method, in float64 with PyTorch, from the papers' formulas.
 
 Usage: python make.py    (needs torch, safetensors and nothing else)
 
-Everything here goes another way than the Rust code: full Fourier transforms that are cropped afterwards, loops over images, windows
-and sub-logits, torch.nn.functional where it has the function. Learnable weights are filled by `weight`, which the test repeats.
+Everything here goes another way than the Rust code: full Fourier transforms that are cropped afterwards, loops over
+images, windows and sub-logits, torch.nn.functional where it has the function. Learnable weights are filled by `weight`,
+which the test repeats.
 """
 
 import cmath
@@ -20,7 +21,7 @@ BATCH, CLASSES = 4, 5
 
 
 class Params:
-    """Weights by name, made on first use and kept so that their gradients can be read."""
+    """Weights by name, created on first use and kept for reading their gradients."""
 
     def __init__(self):
         self.tensors = {}
@@ -106,7 +107,7 @@ def as_map(x, spec):
     return torch.stack(rows, 1).permute(0, 3, 1, 2)
 
 
-# --- what methods share
+# --- shared by methods
 # -----------------------------------------------------------------------------------------------------------
 
 
@@ -191,7 +192,7 @@ def smaller(a, b):
 
 
 def vid(o, w, s, t, step):
-    """Channel by channel, with PyTorch's own Gaussian likelihood, which leaves the same constant away."""
+    """Channel by channel, with PyTorch's own Gaussian likelihood, which omits the same constant."""
     total = 0.0
     for level in o["levels"]:
         x, y, name = s[level - 1], t[level - 1], f"level{level}"
@@ -265,7 +266,7 @@ SAMPLES, NUM_SAMPLES = [7, 14, 21, 28], 60
 
 
 def crd(o, w, s, t, step):
-    """Image by image. Training images are of two classes in turn and all rows of a class are equal, so that no draw matters."""
+    """Image by image. Training images alternate between two classes with equal rows, so no draw matters."""
     v_s, v_t = (
         F.normalize(embed(w, f"{side}.embed", f, o["dim"]))
         for side, f in (("student", step.f_s), ("teacher", step.f_t))
@@ -391,12 +392,13 @@ def ofa(o, w, s, t, step):
 
 
 def kept(k, a, b):
-    """The lowest frequencies with their negatives, at most k of them, that both lengths can tell apart."""
+    """The lowest frequencies and their negatives, at most k, that both lengths can distinguish."""
     return [f for f in range(-k, k + 1) if 2 * abs(f) < min(k, a, b)]
 
 
 def uhkd(o, w, s, t, step):
-    """On the whole plane; where a tensor holds its half (the window that learns, the direct spectrum), the rest is its mirror image."""
+    """On the whole plane; where a tensor holds its half (the window that learns, the direct spectrum), the rest is its
+    mirror image."""
     terms = {}
     if o["alpha"] > 0:
         terms["kd"] = kl(step.z_t, step.z_s, o["temperature"])
@@ -409,14 +411,14 @@ def uhkd(o, w, s, t, step):
         half = [v for v in vs if v >= 0]
 
         def spectrum(m):
-            """The bins of a transform whose origin lies half a place before the first one."""
+            """The bins of a transform whose origin is half a position before the first one."""
             full = torch.fft.fft2(m, norm={"area": "forward", "ortho": "ortho", "none": "backward"}[o["scaling"]])
             h, width = m.shape[2:]
             turned = lambda u, v: full[:, :, u % h, v % width] * cmath.exp(-1j * math.pi * (u / h + v / width))
             return torch.stack([torch.stack([turned(u, v) for v in vs], -1) for u in us], -2)
 
         def mirrored(a):
-            """(B,C,K,K',P) of the half plane to the whole one."""
+            """(B,C,K,K',P) from the half plane to the whole plane."""
             conjugate = torch.tensor([1.0, -1.0][: a.shape[-1]])
             at = lambda u, v: a[:, :, us.index(u), v] if v >= 0 else a[:, :, us.index(-u), -v] * conjugate
             return torch.stack([torch.stack([at(u, v) for v in vs], -2) for u in us], -3)
@@ -437,7 +439,7 @@ def uhkd(o, w, s, t, step):
             g = gaussian * mirrored(factors[None, None, :, :, None])[0, 0, :, :, 0]
 
         def finish(a, g):
-            """(B,C,K,K,P), weighted and standardised; imaginary parts of a whole plane have the mean 0."""
+            """(B,C,K,K,P), weighted and standardised; imaginary parts of a whole plane have mean 0."""
             a = a * g[:, :, None]
             if o["normalise"] == "none":
                 return a
@@ -447,8 +449,7 @@ def uhkd(o, w, s, t, step):
             )
             return a / (a.square().mean((*dims, 4), keepdim=True) + 1e-6).sqrt()
 
-        # Half the number of places, rounded down to below it, is the highest frequency that a grid keeps apart from all
-        # others.
+        # The highest frequency without aliasing on a grid is the largest integer below half the number of positions.
         if o["fam_grid"] == "band":
             needed = [2 * max(abs(u) for u in us) + 1, 2 * max(vs) + 1]
             block = [
@@ -577,7 +578,7 @@ def hcd(o, w, s, t, step):
 
 
 def head(w, name, x, classes, kind, level, d_s, d):
-    """Of a map (B,C,H,W) and the tokens before its places (B,P,C)."""
+    """From a map (B,C,H,W) and its prefix tokens (B,P,C)."""
     if kind == "map":
         c = x.shape[1]
         if level == 4:
@@ -592,7 +593,7 @@ def head(w, name, x, classes, kind, level, d_s, d):
                 x = F.conv2d(x, w(f"{name}.{i}.{half}.pointwise.weight", width, c, 1, 1))
                 x = F.relu(batch_norm(x, w, f"{name}.{i}.{half}.norm"))
         return x.mean((2, 3))
-    # As many merges as int(log2(side / 7)); GELU after each but the last, and after the first in any case.
+    # int(log2(side / 7)) merges; GELU after each except the last, and always after the first.
     merges = max(int(math.log2(max(x.shape[2:]) / 7)), 0)
     for merged in range(merges):
         x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
@@ -646,7 +647,7 @@ def rsd(o, w, s, t, step):
 
 
 # --- cases
-# ------------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------------------------
 
 LEVELS = [1, 2, 3, 4]
 DEFAULTS = {
@@ -785,7 +786,7 @@ CASES = [
     ],
     *[("rsd", pair, {}) for pair in PAIRS],
     ("rsd", "vit_conv", dict(kappa=0.5)),
-    # Mixed labels, and a class token that is carried past one and past several mergers.
+    # Mixed labels, and a class token carried past one and past several mergers.
     *[("ofa", pair, dict(eps=1.5)) for pair in MERGING],
     *[("hcd", pair, {}) for pair in MERGING],
     *[("uhkd", pair, {}) for pair in MERGING],
@@ -846,7 +847,7 @@ def run(i, method, pair, changes, stored, out):
     for name, x in raw.items():
         if x.grad is not None:
             out[f"{case}/grad.{name}"] = x.grad
-    # Of a weight's gradient its product with a fixed pattern is kept.
+    # A weight's gradient is stored as its product with a fixed pattern.
     for name, p in w.tensors.items():
         pattern = torch.tensor([math.cos(0.7 * i) for i in range(p.numel())])
         out[f"{case}/param.{name}"] = (p.grad.flatten() * pattern).sum()

@@ -21,11 +21,12 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// `qkv` and `proj` of width `d`, which `num_heads` must divide; `qkv` with a bias where `qkv_bias` is set.
+    /// `qkv` and `proj` of width `d`, which `num_heads` must divide; `qkv` has a bias if `qkv_bias` is set.
     pub fn new(scope: &Scope, d: i64, num_heads: i64, qkv_bias: bool) -> Result<Self> {
         if num_heads < 1 || d % num_heads != 0 {
             return Err(Error::invalid(format!(
-                "an attention of width {d} cannot be split into {num_heads} heads: the width must be a multiple"
+                "an attention of width {d} cannot be split into {num_heads} heads: the width must be a multiple of the \
+                 number of heads"
             )));
         }
         Ok(Self {
@@ -40,10 +41,10 @@ impl Attention {
         self.forward_first(x_bnd, x_bnd.size()[1], Post::None)
     }
 
-    /// What [`Attention::forward`] gives for the first `queries` tokens, and `post` of it: (B,N,D) to (B,queries,D).
-    /// All tokens are attended to.
+    /// [`Attention::forward`] for the first `queries` tokens, with `post` applied: (B,N,D) to (B,queries,D). They
+    /// attend to all tokens.
     pub fn forward_first(&self, x_bnd: &Tensor, queries: i64, post: Post) -> Tensor {
-        let [_, n, d] = x_bnd.size()[..] else { panic!("attention wants (B,N,D), got {:?}", x_bnd.size()) };
+        let [_, n, d] = x_bnd.size()[..] else { panic!("attention expects (B,N,D), got {:?}", x_bnd.size()) };
         let attended = if queries == n {
             self_attention(&self.qkv.forward(x_bnd), self.num_heads, None)
         } else {
@@ -55,15 +56,15 @@ impl Attention {
     }
 }
 
-/// softmax(q k^T / sqrt(D/heads) + bias) v in `heads` parts of the width: `qkv_bn3d` (B,N,3D), queries before keys
-/// before values, to (B,N,D).
+/// softmax(q k^T / sqrt(D/heads) + bias) v in `heads` parts of the width: `qkv_bn3d` (B,N,3D), with queries, keys and
+/// values in this order, to (B,N,D).
 ///
 /// `bias` (G,heads,N,N), with G a divisor of B, is added to the scores of image b as row b mod G.
 ///
 /// # Panics
-/// Where the shapes do not fit, as tch's operators do.
+/// If the shapes do not fit, as tch's operators do.
 pub fn self_attention(qkv_bn3d: &Tensor, heads: i64, bias: Option<&Tensor>) -> Tensor {
-    // Without a bias the kernel for networks that are not trained is faster in float32.
+    // Without a bias, the kernel for frozen networks is faster in float32.
     let ours = attention_suits(qkv_bn3d)
         && !flops::plain()
         && bias.is_none_or(|b| b.kind() == Kind::Float)
@@ -75,19 +76,19 @@ pub fn self_attention(qkv_bn3d: &Tensor, heads: i64, bias: Option<&Tensor>) -> T
     attend(&q, &k, &v, heads, bias)
 }
 
-/// As [`self_attention`], of queries (B,M,D), keys and values (B,N,D) to (B,M,D).
+/// As [`self_attention`], for queries (B,M,D), keys and values (B,N,D), to (B,M,D).
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64, bias: Option<&Tensor>) -> Tensor {
     if bias.is_none() && !grad_enabled() && !flops::plain() {
         return sure(packed::attention(q, k, v, heads));
     }
     let [q, k, v] = [q, k, v].map(|x| x.unflatten(2, [heads, -1]).transpose(1, 2));
     let bias = bias.map(|bias| {
-        let [groups, _, m, n] = bias.size()[..] else { panic!("a bias is (G,H,M,N), got {:?}", bias.size()) };
+        let [groups, _, m, n] = bias.size()[..] else { panic!("a bias must be (G,H,M,N), got {:?}", bias.size()) };
         let images = q.size()[0];
         bias.to_kind(q.kind()).expand([images / groups, groups, heads, m, n], false).reshape([images, heads, m, n])
     });
     let out_bhmd = match bias {
-        // libtorch's fused operator computes a bias that learns in a slower way.
+        // libtorch's fused operator is slower with a trained bias.
         Some(bias) if bias.requires_grad() => {
             let scale = (q.size()[3] as f64).powf(-0.5);
             (q.matmul(&k.transpose(2, 3)) * scale + bias).softmax(-1, None::<Kind>).matmul(&v)

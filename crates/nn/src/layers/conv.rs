@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use super::frozen::{Frozen, sure};
 use crate::{Init, Result, Scope};
 
-/// How a convolution is shaped, beyond its channels.
+/// The shape of a convolution, except for its channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv {
     /// Side of the square kernel.
@@ -21,9 +21,9 @@ pub struct Conv {
     pub groups: i64,
     /// Whether a bias is added.
     pub bias: bool,
-    /// How the bias starts; as PyTorch's where nothing is given.
+    /// Initialiser of the bias; PyTorch's if `None`.
     pub bias_init: Option<Init>,
-    /// How the weight starts.
+    /// Initialiser of the weight.
     pub init: Init,
 }
 
@@ -60,13 +60,13 @@ impl Conv {
         Self { groups, ..self }
     }
 
-    /// With a bias that starts as PyTorch's does.
+    /// With a bias and PyTorch's initialiser.
     #[must_use]
     pub const fn bias(self) -> Self {
         Self { bias: true, ..self }
     }
 
-    /// With a bias that starts otherwise.
+    /// With a bias and another initialiser.
     #[must_use]
     pub const fn bias_init(self, init: Init) -> Self {
         Self { bias: true, bias_init: Some(init), ..self }
@@ -89,7 +89,7 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// `weight` (out, in/groups, k, k) and, where asked for, `bias` (out).
+    /// Creates `weight` (out, in/groups, k, k) and, if requested, `bias` (out).
     pub fn new(scope: &Scope, channels_in: i64, channels_out: i64, shape: Conv) -> Result<Self> {
         let fan_in = channels_in / shape.groups * shape.kernel * shape.kernel;
         let weight = scope.param(
@@ -110,7 +110,7 @@ impl Conv2d {
         }
     }
 
-    /// By the fastest operator that records a graph.
+    /// Applies the fastest operator that records a graph.
     fn trained(&self, x_bchw: &Tensor) -> Tensor {
         let Self { weight, bias, shape, .. } = self;
         let Conv { kernel, stride, padding, groups, .. } = *shape;
@@ -125,7 +125,7 @@ impl Conv2d {
         x_bchw.conv2d(weight, bias.as_ref(), [stride, stride], [padding, padding], [1, 1], groups)
     }
 
-    /// Weight and, where there is one, bias.
+    /// The weight, and the bias if there is one.
     pub fn parameters(&self) -> Vec<&Tensor> {
         [&self.weight].into_iter().chain(&self.bias).collect()
     }

@@ -3,8 +3,8 @@ use std::cell::{Ref, RefCell};
 use heterodyne_shim::{self as shim, autocast_enabled, cpu::fast_bf16, grad_enabled, packed};
 use tch::{Device, Kind, Tensor};
 
-/// What a layer keeps of parameters that are not trained: a form of them that is faster to compute with. It is made at
-/// the first pass that records no graph, and again after a write to a parameter and where another precision is wanted.
+/// A layer's cached form of frozen parameters that is faster to compute with. It is made in the first pass that records
+/// no graph, and again after a write to a parameter or a change of precision.
 #[derive(Debug)]
 pub struct Frozen<T>(RefCell<Option<Kept<T>>>);
 
@@ -14,11 +14,11 @@ struct Kept<T> {
     value: T,
 }
 
-/// What the kept form was made from.
+/// What the cached form was made from.
 #[derive(Debug, PartialEq)]
 struct Key {
     kind: Kind,
-    /// Place in memory and number of writes of each parameter.
+    /// Address and number of writes of each parameter.
     parameters: Vec<(usize, u64)>,
 }
 
@@ -29,11 +29,11 @@ impl<T> Default for Frozen<T> {
 }
 
 impl<T> Frozen<T> {
-    /// The form that `pack` makes of `parameters` to compute in a kind; `None` where the layer is to run as it is,
-    /// because a graph is recorded, a parameter is trained or is not float32.
+    /// The form that `pack` makes of `parameters` to compute in a kind. `None` if the layer must run as it is: a graph
+    /// is recorded, or a parameter is trained or not float32.
     ///
     /// # Panics
-    /// Where libtorch fails, as tch's operators do.
+    /// If libtorch fails, as tch's operators do.
     pub fn get(&self, parameters: &[&Tensor], pack: impl FnOnce(Kind) -> shim::Result<T>) -> Option<Ref<'_, T>> {
         if grad_enabled()
             || shim::flops::plain()
@@ -43,7 +43,7 @@ impl<T> Frozen<T> {
         }
         let key = sure(Key::new(parameters));
         if self.0.borrow().as_ref().is_none_or(|kept| kept.key != key) {
-            // The old form goes before the new one is made.
+            // Free the old form before making the new one.
             *self.0.borrow_mut() = None;
             let value = sure(pack(key.kind));
             *self.0.borrow_mut() = Some(Kept { key, value });
@@ -51,7 +51,7 @@ impl<T> Frozen<T> {
         Ref::filter_map(self.0.borrow(), |kept| kept.as_ref().map(|kept| &kept.value)).ok()
     }
 
-    /// Drops the form after a write that libtorch does not count: that of a batch norm to its running statistics.
+    /// Drops the form after a write that libtorch does not count: a batch norm's update of its running statistics.
     pub fn forget(&self) {
         *self.0.borrow_mut() = None;
     }
@@ -65,12 +65,12 @@ impl Key {
     }
 }
 
-/// bfloat16 under autocast, unless float32 is the faster of both.
+/// bfloat16 under autocast, unless float32 is faster.
 fn kind(device: Device) -> shim::Result<Kind> {
     Ok(if autocast_enabled(device)? && fast_bf16(device) { Kind::BFloat16 } else { Kind::Float })
 }
 
-/// The result of an operation that fails as tch's operators do: with a panic that [`crate::catch`] turns into an error.
+/// Unwraps a result as tch's operators do: with a panic that [`crate::catch`] turns into an error.
 pub(super) fn sure<T>(result: shim::Result<T>) -> T {
     result.unwrap_or_else(|e| panic!("{e}"))
 }

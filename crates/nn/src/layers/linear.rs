@@ -26,7 +26,7 @@ impl Linear {
         )
     }
 
-    /// `weight` (out, in) and, where an initialiser is given, `bias` (out).
+    /// Creates `weight` (out, in) and, if an initialiser is given, `bias` (out).
     pub fn with(scope: &Scope, inputs: i64, outputs: i64, weight: Init, bias: Option<Init>) -> Result<Self> {
         Ok(Self {
             weight: scope.param("weight", &[outputs, inputs], weight)?,
@@ -48,7 +48,7 @@ impl Linear {
         }
     }
 
-    /// The `count` outputs from `from` on: (.., in) to (.., count).
+    /// The `count` outputs starting at `from`: (.., in) to (.., count).
     pub fn forward_part(&self, x: &Tensor, from: i64, count: i64) -> Tensor {
         match self.packed() {
             Some(packed) => sure(packed.forward_part(x, from, count, Post::None)),
@@ -59,7 +59,7 @@ impl Linear {
         }
     }
 
-    /// Applies the map to the second last dimension: (B,in,D) to (B,out,D).
+    /// Applies the map to the second-last dimension: (B,in,D) to (B,out,D).
     pub fn mix(&self, x_bnd: &Tensor) -> Tensor {
         match self.packed() {
             Some(packed) => sure(packed.mix(x_bnd, Post::None)),
@@ -67,7 +67,7 @@ impl Linear {
         }
     }
 
-    /// The map of a frozen network.
+    /// The packed form of a frozen layer.
     pub(super) fn packed(&self) -> Option<Ref<'_, PackedLinear>> {
         let parameters: Vec<_> = [&self.weight].into_iter().chain(&self.bias).collect();
         self.frozen.get(&parameters, |kind| PackedLinear::new(&self.weight, self.bias.as_ref(), kind))

@@ -1,4 +1,4 @@
-//! Layers with PyTorch's parameter names. They compute; who calls them decides about gradients and precision.
+//! Layers with PyTorch's parameter names. They only compute; the caller controls gradients and precision.
 mod attention;
 mod conv;
 mod frozen;

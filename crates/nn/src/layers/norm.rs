@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::frozen::sure;
 use crate::{Init, Result, Scope};
 
-/// Share of a batch in the running statistics.
+/// Weight of a batch in the running statistics.
 const MOMENTUM: f64 = 0.1;
 
 /// `torch.nn.BatchNorm2d` with momentum 0.1: batch statistics in training, running ones otherwise.
@@ -27,7 +27,7 @@ impl BatchNorm2d {
         Self::with(scope, channels, 1.0, 1e-5)
     }
 
-    /// As [`BatchNorm2d::new`], with the weight's first value (0 in the last norm of a residual branch) and eps.
+    /// As [`BatchNorm2d::new`], with the given initial weight (0 in the last norm of a residual branch) and eps.
     pub fn with(scope: &Scope, channels: i64, weight: f64, eps: f64) -> Result<Self> {
         let shape = [channels];
         Ok(Self {
@@ -53,8 +53,8 @@ impl BatchNorm2d {
         )
     }
 
-    /// As [`BatchNorm2d::forward`], and `post` of it; in training as one operator that keeps less and reads less than
-    /// several.
+    /// As [`BatchNorm2d::forward`], with `post` applied. In training this is one operator that saves and reads less
+    /// than several.
     pub fn forward_post(&self, x: &Tensor, train: bool, post: Post) -> Tensor {
         let (residual, act) = match post {
             _ if !train || shim::flops::plain() => return post.apply(self.forward(x, train)),
@@ -74,8 +74,8 @@ impl BatchNorm2d {
         [&self.weight, &self.bias, &self.running_mean, &self.running_var]
     }
 
-    /// The layer of an evaluation as `x * scale + shift`: scale = weight / sqrt(var + eps), shift = bias - mean *
-    /// scale, both (C).
+    /// The layer in evaluation as `x * scale + shift`: scale = weight / sqrt(var + eps), shift = bias - mean * scale,
+    /// both (C).
     pub fn scale_and_shift(&self) -> (Tensor, Tensor) {
         let scale = &self.weight / (&self.running_var + self.eps).sqrt();
         let shift = &self.bias - &self.running_mean * &scale;
@@ -103,8 +103,8 @@ impl LayerNorm {
 
     /// Normalises the last dimension.
     ///
-    /// Where no graph is recorded bfloat16 stays what it is on a CPU: it is computed in float32 anyway, and autocast
-    /// would write both the input and the result in float32 for the next product to round again.
+    /// If no graph is recorded, bfloat16 is kept on a CPU: it is computed in float32 anyway, and autocast would write
+    /// both input and result in float32, which the next product would round again.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let keeps = x.kind() == Kind::BFloat16 && x.device() == Device::Cpu && !grad_enabled() && !shim::flops::plain();
         let _as_it_is = keeps.then(|| sure(Autocast::new(Device::Cpu, false)));

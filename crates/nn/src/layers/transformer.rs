@@ -13,7 +13,7 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// `fc1` (d -> hidden) and `fc2` (hidden -> d) with the given initialisers of weight and bias.
+    /// Creates `fc1` (d -> hidden) and `fc2` (hidden -> d) with the given initialisers of weight and bias.
     pub fn new(scope: &Scope, d: i64, hidden: i64, weight: Init, bias: Init) -> Result<Self> {
         Ok(Self {
             fc1: Linear::with(&scope.sub("fc1"), d, hidden, weight, Some(bias))?,
@@ -26,7 +26,7 @@ impl Mlp {
         self.forward_post(x, Post::None)
     }
 
-    /// As [`Mlp::forward`], and `post` of it.
+    /// As [`Mlp::forward`], with `post` applied.
     pub fn forward_post(&self, x: &Tensor, post: Post) -> Tensor {
         match (self.fc1.packed(), self.fc2.packed()) {
             (Some(fc1), Some(fc2)) => sure(packed::mlp(&fc1, &fc2, x, post)),
@@ -34,7 +34,7 @@ impl Mlp {
         }
     }
 
-    /// `shortcut` + the MLP on the second last dimension: (B,D,W) and (B,D,W) to (B,D,W).
+    /// `shortcut` + the MLP on the second-last dimension: (B,D,W) and (B,D,W) to (B,D,W).
     pub fn mix_add(&self, x: &Tensor, shortcut: &Tensor) -> Tensor {
         match (self.fc1.packed(), self.fc2.packed()) {
             (Some(fc1), Some(fc2)) => sure(packed::mix_mlp(&fc1, &fc2, x, Post::Add(shortcut))),
@@ -43,10 +43,10 @@ impl Mlp {
     }
 }
 
-/// In what the blocks of published networks differ.
+/// The differences between the blocks of published networks.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockStyle {
-    /// Added to the variance in both layer norms.
+    /// Epsilon added to the variance in both layer norms.
     pub eps: f64,
     /// Whether queries, keys and values have a bias.
     pub qkv_bias: bool,
@@ -55,11 +55,11 @@ pub struct BlockStyle {
 impl BlockStyle {
     /// The Vision Transformer's.
     pub const VIT: Self = Self { eps: 1e-6, qkv_bias: true };
-    /// What timm's `Block` is where nothing is said, PyTorch's layer norm and no bias.
+    /// The defaults of timm's `Block`: PyTorch's layer norm and no bias.
     pub const PLAIN: Self = Self { eps: 1e-5, qkv_bias: false };
 }
 
-/// Attention and MLP, each behind a layer norm and around a shortcut.
+/// Attention and MLP, each after a layer norm and with a shortcut.
 #[derive(Debug)]
 pub struct Block {
     norm1: LayerNorm,
@@ -85,8 +85,8 @@ impl Block {
         self.forward_first(x_bnd, x_bnd.size()[1])
     }
 
-    /// What [`Block::forward`] gives for the first `tokens` tokens: (B,N,D) to (B,tokens,D). The others are attended to
-    /// and cost no more than that.
+    /// [`Block::forward`] for the first `tokens` tokens: (B,N,D) to (B,tokens,D). The other tokens are only attended
+    /// to.
     pub fn forward_first(&self, x_bnd: &Tensor, tokens: i64) -> Tensor {
         let shortcut = x_bnd.narrow(1, 0, tokens);
         let x = self.attn.forward_first(&self.norm1.forward(x_bnd), tokens, Post::Add(&shortcut));

@@ -1,4 +1,4 @@
-//! Weights files: whole, cut short, of the wrong type, and where nothing can be written.
+//! Weights files: complete, cut short, of the wrong type, and in places that cannot be written.
 use std::collections::HashMap;
 
 use heterodyne_nn::{
@@ -34,7 +34,7 @@ fn every_kind_and_shape_survives_a_file() {
     }
     tensors.push(("scalar".into(), Tensor::from(1.5f32)));
     tensors.push(("empty".into(), Tensor::zeros([0, 4], (Kind::Float, Device::Cpu))));
-    // Strides are not kept, values are; a graph is not needed to write.
+    // Values are kept, strides are not; a tensor with a graph can be written.
     tensors.push(("transposed".into(), tensors[0].1.transpose(0, 1).set_requires_grad(true)));
     let metadata = HashMap::from([("epoch".to_owned(), "3".to_owned())]);
     file::write(&path, tensors.iter().map(|(name, t)| (name.as_str(), t)), metadata.clone()).unwrap();
@@ -103,7 +103,7 @@ fn a_failed_write_leaves_what_was_there() {
     std::fs::create_dir(&taken).unwrap();
     std::fs::write(taken.join("inside"), b"x").unwrap();
     let e = write(&taken, "w", &one).unwrap_err();
-    assert!(matches!(e, Error::File { .. }) && e.to_string().contains("what was there before is unchanged"), "{e}");
+    assert!(matches!(e, Error::File { .. }) && e.to_string().contains("the existing content is unchanged"), "{e}");
     assert!(taken.join("inside").exists());
     // A tensor that cannot be written does not cost the old file.
     let path = folder.path().join("a.safetensors");
@@ -130,7 +130,7 @@ fn rows_written_one_after_the_other_make_the_same_file() {
     for (name, first, t) in [("c", 0, &b), ("b", 1, &b), ("b", -1, &b.narrow(0, 0, 1)), ("a", 0, &b)] {
         assert!(writer.write(name, first, t).is_err(), "{name} from {first}");
     }
-    assert!(!path.exists(), "nothing is seen before it is whole");
+    assert!(!path.exists(), "nothing appears before it is complete");
     writer.finish().unwrap();
     let (found, text) = file::read(&path).unwrap();
     assert_eq!((found.len(), &found["a"], &found["b"], text), (2, &a, &b, metadata));
@@ -142,7 +142,7 @@ fn rows_written_one_after_the_other_make_the_same_file() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary files stay");
 }
 
-/// A hash map lists its entries in an order of its own each time.
+/// A hash map lists its entries in a different order each time.
 #[test]
 fn equal_contents_are_equal_bytes() {
     let folder = tempfile::tempdir().unwrap();
@@ -162,8 +162,7 @@ fn equal_contents_are_equal_bytes() {
     );
 }
 
-/// Any single bit of a file, and any two bytes that change places, is noticed; a file of somebody else without a
-/// checksum is not judged.
+/// Any flipped bit of a file is noticed, and so are two swapped bytes. A foreign file without a checksum is accepted.
 #[test]
 fn damage_anywhere_is_noticed_and_foreign_files_are_taken_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
@@ -175,7 +174,7 @@ fn damage_anywhere_is_noticed_and_foreign_files_are_taken_as_they_are() {
     let key = whole.windows(claim.len()).position(|part| part == claim).unwrap();
     let mut flipped = 0;
     for bit in 0..whole.len() * 8 {
-        // Damage of the key itself makes a file without a checksum, whose values are whole.
+        // Damage to the key itself makes a file without a checksum, with intact values.
         if (key..key + claim.len()).contains(&(bit / 8)) {
             continue;
         }
@@ -192,9 +191,9 @@ fn damage_anywhere_is_noticed_and_foreign_files_are_taken_as_they_are() {
     swapped.swap(last - 1, last - 5);
     assert_ne!(swapped, whole);
     std::fs::write(&path, &swapped).unwrap();
-    assert!(file::read(&path).unwrap_err().to_string().contains("do not agree with its checksum"));
+    assert!(file::read(&path).unwrap_err().to_string().contains("do not match its checksum"));
 
-    // As safetensors' own crate writes it.
+    // As written by the safetensors crate.
     let bytes: Vec<u8> = [1.0f32, 2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], &bytes).unwrap();
     std::fs::write(&path, safetensors::serialize([("w", view)], None).unwrap()).unwrap();

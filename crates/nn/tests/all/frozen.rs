@@ -1,4 +1,4 @@
-//! Layers whose parameters are not trained, and the part of a block that is asked for.
+//! Layers with frozen parameters, and a block on its first tokens.
 use heterodyne_nn::{
     ParamStore,
     layers::{Block, BlockStyle, Conv, Conv2d, Linear, Mlp, Post},
@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
 
 thread_local! {
-    /// Every test has a thread of its own, and so the same numbers in every run.
+    /// Every test has its own thread, and thus the same numbers in every run.
     static RNG: Rng = Rng::new(0);
 }
 
@@ -61,7 +61,7 @@ fn a_layer_that_is_trained_again_records_a_graph() {
     }
     let input = x.copy().set_requires_grad(true);
     fc.forward(&input).sum(Kind::Float).backward();
-    assert!(input.grad().defined(), "a frozen layer passes gradients on where a graph is recorded");
+    assert!(input.grad().defined(), "a frozen layer passes gradients on if a graph is recorded");
     for (_, t, _) in store.parameters() {
         let _ = t.set_requires_grad(true);
     }

@@ -14,12 +14,12 @@ fn goldens() -> Tensors {
     file::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/init.safetensors")).unwrap().0
 }
 
-/// Float32 steps of a tensor's largest value by which it may differ from PyTorch's, whose goldens a processor with FMA
-/// wrote.
+/// Allowed difference from PyTorch, in float32 steps of a tensor's largest value. The goldens come from a processor
+/// with FMA.
 ///
-/// Uniform numbers are bitwise equal wherever libtorch scales them with one FMA; below AVX2 it multiplies and adds, and
-/// rounds once more. Normal ones pass through logarithms, cosines or an inverse error function, whose last bits depend
-/// on the vector width.
+/// Uniform numbers are bitwise equal if libtorch scales them with one FMA; below AVX2 it multiplies and adds, and
+/// rounds once more. Normal numbers pass through logarithms, cosines or an inverse error function, whose last bits
+/// depend on the vector width.
 #[derive(Clone, Copy)]
 enum Drawn {
     Uniform,

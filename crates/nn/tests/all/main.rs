@@ -1,4 +1,4 @@
-//! Tests of the vocabulary: initialisers against PyTorch, the parameter store, load reports and weights files.
+//! Tests of initialisers against PyTorch, the parameter store, load reports and weights files.
 mod files;
 mod frozen;
 mod init;

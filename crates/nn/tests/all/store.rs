@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-/// A norm and a classifier; the layers are not needed, their tensors are shared.
+/// A norm and a classifier. The layers can be dropped, because the store shares their tensors.
 fn small() -> ParamStore {
     let store = ParamStore::new(Device::Cpu, 0);
     let root = store.root();

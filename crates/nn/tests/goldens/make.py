@@ -1,4 +1,5 @@
-"""Golden values of the initialisers, from PyTorch and timm. Needs torch, timm and safetensors; writes init.safetensors beside itself."""
+"""Golden values of the initialisers, from PyTorch and timm. Needs torch, timm and safetensors; writes init.safetensors
+beside itself."""
 
 import math
 import pathlib
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn import init
 
 SEED = 1234
-# Below 16 values PyTorch draws normal numbers one by one, from there in blocks.
+# PyTorch draws fewer than 16 normal numbers one by one, more of them in blocks.
 SHAPES = [(16, 3, 3, 3), (24, 10), (5, 3), (2, 3, 4)]
 FILLS = {
     "normal": lambda t: init.normal_(t, std=0.7),

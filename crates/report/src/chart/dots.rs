@@ -6,9 +6,9 @@ use super::{Size, colour, marker, open, rule, scale::Scale, text, width};
 pub struct Row {
     pub name: String,
     pub look: usize,
-    /// Accuracy and the seed that it belongs to.
+    /// Accuracy and its seed.
     pub values: Vec<(f64, u64)>,
-    /// What stands beside the name.
+    /// The text next to the name.
     pub summary: String,
 }
 
@@ -18,14 +18,14 @@ pub struct Dots {
     pub label: String,
     pub x: &'static str,
     pub rows: Vec<Row>,
-    /// A value to compare with, and its name.
+    /// A reference value and its name.
     pub reference: Option<(f64, String)>,
 }
 
 const ROW: f64 = 46.0;
 
 impl Dots {
-    /// The plot as SVG of `width` pixels; a sentence where there is nothing to draw.
+    /// The plot as SVG of width `w` in pixels; a sentence if there is nothing to draw.
     pub fn svg(&self, w: f64) -> String {
         let all = || self.rows.iter().flat_map(|r| &r.values).map(|(value, _)| *value);
         if all().next().is_none() {
@@ -75,7 +75,7 @@ fn draw_row(row: &Row, top: f64, left: f64, right: f64, x: &Scale) -> String {
     out
 }
 
-/// At most `room` characters, with an ellipsis in the place of the rest.
+/// Shortens to at most `room` characters, with an ellipsis in place of the rest.
 fn shorten(name: &str, room: usize) -> String {
     if name.chars().count() <= room {
         return name.to_owned();

@@ -1,4 +1,4 @@
-//! Values between 0 and 1 as a grid of shades, each with its number.
+//! A heat map of values between 0 and 1, with the number in each cell.
 use super::{Size, open, text, width};
 use crate::markup::escape;
 
@@ -6,14 +6,14 @@ use crate::markup::escape;
 #[derive(Clone, Debug)]
 pub struct Heat<'a> {
     pub label: String,
-    /// What rows and columns stand for.
+    /// The name of the rows, and the label of each.
     pub rows: (&'a str, Vec<String>),
     pub columns: (&'a str, Vec<String>),
     pub values: &'a [Vec<Option<f64>>],
 }
 
 impl Heat<'_> {
-    /// The chart as SVG. A value that is not known has a dash and no shade.
+    /// The chart as SVG. An unknown value is shown as a dash without a shade.
     pub fn svg(&self, size: Size) -> String {
         let left = 16.0 + self.rows.1.iter().map(|name| width(name)).fold(0.0, f64::max);
         let top = 44.0;

@@ -1,8 +1,8 @@
-//! Curves with a band from the smallest to the largest run.
+//! Curves, each with a band from the lowest to the highest run.
 use super::{Size, colour, marker, open, rule, scale::Scale, stroke, text, width};
 use crate::markup::escape;
 
-/// One x: the mean of the runs there, and their range.
+/// The mean and the range of the runs at one x.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     pub x: f64,
@@ -15,7 +15,7 @@ pub struct Point {
 #[derive(Clone, Debug)]
 pub struct Series {
     pub name: String,
-    /// Which colour, dash and marker.
+    /// Selects the colour, dash and marker.
     pub look: usize,
     pub points: Vec<Point>,
 }
@@ -27,24 +27,24 @@ pub struct Lines {
     pub x: &'static str,
     pub y: &'static str,
     pub series: Vec<Series>,
-    /// Logarithmic y, where all values allow it.
+    /// Whether y is logarithmic, if all values allow it.
     pub log: bool,
-    /// y is a percentage.
+    /// Whether y is a percentage.
     pub percent: bool,
 }
 
-/// Points that a curve may have for each to be marked; a longer one gets a few marks that repeat what its colour says.
+/// Longest curve with a marker at every point; a longer one has only a few markers, to identify it.
 const MARKERS: usize = 24;
 const FEW: usize = 6;
-/// Points that a curve is thinned to.
+/// Number of points to which a curve is thinned.
 const THIN: usize = 240;
 
 impl Lines {
-    /// The chart as SVG; a sentence where there is nothing to draw.
+    /// The chart as SVG; a sentence if there is nothing to draw.
     pub fn svg(&self, size: Size) -> String {
         let all = || self.series.iter().flat_map(|s| &s.points);
         if all().next().is_none() {
-            return "<p class=\"empty\">Nothing was measured.</p>\n".to_owned();
+            return "<p class=\"empty\">There are no measurements.</p>\n".to_owned();
         }
         let (top, bottom) = (26.0, size.h - 34.0);
         let y = Scale::over(all().flat_map(|p| [p.lo, p.hi]), bottom, top, self.log).padded(0.04);
@@ -99,7 +99,7 @@ fn curve(series: &Series, x: &Scale, y: &Scale) -> String {
         ));
     }
     let stride = if points.len() <= MARKERS { 1 } else { points.len().div_ceil(FEW) };
-    // Counted from the end, so that the last point, which is the result, always has one.
+    // Counted from the end, so the last point, which is the result, always has a marker.
     for (i, p) in points.iter().rev().enumerate() {
         if i % stride == 0 {
             let range = if p.hi > p.lo { format!(" ({} to {})", number(p.lo), number(p.hi)) } else { String::new() };
@@ -110,7 +110,7 @@ fn curve(series: &Series, x: &Scale, y: &Scale) -> String {
     out
 }
 
-/// A number in few digits.
+/// A number with few digits.
 fn number(value: f64) -> String {
     let size = value.abs();
     if value.fract() == 0.0 && size < 1e9 {
@@ -122,9 +122,9 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The curves of several runs as one: mean and range wherever runs have values. Between its own points a run is
-/// interpolated; before its first and after its last it has no say. Long curves are thinned by averaging neighbours
-/// first.
+/// Combines the curves of several runs: mean and range of the runs that have values at each x. A run is interpolated
+/// between its points, and does not count before its first or after its last point. Long curves are first thinned by
+/// averaging neighbours.
 pub fn bundle(runs: &[Vec<(f64, f64)>]) -> Vec<Point> {
     let runs: Vec<Vec<(f64, f64)>> = runs.iter().map(|run| thin(run)).collect();
     let mut xs: Vec<f64> = runs.iter().flatten().map(|(x, _)| *x).collect();
@@ -142,7 +142,7 @@ pub fn bundle(runs: &[Vec<(f64, f64)>]) -> Vec<Point> {
     .collect()
 }
 
-/// Averages neighbours until at most [`THIN`] points are left; each stands at the x of its last.
+/// Averages neighbours until at most [`THIN`] points are left; each is placed at the x of its last neighbour.
 fn thin(run: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let stride = run.len().div_ceil(THIN).max(1);
     run.chunks(stride)

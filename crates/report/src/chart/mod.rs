@@ -1,5 +1,5 @@
-//! Charts as SVG: axes, ticks, labels, markers whose shape repeats what their colour says. Colours are classes of the
-//! page's style.
+//! Charts as SVG: axes, ticks, labels and markers. A marker's shape carries the same information as its colour. Colours
+//! are classes of the page's style sheet.
 pub mod dots;
 pub mod heat;
 pub mod lines;
@@ -18,7 +18,7 @@ pub struct Size {
     pub h: f64,
 }
 
-/// Colours of the palette; further series repeat them with a dashed line.
+/// Number of colours in the palette; further series repeat them with a dashed line.
 const COLOURS: usize = 7;
 
 /// The class of the `n`th series' colour.
@@ -50,7 +50,7 @@ fn marker(n: usize, x: f64, y: f64, r: f64, title: &str) -> String {
     format!("{open}{title}{close}\n")
 }
 
-/// The opening tag of a chart that scales down with its column and is never blown up.
+/// The opening tag of a chart that shrinks with its column and never grows beyond its size.
 fn open(size: Size, label: &str) -> String {
     let Size { w, h } = size;
     format!("<svg viewBox=\"0 0 {w} {h}\" style=\"max-width:{w}px\" role=\"img\" aria-label=\"{}\">\n", escape(label))
@@ -64,12 +64,12 @@ fn rule(x1: f64, y1: f64, x2: f64, y2: f64, class: &str) -> String {
     format!("<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" class=\"{class}\"/>\n")
 }
 
-/// About how wide `text` is in the charts' 12 px type.
+/// The approximate width of `text` in the charts' 12 px type.
 fn width(text: &str) -> f64 {
     6.7 * text.chars().count() as f64
 }
 
-/// Names with their lines and markers, to stand under a chart; series that share a name and a look appear once.
+/// The legend of a chart: names with their lines and markers. Series with the same name and look appear once.
 pub fn legend<'s>(entries: impl Iterator<Item = (usize, &'s str)>) -> String {
     let mut out = String::from("<ul class=\"legend\">");
     for (n, name) in entries {

@@ -1,4 +1,4 @@
-//! From values to pixels, and the values that deserve a tick.
+//! Maps values to pixels and places the ticks.
 
 /// A linear or logarithmic axis.
 #[derive(Clone, Debug)]
@@ -11,8 +11,8 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// An axis over `values`, from pixel `from` to pixel `to`. Equal values get room around them; no values make 0..1.
-    /// `log` counts only where every value is greater than 0.
+    /// An axis over `values`, from pixel `from` to pixel `to`. If all values are equal, the axis extends around them;
+    /// without values it is 0..1. `log` takes effect only if every value is greater than 0.
     pub fn over(values: impl Iterator<Item = f64>, from: f64, to: f64, log: bool) -> Self {
         let (lo, hi) = values
             .filter(|v| v.is_finite())
@@ -30,7 +30,7 @@ impl Scale {
         Self { lo, hi, from, to, log }
     }
 
-    /// The same axis with `share` of its length added at both ends; not across 0 where the values do not cross it.
+    /// Extends the axis by `share` of its length at both ends, but not across 0 unless the values cross it.
     pub fn padded(mut self, share: f64) -> Self {
         if self.log {
             let factor = (self.hi / self.lo).powf(share);
@@ -44,7 +44,7 @@ impl Scale {
         self
     }
 
-    /// The same axis, ending at `limit` at most.
+    /// Caps the end of the axis at `limit`.
     pub fn capped(mut self, limit: f64) -> Self {
         if self.lo < limit {
             self.hi = self.hi.min(limit);
@@ -52,7 +52,7 @@ impl Scale {
         self
     }
 
-    /// The pixel of a value.
+    /// The pixel position of a value.
     pub fn at(&self, value: f64) -> f64 {
         let share = if self.log {
             (value / self.lo).ln() / (self.hi / self.lo).ln()
@@ -94,7 +94,7 @@ impl Scale {
     }
 }
 
-/// A tick's label, as exact as `step` needs.
+/// A tick's label, with as many digits as `step` needs.
 fn label(value: f64, step: f64) -> String {
     let size = value.abs();
     if size != 0.0 && (size >= 1e6 || step < 1e-3) {

@@ -1,4 +1,4 @@
-//! Published numbers for the same networks, as context.
+//! Published results for the same networks, for context.
 use indexmap::IndexSet;
 
 use super::section as titled;
@@ -9,7 +9,8 @@ use crate::{
     stats,
 };
 
-/// A table of what was published for the pairs of these runs; nothing where none is, or on other data than CIFAR-100.
+/// A table of the published results for the pairs of these runs. Empty if there are none, or if the data is not
+/// CIFAR-100.
 pub fn section(groups: &[Loaded]) -> String {
     let mut pairs: Vec<(&'static Pair, Vec<&Loaded>)> = Vec::new();
     for group in groups {
@@ -45,7 +46,7 @@ pub fn section(groups: &[Loaded]) -> String {
             })
         }));
         rows.push(row);
-        // Our own groups stand below, each under the published method of its name.
+        // The row of these runs follows, with each group under the published method of the same name.
         let own = |column: &str| {
             groups
                 .iter()
@@ -59,9 +60,9 @@ pub fn section(groups: &[Loaded]) -> String {
             rows.push(row);
         }
     }
-    let note = "<p class=\"note\">Top-1 on CIFAR-100 in percent, for context only: other code, other recipes (300 \
-        epochs at 224 px, 240 at 32 px), \
-                mostly one seed and often the best of all test evaluations. <sup>a</sup> not read in a source; the column reproduces a published average. \
-                <sup>b</sup> quoted by a third party. <sup>c</sup> quoted by a third party, low trust.</p>\n";
-    titled("Published numbers, as context", &format!("{}{note}", table(&head, &rows, &[0, 1])))
+    let note = "<p class=\"note\">Top-1 on CIFAR-100 in percent, for context only: the published numbers come from \
+        other code and other recipes (300 epochs at 224 px, 240 at 32 px), mostly from one seed, and often from the \
+        best of all test evaluations. <sup>a</sup> not checked against a source; the column reproduces a published \
+        average. <sup>b</sup> quoted by a third party. <sup>c</sup> quoted by an unreliable third party.</p>\n";
+    titled("Published results, for context", &format!("{}{note}", table(&head, &rows, &[0, 1])))
 }

@@ -1,4 +1,4 @@
-//! What happened while the runs trained.
+//! Training curves.
 use heterodyne_run::Metric;
 use indexmap::IndexSet;
 
@@ -25,7 +25,7 @@ pub fn accuracy(groups: &[Loaded]) -> String {
         log: false,
         percent: true,
     };
-    let note = "<p class=\"note\">Mean over seeds; the band runs from the lowest to the highest seed.</p>\n";
+    let note = "<p class=\"note\">Mean over seeds; the band spans the lowest to the highest seed.</p>\n";
     section("Accuracy over epochs", &format!("{}{note}", full_width(&lines)))
 }
 
@@ -38,7 +38,7 @@ fn over_steps(group: &Loaded, value: impl Fn(&Metric) -> Option<f64>) -> Vec<Vec
         .collect()
 }
 
-/// The terms of the loss, one small chart per method.
+/// The loss terms, one small chart per method.
 pub fn losses(groups: &[Loaded]) -> String {
     let mut names: IndexSet<String> = IndexSet::new();
     for metric in groups.iter().flat_map(|g| g.shown()).flat_map(|r| &r.metrics) {
@@ -76,8 +76,8 @@ pub fn losses(groups: &[Loaded]) -> String {
             legend(lines.series.iter().map(|s| (s.look, s.name.as_str())))
         ));
     }
-    let note = "<p class=\"note\">Each term before its weight in the sum. The axis is logarithmic where terms differ \
-        by more than a factor of 30.</p>\n";
+    let note = "<p class=\"note\">Terms are unweighted. The axis is logarithmic if terms differ by more than a factor \
+        of 30.</p>\n";
     section("Loss terms", &format!("<div class=\"panels\">\n{charts}</div>\n{note}"))
 }
 

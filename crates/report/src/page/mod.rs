@@ -1,4 +1,4 @@
-//! The page: sections in the order of the questions that a reader has.
+//! The page: sections in the order in which a reader needs them.
 mod context;
 mod curves;
 mod results;
@@ -51,12 +51,12 @@ fn section(heading: &str, body: &str) -> String {
     format!("<section>\n<h2>{heading}</h2>\n{body}</section>\n")
 }
 
-/// A chart for wide windows and the same for narrow ones; the style shows one of them.
+/// A chart for wide windows and one for narrow windows; the style sheet shows one of them.
 fn both(wide: &str, narrow: &str) -> String {
     format!("<div class=\"wide\">\n{wide}</div>\n<div class=\"narrow\">\n{narrow}</div>\n")
 }
 
-/// A chart of curves over the whole column, with its legend.
+/// A line chart as wide as the column, with its legend.
 fn full_width(lines: &Lines) -> String {
     let wide = lines.svg(Size { w: 880.0, h: 340.0 });
     let narrow = lines.svg(Size { w: 360.0, h: 280.0 });

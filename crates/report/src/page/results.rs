@@ -1,4 +1,4 @@
-//! The headline: table and dots; and what it cost.
+//! The main results as a table and a dot plot, and the cost of the runs.
 use indexmap::IndexSet;
 
 use super::{both, section as titled};
@@ -11,7 +11,7 @@ use crate::{
     terminal::{difference, why_not},
 };
 
-/// Headline table and dot plot.
+/// The results table and the dot plot.
 pub fn section(groups: &[Loaded]) -> String {
     let scratch = load::scratch(groups);
     let pairs = pairs(groups);
@@ -31,7 +31,7 @@ pub fn section(groups: &[Loaded]) -> String {
     head.push("each seed".to_owned());
     if with_best {
         left.push(head.len() + 1);
-        head.extend(["best epoch, %".to_owned(), "best epoch chosen on".to_owned()]);
+        head.extend(["best epoch, %".to_owned(), "best epoch selected on".to_owned()]);
     }
     head.push("seconds per run".to_owned());
 
@@ -56,12 +56,13 @@ pub fn section(groups: &[Loaded]) -> String {
     let mut body = summary_line(groups, &pairs);
     body.push_str(&table(&head, &rows, &left));
     body.push_str(
-        "<p class=\"note\">The result is the accuracy on the test images after the last epoch: mean ± sample standard \
-         deviation over seeds.",
+        "<p class=\"note\">Accuracy on the test images after the last epoch: mean ± sample standard deviation over \
+         seeds.",
     );
     if groups.iter().flat_map(|g| &g.runs).any(|r| r.best().is_some() && r.summary.selected_on == "test") {
         body.push_str(
-            " A best epoch that was chosen on the test images themselves is too good to be true and is no result.",
+            " A best epoch selected on the test images themselves is optimistically biased; do not report it as a \
+             result.",
         );
     }
     body.push_str("</p>\n");
@@ -79,8 +80,8 @@ fn pair(group: &Loaded) -> String {
     }
 }
 
-/// The distinct pairs. A student without a teacher counts only where it is nobody's pupil: beside a scratch row nobody
-/// needs to be told that it has no teacher.
+/// The distinct pairs. A student without a teacher is listed only if no pair has the same student: a scratch row needs
+/// no entry.
 fn pairs(groups: &[Loaded]) -> IndexSet<String> {
     let taught = |g: &&Loaded| g.runs.first().is_some_and(|r| r.summary.teacher.is_some());
     let mut out: IndexSet<String> = groups.iter().filter(taught).map(pair).collect();
@@ -129,7 +130,7 @@ fn chosen_on(group: &Loaded) -> String {
     if chosen.is_empty() { "–".to_owned() } else { chosen.into_iter().map(word).collect::<Vec<_>>().join(", ") }
 }
 
-/// The runs that have no result, and why.
+/// The runs without a result, with the reason.
 fn uncounted(groups: &[Loaded]) -> String {
     let items: String = groups
         .iter()
@@ -164,23 +165,23 @@ fn dots(groups: &[Loaded], scratch: Option<&Loaded>) -> String {
         .collect();
     let reference = scratch.filter(|_| groups.len() > 1).and_then(|g| Some((g.mean()?, format!("{} mean", g.name))));
     let plot = Dots {
-        label: "Test accuracy of every seed, by method".to_owned(),
+        label: "Test accuracy of each seed, by method".to_owned(),
         x: "test top-1, last epoch, %",
         rows,
         reference,
     };
     format!(
-        "<figure>\n{}<figcaption>One mark per seed; the bar is their mean.</figcaption>\n</figure>\n",
+        "<figure>\n{}<figcaption>One mark per seed; the bar marks their mean.</figcaption>\n</figure>\n",
         both(&plot.svg(880.0), &plot.svg(360.0))
     )
 }
 
-/// What the runs cost.
+/// The cost of the runs.
 pub fn speed(groups: &[Loaded]) -> String {
     let head = [
         "method",
         "training images/s",
-        "waiting for data",
+        "time waiting for data",
         "seconds per run",
         "seconds per evaluation",
         "device",

@@ -1,4 +1,4 @@
-//! What was run, exactly.
+//! The exact settings of every run.
 use indexmap::IndexMap;
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ fn group(group: &Loaded) -> String {
     let mut out = format!("<details>\n<summary>{}</summary>\n{}", escape(&group.name), list(&shared));
     for (run, plan) in group.runs.iter().zip(&plans) {
         let own: Vec<(&String, &String)> = plan.iter().filter(|(k, v)| !common(k, v)).collect();
-        // The folder's own name: the page is passed on, and a path of this machine would say nothing elsewhere.
+        // Only the folder's name: the page may be shared, and a full path means nothing on another machine.
         let name = run.path.file_name().unwrap_or(run.path.as_os_str()).to_string_lossy();
         out.push_str(&format!("<h4>{}</h4>\n<p class=\"facts\">{}</p>\n{}", escape(name), facts(run), list(&own)));
     }
@@ -50,7 +50,7 @@ fn list(settings: &[(&String, &String)]) -> String {
     format!("<pre>{}</pre>\n", lines.join("\n"))
 }
 
-/// A JSON object as dotted keys, in their order; empty tables are left out.
+/// Flattens a JSON object to dotted keys, in order; empty tables are omitted.
 fn flatten(value: &Value) -> IndexMap<String, String> {
     fn walk(path: &str, value: &Value, out: &mut IndexMap<String, String>) {
         match value {

@@ -1,4 +1,4 @@
-//! How alike the networks' features are: what `heterodyne inspect --similarity` found.
+//! The similarity of the networks' features, as measured by `heterodyne inspect --similarity`.
 use heterodyne_run::{
     Similarity,
     similarity::{Side, Stage},
@@ -11,7 +11,7 @@ use crate::{
     markup::escape,
 };
 
-/// Nothing where no run was looked at.
+/// The section; empty if no run was inspected.
 pub fn section_of(groups: &[Loaded]) -> String {
     let looked = |group: &Loaded| {
         let (run, view) = group.runs.iter().find_map(|run| Some((run.clone(), run.similarity.clone()?)))?;
@@ -21,11 +21,11 @@ pub fn section_of(groups: &[Loaded]) -> String {
     if body.is_empty() {
         return body;
     }
-    let note = "<p class=\"note\">Linear CKA by minibatches with the unbiased estimator of HSIC: 1 where one \
-        network's features are the other's \
-                up to rotation and scale, 0 where they have nothing in common. Energy: squared magnitudes of the 2-D Fourier transform of each channel, \
-                by distance from the zero frequency in cycles per image, as a share of their sum.</p>\n";
-    section("Features, stage by stage", &format!("{body}{note}"))
+    let note = "<p class=\"note\">Minibatch linear CKA with the unbiased HSIC estimator: 1 if the features of the two \
+        networks are equal up to rotation and scale, 0 if they have nothing in common. Energy: squared magnitudes of \
+        the 2-D Fourier transform of each channel, by distance from the zero frequency in cycles per image, as a \
+        share of their sum.</p>\n";
+    section("Feature similarity by stage", &format!("{body}{note}"))
 }
 
 fn one(group: &str, run: &Run, view: &Similarity) -> String {
@@ -50,7 +50,7 @@ fn one(group: &str, run: &Run, view: &Similarity) -> String {
     )
 }
 
-/// The spectra of both networks at one level.
+/// The energy spectra of both networks at one level.
 fn energy(level: usize, view: &Similarity, teacher: &Stage, student: &Stage) -> String {
     let series = |look: usize, model: &str, stage: &Stage| {
         let point = |(cycles, share): (usize, &f64)| Point {

@@ -1,4 +1,4 @@
-//! The page: well-formed, self-contained, and right in its odd cases.
+//! The page is well-formed, self-contained, and correct in edge cases.
 use std::fs;
 
 use heterodyne_report::{Group, html, published, write};
@@ -43,7 +43,7 @@ fn a_full_page_is_well_formed_and_shows_everything() {
     }
     assert!(!page.contains("context"), "no published numbers for digits");
     assert!(page.len() < 400_000, "{}", page.len());
-    // The page to look at, where somebody wants to.
+    // Writes the page for viewing, on request.
     if let Some(path) = std::env::var_os("HETERODYNE_SAMPLE_PAGE") {
         let intro = "A small vision transformer, trained on all 1,297 training digits (98.40 % on the 500 test \
             digits), teaches a ResNet-8 that sees ten labelled digits per class.";
@@ -85,7 +85,7 @@ fn odd_runs_make_a_page() {
     RunFolder::create(&bare).unwrap().write_plan(&json!({"seed": 3})).unwrap();
     let bare = Group { name: "bare".to_owned(), runs: vec![bare] };
     let text = page(std::slice::from_ref(&bare));
-    assert!(text.contains("No run has finished.") && text.contains("Nothing was measured."));
+    assert!(text.contains("No run has finished.") && text.contains("There are no measurements."));
     assert!(text.contains("seed 3: no summary"));
     // One run, one evaluation, no training lines; and equal values.
     let single = dir.path().join("single");
@@ -104,7 +104,7 @@ fn odd_runs_make_a_page() {
         Group { name: "none".to_owned(), runs: vec![] },
         group(dir.path(), Some("kd"), &[80.0, 80.0]),
     ]);
-    // Metrics gone altogether.
+    // Metrics missing entirely.
     let gone = dir.path().join("gone");
     run(&gone, &Spec::default());
     fs::remove_file(gone.join("metrics.jsonl")).unwrap();
@@ -125,9 +125,9 @@ fn a_best_epoch_says_what_chose_it() {
     let path = dir.path().join("a");
     run(&path, &Spec { selected_on: "validation", ..Spec::default() });
     let text = page(&[Group { name: "a".to_owned(), runs: vec![path] }]);
-    assert!(text.contains("held-out images") && !text.contains("too good to be true"));
+    assert!(text.contains("held-out images") && !text.contains("optimistically biased"));
     let text = page(&[group(dir.path(), None, &[80.0])]);
-    assert!(text.contains("<em>test images</em>") && text.contains("too good to be true"));
+    assert!(text.contains("<em>test images</em>") && text.contains("optimistically biased"));
 }
 
 #[test]
@@ -145,14 +145,14 @@ fn published_numbers_stand_beside_the_same_networks() {
     run(&path, &spec);
     let text = page(&[Group { name: "kd".to_owned(), runs: vec![path] }]);
     assert!(
-        text.contains("Published numbers, as context")
+        text.contains("Published results, for context")
             && text.contains("Swin-T → ResNet18")
             && text.contains("82.78<sup>b</sup>")
     );
     assert!(text.contains("<td class=\"left\">these runs</td>") && text.contains("<td>78.10</td>"));
     let path = dir.path().join("b");
     run(&path, &Spec { data: "cifar10", ..spec });
-    assert!(!page(&[Group { name: "kd".to_owned(), runs: vec![path] }]).contains("as context"));
+    assert!(!page(&[Group { name: "kd".to_owned(), runs: vec![path] }]).contains("for context"));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn the_published_table_is_consistent() {
     let pairs: Vec<_> = published::pairs().collect();
     assert_eq!(pairs.iter().filter(|p| p.img == 224).count(), 12);
     assert!(pairs.iter().all(|p| p.numbers[0].0 == "teacher" && p.numbers[1].0 == "scratch"));
-    // One teacher and one student each have one accuracy, whatever they are paired with.
+    // Each teacher and each student has one accuracy in all its pairs.
     for a in &pairs {
         for b in &pairs {
             assert!(
@@ -193,17 +193,17 @@ fn a_page_that_cannot_be_written_leaves_the_old_one() {
     let before = fs::read(&out).unwrap();
     let bad = [Group { name: "a".to_owned(), runs: vec![dir.path().join("absent")] }];
     let message = write(&out, "t", "", &bad).unwrap_err().to_string();
-    assert!(message.ends_with("absent: there is no such folder"), "{message}");
+    assert!(message.ends_with("absent: the folder does not exist"), "{message}");
     assert_eq!(fs::read(&out).unwrap(), before);
     // A damaged run is named, not skipped.
     let path = dir.path().join("damaged");
     run(&path, &Spec::default());
     fs::write(path.join("summary.json"), "{").unwrap();
     let message = html("t", "", &[Group { name: "a".to_owned(), runs: vec![path] }]).unwrap_err().to_string();
-    assert!(message.contains("damaged/summary.json: ends too early"), "{message}");
+    assert!(message.contains("damaged/summary.json: is incomplete"), "{message}");
 }
 
-/// A digit that has become another would be drawn as if it had been measured.
+/// A changed digit would be drawn as if it had been measured.
 #[test]
 fn changed_files_of_a_run_are_refused_by_name() {
     let dir = TempDir::new().unwrap();
@@ -211,9 +211,9 @@ fn changed_files_of_a_run_are_refused_by_name() {
     run(&path, &Spec::default());
     let group = [Group { name: "a".to_owned(), runs: vec![path.clone()] }];
     for (name, from, to, says) in [
-        ("metrics.jsonl", "\"lr\":0.0", "\"lr\":0.1", "is not as it was when the run ended"),
-        ("summary.json", "\"seconds\": 1", "\"seconds\": 2", "does not agree with its checksum"),
-        ("plan.json", "\"batch\": 50", "\"batch\": 51", "does not agree with its checksum"),
+        ("metrics.jsonl", "\"lr\":0.0", "\"lr\":0.1", "has changed since the run ended"),
+        ("summary.json", "\"seconds\": 1", "\"seconds\": 2", "does not match its checksum"),
+        ("plan.json", "\"batch\": 50", "\"batch\": 51", "does not match its checksum"),
     ] {
         let text = fs::read_to_string(path.join(name)).unwrap();
         assert!(text.contains(from), "{name}: {text}");
@@ -223,7 +223,7 @@ fn changed_files_of_a_run_are_refused_by_name() {
         fs::write(path.join(name), text).unwrap();
     }
     html("t", "", &group).unwrap();
-    // A run from before there were checksums.
+    // A run that was written before checksums existed.
     let mut summary: serde_json::Value = serde_json::from_slice(&fs::read(path.join("summary.json")).unwrap()).unwrap();
     summary.as_object_mut().unwrap().retain(|key, _| key != "checksum" && key != "metrics");
     fs::write(path.join("summary.json"), summary.to_string()).unwrap();

@@ -5,7 +5,7 @@ use heterodyne_report::Group;
 use heterodyne_run::{Eval, Metric, RunFolder, Status, Summary, Versions, metrics::Writer};
 use serde_json::json;
 
-/// What a synthetic run looks like.
+/// The properties of a synthetic run.
 #[derive(Clone)]
 pub struct Spec<'s> {
     pub name: &'s str,
@@ -37,7 +37,7 @@ impl Default for Spec<'_> {
     }
 }
 
-/// Numbers that look random and are always the same.
+/// A deterministic generator of random-looking numbers.
 struct Noise(u64);
 
 impl Noise {
@@ -66,7 +66,8 @@ pub fn run(path: &Path, spec: &Spec) {
     let folder = RunFolder::create(path).unwrap();
     let (teacher, student) = spec.networks;
     let mut plan = json!({
-        "name": spec.name, "seed": spec.seed, "device": "auto", "data": {"name": spec.data, "per_class": 10, "augment": {"crop": "pad", "pad": 1}},
+        "name": spec.name, "seed": spec.seed, "device": "auto",
+        "data": {"name": spec.data, "per_class": 10, "augment": {"crop": "pad", "pad": 1}},
         "student": {"model": student, "options": {}}, "train": {"epochs": 100, "batch": 50, "precision": "fp32"},
         "optim": {"name": "sgd", "lr": 0.05, "betas": [0.9, 0.999]}, "methods": {}
     });
@@ -168,7 +169,10 @@ pub fn everything(dir: &Path) -> Vec<Group> {
             7,
             Some(Status::Failed),
             12,
-            Some("step 241 (epoch 12.05): hcd is NaN; the parameters were not updated by it\n  hint: lower optim.lr"),
+            Some(
+                "step 241 (epoch 12.05): hcd is NaN. The update was skipped; files on disk are intact.\n  hint: \
+                 lower optim.lr",
+            ),
         ),
         (8, Some(Status::Interrupted), 40, None),
         (9, None, 30, None),

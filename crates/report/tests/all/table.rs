@@ -1,4 +1,4 @@
-//! The terminal's table against numbers worked out by hand.
+//! Compares the terminal table with numbers computed by hand.
 use heterodyne_report::{Group, Loaded, table};
 use heterodyne_run::Status;
 use tempfile::TempDir;

@@ -1,8 +1,9 @@
-//! A checker of the HTML that this crate writes: every tag closed, in order, no stray `<`, `&` or duplicate attribute.
+//! Checks the HTML that this crate writes: every tag is closed in order, and there is no stray `<` or `&` and no
+//! duplicate attribute.
 
 const VOID: [&str; 3] = ["meta", "br", "hr"];
 
-/// The first thing that is wrong, if any.
+/// The first error, if any.
 pub fn check(html: &str) -> Result<(), String> {
     let mut rest = html.strip_prefix("<!DOCTYPE html>").ok_or("no doctype")?;
     let mut open: Vec<&str> = Vec::new();
@@ -31,7 +32,7 @@ pub fn check(html: &str) -> Result<(), String> {
     if open.is_empty() { Ok(()) } else { Err(format!("never closed: {open:?}")) }
 }
 
-/// Where the tag ends: the first `>` outside of quotes.
+/// The end of the tag: the first `>` outside quotes.
 fn tag_end(rest: &str) -> Option<usize> {
     let mut quoted = false;
     rest.char_indices().find_map(|(i, c)| {

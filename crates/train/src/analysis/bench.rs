@@ -1,4 +1,4 @@
-//! Where the time of a step goes, and how near the machine's limits it comes.
+//! Times a training step part by part and compares it with the machine's peak speed.
 use std::time::Instant;
 
 use heterodyne_data::Batch;
@@ -17,50 +17,49 @@ use crate::{
     session::{Place, Session},
 };
 
-/// What [`measure`] found. Times are in milliseconds, medians unless said otherwise.
+/// The result of [`measure`]. Times are medians in milliseconds unless stated otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
     /// `cpu` or `cuda`.
     pub device: String,
-    /// Threads of one operation.
+    /// Threads per operation.
     pub threads: usize,
     /// Images per step.
     pub batch: usize,
-    /// Steps that were timed.
+    /// Number of timed steps.
     pub steps: usize,
-    /// Images per second of the median step, data included.
+    /// Images per second of the median step, including data loading.
     pub images_per_second: f64,
-    /// A step, data included.
+    /// Time of a step, including data loading.
     pub step_ms: f64,
-    /// The fastest and the slowest.
+    /// Times of the fastest and the slowest step.
     pub step_range_ms: [f64; 2],
-    /// Largest resident size of the process, in MB (1e6 bytes).
+    /// Peak resident size of the process, in MB (1e6 bytes).
     pub peak_rss_mb: Option<f64>,
-    /// Largest size of all tensors on the GPU, in MB.
+    /// Peak size of all tensors on the GPU, in MB.
     pub peak_device_mb: Option<f64>,
-    /// data, upload, teacher, student, method, backward, optimizer.
+    /// Times of data, upload, teacher, student, method, backward and optimizer.
     pub split_ms: IndexMap<String, f64>,
-    /// GFLOP of one step: matrix products and convolutions, as the definitions ask for them (a fast algorithm may do
-    /// less).
+    /// GFLOP of one step: matrix products and convolutions by their definitions (a fast algorithm may need fewer).
     pub gflop: f64,
     /// GFLOP/s of the median step.
     pub gflops: f64,
-    /// GFLOP/s that this machine reaches in one large matrix product and in one 3x3 convolution.
+    /// GFLOP/s of this machine in one large matrix product and in one 3x3 convolution.
     pub peak_gflops: Peaks,
-    /// The time that the step's products and convolutions take at those peaks, as a share of the step.
+    /// Time of the step's products and convolutions at those peaks, as a share of the step.
     pub flops_ratio: f64,
-    /// libtorch's operators and this project's kernels, the slowest first; empty where they were not asked for.
+    /// libtorch's operators and this project's kernels, slowest first; empty unless requested.
     pub operators: Vec<Operator>,
 }
 
-/// What one operator takes of a step, itself without those that it calls.
+/// The cost of one operator in a step, excluding the operators that it calls.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Operator {
-    /// `aten::` an operator, `...Backward0` its gradient, `heterodyne::` a kernel of this project.
+    /// `aten::...` is an operator, `...Backward0` its gradient, `heterodyne::...` a kernel of this project.
     pub name: String,
     /// Calls per step.
     pub calls: f64,
-    /// Milliseconds per step, the mean.
+    /// Mean milliseconds per step.
     pub ms: f64,
 }
 
@@ -75,8 +74,8 @@ pub struct Peaks {
 
 const PARTS: [&str; 7] = ["data", "upload", "teacher", "student", "method", "backward", "optimizer"];
 
-/// Times `steps` steps of a session after `warm_up` ones: first whole steps, then the same number with their parts and,
-/// where `operators` are asked for, with those. The session's weights move as in training; nothing is written.
+/// Times `steps` steps of a session after `warm_up` steps: first whole steps, then the same number part by part and, if
+/// `operators` is set, operator by operator. The session's weights change as in training; nothing is written.
 pub fn measure(s: &Session, steps: usize, warm_up: usize, operators: bool) -> Result<Measured> {
     guarded("the benchmark", || Bench::new(s).run(steps, warm_up, operators))
 }
@@ -121,7 +120,7 @@ impl<'a> Bench<'a> {
                 Part::Optimizer => "optimizer",
             });
         };
-        // A small rate: the arithmetic is the same, and nothing diverges.
+        // A small learning rate: same arithmetic, no divergence.
         s.learner.step_in_parts(&input, 1e-6, progress, &mut part)?;
         Ok(())
     }
@@ -168,7 +167,7 @@ impl<'a> Bench<'a> {
             steps,
             images_per_second: batch as f64 / step_ms * 1e3,
             step_ms,
-            // The median has sorted them.
+            // `median` has sorted them.
             step_range_ms: [whole.first().copied().unwrap_or_default(), whole.last().copied().unwrap_or_default()],
             peak_rss_mb,
             peak_device_mb,
@@ -194,13 +193,13 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Sorts, and gives the middle.
+/// Sorts `values` and returns the median.
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The best of several large operations in the number format of `precision`.
+/// The fastest of several large operations in the number format of `precision`.
 fn peaks(device: Device, precision: Precision) -> Result<Peaks> {
     let _constant = NoGrad::new();
     let _cast = Autocast::new(device, precision == Precision::Bf16)?;

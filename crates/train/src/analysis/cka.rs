@@ -1,17 +1,16 @@
 //! Linear CKA over minibatches (Nguyen, Raghu and Kornblith 2021, arXiv 2010.15327, equations 2 and 3).
 //!
 //! ```text
-//! K = X X^T with its diagonal set to 0                                                        (n,n) of features X (n,p)
+//! K = X X^T with its diagonal set to 0                                                       (n,n) of features X (n,p)
 //! HSIC_1(K,L) = ( tr(K L) + 1^T K 1 1^T L 1 / ((n-1)(n-2)) - 2/(n-2) 1^T K L 1 ) / ( n(n-3) )
 //! CKA = mean of HSIC_1(K,L) / sqrt( mean of HSIC_1(K,K)  mean of HSIC_1(L,L) )                means over minibatches
 //! ```
-//! HSIC_1 is unbiased (Song et al. 2012), so that the value does not depend on the size of a minibatch, as that of the
-//! plain estimator does.
+//! HSIC_1 is unbiased (Song et al. 2012). Unlike the plain estimator, its value does not depend on the minibatch size.
 use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result};
 
-/// Fewer images in a minibatch have no unbiased estimate.
+/// Smallest minibatch that has an unbiased estimate.
 pub const LEAST_BATCH: usize = 4;
 
 /// Sums over minibatches, for all pairs of `S` sets of features.
@@ -22,12 +21,12 @@ pub struct Cka {
 }
 
 impl Cka {
-    /// Adds a minibatch: for each set the features of the same images, (n, ..), n at least [`LEAST_BATCH`].
+    /// Adds a minibatch: for each set, the features (n, ..) of the same images, with n at least [`LEAST_BATCH`].
     pub fn add(&mut self, features: &[Tensor]) -> Result<()> {
         let n = features.first().map_or(0, |x| x.size()[0]);
         if (n as usize) < LEAST_BATCH {
             return Err(Error::Plan(format!(
-                "CKA needs minibatches of at least {LEAST_BATCH} images, and this one has {n}"
+                "CKA needs minibatches of at least {LEAST_BATCH} images, but this one has {n}"
             )));
         }
         let grams: Vec<Tensor> = features.iter().map(gram).collect();
@@ -45,7 +44,7 @@ impl Cka {
         Ok(())
     }
 
-    /// The alignment of all pairs; `None` where one side of a pair does not vary.
+    /// The alignment of all pairs; `None` if one side of a pair does not vary.
     pub fn values(&self) -> Result<Vec<Vec<Option<f64>>>> {
         let Some(sum) = &self.sum else { return Ok(Vec::new()) };
         let sum = Vec::<Vec<f64>>::try_from(sum.to_device(Device::Cpu)).map_err(heterodyne_nn::Error::from)?;
@@ -57,7 +56,7 @@ impl Cka {
     }
 }
 
-/// K of one set. HSIC_1 does not see a shift of all features; taking their mean away keeps products small and exact.
+/// K of one set. HSIC_1 is invariant to a shift of all features; subtracting their mean keeps products small and exact.
 fn gram(x: &Tensor) -> Tensor {
     let x_np = x.to_kind(Kind::Float).flatten(1, -1);
     let x_np = &x_np - x_np.mean_dim([0i64].as_slice(), true, None::<Kind>);
@@ -81,8 +80,8 @@ mod tests {
         cka.values().unwrap()
     }
 
-    /// HSIC_1 as the mean over all quadruples of different images of the product of centred kernels: Gretton's h, by
-    /// its definition.
+    /// HSIC_1 by definition: the mean of Gretton's h, a product of centred kernels, over all quadruples of different
+    /// images.
     fn hsic_of_quadruples(x: &Tensor, y: &Tensor) -> f64 {
         let n = x.size()[0];
         let dot = |x: &Tensor| -> Vec<Vec<f64>> {
@@ -122,7 +121,7 @@ mod tests {
         assert!((of(&batches)[1][1].unwrap() - 1.0).abs() < 1e-12);
     }
 
-    /// A rotation, a scale and a shift of features say nothing.
+    /// CKA ignores rotation, scale and shift of features.
     #[test]
     fn it_sees_features_up_to_rotation_scale_and_shift() {
         let rng = Rng::new(2);
@@ -132,12 +131,12 @@ mod tests {
         let values = of(&[vec![x, y, moved]]);
         assert!((values[0][1].unwrap() - values[2][1].unwrap()).abs() < 1e-4, "{values:?}");
         assert!((values[0][2].unwrap() - 1.0).abs() < 1e-4);
-        // A linear map that is no rotation does change it.
+        // A linear map that is not a rotation changes it.
         assert!(values[0][1].unwrap() < 0.95 && values[0][1].unwrap() > 0.2);
     }
 
-    /// Unbiased: independent features are near 0 in minibatches far smaller than their width, where the plain estimator
-    /// is near 1.
+    /// Unbiased: independent features give about 0 even in minibatches far smaller than their width; the plain
+    /// estimator gives about 1.
     #[test]
     fn independent_features_are_not_alike_in_small_minibatches() {
         let rng = Rng::new(3);

@@ -1,4 +1,4 @@
-//! Where in the spectrum the energy of features lies.
+//! The distribution of features' energy over the spectrum.
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
@@ -31,7 +31,7 @@ impl Energy {
         Ok(())
     }
 
-    /// The share of each ring, from the zero frequency outwards; empty where there is no energy.
+    /// The share of each ring, from the zero frequency outwards; empty if there is no energy.
     pub fn shares(&self) -> Result<Vec<f64>> {
         let Some(sum) = &self.sum else { return Ok(Vec::new()) };
         let sums = Vec::<f64>::try_from(sum.to_device(Device::Cpu)).map_err(heterodyne_nn::Error::from)?;
@@ -40,7 +40,7 @@ impl Energy {
     }
 }
 
-/// For every bin of an H x W transform the distance from the zero frequency in cycles per image, rounded.
+/// For every bin of an H x W transform, the rounded distance from the zero frequency in cycles per image.
 fn rings(h: i64, w: i64) -> Vec<i64> {
     let cycles = |i: i64, n: i64| i.min(n - i) as f64;
     (0..h).flat_map(|u| (0..w).map(move |v| cycles(u, h).hypot(cycles(v, w)).round() as i64)).collect()
@@ -65,7 +65,7 @@ mod tests {
         energy.shares().unwrap()
     }
 
-    /// The same scene has the same spectrum on any grid that can hold it.
+    /// A scene has the same spectrum on any grid that can represent it.
     #[test]
     fn a_wave_is_one_ring_whatever_the_grid() {
         for (h, w) in [(16, 16), (7, 7), (14, 9)] {
@@ -76,7 +76,7 @@ mod tests {
         }
     }
 
-    /// Parseval: waves and an offset share the energy as their squares do.
+    /// Parseval: the energies of waves and an offset are proportional to their squares.
     #[test]
     fn shares_are_those_of_the_squares() {
         let x = wave(8, 8, (1.0, 0.0)) * 2.0 + wave(8, 8, (0.0, 3.0)) + 1.0;

@@ -1,4 +1,4 @@
-//! Looking at a session: where a step's time goes, and how alike the two networks' features are.
+//! Measurements on a session: the time of a step, and the similarity of the two networks' features.
 pub mod bench;
 mod cka;
 mod energy;

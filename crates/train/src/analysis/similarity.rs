@@ -1,5 +1,5 @@
-//! How alike the features of a run's two networks are, stage by stage, and where their energy lies: the papers'
-//! argument for comparing low frequencies, on one's own run.
+//! How similar the features of a run's two networks are, stage by stage, and how their energy is distributed over
+//! frequencies: the papers' argument for comparing low frequencies, measured on your own run.
 use heterodyne_nn::{FeatureMap, Pass, StageKind};
 use heterodyne_run::similarity::{self, Similarity};
 use tch::Tensor;
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{Error, Result, error::guarded, network::Network, session::Session};
 
-/// Runs both networks over `images` test images, spread evenly, in minibatches of `batch`; a last minibatch that is not
-/// full is left out. `weights` says which weights the student holds, `each` hears how many images are done.
+/// Runs both networks over `images` test images, spread evenly, in minibatches of `batch`; an incomplete last minibatch
+/// is dropped. `weights` names the student's weights; `each` receives the number of images done.
 pub fn compare(s: &Session, images: usize, batch: usize, weights: &str, each: impl FnMut(usize)) -> Result<Similarity> {
     let teacher = s.learner.teacher.as_ref();
     let teacher = teacher.ok_or_else(|| {
@@ -20,7 +20,7 @@ pub fn compare(s: &Session, images: usize, batch: usize, weights: &str, each: im
     for net in [teacher, &s.learner.student] {
         if net.taps().stages.is_empty() {
             return Err(Error::Plan(format!(
-                "{} shows no stages, only logits: there are no features to compare",
+                "{} has no stages, only logits: there are no features to compare",
                 net.name
             )));
         }
@@ -41,7 +41,7 @@ fn measure(
     let batch = batch.min(loader.len());
     if batch < LEAST_BATCH {
         return Err(Error::Plan(format!(
-            "{batch} images are too few to compare features on: at least {LEAST_BATCH} are needed"
+            "comparing features needs at least {LEAST_BATCH} images, but there are {batch}"
         )));
     }
     let num_teacher = teacher.taps().stages.len();

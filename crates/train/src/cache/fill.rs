@@ -1,4 +1,4 @@
-//! Filling a cache ahead of training, and checking one that is there.
+//! Fills a cache before training and verifies an existing one.
 use std::sync::atomic::AtomicBool;
 
 use heterodyne_data::{
@@ -10,10 +10,10 @@ use tch::{Kind, Tensor};
 use super::Cache;
 use crate::{Error, Result, error::guarded, learner::Learner};
 
-/// Entries that [`verify`] recomputes, at most.
+/// Largest number of entries that [`verify`] recomputes.
 const CHECKED: usize = 32;
-/// Largest relative distance between an entry and what the teacher says now: rounding to bfloat16 gives about 0.002, a
-/// teacher in bfloat16 computed in another batch about 0.01; another teacher or another view gives about 1.
+/// Largest relative distance between an entry and the teacher's current output. Rounding to bfloat16 gives about 0.002,
+/// a bfloat16 teacher in another batch about 0.01; another teacher or another view gives about 1.
 const TOLERANCE: f64 = 0.05;
 
 /// How [`fill`] ended.
@@ -21,11 +21,11 @@ const TOLERANCE: f64 = 0.05;
 pub enum Filled {
     /// Every entry is written.
     Full,
-    /// It was asked to stop; what is written stays.
+    /// A stop was requested; written entries are kept.
     Interrupted,
 }
 
-/// Writes all entries that are missing, view by view; `progress` hears the number of entries written.
+/// Writes all missing entries, view by view; `progress` receives the number of entries written.
 pub fn fill(
     cache: &Cache,
     learner: &Learner,
@@ -60,11 +60,11 @@ pub fn fill(
     })
 }
 
-/// Recomputes some entries of one view and compares; returns their number. An entry that differs is an error: the key
-/// did not see what has changed.
+/// Recomputes some entries of one view, compares them and returns their number. An entry that differs is an error: the
+/// key does not cover what has changed.
 ///
 /// # Errors
-/// [`heterodyne_nn::Error::Stopped`] where `stop` was set before the end.
+/// [`heterodyne_nn::Error::Stopped`] if `stop` is set before the end.
 pub fn verify(cache: &Cache, learner: &Learner, loader: &TrainLoader, seed: u64, stop: &AtomicBool) -> Result<usize> {
     guarded("checking the teacher's cache", || compare(cache, learner, loader, seed, stop))
 }
@@ -98,9 +98,9 @@ fn compare(cache: &Cache, learner: &Learner, loader: &TrainLoader, seed: u64, st
             {
                 differs(now, then).map_or(Ok(()), |(row, by)| {
                     Err(Error::State(format!(
-                        "{}: the entry of view {view} of image {} differs from what the teacher says of it now by \
-                         {by:.2} of its size: the cache was \
-                         made of something else; remove the folder and start again",
+                        "{}: the entry for view {view} of image {} differs from the teacher's current output \
+                         (relative distance {by:.2}): the cache does not belong to this run; remove the folder and \
+                         start again",
                         cache.folder.display(),
                         batch.indices[row],
                     )))
@@ -113,13 +113,13 @@ fn compare(cache: &Cache, learner: &Learner, loader: &TrainLoader, seed: u64, st
     Ok(0)
 }
 
-/// The row in which two tensors (B, ..) are farthest apart in relation to its 2-norm, where that is too far.
+/// The row in which two tensors (B, ..) have the largest distance relative to its 2-norm, if it is too large.
 fn differs(now: &Tensor, then: &Tensor) -> Option<(usize, f64)> {
     let flat = |x: &Tensor| x.to_kind(Kind::Float).flatten(1, -1);
     let norm = |x: &Tensor| x.square().sum_dim_intlist([1i64].as_slice(), false, None::<Kind>).sqrt();
     let distance = norm(&(flat(now) - flat(then))) / (norm(&flat(now)) + 1e-6);
     let row = distance.argmax(0, false).int64_value(&[]);
     let by = distance.double_value(&[row]);
-    // A distance that is no number is as bad as one that is too large.
+    // A NaN distance is as bad as one that is too large.
     (by.is_nan() || by > TOLERANCE).then_some((row as usize, by))
 }

@@ -1,4 +1,4 @@
-//! What the entries of a cache depend on, and the hash by which it is found.
+//! The dependencies of a cache's entries, and their hash, which names its folder.
 use std::path::Path;
 
 use heterodyne_data::TrainLoader;
@@ -9,13 +9,13 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Plan, Result, learner::DistillLoss, network::Network};
 
-/// Raised when rows change their meaning.
+/// Incremented when the meaning of rows changes.
 const FORMAT: u32 = 1;
 
-/// Images whose pixels go into the hash of the data, evenly spaced over the training images.
+/// Number of images whose pixels are hashed, evenly spaced over the training images.
 const SAMPLED: usize = 64;
 
-/// Everything that the entries depend on.
+/// The dependencies of the entries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct About {
     json: Value,
@@ -24,7 +24,7 @@ pub struct About {
 }
 
 impl About {
-    /// Gathers it. The number of views is not part of it: more views are appended to the same rows.
+    /// Collects the dependencies. The number of views is not one of them: more views are appended to the same rows.
     pub fn of(
         plan: &Plan,
         (teacher, identity): (&Network, &str),
@@ -35,7 +35,7 @@ impl About {
         let (recipe, view) = (&plan.recipe, &teacher.view);
         let mut signals: Vec<(String, Vec<i64>)> =
             loss.methods.iter().flat_map(|m| m.method.signals()).map(|s| (s.name, s.shape)).collect();
-        // Equal sets are equal caches, whatever the order of the methods.
+        // The order of the methods does not matter.
         signals.sort();
         signals.dedup();
         let json = json!({
@@ -49,7 +49,12 @@ impl About {
                 "precision": teacher.precision,
                 "weights": identity,
             },
-            "data": { "name": recipe.data.name, "exif": recipe.data.exif, "images": loader.indices().len(), "content": content(loader)? },
+            "data": {
+                "name": recipe.data.name,
+                "exif": recipe.data.exif,
+                "images": loader.indices().len(),
+                "content": content(loader)?,
+            },
             "views": { "side": recipe.data.img, "augment": plan.augment, "seed": table.seed.unwrap_or(recipe.seed) },
             "signals": signals,
         });
@@ -67,13 +72,13 @@ impl About {
         self.classes
     }
 
-    /// As JSON text.
+    /// The dependencies as JSON text.
     #[must_use]
     pub fn text(&self) -> String {
         format!("{:#}\n", self.json)
     }
 
-    /// `TEACHER-KEY`, the name of the folder: equal for equal dependencies.
+    /// The folder's name, `TEACHER-KEY`; equal for equal dependencies.
     #[must_use]
     pub fn folder(&self) -> String {
         let key = hex(&Sha256::digest(self.json.to_string()));
@@ -81,7 +86,7 @@ impl About {
     }
 }
 
-/// A hash of the teacher: of its weights, or of the file of its package.
+/// A hash of the teacher's weights, or of its package file.
 pub(crate) fn identity(plan: &Plan, teacher: &Network) -> Result<String> {
     match plan.recipe.teacher.as_ref().and_then(|t| t.package.as_deref()) {
         Some(package) => file(package),
@@ -89,7 +94,7 @@ pub(crate) fn identity(plan: &Plan, teacher: &Network) -> Result<String> {
     }
 }
 
-/// A hash of all weights, name by name.
+/// A hash of all names and weights.
 fn weights(teacher: &Network) -> Result<String> {
     let mut hash = Sha256::new();
     for (name, tensor, _) in teacher.store.entries() {
@@ -115,7 +120,7 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A hash of which images there are (position and label of each, pixels of some).
+/// A hash of the training images: position and label of each, pixels of some.
 fn content(loader: &TrainLoader) -> Result<String> {
     let (indices, dataset) = (loader.indices(), loader.dataset());
     let mut hash = Sha256::new();

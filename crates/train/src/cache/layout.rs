@@ -1,4 +1,4 @@
-//! A row: the logits in float32, the signals in bfloat16, one behind the other.
+//! The layout of a row: the logits in float32, then the signals in bfloat16, concatenated.
 use heterodyne_methods::Signal;
 use tch::{Kind, Tensor};
 
@@ -7,18 +7,18 @@ use crate::{
     learner::{DistillLoss, TeacherOutput},
 };
 
-/// Where everything lies in a row.
+/// The positions of logits and signals in a row.
 #[derive(Debug)]
 pub struct Layout {
     classes: i64,
-    /// Each signal once, even where several methods read it.
+    /// Every signal once, even if several methods read it.
     signals: Vec<Signal>,
-    /// For each method the places of its signals in the list.
+    /// For each method, the indices of its signals in the list.
     places: Vec<Vec<usize>>,
 }
 
 impl Layout {
-    /// For the methods of an loss.
+    /// The layout for the methods of a loss.
     pub fn of(loss: &DistillLoss, classes: i64) -> Self {
         let mut signals: Vec<Signal> = Vec::new();
         let mut place = |signal: Signal| {
@@ -31,7 +31,7 @@ impl Layout {
         Self { classes, signals, places }
     }
 
-    /// Length of a row; a multiple of 4, so that it can be read as float32.
+    /// Length of a row: a multiple of 4, so it can be read as float32.
     pub fn row_bytes(&self) -> usize {
         (4 * self.classes + 2 * self.signal_values() + 2 * self.padding()) as usize
     }
@@ -44,7 +44,7 @@ impl Layout {
         self.signal_values() % 2
     }
 
-    /// uint8 (B, row bytes), on the output's device.
+    /// Encodes an output as uint8 (B, row bytes) on its device.
     pub fn encode(&self, output: &TeacherOutput) -> Result<Tensor> {
         let batch = output.logits.size()[0];
         let mut values = Vec::with_capacity(self.signals.len() + 1);
@@ -54,7 +54,7 @@ impl Layout {
                 .iter()
                 .zip(&self.places)
                 .find_map(|(own, places)| own.get(places.iter().position(|p| *p == i)?));
-            let own = own.ok_or_else(|| Error::State(format!("the teacher's step lacks `{}`", signal.name)))?;
+            let own = own.ok_or_else(|| Error::State(format!("the teacher's output lacks `{}`", signal.name)))?;
             values.push(own.f_to_kind(Kind::BFloat16)?.f_reshape([batch, -1])?);
         }
         let logits = output.logits.f_to_kind(Kind::Float)?.f_contiguous()?;
@@ -65,7 +65,7 @@ impl Layout {
         )?)
     }
 
-    /// The way back; the signals stay bfloat16 and are views into `rows` (B, row bytes).
+    /// The inverse of [`Layout::encode`]; signals stay bfloat16 and are views into `rows` (B, row bytes).
     pub fn decode(&self, rows: &Tensor) -> Result<TeacherOutput> {
         let batch = rows.size()[0];
         let logits = rows.f_view_dtype(Kind::Float)?.f_narrow(1, 0, self.classes)?.f_contiguous()?;

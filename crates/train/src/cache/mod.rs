@@ -1,20 +1,20 @@
-//! What a frozen teacher says of fixed views of the training images, stored once and read back ever after.
+//! A frozen teacher's outputs for fixed views of the training images, computed once and then read from disk.
 //!
-//! With `teacher.cache = { views = N }` an image has N augmented views, drawn from (seed, view, image) like fresh ones,
-//! and epoch e shows view e mod N. The teacher's part of every method is a fixed function of one view
-//! ([`heterodyne_methods::Signal`]), so that a stored view needs no teacher. With N of at least the number of epochs a
-//! run sees the views that it would see without a cache.
+//! With `teacher.cache = { views = N }`, every image has N augmented views, drawn from (seed, view, image) like fresh
+//! ones, and epoch e uses view e mod N. The teacher's part of every method is a fixed function of one view
+//! ([`heterodyne_methods::Signal`]), so a stored view needs no teacher. If N is at least the number of epochs, a run
+//! sees the same views as without a cache.
 //!
 //! ```text
 //! PATH/TEACHER-KEY/
-//!   about.json    what the entries depend on, for the reader; its hash is the KEY
+//!   about.json    the dependencies of the entries, for the reader; their hash is the KEY
 //!   rows.bin      one row per (view, image): the logits in float32, the signals in bfloat16
-//!   sums.bin      a CRC-32 per row, 0 where the row is not written yet
+//!   sums.bin      a CRC-32 per row, 0 if the row is not written yet
 //! ```
-//! A row is written before its sum and checked against it when it is read: whatever interrupts the writing, a row is
-//! whole or counts as missing. Several runs may use and fill one cache at a time; at worst a row is computed twice.
-//! Rows are read with positioned reads from the page cache instead of through a mapping, where a file that shrinks
-//! would be a fatal signal.
+//! A row is written before its sum and checked against it when read: after any interruption, a row is intact or counts
+//! as missing. Several runs can use and fill one cache at the same time; at worst a row is computed twice. Rows are
+//! read from the page cache with positioned reads, not through a memory mapping: reading a mapped file that has shrunk
+//! is a fatal signal.
 mod fill;
 pub(crate) mod key;
 mod layout;
@@ -36,15 +36,15 @@ use crate::{
     learner::{DistillLoss, Learner, TeacherOutput},
 };
 
-/// The stored part of a teacher.
+/// A teacher's stored outputs.
 pub struct Cache {
     layout: Layout,
     rows: Arc<Stored>,
     views: u32,
     folder: PathBuf,
-    /// A batch whose rows are still on the device: they are fetched when the next step has been issued.
+    /// A batch whose rows are still on the device; they are fetched once the next step has been issued.
     waiting: RefCell<Option<Waiting>>,
-    /// Why nothing is written any more.
+    /// Why writing has stopped.
     broken: RefCell<Option<String>>,
 }
 
@@ -54,7 +54,7 @@ struct Waiting {
     encoded: Tensor,
 }
 
-/// The rows, view by view.
+/// The rows, ordered by view.
 struct Stored {
     rows: Rows,
     images: usize,
@@ -72,34 +72,34 @@ impl SampleCache for Stored {
     }
 }
 
-/// How full a cache is, and what it costs.
+/// A cache's fill level and size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CacheStats {
     /// Its folder.
     pub folder: PathBuf,
     /// Views per image.
     pub views: u32,
-    /// Entries that are written.
+    /// Number of written entries.
     pub written: usize,
-    /// Entries in all: views times images.
+    /// Total number of entries: views times images.
     pub entries: usize,
     /// Size on disk when full, in bytes.
     pub bytes: u64,
 }
 
 impl CacheStats {
-    /// The first epoch, from 1, in which the teacher need not run: from there on the cache pays.
+    /// The first epoch, counted from 1, in which the teacher need not run and the cache saves time.
     #[must_use]
     pub fn pays_from(&self) -> u32 {
         let images = (self.entries / self.views.max(1) as usize).max(1);
-        // Views are filled in turn, so what is missing are the last ones.
+        // Views are filled in order, so only the last ones can be missing.
         if self.written == self.entries { 1 } else { self.views - (self.written / images) as u32 + 1 }
     }
 }
 
 impl Cache {
-    /// Opens the cache for a teacher, the data and the methods, or makes it; its folder is found by what the entries
-    /// depend on.
+    /// Opens or creates the cache for a teacher, the data and the methods; the entries' dependencies determine its
+    /// folder.
     pub fn open(table: &CacheTable, about: &About, loss: &DistillLoss, images: usize) -> Result<Self> {
         let layout = Layout::of(loss, about.classes());
         let folder = table.path.join(about.folder());
@@ -108,10 +108,10 @@ impl Cache {
         Ok(Self { layout, rows, views: table.views, folder, waiting: RefCell::default(), broken: RefCell::default() })
     }
 
-    /// The cache that a plan asks for, read by the threads of `loader`; `identity` is the hash of the teacher.
+    /// The cache that a plan requests, if any, read by the threads of `loader`; `identity` is the teacher's hash.
     ///
     /// # Errors
-    /// It cannot be opened or made.
+    /// The cache cannot be opened or created.
     pub fn of_plan(
         plan: &Plan,
         learner: &Learner,
@@ -134,7 +134,7 @@ impl Cache {
         loader.with_cache(Arc::clone(&self.rows) as Arc<dyn SampleCache>);
     }
 
-    /// How full it is.
+    /// Its fill level and size.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let rows = &self.rows.rows;
@@ -147,9 +147,8 @@ impl Cache {
         }
     }
 
-    /// The teacher's part of a batch whose images are on the device as `images`: as it was stored, and where it was
-    /// not, as `teach` says now and is then stored. Both are rounded alike, so that a run does not depend on which it
-    /// was.
+    /// The teacher's output for a batch whose images are on the device as `images`: stored rows are read, missing ones
+    /// are computed by `teach` and stored. Both are rounded alike, so a run does not depend on which rows were stored.
     pub fn teacher_output(
         &self,
         batch: &Batch,
@@ -180,13 +179,13 @@ impl Cache {
         self.waiting.replace(Some(Waiting { view, rows, encoded: encoded.shallow_clone() }));
     }
 
-    /// Entries that were found damaged since this was asked last; they are computed again.
+    /// Number of entries found damaged since the last call; they are recomputed.
     #[must_use]
     pub fn damaged(&self) -> usize {
         self.rows.rows.damaged()
     }
 
-    /// Writes what is still waiting. A disk that fails ends the writing, not the run: [`Cache::broken`] says why.
+    /// Writes pending rows. A disk failure stops the writing, not the run: see [`Cache::broken`].
     pub fn flush(&self) {
         let Some(Waiting { view, rows, encoded }) = self.waiting.take() else { return };
         if self.broken.borrow().is_some() {
@@ -197,7 +196,7 @@ impl Cache {
         }
     }
 
-    /// Why nothing is written any more, where a write has failed.
+    /// Why writing has stopped, if a write has failed.
     #[must_use]
     pub fn broken(&self) -> Option<String> {
         self.broken.borrow().clone()

@@ -1,4 +1,4 @@
-//! Rows of equal length in a file, each whole or missing.
+//! Rows of equal length in a file, each either intact or missing.
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
@@ -20,15 +20,15 @@ pub struct Rows {
     data_path: PathBuf,
     sums_file: File,
     sums_path: PathBuf,
-    /// The CRC-32 of each row, 0 where it is missing.
+    /// The CRC-32 of each row, 0 if it is missing.
     sums: Vec<AtomicU32>,
     row_bytes: usize,
-    /// Rows that were written and could not be read back.
+    /// Number of rows that were written and could not be read back.
     damaged: AtomicUsize,
 }
 
 impl Rows {
-    /// Opens `rows` rows of `row_bytes` in `folder`, or makes them; the space on the disk is taken now.
+    /// Opens or creates `rows` rows of `row_bytes` in `folder` and reserves their disk space.
     pub fn open(folder: &Path, about: &str, rows: usize, row_bytes: usize) -> Result<Self> {
         let at = |path: &Path, e: io::Error| {
             Error::invalid(format!("{}: the teacher's cache cannot be opened ({e})", path.display()))
@@ -68,7 +68,7 @@ impl Rows {
         self.sums[row].load(Ordering::Acquire) != 0
     }
 
-    /// The rows `numbers`; a damaged one is missing.
+    /// Reads the rows `numbers`; a damaged row counts as missing.
     pub fn read(&self, numbers: &[usize]) -> Result<CachedRows> {
         let mut bytes = vec![0; numbers.len() * self.row_bytes];
         let mut missing = Vec::new();
@@ -79,7 +79,7 @@ impl Rows {
             }
             let whole = match self.data.read_exact_at(target, (row * self.row_bytes) as u64) {
                 Ok(()) => sum(target) == self.sums[row].load(Ordering::Acquire),
-                // The file has shrunk: what was behind its end is gone.
+                // The file has shrunk; rows past its end are gone.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => false,
                 Err(e) => {
                     return Err(Error::invalid(format!(
@@ -98,7 +98,7 @@ impl Rows {
         Ok(CachedRows { rows: Tensor::f_from_slice(&bytes)?.f_view([numbers.len() as i64, -1])?, missing })
     }
 
-    /// Rows that were found damaged since the last call.
+    /// Number of rows found damaged since the last call.
     pub fn damaged(&self) -> usize {
         self.damaged.swap(0, Ordering::Relaxed)
     }
@@ -109,7 +109,7 @@ impl Rows {
         let mut bytes = vec![0; numbers.len() * self.row_bytes];
         if encoded.kind() != Kind::Uint8 || encoded.numel() != bytes.len() {
             return Err(Error::invalid(format!(
-                "{:?} of {:?} is not {} rows of {} bytes",
+                "{:?} of shape {:?} is not {} rows of {} bytes",
                 encoded.kind(),
                 encoded.size(),
                 numbers.len(),
@@ -129,14 +129,15 @@ impl Rows {
     }
 }
 
-/// The CRC-32 of a row; never 0, which stands for a missing one.
+/// The CRC-32 of a row; never 0, which marks a missing row.
 fn sum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes).max(1)
 }
 
-/// A file of at least `bytes` bytes, for reading and writing.
+/// Opens a file of at least `bytes` bytes for reading and writing.
 fn reserve(path: &Path, bytes: u64) -> Result<File> {
-    let failed = |e: io::Error| Error::invalid(format!("{}: the teacher's cache cannot be made ({e})", path.display()));
+    let failed =
+        |e: io::Error| Error::invalid(format!("{}: the teacher's cache cannot be created ({e})", path.display()));
     let file =
         own::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(failed)?;
     let before = file.metadata().map_err(failed)?.len();
@@ -145,13 +146,13 @@ fn reserve(path: &Path, bytes: u64) -> Result<File> {
     }
     let no_room = || {
         Error::invalid(format!(
-            "{}: the teacher's cache needs {:.2} GB here and the disk has no room for it: take fewer views or another \
+            "{}: the teacher's cache needs {:.2} GB, but the disk has no room for it: use fewer views or another \
              `teacher.cache.path`",
             path.display(),
             bytes as f64 / 1e9
         ))
     };
-    // Asked first: where a file system cannot reserve, any size would seem to fit.
+    // Check first: if a file system cannot reserve space, any size would seem to fit.
     let disk = fstatvfs(&file).map_err(|e| failed(e.into()))?;
     if bytes - before > disk.f_bavail.saturating_mul(disk.f_frsize) {
         return Err(no_room());
@@ -159,11 +160,11 @@ fn reserve(path: &Path, bytes: u64) -> Result<File> {
     match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::NOSPC | rustix::io::Errno::FBIG | rustix::io::Errno::DQUOT) => {
-            // Blocks that the attempt took behind the end are given back.
+            // Release the blocks that the attempt allocated past the end.
             let _ = file.set_len(before);
             Err(no_room())
         }
-        // Some file systems cannot reserve; the file then grows as it is written.
+        // Some file systems cannot reserve space; the file then grows as it is written.
         Err(_) => file.set_len(bytes).map(|()| file).map_err(failed),
     }
 }

@@ -1,12 +1,12 @@
-//! The exponential moving average of a network's weights (`timm.utils.ModelEmaV3`): parameters and running statistics
-//! alike.
+//! The exponential moving average of a network's weights, parameters and running statistics alike
+//! (`timm.utils.ModelEmaV3`).
 use heterodyne_nn::{ParamStore, Tensors};
 use heterodyne_shim as shim;
 use tch::Tensor;
 
 use crate::{Error, Result};
 
-/// The average, and handles on what it follows.
+/// The average, and handles to the weights that it follows.
 #[derive(Debug)]
 pub struct Ema {
     decay: f64,
@@ -16,7 +16,7 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Starts at the network's weights.
+    /// Starts from the network's current weights.
     #[must_use]
     pub fn new(store: &ParamStore, decay: f64) -> Self {
         let (names, live): (Vec<_>, Vec<_>) =
@@ -30,7 +30,7 @@ impl Ema {
         Ok(shim::lerp(&self.average, &self.live, 1.0 - self.decay)?)
     }
 
-    /// Runs `f` while the network holds the average; the live weights are put back whatever `f` returns.
+    /// Runs `f` while the network holds the average, then restores the live weights whatever `f` returns.
     pub fn swapped<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
         self.exchange()?;
         let result = f();

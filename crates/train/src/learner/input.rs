@@ -1,8 +1,8 @@
-//! What a step works on.
+//! The input of a training step.
 use heterodyne_nn::Labels;
 use tch::{Kind, Tensor};
 
-/// What the methods need of the teacher on one batch, and nothing else of it.
+/// The part of the teacher's output on one batch that the methods need.
 #[derive(Debug)]
 pub struct TeacherOutput {
     /// (B,classes), before any softmax.
@@ -25,10 +25,10 @@ impl TeacherOutput {
 pub struct StepInput {
     /// uint8 (B,3,H,W).
     pub images: Tensor,
-    /// Classes (B) or, of mixed images, shares of them (B,classes).
+    /// Classes (B), or shares of classes (B,classes) for mixed images.
     pub labels: Labels,
-    /// The number of each image among the training images.
+    /// The index of each image among the training images.
     pub samples: Vec<usize>,
-    /// `None` if no method learns from a teacher (any more).
+    /// `None` if no method learns from a teacher, or all have ended.
     pub teacher: Option<TeacherOutput>,
 }

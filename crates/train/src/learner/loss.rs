@@ -9,9 +9,9 @@ use crate::{Error, Result, plan::Weight};
 pub struct LossTerm {
     /// Its name in the recipe and the log.
     pub name: String,
-    /// Factor of all its terms, over the run.
+    /// Factor of all its terms as a function of the epoch.
     pub weight: Weight,
-    /// The method, built for the pair.
+    /// The method, built for the two networks.
     pub method: Box<dyn Method>,
 }
 
@@ -21,7 +21,7 @@ pub struct DistillLoss {
     pub ce: f64,
     /// Label smoothing of the cross-entropy.
     pub smoothing: f64,
-    /// Length of the run, for weights that change.
+    /// Epochs of the run, for weights that change.
     pub epochs: f64,
     /// The methods, in the recipe's order.
     pub methods: Vec<LossTerm>,
@@ -30,20 +30,20 @@ pub struct DistillLoss {
 }
 
 impl DistillLoss {
-    /// Whether some method reads more than logits of the teacher.
+    /// Whether a method reads more than the teacher's logits.
     #[must_use]
     pub fn reads_teacher_taps(&self) -> bool {
         self.methods.iter().any(|m| !m.method.signals().is_empty())
     }
 
-    /// Whether some method reads more than logits of the student.
+    /// Whether a method reads more than the student's logits.
     #[must_use]
     pub fn reads_student_taps(&self) -> bool {
         self.methods.iter().any(|m| m.method.reads_stages())
     }
 
-    /// Whether a method still learns from the teacher. One whose weight has decayed to nothing is not computed any
-    /// more.
+    /// Whether a method still learns from the teacher at `epoch`. A method whose weight has decayed to 0 is no longer
+    /// computed.
     #[must_use]
     pub fn needs_teacher(&self, epoch: f64) -> bool {
         self.methods.iter().any(|m| !self.has_ended(m, epoch))
@@ -53,13 +53,13 @@ impl DistillLoss {
         m.weight.end(self.epochs).is_some_and(|end| epoch >= end)
     }
 
-    /// The teacher's part of a step.
+    /// Reduces the teacher's output to what the methods read.
     pub fn observe(&self, teacher: &Output) -> Result<TeacherOutput> {
         let signals = self.methods.iter().map(|m| Ok(m.method.observe(teacher)?)).collect::<Result<_>>()?;
         Ok(TeacherOutput { logits: teacher.logits.shallow_clone(), signals })
     }
 
-    /// The terms of one step; the student's graph is in them.
+    /// The terms of one step, with the student's graph.
     pub fn terms(&self, student: &Output, input: &StepInput, progress: Progress) -> Result<Terms> {
         let StepInput { labels, samples, teacher, .. } = input;
         let mut terms = Terms::default();

@@ -1,4 +1,4 @@
-//! Student, teacher, loss and optimizer: everything of a run but its data, and the step that trains it.
+//! Student, teacher, loss and optimizer: everything of a run except its data, and the training step.
 pub mod ema;
 pub mod input;
 pub mod loss;
@@ -18,30 +18,30 @@ pub use self::{
 };
 use crate::{Error, Result, network::Network, plan::MethodPlan};
 
-/// Everything that is computed with.
+/// The networks, the loss and the optimizer of a run.
 pub struct Learner {
-    /// The network that is trained.
+    /// The network being trained.
     pub student: Network,
-    /// The network that teaches.
+    /// The frozen network, if there is one.
     pub teacher: Option<Network>,
     /// The loss, with the methods' heads.
     pub loss: DistillLoss,
-    /// Over the student and the heads.
+    /// Updates the student and the heads.
     pub optimizer: Optimizer,
-    /// The student's average, if the recipe asks for one.
+    /// The student's average, if the recipe requests one.
     pub ema: Option<Ema>,
-    /// Largest 2-norm of the gradient.
+    /// Largest 2-norm of the gradient; `None` for no clipping.
     pub clip_grad: Option<f64>,
 }
 
-/// What a step leaves behind, still on the device.
+/// The values of a step, still on the device.
 #[derive(Debug)]
 pub struct StepValues {
     /// Names of the terms; they change only when a method ends.
     pub names: Vec<String>,
     /// Their weights in the total.
     pub weights: Vec<f64>,
-    /// float32 (terms + 3): every unweighted term, the total, the gradient's 2-norm before clipping, and
+    /// float32 (terms + 3): all unweighted terms, the total, the gradient's 2-norm before clipping, and
     /// [`TeacherOutput::trace`] (0 without a teacher).
     pub values: Tensor,
 }
@@ -55,12 +55,12 @@ pub enum Part {
     Method,
     /// The gradients.
     Backward,
-    /// Their norm, clipping, the update, the average of the weights.
+    /// Gradient norm, clipping, update, average of the weights.
     Optimizer,
 }
 
 impl Learner {
-    /// Builds the methods' heads for two networks, and the optimizer over them and the student. `sample_classes` holds
+    /// Builds the methods' heads for the two networks and the optimizer of student and heads. `sample_classes` holds
     /// the class of every training image.
     pub fn new(
         student: Network,
@@ -90,7 +90,7 @@ impl Learner {
         Ok(Self { student, teacher, loss, optimizer, ema, clip_grad: train.clip_grad })
     }
 
-    /// Where it computes.
+    /// The device of student and teacher.
     #[must_use]
     pub fn device(&self) -> Device {
         self.student.device()
@@ -105,14 +105,14 @@ impl Learner {
         self.loss.observe(&output)
     }
 
-    /// Forward, loss, backward, clip, update. Nothing here waits for the device: values stay there until a logging step
-    /// fetches them. A loss or gradient that is not finite updates nothing; [`crate::run::meter::Meter`] reports it at
-    /// the next logging step.
+    /// Forward, loss, backward, clip, update. Nothing waits for the device: values stay there until a logging step
+    /// fetches them. If the loss or the gradient is not finite, nothing is updated, and
+    /// [`crate::run::meter::Meter`] reports it at the next logging step.
     pub fn step(&self, input: &StepInput, lr: f64, progress: Progress) -> Result<StepValues> {
         self.step_in_parts(input, lr, progress, &mut |_| {})
     }
 
-    /// As [`Learner::step`]; calls `done` when a part has been issued.
+    /// Like [`Learner::step`], but calls `done` after issuing each part.
     pub fn step_in_parts(
         &self,
         input: &StepInput,
@@ -146,7 +146,7 @@ impl Learner {
         Ok(StepValues { names, weights, values })
     }
 
-    /// The student's pass and the loss, in one autocast region, so that a weight is cast to bfloat16 once per step.
+    /// The student's pass and the loss in one autocast region, so each weight is cast to bfloat16 once per step.
     fn forward(&self, input: &StepInput, progress: Progress, done: &mut dyn FnMut(Part)) -> Result<(Terms, Tensor)> {
         let x_bchw = self.student.view.apply(&input.images);
         let _cast = self.student.autocast()?;

@@ -1,4 +1,4 @@
-//! SGD and AdamW over groups with and without weight decay, one fused call per group, with state that can be saved.
+//! SGD and AdamW with one fused call per group (with or without weight decay) and a state that can be saved.
 use heterodyne_nn::{Role, Tensors};
 use heterodyne_run::recipe::schema::{Optim, OptimName};
 use heterodyne_shim as shim;
@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::{Error, Result};
 
-/// Parameters that share a weight decay, and the optimizer's memory of each.
+/// Parameters with the same weight decay, and the optimizer's state for each.
 #[derive(Debug)]
 struct Group {
     weight_decay: f64,
@@ -21,7 +21,7 @@ enum Memory {
     AdamW { exp_avgs: Vec<Tensor>, exp_avg_sqs: Vec<Tensor>, steps: Vec<Tensor> },
 }
 
-/// The optimizer of a run: the student's parameters and those of the methods' heads together.
+/// The optimizer of a run, for the parameters of the student and of the methods' heads.
 #[derive(Debug)]
 pub struct Optimizer {
     config: Optim,
@@ -30,8 +30,8 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Groups the parameters by their role: norms, biases, tokens and position embeddings do not decay unless
-    /// `optim.decay_all` says so.
+    /// Groups the parameters by role: norms, biases, tokens and position embeddings do not decay unless
+    /// `optim.decay_all` is set.
     pub fn new(config: &Optim, parameters: Vec<(String, Tensor, Role)>) -> Result<Self> {
         let all = parameters.iter().map(|(_, t, _)| t.shallow_clone()).collect();
         let (decay, plain): (Vec<_>, Vec<_>) =
@@ -44,12 +44,12 @@ impl Optimizer {
         Ok(Self { config: config.clone(), groups, all })
     }
 
-    /// Every parameter that is trained.
+    /// All trained parameters.
     pub fn parameters(&self) -> &[Tensor] {
         &self.all
     }
 
-    /// Updates all parameters; nothing moves where `found_inf` (float32 scalar on the device) is 1.
+    /// Updates all parameters; changes nothing if `found_inf` (a float32 scalar on the device) is 1.
     pub fn step(&self, lr: f64, found_inf: &Tensor) -> Result<()> {
         let c = &self.config;
         for g in &self.groups {
@@ -78,7 +78,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// The memory under `slot/parameter` names; handles, not copies.
+    /// The state under `slot/parameter` names, as handles, not copies.
     #[must_use]
     pub fn state(&self) -> Tensors {
         let mut out = Tensors::new();
@@ -90,13 +90,13 @@ impl Optimizer {
         out
     }
 
-    /// Puts a saved memory back; names and shapes must agree exactly.
+    /// Restores a saved state; names and shapes must match exactly.
     pub fn load_state(&self, saved: &Tensors) -> Result<()> {
         let _guard = shim::NoGrad::new();
         let own = self.state();
         if own.len() != saved.len() {
             return Err(Error::State(format!(
-                "the optimizer has {} tensors and the checkpoint {}",
+                "the optimizer has {} tensors, the checkpoint {}",
                 own.len(),
                 saved.len()
             )));
@@ -108,7 +108,7 @@ impl Optimizer {
                 }
                 Some(t) => {
                     return Err(Error::State(format!(
-                        "`{name}` is {:?} in the checkpoint and {:?} here",
+                        "`{name}` has shape {:?} in the checkpoint and {:?} here",
                         t.size(),
                         tensor.size()
                     )));
@@ -146,7 +146,7 @@ impl Memory {
     }
 }
 
-/// Scales all gradients down to a whole 2-norm of at most `max_norm`, on the device (`torch.nn.utils.clip_grad_norm_`).
+/// Scales all gradients to a total 2-norm of at most `max_norm`, on the device (`torch.nn.utils.clip_grad_norm_`).
 pub fn clip(params: &[Tensor], norm: &Tensor, max_norm: f64) -> Result<()> {
     let factor = (max_norm / (norm + 1e-6)).clamp_max(1.0);
     Ok(shim::grad_scale(params, &factor)?)

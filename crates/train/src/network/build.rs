@@ -1,4 +1,4 @@
-//! From a table of a recipe, or a command's flags, to a network.
+//! Builds a network from a recipe's table or a command's flags.
 use heterodyne_data::View;
 use heterodyne_models::{
     Checkpoint, Model, ModelDef,
@@ -11,24 +11,24 @@ use tch::Device;
 use super::{Network, Weights, input, values};
 use crate::{Error, Result, device::concrete};
 
-/// What a network needs besides its table and its weights.
+/// The build options besides table and weights.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions {
-    /// Outputs of the classifier.
+    /// Number of classifier outputs.
     pub classes: i64,
-    /// Used unless the table has a precision.
+    /// Used unless the table sets a precision.
     pub precision: Precision,
-    /// Where it computes.
+    /// The device of the network.
     pub device: Device,
-    /// Of the weights that are drawn.
+    /// Seed of the random weights.
     pub seed: u64,
 }
 
 impl Network {
-    /// Builds `def` with the table's options and the input `input`, and loads `weights` strictly.
+    /// Builds `def` with the table's options for `input` and loads `weights` strictly.
     ///
     /// # Errors
-    /// The weights do not fit, or hold values that cannot be computed with.
+    /// The weights do not fit, or contain unusable values.
     pub fn build(
         def: &'static ModelDef,
         table: &NetworkTable,
@@ -40,18 +40,18 @@ impl Network {
         Self::of(model, input, concrete(table.precision.unwrap_or(options.precision), options.device))
     }
 
-    /// Loads the table's `package`. The file fills what the recipe leaves open of the input; the table that comes back
-    /// holds both.
+    /// Loads the table's `package`. The file supplies the input keys that the recipe leaves open; the returned table
+    /// has both.
     ///
     /// # Errors
     /// The file cannot be loaded, or nothing states its normalisation.
     pub fn package(table: &NetworkTable, device: Device) -> Result<(Self, NetworkTable)> {
-        let no_package = || Error::Plan("a teacher is a `model` with `weights`, or a `package`".to_owned());
+        let no_package = || Error::Plan("a teacher needs a `model` with `weights`, or a `package`".to_owned());
         let path = table.package.clone().ok_or_else(no_package)?;
         let Package { net, about, img } = package::open(&path, device, table.img)?;
         let unknown = |key: &str| {
             let path = path.display();
-            Error::Plan(format!("{path}: does not state the `{key}` that it was made for: set teacher.{key}"))
+            Error::Plan(format!("{path}: the package does not state its `{key}`: set teacher.{key}"))
         };
         let mean = table.mean.or(about.as_ref().map(|a| a.mean)).ok_or_else(|| unknown("mean"))?;
         let std = table.std.or(about.as_ref().map(|a| a.std)).ok_or_else(|| unknown("std"))?;
@@ -66,7 +66,7 @@ impl Network {
             store: ParamStore::new(device, 0),
             view: View::new(img, mean, std, device)?,
             input,
-            // Its own: autocast would not reach into compiled code.
+            // The package's own precision: autocast does not reach compiled code.
             precision: Precision::Fp32,
             loaded: None,
         };
@@ -74,7 +74,7 @@ impl Network {
     }
 }
 
-/// As [`Network::build`], the model alone.
+/// Like [`Network::build`], but returns only the model.
 pub fn model(
     def: &'static ModelDef,
     table: &NetworkTable,
@@ -92,7 +92,7 @@ pub fn model(
     match values::flaw(&model.store.tensors())? {
         None => Ok(model),
         Some(flaw) => Err(Error::Plan(format!(
-            "{}: these weights of {} cannot be used: {flaw}; take another copy or another file",
+            "{}: the weights of {} cannot be used: {flaw}; get a fresh copy or use another file",
             w.name, def.name
         ))),
     }

@@ -1,4 +1,4 @@
-//! What a weights file says about itself, so that a network can be rebuilt from the file alone.
+//! The self-description of a weights file, from which the network can be rebuilt.
 use std::collections::HashMap;
 
 use heterodyne_nn::PartialInput;
@@ -7,28 +7,28 @@ use serde::{Deserialize, Serialize};
 /// The safetensors metadata key that holds a [`Card`] as JSON.
 const KEY: &str = "heterodyne";
 
-/// Architecture and input of the network whose weights a file holds.
+/// Architecture and input of the network in a weights file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Card {
-    /// Model name of the registry.
+    /// Model name in the registry.
     pub model: String,
-    /// The family's options in force.
+    /// The model family's options in effect.
     pub options: toml::Table,
     /// Number of classes.
     pub classes: i64,
-    /// How the network is shown an image.
+    /// The evaluation transform.
     #[serde(flatten)]
     pub input: PartialInput,
-    /// Names of the classes, where the data had them.
+    /// Class names, if the data has them.
     #[serde(default)]
     pub class_names: Vec<String>,
 }
 
 impl Card {
-    /// The card of a file written here; `None` for weights from elsewhere.
+    /// The card of a file written by heterodyne; `None` for other files.
     ///
     /// # Errors
-    /// There is a card, and it cannot be read.
+    /// The card cannot be read.
     pub fn of(metadata: &HashMap<String, String>) -> heterodyne_nn::Result<Option<Self>> {
         let unread = |e| {
             heterodyne_nn::Error::invalid(format!(

@@ -1,18 +1,17 @@
-//! The classes of data and of weights are the same things when they have the same names, wherever they stand in the
-//! list.
+//! Matches the classes of data and weights by name, whatever their order.
 use std::collections::HashMap;
 
 use crate::{Error, Result};
 
-/// Most names that a message lists.
+/// Largest number of names that a message lists.
 const SHOWN: usize = 8;
 
-/// Which rows of a classifier with the classes `model` give the classes `data`, in their order; `None` where they are
-/// the same list. Data may have fewer classes than the model.
+/// The rows of a classifier with the classes `model` that give the classes `data`, in order; `None` if the two lists
+/// are equal. The data may have fewer classes than the model.
 ///
 /// # Errors
-/// The data has classes that the model does not name, or names that stand for two of its classes; the message lists
-/// them. `weights` and `images` say whose names they are.
+/// The data has classes that the model lacks, or names that are ambiguous in the model; the message lists them.
+/// `weights` and `images` name the sources of the two lists in messages.
 pub fn rows(model: &[String], data: &[String], weights: &str, images: &str) -> Result<Option<Vec<i64>>> {
     if model == data {
         return Ok(None);
@@ -24,11 +23,10 @@ pub fn rows(model: &[String], data: &[String], weights: &str, images: &str) -> R
     let unknown: Vec<&String> = data.iter().filter(|name| !places.contains_key(name.as_str())).collect();
     if !unknown.is_empty() {
         let known = model.iter().filter(|name| !data.contains(name)).collect::<Vec<_>>();
-        let others = if known.is_empty() { String::new() } else { format!("; the weights also know {}", list(&known)) };
+        let others = if known.is_empty() { String::new() } else { format!("; the weights also have {}", list(&known)) };
         return Err(Error::Plan(format!(
-            "{weights} names its {} classes, and {} of the {} of {images} are not among them: {}{others}\n  name the \
-             data's classes as the weights do, in \
-             any order; fewer of them are evaluated as a subset",
+            "{weights}: its {} classes do not include {} of the {} classes of {images}: {}{others}\n  hint: use the \
+             weights' class names in the data, in any order; a subset of them is enough",
             model.len(),
             unknown.len(),
             data.len(),
@@ -38,8 +36,8 @@ pub fn rows(model: &[String], data: &[String], weights: &str, images: &str) -> R
     let twice: Vec<&String> = data.iter().filter(|name| places[name.as_str()].len() > 1).collect();
     if !twice.is_empty() {
         return Err(Error::Plan(format!(
-            "{weights} gives the same name to several of its classes ({}), and {images} has them in another order: \
-             which is meant cannot be said",
+            "{weights}: several of its classes have the same name ({}), and {images} has another class order: the \
+             match is ambiguous",
             list(&twice)
         )));
     }
@@ -68,7 +66,7 @@ mod tests {
         assert_eq!(of("cat dog owl", "cat dog owl").unwrap(), None);
         assert_eq!(of("cat dog owl", "dog owl cat").unwrap(), Some(vec![1, 2, 0]));
         assert_eq!(of("cat dog owl", "owl cat").unwrap(), Some(vec![2, 0]));
-        // Numbers sort otherwise as text.
+        // Numbers sort differently as text.
         assert_eq!(of("1 2 10", "1 10 2").unwrap(), Some(vec![0, 2, 1]));
         assert_eq!(of("crane ship crane", "crane ship crane").unwrap(), None, "equal lists need no names");
     }
@@ -77,7 +75,9 @@ mod tests {
     fn what_does_not_match_is_listed() {
         let e = of("cat dog owl", "cat hound owl fox").unwrap_err().to_string();
         assert!(
-            e.contains("2 of the 4 of the folder") && e.contains("`hound`, `fox`") && e.contains("also know `dog`"),
+            e.contains("2 of the 4 classes of the folder")
+                && e.contains("`hound`, `fox`")
+                && e.contains("also have `dog`"),
             "{e}"
         );
         let e = of("crane ship crane", "ship crane").unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! What lies beside weights and describes them: `config.json` of timm, or of Hugging Face's transformers with its
+//! Descriptions stored next to weights: timm's `config.json`, or that of Hugging Face's transformers with its
 //! `preprocessor_config.json`.
 use std::path::Path;
 
@@ -10,40 +10,40 @@ use serde_json::{Map, Value};
 use super::processor;
 use crate::{Error, Result};
 
-/// The files' names.
+/// File names.
 const CONFIG: &str = "config.json";
 const PROCESSOR: &str = "preprocessor_config.json";
 
-/// What the description says.
+/// A parsed description.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Description {
-    /// The file, for messages.
+    /// The file's path, for messages.
     path: String,
     network: Architecture,
-    /// How images are shown to it.
+    /// The evaluation transform.
     pub input: PartialInput,
-    /// The classes in the classifier's order.
+    /// Class names in the classifier's order.
     pub class_names: Vec<String>,
-    /// How many classes the classifier has.
+    /// Number of classes of the classifier.
     classes: Option<i64>,
-    /// How many features it reads.
+    /// Number of features that the classifier reads.
     features: Option<i64>,
-    /// timm's tag of the weights, `a1_in1k`.
+    /// timm's tag of the weights, for example `a1_in1k`.
     pub tag: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum Architecture {
-    /// The name, and the arguments with which timm builds the network.
+    /// timm's model name and the arguments to build it.
     Timm(String, Map<String, Value>),
     Transformers(Described),
 }
 
 impl Description {
-    /// What `folder` says of its weights; `None` where there is no `config.json`.
+    /// The description of the weights in `folder`; `None` without a `config.json`.
     ///
     /// # Errors
-    /// It cannot be read, is neither timm's nor transformers', or says what cannot be done.
+    /// It cannot be read, is neither timm's nor transformers', or states something unsupported.
     pub fn in_folder(folder: &Path) -> Result<Option<Self>> {
         let config = folder.join(CONFIG);
         if !config.exists() {
@@ -53,7 +53,7 @@ impl Description {
         Self::read(&config, Some(processor.as_path()).filter(|path| path.exists())).map(Some)
     }
 
-    /// Reads a description and, where it is transformers', that of its images.
+    /// Reads a description and, if it is transformers', that of its images.
     ///
     /// # Errors
     /// As [`Description::in_folder`].
@@ -64,9 +64,7 @@ impl Description {
             return Self::timm(path, &json).map_err(wrong);
         }
         let Some(described) = Described::of(&json).map_err(|e| wrong(e.to_string()))? else {
-            return Err(wrong(
-                "there is no `architecture` in it, nor a `model_type`: is it timm's, or transformers'?".to_owned(),
-            ));
+            return Err(wrong("has neither an `architecture` (timm) nor a `model_type` (transformers)".to_owned()));
         };
         let input = match images {
             None => PartialInput { img: Some(described.img), ..PartialInput::default() },
@@ -84,11 +82,11 @@ impl Description {
         })
     }
 
-    /// As `timm.models.push_to_hf_hub` writes it; in older files the description of the input is not in
-    /// `pretrained_cfg` but beside the architecture.
+    /// Reads the format of `timm.models.push_to_hf_hub`. Older files have the description of the input at the top level
+    /// instead of in `pretrained_cfg`.
     fn timm(path: &Path, json: &Map<String, Value>) -> Result<Self, String> {
         let architecture =
-            json.get("architecture").and_then(Value::as_str).ok_or("`architecture` is no name")?.to_owned();
+            json.get("architecture").and_then(Value::as_str).ok_or("`architecture` is not a string")?.to_owned();
         let of = |key: &str| {
             json.get("pretrained_cfg").and_then(|cfg| cfg.get(key)).or_else(|| json.get(key)).filter(|v| !v.is_null())
         };
@@ -110,7 +108,7 @@ impl Description {
             crop_mode: value(of("crop_mode"), "crop_mode")?,
             interpolation: value(of("interpolation"), "interpolation")?,
         };
-        // That of `pretrained_cfg` are those of the weights from which these came.
+        // The values in `pretrained_cfg` are those of the weights that these were trained from.
         let own = |key: &str| value::<i64>(json.get(key).filter(|v| !v.is_null()), key);
         let (_, tagged) =
             architecture.split_once('.').map_or((architecture.as_str(), None), |(name, tag)| (name, Some(tag)));
@@ -126,7 +124,7 @@ impl Description {
         })
     }
 
-    /// The model that it names.
+    /// The model's name.
     pub fn model(&self) -> &str {
         match &self.network {
             Architecture::Timm(architecture, _) => architecture,
@@ -134,10 +132,10 @@ impl Description {
         }
     }
 
-    /// The options that make `def` the network.
+    /// The options that turn `def` into the described network.
     ///
     /// # Errors
-    /// It says something of the network that `def` cannot be; the message names it.
+    /// The description states something that `def` does not support; the message names it.
     pub fn options(&self, def: &ModelDef) -> Result<toml::Table> {
         let options = match &self.network {
             Architecture::Timm(_, args) => described::options(def, args),
@@ -146,20 +144,20 @@ impl Description {
         options.map_err(|e| Error::Plan(format!("{}: {e}", self.path)))
     }
 
-    /// The classifier's rows have become those of `names`.
+    /// Records that the classifier's rows are now those of `names`.
     pub fn reorder(&mut self, names: &[String]) {
         self.class_names = names.to_vec();
         self.classes = self.classes.map(|_| names.len() as i64);
     }
 
-    /// Refuses a classifier (C,D) of `weights` that is not the one described.
+    /// Refuses a classifier (C,D) in `weights` that does not match the description.
     ///
     /// # Errors
-    /// The number of classes, or of features, is another.
+    /// The number of classes or of features differs.
     pub fn check_classifier(&self, weights: &str, classes: i64, features: Option<i64>) -> Result<()> {
         let differs = |key: &str, stated: Option<i64>, found: Option<i64>| match (stated, found) {
             (Some(stated), Some(found)) if stated != found => Err(Error::Plan(format!(
-                "{} says `{key}` = {stated}, and the classifier of {weights} has {found}: the two do not belong together",
+                "{} has `{key}` = {stated}, but the classifier of {weights} has {found}: they do not belong together",
                 self.path
             ))),
             _ => Ok(()),
@@ -170,30 +168,30 @@ impl Description {
     }
 }
 
-/// A file with a JSON object.
+/// Reads a file with a JSON object.
 fn object(path: &Path) -> Result<Map<String, Value>> {
     let wrong = |what: String| Error::Plan(format!("{}: {what}", path.display()));
     match Content::of(path).map_err(|e| Error::Plan(e.to_string()))? {
         Content::Json(_) => {}
         Content::Foreign(what) => return Err(wrong(format!("is {what}"))),
-        other => return Err(wrong(format!("is {other}; JSON is expected"))),
+        other => return Err(wrong(format!("is {other}; expected JSON"))),
     }
     let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
     serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))
 }
 
-/// A value of the description, where it has one.
+/// Parses an optional value of the description.
 fn value<T: serde::de::DeserializeOwned>(value: Option<&Value>, key: &str) -> Result<Option<T>, String> {
     value.map(|v| serde_json::from_value(v.clone()).map_err(|e| format!("`{key}` is {v}: {e}"))).transpose()
 }
 
-/// The side of a square input of three channels.
+/// The side of a square input with three channels.
 fn square(size: Option<[i64; 3]>) -> Result<Option<i64>, String> {
     match size {
         None => Ok(None),
         Some([3, h, w]) if h == w => Ok(Some(h)),
         Some(other) => Err(format!(
-            "`input_size` is {other:?}: inputs are square and have three channels, [3, 224, 224] for instance"
+            "`input_size` is {other:?}; expected a square input with three channels, for example [3, 224, 224]"
         )),
     }
 }

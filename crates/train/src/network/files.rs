@@ -1,4 +1,4 @@
-//! From files to tensors: one file of whichever format, or an index with its shards.
+//! Reads tensors from a single file of any supported format, or from an index and its shards.
 use std::{
     collections::BTreeMap,
     path::{Component, Path, PathBuf},
@@ -13,40 +13,40 @@ use tch::{Kind, Tensor};
 use super::card::Card;
 use crate::{Error, Result};
 
-/// How many names a message lists.
+/// Number of names that a message lists.
 const LISTED: usize = 5;
 
-/// What was read.
+/// The contents of a weights file.
 pub(crate) struct Stored {
-    /// What messages call it.
+    /// The name used in messages.
     pub name: String,
     pub tensors: Tensors,
     pub card: Option<Card>,
 }
 
-/// The weights file in a folder, the better format first, an index behind the file that it would stand for.
+/// Finds the weights file in a folder: safetensors first, and a single file before an index of shards.
 ///
 /// # Errors
-/// There is none.
+/// The folder has no weights file.
 pub(crate) fn in_folder(folder: &Path) -> Result<PathBuf> {
     let file = WEIGHTS.map(|name| folder.join(name)).into_iter().find(|file| file.exists());
     let [safetensors, index, bin, bin_index] = WEIGHTS;
     file.ok_or_else(|| {
         let message =
-            format!("the folder holds neither {safetensors} nor {bin}, nor an index of shards ({index}, {bin_index})");
+            format!("the folder has neither {safetensors} nor {bin}, nor an index of shards ({index}, {bin_index})");
         Error::Plan(format!("{}: {message}", folder.display()))
     })
 }
 
-/// Reads a weights file, or the shards of an index. What a file is, is seen from its contents.
+/// Reads a weights file, or the shards of an index. The format is detected from the contents.
 ///
 /// # Errors
-/// It is something else, damaged, or lacks `section`; a shard is missing; it is one shard of several.
+/// The file is damaged, has another format, lacks `section`, or is one shard of several; or a shard is missing.
 pub(crate) fn read(path: &Path, section: Option<&str>) -> Result<Stored> {
     if let Some(of) = shard_of(path) {
         return Err(wrong(
             path,
-            &format!("is one of {of} shards: name the folder, or the index that lists them (*.index.json)"),
+            &format!("is one of {of} shards: give the folder, or the index that lists the shards (*.index.json)"),
         ));
     }
     read_one(path, section)
@@ -57,7 +57,7 @@ fn read_one(path: &Path, section: Option<&str>) -> Result<Stored> {
     match &content {
         Content::Zip | Content::Pickle => pytorch(path, section),
         Content::Json(_) => shards(path, &content, section),
-        // What is neither is refused by the reader that its name asks for.
+        // Unknown contents are refused by the reader that the file's name suggests.
         Content::Unknown if has_pytorchs_name(path) => pytorch(path, section),
         Content::Safetensors | Content::Unknown => safetensors(path, section),
         other => Err(wrong(path, &format!("is {other}"))),
@@ -81,7 +81,7 @@ fn pytorch(path: &Path, section: Option<&str>) -> Result<Stored> {
     let damaged = |e: heterodyne_pickle::Error| {
         let text = e.to_string();
         let program = text.contains("TorchScript archive") || text.contains("PT2 package");
-        Error::Plan(if program { text + "; as a teacher it is a `package`" } else { text })
+        Error::Plan(if program { text + "; to use it as a teacher, set `teacher.package`" } else { text })
     };
     let file = heterodyne_pickle::read(path).map_err(damaged)?;
     let section = file.section(section).map_err(damaged)?;
@@ -96,14 +96,14 @@ fn pytorch(path: &Path, section: Option<&str>) -> Result<Stored> {
     Ok(Stored { name: format!("{}{place}", path.display()), tensors, card: None })
 }
 
-/// An index as Hugging Face's libraries write it.
+/// An index in the format of Hugging Face's libraries.
 #[derive(Deserialize)]
 struct Index {
-    /// Of each tensor, the file that it is in.
+    /// The file of each tensor.
     weight_map: BTreeMap<String, String>,
 }
 
-/// Reads the shards of the index `path`, which lie beside it.
+/// Reads the shards of the index `path` from the same folder.
 fn shards(path: &Path, content: &Content, section: Option<&str>) -> Result<Stored> {
     let text = std::fs::read_to_string(path).map_err(|e| wrong(path, &e.to_string()))?;
     let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
@@ -114,7 +114,7 @@ fn shards(path: &Path, content: &Content, section: Option<&str>) -> Result<Store
     let index = index
         .ok()
         .flatten()
-        .ok_or_else(|| wrong(path, "its `weight_map` is not a table of tensors and the files that they are in"))?;
+        .ok_or_else(|| wrong(path, "`weight_map` is not a table of tensor names and file names"))?;
     if let Some(section) = section {
         return Err(wrong(path, &format!("the shards of an index have no sections; remove `section` (\"{section}\")")));
     }
@@ -127,7 +127,7 @@ fn shards(path: &Path, content: &Content, section: Option<&str>) -> Result<Store
         .keys()
         .find(|file| !matches!(Path::new(file).components().collect::<Vec<_>>()[..], [Component::Normal(_)]))
     {
-        return Err(wrong(path, &format!("`{file}` is not the name of a file beside it")));
+        return Err(wrong(path, &format!("`{file}` is not the name of a file in the same folder")));
     }
     let missing: Vec<_> = files.keys().filter(|file| !folder.join(file).exists()).collect();
     if !missing.is_empty() {
@@ -137,7 +137,7 @@ fn shards(path: &Path, content: &Content, section: Option<&str>) -> Result<Store
         let (verb, count) = (if missing.len() == 1 { "is" } else { "are" }, files.len());
         return Err(wrong(
             path,
-            &format!("of its {count} shards, {names}{more} {verb} not beside it; was the download complete?"),
+            &format!("of its {count} shards, {names}{more} {verb} missing from the folder; was the download complete?"),
         ));
     }
     let mut tensors = Tensors::new();
@@ -145,13 +145,13 @@ fn shards(path: &Path, content: &Content, section: Option<&str>) -> Result<Store
         let shard = folder.join(file);
         let part = read_one(&shard, None)?;
         if let Some(name) = names.iter().find(|name| !part.tensors.contains_key(**name)) {
-            return Err(wrong(&shard, &format!("lacks the tensor `{name}`, which {} says is in it", path.display())));
+            return Err(wrong(&shard, &format!("lacks the tensor `{name}`, which {} lists here", path.display())));
         }
         for (name, tensor) in part.tensors {
             if tensors.contains_key(&name) {
                 return Err(wrong(
                     &shard,
-                    &format!("the tensor `{name}` is in another shard of {} too", path.display()),
+                    &format!("the tensor `{name}` is also in another shard of {}", path.display()),
                 ));
             }
             tensors.insert(name, tensor);
@@ -160,7 +160,7 @@ fn shards(path: &Path, content: &Content, section: Option<&str>) -> Result<Store
     Ok(Stored { name: path.display().to_string(), tensors, card: None })
 }
 
-/// Of how many shards this file is one, by its name: `model-00001-of-00003.safetensors`.
+/// The number of shards according to the file's name, as in `model-00001-of-00003.safetensors`.
 fn shard_of(path: &Path) -> Option<u32> {
     let (start, of) = path.file_stem()?.to_str()?.rsplit_once("-of-")?;
     let (_, number) = start.rsplit_once('-')?;
@@ -168,7 +168,7 @@ fn shard_of(path: &Path) -> Option<u32> {
     (of > 1 && (1..=of).contains(&number)).then_some(of)
 }
 
-/// Whether the name ends as `torch.save`'s files do.
+/// Whether the suffix is one that files of `torch.save` usually have.
 fn has_pytorchs_name(path: &Path) -> bool {
     path.extension().is_some_and(|e| ["pt", "pth", "bin", "ckpt", "tar"].iter().any(|known| e == *known))
 }

@@ -1,5 +1,5 @@
-//! Which size, normalisation and crop a network gets, and who decides it: its table, else its weights, else the data,
-//! else the model.
+//! Resolves a network's input size, normalisation and crop: from its table, else its weights, else the data, else the
+//! model.
 use heterodyne_models::ModelDef;
 use heterodyne_nn::{InputSpec, Interpolation, PartialInput};
 use heterodyne_run::recipe::schema::NetworkTable;
@@ -8,35 +8,35 @@ use heterodyne_settings::KeyError;
 use super::Weights;
 use crate::{Error, Result};
 
-/// What the data offers to a network.
+/// The data's images, as far as they affect a network's input.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DataImages {
-    /// Their side, if all are square and of one size.
+    /// Their side, if all images are square and of one size.
     pub side: Option<u32>,
-    /// Whether the recipe loads them at another size (`data.img`).
+    /// Whether `data.img` loads them at another size.
     pub resized: bool,
-    /// Mean and standard deviation of their channels, for a network that starts from scratch.
+    /// Channel means and standard deviations, for a network trained from scratch.
     pub statistics: Option<([f64; 3], [f64; 3])>,
 }
 
-/// A network's input, and its table with that input and the weights' options written into it.
+/// A network's input, and its table completed with that input and the weights' options.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     /// The evaluation transform.
     pub input: InputSpec,
-    /// What a run stores in its plan.
+    /// The completed table, which a run stores in its plan.
     pub table: NetworkTable,
 }
 
 impl DataImages {
-    /// The side of images that are all of one size and are loaded at it.
+    /// The images' common side, if they are loaded at that size.
     #[must_use]
     pub fn whole(&self) -> Option<u32> {
         self.side.filter(|_| !self.resized)
     }
 
-    /// The part of a network's evaluation transform that the loader does: all of it; or none if the images are all of
-    /// one size and are shown whole, because the network's view then resizes them on its device.
+    /// The part of a network's evaluation transform that the loader performs: all of it, or none if the images have one
+    /// size and are not cropped. In that case the network's view resizes them on its device.
     #[must_use]
     pub fn loaded(&self, spec: InputSpec) -> InputSpec {
         match self.whole() {
@@ -48,10 +48,10 @@ impl DataImages {
     }
 }
 
-/// What a recipe's table, or a command's flags, state.
+/// The input keys that a recipe's table or a command's flags set.
 ///
 /// # Errors
-/// An unknown crop mode or filter; comes with its key.
+/// The crop mode or the filter is unknown; the error names the key.
 pub fn stated(table: &NetworkTable) -> Result<PartialInput, KeyError> {
     let NetworkTable { img, mean, std, crop_pct, crop_mode, interpolation, .. } = table;
     let named = |key, e: String| KeyError::new(key, e);
@@ -60,7 +60,7 @@ pub fn stated(table: &NetworkTable) -> Result<PartialInput, KeyError> {
     Ok(PartialInput { img: *img, mean: *mean, std: *std, crop_pct: *crop_pct, crop_mode, interpolation: filter })
 }
 
-/// The table with `spec` in it.
+/// The table with its input keys set to `spec`.
 #[must_use]
 pub fn with_input(table: &NetworkTable, spec: InputSpec) -> NetworkTable {
     NetworkTable {
@@ -74,11 +74,11 @@ pub fn with_input(table: &NetworkTable, spec: InputSpec) -> NetworkTable {
     }
 }
 
-/// Decides a network's input: the table's own keys, else the weights', else the data's for a network that starts from
-/// scratch, else the model's. Images that are all of one size are not cropped unless somebody asks for it.
+/// Resolves a network's input: the table's keys, else the weights', else the data's for a network trained from scratch,
+/// else the model's. Images of one size are not cropped unless the table or the weights set a crop.
 ///
 /// # Errors
-/// The input is not valid ([`InputSpec::check`]); the model's tag is not that of the weights.
+/// The input is invalid ([`InputSpec::check`]), or the model's tag is not that of the weights.
 pub fn resolve(
     table: &NetworkTable,
     def: &ModelDef,
@@ -97,7 +97,7 @@ pub fn resolve(
         default.img = images.side.map_or(default.img, i64::from);
         (default.mean, default.std) = images.statistics.unwrap_or((default.mean, default.std));
     }
-    // The weights' options, and over them those that are given.
+    // The table's options override the weights' options.
     options.extend(table.options.clone());
     let stated = stated(table).map_err(|e| Error::Plan(e.to_string()))?;
     let input = stated.or(weights.map(Weights::input).unwrap_or_default()).complete(default);

@@ -1,4 +1,4 @@
-//! A network ready to run: its layers, its weights, its view of an image, its precision.
+//! A network ready to run: layers, weights, view of an image, precision.
 mod build;
 pub mod card;
 pub mod classes;
@@ -23,57 +23,57 @@ pub use self::{
 };
 use crate::Result;
 
-/// A network that takes uint8 images and sees them at its own size and normalisation.
+/// A network that takes uint8 images and views them at its own size and normalisation.
 pub struct Network {
-    /// Its name.
+    /// The name of the model or package.
     pub name: String,
     /// The layers.
     pub module: Box<dyn Module>,
-    /// Its parameters and buffers; empty for a package.
+    /// Parameters and buffers; empty for a package.
     pub store: ParamStore,
     /// Resizing and normalisation.
     pub view: View,
-    /// Its evaluation transform.
+    /// The evaluation transform.
     pub input: InputSpec,
-    /// Number format of the heavy operations.
+    /// Number format of matrix products and convolutions.
     pub precision: Precision,
-    /// How its weights matched the file, if they come from one.
+    /// How the weights matched their file, if they come from one.
     pub loaded: Option<LoadReport>,
 }
 
 impl Network {
-    /// A model of the registry.
+    /// Wraps a model of the registry.
     pub fn of(model: Model, input: InputSpec, precision: Precision) -> Result<Self> {
         let Model { net, store, def, loaded, .. } = model;
         let view = View::new(input.img, input.mean, input.std, store.device())?;
         Ok(Self { name: def.name.to_owned(), module: net, store, view, input, precision, loaded })
     }
 
-    /// Its taps.
+    /// The network's taps.
     #[must_use]
     pub fn taps(&self) -> &TapSpec {
         self.module.taps()
     }
 
-    /// Where it computes.
+    /// The network's device.
     #[must_use]
     pub fn device(&self) -> Device {
         self.store.device()
     }
 
-    /// The guard under which its heavy operations run.
+    /// The autocast guard for the network's precision.
     pub fn autocast(&self) -> Result<Autocast> {
         Ok(Autocast::new(self.device(), self.precision == Precision::Bf16)?)
     }
 
-    /// Runs uint8 images (B,3,H,W) on the device, recording the graph if the thread's gradient mode is on.
+    /// Runs uint8 images (B,3,H,W) on the device; records the graph if the thread's gradient mode is on.
     pub fn forward(&self, images: &Tensor, pass: Pass) -> Result<Output> {
         let x_bchw = self.view.apply(images);
         let _cast = self.autocast()?;
         Ok(self.module.forward(&x_bchw, pass))
     }
 
-    /// As [`Network::forward`], without a graph.
+    /// Like [`Network::forward`], without a graph.
     pub fn infer(&self, images: &Tensor, pass: Pass) -> Result<Output> {
         let _guard = NoGrad::new();
         self.forward(images, pass)

@@ -1,68 +1,65 @@
-//! What the `preprocessor_config.json` of Hugging Face's transformers says of the images of a ViT or a DeiT, in timm's
-//! words.
+//! Translates the `preprocessor_config.json` of a ViT or DeiT of Hugging Face's transformers into timm's terms.
 //!
 //! `size` and `do_resize`, `crop_size` and `do_center_crop`, `resample` (Pillow's number), `do_rescale`, `image_mean`
-//! and `image_std` are honoured, or refused by name where no evaluation here does the same; what is left out is as in
-//! the class that is named (transformers 5.24).
+//! and `image_std` are honoured, or refused by name if no evaluation here does the same. Missing keys have the defaults
+//! of the processor class that the file names (transformers 5.24).
 use heterodyne_nn::{CropMode, InputSpec, Interpolation, PartialInput};
 use serde_json::{Map, Value};
 
-/// What a class of transformers does where its file says nothing.
+/// The defaults of a processor class for keys that its file lacks.
 struct Defaults {
     size: i64,
     crop: Option<i64>,
     resample: Interpolation,
 }
 
-/// All of them bring colours to -1..1.
+/// Default mean and standard deviation of all classes: colours are mapped to -1..1.
 const CENTRED: [f64; 3] = [0.5; 3];
 
-/// Reads a description of the images of a network for `img` pixels.
+/// Reads the description of the images of a network for `img` pixels.
 ///
 /// # Errors
-/// In words that name the key.
+/// A key has an unsupported value; the message names the key.
 pub(crate) fn read(json: &Map<String, Value>, img: i64) -> Result<PartialInput, String> {
     let given = |key: &str| json.get(key).filter(|v| !v.is_null());
     let defaults = defaults(given("image_processor_type").or_else(|| given("feature_extractor_type")))?;
     let flag = |key: &str, default: bool| match given(key) {
         None => Ok(default),
         Some(Value::Bool(flag)) => Ok(*flag),
-        Some(other) => Err(format!("`{key}` is {other}, neither true nor false")),
+        Some(other) => Err(format!("`{key}` is {other}; expected true or false")),
     };
     if !flag("do_resize", true)? {
-        return Err("`do_resize` is false: images of any size are brought to the network's here".to_owned());
+        return Err("`do_resize` is false, but images are always resized to the network's input here".to_owned());
     }
     let rescale = given("rescale_factor").map_or(Some(1.0 / 255.0), Value::as_f64);
     if !flag("do_rescale", true)? || rescale.is_none_or(|factor| (factor * 255.0 - 1.0).abs() > 1e-6) {
-        return Err(
-            "`do_rescale` and `rescale_factor` do not bring pixels from 0..255 to 0..1, which is always done here"
-                .to_owned(),
-        );
+        return Err("`do_rescale` and `rescale_factor` do not map pixels from 0..255 to 0..1, as is always done here"
+            .to_owned());
     }
     if let Some(other) = given("crop_pct") {
-        return Err(format!("`crop_pct` is {other}: it belongs to another processor than ViT's and DeiT's"));
+        return Err(format!("`crop_pct` is {other}: the processors of ViT and DeiT have no such key"));
     }
     let (crop_mode, resized) = given("size").map_or(Ok((CropMode::Squash, defaults.size)), size)?;
     let crops = flag("do_center_crop", defaults.crop.is_some())? && defaults.crop.is_some();
     let side = match (crops, given("crop_size"), defaults.crop) {
         (false, ..) if crop_mode == CropMode::Center => {
             return Err(format!(
-                "`size` resizes the shorter side to {resized} and nothing is cropped: the images would not be square"
+                "`size` resizes the shorter side to {resized}, and nothing is cropped: the images would not be square"
             ));
         }
         (false, ..) => resized,
         (true, Some(value), _) => match size(value)? {
             (CropMode::Squash, side) => side,
-            _ => return Err(format!("`crop_size` is {value}; a height and a width that are equal are expected")),
+            _ => return Err(format!("`crop_size` is {value}; expected equal height and width")),
         },
         (true, None, default) => default.unwrap_or(resized),
     };
     if side > resized {
-        return Err(format!("`crop_size` is {side} and `size` {resized}: the crop would have a border"));
+        return Err(format!("`crop_size` is {side}, but `size` is {resized}: the crop would have a border"));
     }
     if side != img {
         return Err(format!(
-            "`{}` makes images of {side} px, and config.json has `image_size` = {img}",
+            "`{}` makes images of {side} px, but config.json has `image_size` = {img}",
             if crops { "crop_size" } else { "size" }
         ));
     }
@@ -84,13 +81,11 @@ fn defaults(class: Option<&Value>) -> Result<Defaults, String> {
     match kind {
         Some("ViT") => Ok(Defaults { size: 224, crop: None, resample: Interpolation::Bilinear }),
         Some("DeiT") => Ok(Defaults { size: 256, crop: Some(224), resample: Interpolation::Bicubic }),
-        _ => {
-            Err(format!("its images are made by `{name}`: of transformers' processors ViT's and DeiT's are known here"))
-        }
+        _ => Err(format!("the image processor `{name}` is not supported; only those of ViT and DeiT are")),
     }
 }
 
-/// A length and which side it is of: one number or equal height and width for both, `shortest_edge` for the shorter.
+/// A length and its side: one number, or equal height and width, for both sides; `shortest_edge` for the shorter.
 fn size(value: &Value) -> Result<(CropMode, i64), String> {
     let whole = |v: &Value| v.as_i64().filter(|n| *n > 0);
     let found = match value {
@@ -106,12 +101,10 @@ fn size(value: &Value) -> Result<(CropMode, i64), String> {
         },
         _ => None,
     };
-    found.ok_or_else(|| {
-        format!("a size is {value}; a height and a width that are equal, or `shortest_edge`, are expected")
-    })
+    found.ok_or_else(|| format!("a size is {value}; expected equal height and width, or `shortest_edge`"))
 }
 
-/// Pillow's number of a filter.
+/// The filter with Pillow's number `value`.
 fn filter(value: &Value) -> Result<Interpolation, String> {
     match value.as_i64() {
         Some(0) => Ok(Interpolation::Nearest),
@@ -120,7 +113,7 @@ fn filter(value: &Value) -> Result<Interpolation, String> {
         Some(3) => Ok(Interpolation::Bicubic),
         Some(4) => Ok(Interpolation::Box),
         Some(5) => Ok(Interpolation::Hamming),
-        _ => Err(format!("`resample` is {value}; Pillow's filters have the numbers 0 to 5")),
+        _ => Err(format!("`resample` is {value}; expected the number of a Pillow filter, 0 to 5")),
     }
 }
 
@@ -128,8 +121,7 @@ fn three(value: Option<&Value>, key: &str) -> Result<[f64; 3], String> {
     value.map_or(Ok(CENTRED), |v| serde_json::from_value(v.clone()).map_err(|e| format!("`{key}` is {v}: {e}")))
 }
 
-/// The share by which timm's words say that `side` is cropped from `resized`: the largest for which floor(side / share)
-/// is that.
+/// timm's `crop_pct` for a crop of `side` from `resized`: the largest share for which floor(side / share) is `resized`.
 fn share(side: i64, resized: i64) -> f64 {
     let mut share = side as f64 / resized as f64;
     while (side as f64 / share).floor() < resized as f64 {
@@ -187,7 +179,7 @@ mod tests {
         assert_eq!((short.crop_pct, short.crop_mode), (Some(share(224, 248)), Some(CropMode::Center)));
         let raw = of(r#"{"do_normalize": false}"#, 224).unwrap();
         assert_eq!((raw.mean, raw.std), (Some([0.0; 3]), Some([1.0; 3])));
-        // ViT's has no crop, whatever the file says.
+        // ViT's processor never crops, whatever the file says.
         assert_eq!(of(r#"{"do_center_crop": true, "crop_size": 200}"#, 224).unwrap().crop_pct, Some(1.0));
     }
 

@@ -1,14 +1,13 @@
-//! Whether the values of a network can be computed with.
+//! Checks a network's values for damage and divergence.
 use heterodyne_nn::Tensors;
 use tch::{Kind, Tensor};
 
 use crate::Result;
 
-/// Larger values are damage or divergence: their products overflow float32 within a few layers.
+/// Larger values are a sign of damage or divergence: their products overflow float32 within a few layers.
 const LARGEST: f64 = 1e10;
 
-/// What is wrong with the first tensor that has a value which is no number, is absurdly large, or is a negative
-/// variance.
+/// Describes the first tensor with a NaN or infinite value, an absurdly large value, or a negative variance.
 pub fn flaw(tensors: &Tensors) -> Result<Option<String>> {
     for (name, t) in tensors {
         if let Some(what) = flaw_of(name, t)? {
@@ -22,7 +21,7 @@ fn flaw_of(name: &str, t: &Tensor) -> Result<Option<String>> {
     if t.numel() == 0 || !matches!(t.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
         return Ok(None);
     }
-    // NaN passes through both.
+    // Both are NaN if any value is.
     let (low, high) = t.detach().f_to_kind(Kind::Float)?.f_aminmax(None, false)?;
     let (low, high) = (low.double_value(&[]), high.double_value(&[]));
     if !(low.is_finite() && high.is_finite()) {
@@ -31,8 +30,8 @@ fn flaw_of(name: &str, t: &Tensor) -> Result<Option<String>> {
     }
     let largest = if -low > high { low } else { high };
     if largest.abs() > LARGEST {
-        return Ok(Some(format!("has a value of {:e}, with which nothing can be computed", largest as f32)));
+        return Ok(Some(format!("has a value of {:e}, too large to compute with", largest as f32)));
     }
     Ok((name.ends_with("running_var") && low < 0.0)
-        .then(|| format!("is a variance and has a value of {:e}", low as f32)))
+        .then(|| format!("is a variance but has a value of {:e}", low as f32)))
 }

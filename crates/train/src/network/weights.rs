@@ -1,5 +1,5 @@
-//! Weights, wherever they come from: a file of heterodyne's, timm's or PyTorch's, shards, a folder of timm's or
-//! transformers', or the Hugging Face Hub.
+//! Weights from all sources: files of heterodyne, timm or PyTorch, shards, folders of timm or transformers, and the
+//! Hugging Face Hub.
 use std::path::Path;
 
 use heterodyne_models::{ModelDef, Selection};
@@ -15,18 +15,17 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Where weights are.
+/// The source of weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// A safetensors file, what `torch.save` has written, an index of shards, a folder with weights and `config.json`
-    /// of timm's or transformers', or `hf-hub:` and the name of a repository.
+    /// A safetensors file, a file of `torch.save`, an index of shards, a folder with weights and the `config.json` of
+    /// timm or transformers, or `hf-hub:` and the name of a repository.
     pub path: &'a Path,
-    /// The dictionary of tensors in a PyTorch file, where it has several and another one than timm would take is
-    /// wanted.
+    /// The dictionary of tensors to read from a PyTorch file that has several; timm's choice if not given.
     pub section: Option<&'a str>,
-    /// Only the tensors whose names begin with this; chosen by the names if not given.
+    /// Reads only tensors whose names begin with this; chosen from the names if not given.
     pub prefix: Option<&'a str>,
-    /// Tensors that are left out: names, beginnings of names, or patterns.
+    /// Tensors to leave out: names, name prefixes, or patterns.
     pub ignore: &'a [String],
 }
 
@@ -43,24 +42,24 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A weights file, read once.
+/// Weights that have been read.
 pub struct Weights {
-    /// What messages call it.
+    /// The name used in messages.
     pub name: String,
     pub(crate) tensors: Tensors,
-    /// Which of them are meant.
+    /// The tensors to use.
     pub(crate) selection: Selection,
     card: Option<Card>,
     config: Option<Description>,
-    /// timm's tag of the weights, where their description or their name on the Hub has it.
+    /// timm's tag of the weights, if their description or their name on the Hub has one.
     tag: Option<String>,
 }
 
 impl Weights {
-    /// Reads the weights; those of the Hub are downloaded unless they are on this machine.
+    /// Reads the weights; weights on the Hub are downloaded unless they are cached on this machine.
     ///
     /// # Errors
-    /// They are not there, are something else, are damaged, or what describes them cannot be honoured.
+    /// The weights are missing, damaged or in an unknown format, or their description is not supported.
     pub fn read(source: Source) -> Result<Self> {
         let Source { path, section, .. } = source;
         let shown = path.display().to_string();
@@ -77,7 +76,7 @@ impl Weights {
                 name.repo.split_once('.').map(|(_, tag)| tag.to_owned()).filter(|_| name.repo.starts_with("timm/"));
             (Some(shown), files.weights, config, tag)
         } else if path.is_dir() {
-            // What heterodyne has exported describes itself.
+            // Files exported by heterodyne describe themselves.
             let file = files::in_folder(path)?;
             (None, file, Description::in_folder(path)?, None)
         } else {
@@ -88,29 +87,29 @@ impl Weights {
         Ok(Self { name: name.unwrap_or(own), tensors, selection: source.selection(), card, config, tag })
     }
 
-    /// What the file says of itself, where heterodyne has written it.
+    /// The file's self-description, if heterodyne has written it.
     #[must_use]
     pub fn card(&self) -> Option<&Card> {
         self.card.as_ref()
     }
 
-    /// The model that the file or timm's description names.
+    /// The model named by the file or its description.
     #[must_use]
     pub fn model(&self) -> Option<&str> {
         self.card.as_ref().map(|c| c.model.as_str()).or_else(|| self.config.as_ref().map(Description::model))
     }
 
-    /// What the file and timm's description say of the input.
+    /// The input stated by the file and its description.
     #[must_use]
     pub fn input(&self) -> PartialInput {
         let card = self.card.as_ref().map(|card| card.input).unwrap_or_default();
         card.or(self.config.as_ref().map(|config| config.input).unwrap_or_default())
     }
 
-    /// The options that make `def` the network whose weights these are, as the file or timm's description says.
+    /// The options that turn `def` into the network of these weights, from the file or its description.
     ///
     /// # Errors
-    /// The description says something of the network that `def` cannot be; the message names it.
+    /// The description states something that `def` does not support; the message names it.
     pub fn options(&self, def: &ModelDef) -> Result<toml::Table> {
         match (&self.card, &self.config) {
             (Some(card), _) => Ok(card.options.clone()),
@@ -119,34 +118,34 @@ impl Weights {
         }
     }
 
-    /// Refuses a `model` whose tag, as in `resnet18.a1_in1k`, is not that of these weights.
+    /// Refuses a `model` whose tag, as in `resnet18.a1_in1k`, differs from that of these weights.
     ///
     /// # Errors
-    /// They are known to be others.
+    /// The tags differ.
     pub fn check_tag(&self, model: &str) -> Result<()> {
         match (model.split_once('.'), &self.tag) {
             (Some((network, wanted)), Some(own)) if wanted != own => Err(Error::Plan(format!(
-                "{} has the weights `{own}`, and `{model}` asks for `{wanted}`: name the model `{network}.{own}`, \
-                 `{network}`, or other weights",
+                "{}: these are the weights `{own}`, but `{model}` requires `{wanted}`: set the model to \
+                 `{network}.{own}` or `{network}`, or use other weights",
                 self.name
             ))),
             _ => Ok(()),
         }
     }
 
-    /// The names of the classes in the classifier's order, where the file or timm's description has them.
+    /// The class names in the classifier's order, if the file or its description has them.
     #[must_use]
     pub fn class_names(&self) -> &[String] {
         let card = self.card.as_ref().map_or(&[][..], |card| &card.class_names);
         if card.is_empty() { self.config.as_ref().map_or(&[][..], |config| &config.class_names) } else { card }
     }
 
-    /// Brings the classifier's rows into the order of the data's classes, and leaves out those of classes that the data
-    /// does not have, where both sides name theirs; says so. `images` says whose `names` they are, `given` are the
+    /// Reorders the classifier's rows to the data's classes and drops those of classes that the data lacks, if both
+    /// sides have class names; returns a note. `images` describes the data with the classes `names`; `given` are the
     /// model's options besides those of the weights.
     ///
     /// # Errors
-    /// The names do not match, or the file's classifier is not of as many classes as it names.
+    /// The names do not match, or the file's classifier has another number of classes than its list of names.
     pub fn order_classes(
         &mut self,
         def: &'static ModelDef,
@@ -171,7 +170,8 @@ impl Weights {
         }
         if ordered == 0 {
             return Err(Error::Plan(format!(
-                "{} names {count} classes in another order than {images}, and has no classifier `{}` of as many that could be put into that order",
+                "{}: its {count} classes are not in the order of {images}, and it has no classifier `{}` with {count} \
+                 rows to reorder",
                 self.name, def.head
             )));
         }
@@ -182,21 +182,21 @@ impl Weights {
             config.reorder(names);
         }
         Ok(Some(if rows.len() as i64 == count {
-            format!("{}: the {count} classes are matched by name, in the order of {images}", self.name)
+            format!("{}: the {count} classes were matched by name and reordered to those of {images}", self.name)
         } else {
             format!(
-                "{}: {} of its {count} classes are those of {images}, matched by name; the others are left out",
+                "{}: {} of its {count} classes match those of {images} by name; the others are dropped",
                 self.name,
                 rows.len()
             )
         }))
     }
 
-    /// The number of classes of its classifier, `None` without one. `given` are the model's options besides those of
-    /// the weights.
+    /// The number of classes of the classifier; `None` without a classifier. `given` are the model's options besides
+    /// those of the weights.
     ///
     /// # Errors
-    /// They are weights of another model, or their description is of another classifier.
+    /// The weights belong to another model, or their description does not match the classifier.
     pub fn classes(&self, def: &'static ModelDef, given: &toml::Table) -> Result<Option<i64>> {
         if let Some(card) = &self.card {
             if card.model != def.name {
@@ -215,7 +215,7 @@ impl Weights {
         Ok(shape.first().copied())
     }
 
-    /// The tensors of the classifier: the name of each in the file, and in timm.
+    /// The classifier's tensors: the name of each in the file and in timm.
     fn classifier(&self, def: &'static ModelDef, given: &toml::Table) -> Result<Vec<(String, String)>> {
         let mut options = self.options(def)?;
         options.extend(given.clone());
@@ -224,7 +224,7 @@ impl Weights {
     }
 }
 
-/// As a recipe has it: a path.
+/// A path, as in a recipe.
 impl<'a> From<&'a Path> for Source<'a> {
     fn from(path: &'a Path) -> Self {
         Self { path, section: None, prefix: None, ignore: &[] }

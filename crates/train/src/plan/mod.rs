@@ -1,4 +1,4 @@
-//! A recipe, checked as far as it can be without touching weights, data or a device.
+//! Checks a recipe as thoroughly as possible without weights, data or a device.
 pub mod schedule;
 pub mod term_weight;
 
@@ -14,7 +14,7 @@ use heterodyne_settings::{KeyError, Settings};
 pub use self::term_weight::Weight;
 use crate::{Error, Result, network::input};
 
-/// What a run learns from.
+/// The supervision of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Labels alone.
@@ -37,24 +37,24 @@ impl Mode {
 /// A method's settings and its weight in the total.
 #[derive(Debug)]
 pub struct MethodPlan {
-    /// Its name.
+    /// The method's name.
     pub name: String,
-    /// Factor of all its terms, over the run.
+    /// Factor of all its terms as a function of the epoch.
     pub weight: Weight,
-    /// Its own keys, checked.
+    /// The method's own keys, checked.
     pub settings: Box<dyn Configured>,
 }
 
 /// A checked recipe.
 #[derive(Debug)]
 pub struct Plan {
-    /// What the run learns from.
+    /// The supervision of the run.
     pub mode: Mode,
-    /// The recipe, every method's table filled with the values in force.
+    /// The recipe, with every method's table filled with the values in effect.
     pub recipe: Recipe,
     /// The student's entry in the registry.
     pub student: &'static ModelDef,
-    /// The teacher's; `None` for a package too.
+    /// The teacher's entry; `None` without a teacher, or for a package.
     pub teacher: Option<&'static ModelDef>,
     /// The methods in the recipe's order.
     pub methods: Vec<MethodPlan>,
@@ -68,7 +68,7 @@ impl Plan {
     /// Checks a layered recipe.
     ///
     /// # Errors
-    /// Names the file, the line and the nearest valid key.
+    /// The recipe has a mistake; the error names the file, the line and the nearest valid key.
     pub fn resolve(layered: &Layered, mode: Mode) -> Result<Self> {
         let mut recipe = layered.recipe()?;
         let at = Explain(layered);
@@ -81,9 +81,10 @@ impl Plan {
             return Err(at.error("teacher", "weights", "a teacher needs weights: a random network teaches nothing"));
         }
         let augment = Augment::parse(&recipe.data.augment).map_err(|e| at.explain("data.augment", &e))?;
-        let mix = Mix::parse(&recipe.data.mix).map_err(|e| at.explain("data.mix", &e))?;
+        let mix = Mix::read(&recipe.data.mix).map_err(|e| at.explain("data.mix", &e))?;
         if recipe.teacher.as_ref().is_some_and(|t| t.cache.is_some()) && mix.is_on() {
-            let message = "a mixed image is not one of the stored views: remove [data.mix], or the cache";
+            let message =
+                "cannot be combined with [data.mix]: a mixed image is not one of the stored views; remove one of them";
             return Err(at.error("teacher", "cache", message));
         }
         let methods = methods(&mut recipe, at)?;
@@ -92,26 +93,26 @@ impl Plan {
     }
 }
 
-/// Says where in the recipe an error is.
+/// Locates errors in the recipe.
 #[derive(Clone, Copy)]
 struct Explain<'a>(&'a Layered);
 
 impl Explain<'_> {
     fn explain(self, table: &str, e: &KeyError) -> Error {
-        Error::Recipe(self.0.explain(table, &e.key, &e.message))
+        Error::Recipe(self.0.explain(table, e))
     }
 
     fn error(self, table: &str, key: &str, message: &str) -> Error {
         self.explain(table, &KeyError::new(key, message))
     }
 
-    /// For errors about one key.
+    /// Makes errors about one key.
     fn key<E: ToString>(self, table: &str, key: &str) -> impl Fn(E) -> Error {
         move |e| self.error(table, key, &e.to_string())
     }
 }
 
-/// `train` takes neither teacher nor methods; `distill` needs both.
+/// `train` accepts neither teacher nor methods; `distill` needs both.
 fn check_mode(recipe: &Recipe, mode: Mode, at: Explain) -> Result<()> {
     let (key, message) = match (mode, recipe.teacher.is_some(), recipe.methods.is_empty()) {
         (Mode::Train, true, _) => {
@@ -129,7 +130,7 @@ fn check_mode(recipe: &Recipe, mode: Mode, at: Explain) -> Result<()> {
     Err(at.error("", key, message))
 }
 
-/// The methods that have a weight; every method's table is filled with the values in force.
+/// The methods with a nonzero weight; every method's table is filled with the values in effect.
 fn methods(recipe: &mut Recipe, at: Explain) -> Result<Vec<MethodPlan>> {
     let mut methods = Vec::new();
     for (name, table) in &mut recipe.methods {
@@ -137,7 +138,7 @@ fn methods(recipe: &mut Recipe, at: Explain) -> Result<Vec<MethodPlan>> {
         let def = heterodyne_methods::find(name).map_err(at.key("methods", name))?;
         let mut own = table.clone();
         let weight = Weight::take(&mut own, recipe.train.epochs).map_err(|e| at.explain(&path, &e))?;
-        // All methods share the weight's keys, so they are among the valid ones.
+        // The weight's keys are valid in every method's table.
         let with_shared = |e: KeyError| at.explain(&path, &e.with_valid(Weight::KEYS));
         let mut settings = (def.configure)(&own).map_err(with_shared)?;
         *table = settings.resolved();
@@ -152,7 +153,7 @@ fn methods(recipe: &mut Recipe, at: Explain) -> Result<Vec<MethodPlan>> {
     Ok(methods)
 }
 
-/// The loss has a term in every epoch.
+/// Checks that the loss has a term in every epoch.
 fn check_terms(recipe: &Recipe, methods: &[MethodPlan], at: Explain) -> Result<()> {
     if recipe.loss.ce > 0.0 {
         return Ok(());
@@ -162,8 +163,8 @@ fn check_terms(recipe: &Recipe, methods: &[MethodPlan], at: Explain) -> Result<(
     }
     let epochs = f64::from(recipe.train.epochs);
     if methods.iter().all(|m| m.weight.end(epochs).is_some_and(|end| end < epochs)) {
-        let message = "the loss has no terms at the end: loss.ce is 0 and the weight of every method decays to 0 before \
-                       the last epoch is over";
+        let message = "the loss has no terms at the end: loss.ce is 0 and every method's weight decays to 0 before the \
+                       last epoch ends";
         return Err(at.error("loss", "ce", message));
     }
     Ok(())
@@ -177,15 +178,15 @@ fn network(table: &NetworkTable, role: &str, at: Explain) -> Result<&'static Mod
     }
     let stated = input::stated(table).map_err(|e| at.explain(role, &e))?;
     if stated.crop_pct.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
-        return Err(at.error(role, "crop_pct", "a share of the image is above 0 and at most 1"));
+        return Err(at.error(role, "crop_pct", "the share must be above 0 and at most 1"));
     }
     Ok(def)
 }
 
-/// The recipe of a stored plan, as a layered one that can be resolved again.
+/// Reads the recipe of a stored plan, ready to be resolved again.
 ///
 /// # Errors
-/// It is not a recipe.
+/// The plan is not a recipe.
 pub fn stored(name: &str, json: &serde_json::Value) -> Result<Layered, RecipeError> {
     Layered::from_json(name, json)
 }

@@ -1,10 +1,10 @@
-//! The learning rate as a pure function of time.
+//! The learning rate as a pure function of the epoch.
 use std::f64::consts::PI;
 
 use heterodyne_run::recipe::schema::{CosineFrom, Schedule, ScheduleName};
 
-/// The rate at `epoch` (with its fraction) of a run of `epochs`, from the base rate `lr`: a linear rise over the
-/// warm-up, then the schedule. The cosine ends at `min_lr`.
+/// The learning rate at the fractional `epoch` of a run of `epochs`, from the base rate `lr`: a linear warm-up, then
+/// the schedule. The cosine ends at `min_lr`.
 #[must_use]
 pub fn rate(s: &Schedule, lr: f64, epoch: f64, epochs: f64) -> f64 {
     if epoch < s.warmup_epochs {
@@ -39,7 +39,7 @@ mod tests {
         close(rate(&s, 0.1, 10.0, 10.0), 0.001);
     }
 
-    /// timm's CosineLRScheduler(t_initial=300, lr_min=1e-3, warmup_t=3, warmup_lr_init=1e-4, warmup_prefix=False) of
+    /// timm's CosineLRScheduler(t_initial=300, lr_min=1e-3, warmup_t=3, warmup_lr_init=1e-4, warmup_prefix=False) with
     /// base rate 0.05.
     #[test]
     fn a_cosine_from_the_start_is_timms() {

@@ -1,41 +1,40 @@
-//! The weight of a method over a run, a pure function of time, and the keys of a recipe that say it.
+//! The weight of a method as a pure function of the epoch, and the recipe keys that define it.
 use std::{f64::consts::PI, fmt};
 
 use heterodyne_settings::{KeyError, Settings, settings};
 use serde::{Deserialize, Serialize};
 
-/// Shape of a weight after its warm-up.
+/// How a weight changes after its warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
-    /// It stays.
+    /// Constant.
     #[default]
     None,
-    /// A straight line.
+    /// Linear decay.
     Linear,
     /// Half a cosine.
     Cosine,
-    /// All at once.
+    /// A single step.
     Step,
 }
 
 settings! {
-    /// What a method's table says beside the method's own keys; times are in epochs, and the weight changes at every
-    /// step.
+    /// The keys of a method's table besides the method's own. Times are in epochs; the weight changes at every step.
     pub struct Weight {
         /// Factor of the method's whole loss; 0 leaves the method out.
-        // Float32 overflows soon behind the bound, in the square of a gradient.
+        // Beyond this bound, the square of a gradient soon overflows float32.
         weight: f64 = 1.0, Ours, between(0.0, 1e9);
-        /// Epochs in which the weight rises from 0 in a straight line.
+        /// Epochs over which the weight rises linearly from 0.
         warmup_epochs: f64 = 0.0, Ours;
         /// How the weight changes later: "none", "linear" or "cosine" from `decay_start` to `decay_end`, "step" at
         /// `decay_start`.
         decay: Decay = Decay::None, Ours;
-        /// Epoch up to which the weight stays whole; the end of the warm-up if that is later.
+        /// Epoch at which the decay starts; the end of the warm-up if that is later.
         decay_start: f64 = 0.0, Ours;
-        /// Epoch at which a linear or cosine decay has ended; the last one if it is not set.
+        /// Epoch at which a linear or cosine decay ends; the last epoch if not set.
         decay_end: Option<f64> = None, Ours;
-        /// What is left of the weight then, as a share of it.
+        /// Share of the weight that is left after the decay.
         decay_to: f64 = 0.0, Ours, between(0.0, 1.0);
         /// Standardises both networks' logits first (Sun et al. 2024, arXiv 2403.01427); for kd, bkd, dkd, dist, uhkd
         /// and lfcc.
@@ -44,7 +43,7 @@ settings! {
 }
 
 impl Weight {
-    /// Takes the keys out of a method's table, for a run of `epochs`.
+    /// Removes the weight's keys from a method's table and checks them for a run of `epochs`.
     pub fn take(table: &mut toml::Table, epochs: u32) -> Result<Self, KeyError> {
         let own = Self::KEYS.iter().filter_map(|key| table.remove_entry(key.name)).collect();
         let w = Self::read(&own)?;
@@ -71,19 +70,19 @@ impl Weight {
         {
             return Err(KeyError::new(
                 key,
-                "says how the weight decays, and `decay` is \"none\": choose \"linear\", \"cosine\" or \"step\"",
+                "has no effect because `decay` is \"none\": choose \"linear\", \"cosine\" or \"step\"",
             ));
         }
         Ok(w)
     }
 
-    /// Whether the method does anything at all.
+    /// Whether the weight is nonzero.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.weight > 0.0
     }
 
-    /// The weight at `epoch` (with its fraction) of a run of `epochs`.
+    /// The weight at the fractional `epoch` of a run of `epochs`.
     #[must_use]
     pub fn at(&self, epoch: f64, epochs: f64) -> f64 {
         if epoch < self.warmup_epochs {
@@ -100,8 +99,8 @@ impl Weight {
         self.weight * (1.0 - gone + gone * self.decay_to)
     }
 
-    /// From which epoch of a run of `epochs` on it is 0 for good, if there is one. The keys say it, not the value,
-    /// which may round to 0 a little earlier.
+    /// The epoch of a run of `epochs` from which the weight stays 0, if there is one. It follows from the keys: the
+    /// value may round to 0 a little earlier.
     #[must_use]
     pub fn end(&self, epochs: f64) -> Option<f64> {
         let end = match self.decay {
@@ -116,7 +115,7 @@ impl Weight {
         self.decay_start.max(self.warmup_epochs)
     }
 
-    /// A stored plan holds every key, so a default says nothing.
+    /// A stored plan holds every key, so a key at its default value does not count as set.
     fn is_default(&self, key: &str) -> bool {
         match key {
             "decay_start" => self.decay_start == 0.0,
@@ -210,7 +209,7 @@ mod tests {
         let w = Weight::take(&mut table, 20).unwrap();
         assert_eq!(table.keys().collect::<Vec<_>>(), ["temperature"]);
         assert!(w.logit_std);
-        // What is stored can be read again.
+        // A stored table can be read again.
         assert_eq!(Weight::take(&mut w.table(), 20).unwrap(), w);
         assert!(!weight("weight = 0").is_on());
         let names: Vec<_> = Weight::KEYS.iter().map(|key| key.name.to_owned()).collect();

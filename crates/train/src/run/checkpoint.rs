@@ -1,5 +1,6 @@
-//! All that a run needs to continue as if it had not stopped: weights, heads, optimizer, average, generator and
-//! position. Augmentation and shuffling depend on (seed, epoch, sample) only, so a position is enough for the data.
+//! Everything that a run needs to continue as if it had not stopped: weights, heads, optimizer, average, random
+//! generator and position. Augmentation and shuffling depend only on (seed, epoch, sample), so the position is enough
+//! to resume the data.
 use std::{collections::HashMap, path::Path};
 
 use heterodyne_nn::{Tensors, file};
@@ -15,13 +16,13 @@ use crate::{
 
 /// The safetensors metadata key that holds a [`Position`] as JSON.
 const KEY: &str = "position";
-/// The one that holds the [`Origin`].
+/// The metadata key that holds the [`Origin`] as JSON.
 const ORIGIN: &str = "origin";
 
-/// Where a run stands, and what it has found so far.
+/// The progress of a run and its results so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Position {
-    /// Epochs that are complete, with their evaluation where there is one.
+    /// Completed epochs, including their evaluations, if any.
     pub epoch: u32,
     /// Batches done in the current epoch.
     pub batch: usize,
@@ -35,23 +36,23 @@ pub struct Position {
     pub last: Option<Eval>,
     /// The test evaluation of the best epoch.
     pub best: Option<Eval>,
-    /// The accuracy that chose it, on the held-out images where there are some.
+    /// The accuracy that selected the best epoch, on the held-out images if there are any.
     pub best_on: Option<f64>,
-    /// How far the metrics reach.
+    /// The extent of the metrics file.
     #[serde(default)]
     pub metrics: Option<Extent>,
 }
 
-/// What [`load`] has found.
+/// The result of [`load`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// Where the run goes on.
+    /// Where the run continues.
     pub position: Position,
-    /// What is known to be different from when the checkpoint was written, and accepted; or why that is not known.
+    /// Accepted changes since the checkpoint was written, or why they are unknown.
     pub notes: Vec<String>,
 }
 
-/// Writes a checkpoint; the one before stays until this one is whole, and where the weights have diverged.
+/// Writes a checkpoint. The previous one is kept until this one is complete, and if the weights have diverged.
 pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
     let mut all = Tensors::new();
     let mut put =
@@ -75,18 +76,16 @@ pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
     Ok(file::write(path, all.iter().map(|(name, t)| (name.as_str(), t)), metadata)?)
 }
 
-/// Puts a checkpoint back into a freshly built session, which must be what it was made with unless
+/// Restores a checkpoint into a newly built session, which must match the checkpoint's [`Origin`] unless
 /// [`Session::accept_changes`] is set.
 pub fn load(path: &Path, s: &Session) -> Result<Loaded> {
     let (all, metadata) = file::read(path)?;
     let json =
-        metadata.get(KEY).ok_or_else(|| Error::State(format!("{} is no checkpoint of a run", path.display())))?;
+        metadata.get(KEY).ok_or_else(|| Error::State(format!("{} is not a checkpoint of a run", path.display())))?;
     let position: Position = serde_json::from_str(json)
         .map_err(|e| Error::State(format!("{}: its position cannot be read ({e})", path.display())))?;
     let notes = match metadata.get(ORIGIN) {
-        None => vec![
-            "the checkpoint does not say with which teacher and data it was made, so they are not compared".to_owned(),
-        ],
+        None => vec!["the checkpoint does not record its teacher and data, so they are not compared".to_owned()],
         Some(json) => {
             let origin: Origin = serde_json::from_str(json)
                 .map_err(|e| Error::State(format!("{}: its origin cannot be read ({e})", path.display())))?;
@@ -107,8 +106,9 @@ pub fn load(path: &Path, s: &Session) -> Result<Loaded> {
         ema.load(&room("ema"))?;
     }
     let rng = room("rng");
-    let state =
-        rng.get("global").ok_or_else(|| Error::State(format!("{} lacks the generator's state", path.display())))?;
+    let state = rng
+        .get("global")
+        .ok_or_else(|| Error::State(format!("{} lacks the random generator's state", path.display())))?;
     Rng::global(s.learner.student.device())?.set_state(state)?;
     Ok(Loaded { position, notes })
 }

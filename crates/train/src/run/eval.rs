@@ -1,4 +1,4 @@
-//! Accuracy over a dataset.
+//! Accuracy on a dataset.
 use std::{sync::atomic::AtomicBool, time::Instant};
 
 use heterodyne_data::EvalLoader;
@@ -7,32 +7,32 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result, error::guarded, network::Network};
 
-/// Counts on the images of one split.
+/// Results on the images of one split.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
-    /// Percentage whose label has the largest logit.
+    /// Percentage of images whose label has the largest logit.
     pub top1: f64,
-    /// Percentage whose label is among the five largest logits; `None` for fewer than six classes.
+    /// Percentage of images whose label is among the five largest logits; `None` for fewer than six classes.
     pub top5: Option<f64>,
     /// Mean cross-entropy, without smoothing.
     pub loss: f64,
     /// Number of images.
     pub images: usize,
-    /// Number of classes among the labels.
+    /// Number of different labels.
     pub classes: usize,
-    /// Number of different classes that were answered.
+    /// Number of different predictions.
     pub answers: usize,
-    /// Wall time.
+    /// Wall time in seconds.
     pub seconds: f64,
 }
 
-/// Runs `net` in evaluation mode over all images; sums stay on the device until the end. `each` hears how many images
-/// are done.
+/// Runs `net` in evaluation mode over all images; sums stay on the device until the end. `each` receives the number of
+/// images done.
 pub fn evaluate(net: &Network, loader: &EvalLoader, each: impl FnMut(usize)) -> Result<Measured> {
     evaluate_until(net, loader, &AtomicBool::new(false), each)
 }
 
-/// As [`evaluate`].
+/// Like [`evaluate`], but can be stopped.
 ///
 /// # Errors
 /// [`heterodyne_nn::Error::Stopped`] as soon as `stop` is set.
@@ -51,9 +51,9 @@ fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl
     let classes = net.taps().classes;
     // top-1 hits, top-5 hits, summed loss
     let mut sums = Tensor::zeros([3], (Kind::Double, device));
-    // How often each class is the label, and how often it is the answer.
+    // How often each class is the label, and how often it is the prediction.
     let counts = Tensor::zeros([2, classes], (Kind::Int64, device));
-    // Images whose logit of a class is no number.
+    // For each class, the images whose logit is NaN or infinite.
     let mut flawed_c = Tensor::zeros([classes], (Kind::Int64, device));
     let mut images = 0usize;
     let mut batches = loader.iter();
@@ -84,10 +84,7 @@ fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl
         return Err(Error::Plan(flaw(&net.name, &flawed, images)));
     }
     if !loss.is_finite() {
-        return Err(Error::Plan(format!(
-            "the evaluation of {} gives a loss of {loss}: its logits are too large",
-            net.name
-        )));
+        return Err(Error::Plan(format!("the evaluation loss of {} is {loss}: its logits are too large", net.name)));
     }
     let seen = Vec::<i64>::try_from(
         counts.gt(0).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_device(Device::Cpu),
@@ -104,19 +101,19 @@ fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl
     })
 }
 
-/// What to say of logits that are no numbers; `flawed` counts the images for each class.
+/// Describes logits that are NaN or infinite; `flawed` counts the images for each class.
 fn flaw(name: &str, flawed: &[i64], images: usize) -> String {
     let classes: Vec<String> =
         (0..flawed.len()).filter(|&class| flawed[class] > 0).map(|class| class.to_string()).collect();
     let most = flawed.iter().max().copied().unwrap_or_default();
     let which = match classes.len() {
-        n if n == flawed.len() => "every class".to_owned(),
+        n if n == flawed.len() => "all classes".to_owned(),
         n if n > 10 => format!("{n} classes ({}, ..)", classes[..10].join(", ")),
-        1 => format!("class {} alone", classes[0]),
-        _ => format!("the classes {}", classes.join(", ")),
+        1 => format!("class {}", classes[0]),
+        _ => format!("classes {}", classes.join(", ")),
     };
     format!(
-        "{name} gives logits that are NaN or infinite, for up to {most} of {images} images and {which}: its weights \
-         or activations have overflowed"
+        "the logits of {name} are NaN or infinite for up to {most} of {images} images ({which}): its weights or \
+         activations have overflowed"
     )
 }

@@ -1,53 +1,53 @@
-//! What a run reports while it goes on.
+//! The events that a run reports.
 use heterodyne_run::metrics::Metric;
 
 use super::preflight::TeacherCheck;
 use crate::cache::CacheStats;
 
-/// What happens in a run.
+/// An event of a run.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The teacher was looked at.
+    /// The teacher was checked.
     Teacher(TeacherCheck),
-    /// The teacher's cache was opened, and some of its entries compared with the teacher's output.
+    /// The teacher's cache was opened, and some entries were compared with the teacher's output.
     Cache {
-        /// How full it is.
+        /// Fill level and size.
         stats: &'a CacheStats,
-        /// Entries that were compared.
+        /// Number of compared entries.
         checked: usize,
     },
-    /// Something that does not end the run.
+    /// A remark that does not end the run.
     Note(&'a str),
     /// An epoch begins.
     Epoch {
-        /// Its number, from 0.
+        /// The epoch's number, from 0.
         epoch: u32,
-        /// Its batches.
+        /// Number of batches in the epoch.
         batches: usize,
-        /// Those of them that an interrupted run has done.
+        /// Number of batches already done before an interruption.
         done: usize,
     },
     /// A step was issued.
     Step {
-        /// Of the epoch so far.
+        /// Images per second in the epoch so far.
         images_per_second: f64,
         /// Share of the epoch's time spent waiting for data.
         data_wait: f64,
     },
-    /// A line went into the metrics.
+    /// A line was added to the metrics.
     Metric(&'a Metric),
-    /// An evaluation goes on.
+    /// An evaluation is in progress.
     Evaluating {
-        /// Images that it has done.
+        /// Number of images done.
         done: usize,
     },
-    /// The run was asked to stop and has saved a checkpoint.
+    /// The run was stopped and has saved a checkpoint.
     Interrupted,
 }
 
 /// Watches a run.
 pub trait Observer {
-    /// Is called with every event.
+    /// Called with every event.
     fn on(&mut self, event: &Event);
 }
 

@@ -1,4 +1,4 @@
-//! Evaluations in a run: which images, which weights, and what is written of them.
+//! Evaluations during a run, and the weights that are written.
 use std::{path::Path, sync::atomic::AtomicBool};
 
 use heterodyne_nn::file;
@@ -7,7 +7,7 @@ use heterodyne_run::metrics::Eval;
 use super::{eval, event::Event, event::Observer};
 use crate::{Error, Result, network::values, session::Session};
 
-/// Where a run is when it is measured.
+/// The progress of a run at an evaluation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct At {
     /// Optimizer steps done.
@@ -16,8 +16,8 @@ pub(super) struct At {
     pub epoch: u32,
 }
 
-/// Measures the held-out images, if there are any, and then, if `tested`, the test images, with the average of the
-/// weights if there is one.
+/// Evaluates on the held-out images, if there are any, then on the test images if `tested` is set. Uses the average of
+/// the weights if there is one.
 pub(super) fn splits(
     s: &Session,
     at: At,
@@ -57,7 +57,7 @@ pub(super) fn splits(
 /// Writes the student's weights, or their `average`.
 ///
 /// # Errors
-/// They hold values that cannot be computed with, or the file cannot be written.
+/// The weights have diverged, or the file cannot be written.
 pub(super) fn write_weights(s: &Session, path: &Path, step: u64, average: bool) -> Result<()> {
     let tensors = match &s.learner.ema {
         Some(ema) if average => ema.tensors(),

@@ -1,4 +1,4 @@
-//! Loss values between two logging steps, gathered on the device and fetched together.
+//! Loss values between two logging steps, collected on the device and fetched together.
 use indexmap::IndexMap;
 use tch::{Kind, Tensor};
 
@@ -25,14 +25,14 @@ struct Pending {
 pub struct Window {
     /// The weighted total.
     pub loss: f64,
-    /// Every unweighted term, over the steps that had it.
+    /// Every unweighted term, averaged over the steps that had it.
     pub terms: IndexMap<String, f64>,
     /// The gradient's 2-norm before clipping.
     pub grad_norm: f64,
 }
 
 impl Meter {
-    /// Keeps a step's values, without fetching them.
+    /// Stores a step's values without fetching them.
     pub fn add(&mut self, step: u64, epoch: f64, lr: f64, values: StepValues) {
         self.pending.push(Pending {
             step,
@@ -44,20 +44,20 @@ impl Meter {
         });
     }
 
-    /// Number of steps that wait to be fetched.
+    /// Number of steps not fetched yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.pending.len()
     }
 
-    /// Whether no step waits.
+    /// Whether all steps have been fetched.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// Fetches all waiting values in one transfer and gives their means; an error names the first value that is not
-    /// finite, or `teacher` where that is where it came from.
+    /// Fetches all stored values in one transfer and returns their means. An error names the first value that is not
+    /// finite, or `teacher` if the value came from there.
     pub fn fetch(&mut self, teacher: Option<&str>) -> Result<Option<Window>> {
         let pending = std::mem::take(&mut self.pending);
         if pending.is_empty() {
@@ -101,19 +101,19 @@ impl Meter {
 }
 
 impl Pending {
-    /// The term that makes up most of the total, with its weight; `None` where there is but one.
+    /// The largest weighted term, with its weight.
     fn largest(&self, row: &[f64]) -> Option<String> {
         let parts =
             self.names.iter().zip(&self.weights).zip(row).map(|((name, weight), value)| (weight * value, name, weight));
         let (_, name, weight) = parts.max_by(|a, b| a.0.abs().total_cmp(&b.0.abs()))?;
-        Some(format!("`{name}` with a weight of {weight}"))
+        Some(format!("`{name}` (weight {weight})"))
     }
 
     fn column(&self, index: usize) -> String {
         match self.names.get(index) {
             Some(name) => format!("the loss term `{name}`"),
             None if index == self.names.len() => "the total loss".to_owned(),
-            None => "the norm of the gradient".to_owned(),
+            None => "the gradient norm".to_owned(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The loop: epochs of steps, evaluations, checkpoints, and a clean end whatever happens.
+//! The training loop: epochs of steps, evaluations, checkpoints, and a clean end in every case.
 pub mod checkpoint;
 pub mod eval;
 pub mod event;
@@ -31,8 +31,8 @@ use crate::{
     session::{Place, Session},
 };
 
-/// Trains `s` in `folder`, from the folder's checkpoint where `resume` is set, until the end or until `stop`. The
-/// summary is written in every case; an error leaves the last checkpoint and the weights of the last evaluation whole.
+/// Trains `s` in `folder` until the end or until `stop` is set, from the folder's checkpoint if `resume` is set. The
+/// summary is written in every case; an error leaves the last checkpoint and the weights of the last evaluation intact.
 pub fn fit(
     s: &Session,
     folder: &RunFolder,
@@ -56,7 +56,7 @@ pub fn fit(
     folder.reopen().map_err(|e| unwritten(e.into()))?;
     let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default(), told: false };
     let outcome = guarded("training", || run.run(&mut position, stop)).map_err(unwritten);
-    // Where they cannot be brought to the disk, nobody can say how far they reach.
+    // If the metrics cannot be flushed to disk, their extent is unknown.
     let extent = run.metrics.extent().ok();
     let summary = Summary { metrics: extent, ..summary::summarise(s, &position, &outcome) };
     let written = folder.write_summary(&summary);
@@ -65,7 +65,7 @@ pub fn fit(
     Ok(summary)
 }
 
-/// The metrics, cut to where the checkpoint has left them.
+/// Opens the metrics, truncated to their extent at the checkpoint.
 fn metrics(s: &Session, folder: &RunFolder, resume: bool, position: &Position) -> Result<Writer> {
     let path = folder.metrics();
     let by_step = || Writer::open(&path, resume.then_some(position.step));
@@ -84,11 +84,11 @@ struct Run<'a> {
     events: EventWriter,
     observer: &'a mut dyn Observer,
     meter: Meter,
-    /// Whether the cache's trouble was told.
+    /// Whether the cache's write failure has been reported.
     told: bool,
 }
 
-/// Time since the last line of the metrics.
+/// Times and counts since the last line of the metrics.
 struct Clock {
     start: Instant,
     waited: f64,
@@ -110,7 +110,7 @@ impl Clock {
 }
 
 impl Run<'_> {
-    /// All that is left to do; a stop keeps what was done, wherever it comes.
+    /// Runs the rest of the training; a stop at any point saves the progress.
     fn run(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<Status> {
         match self.epochs(position, stop) {
             Err(e) if e.is_stop() => {
@@ -159,7 +159,7 @@ impl Run<'_> {
         checkpoint::save(&self.folder.checkpoint(), self.s, position)
     }
 
-    /// The rest of an epoch's steps.
+    /// Runs the remaining steps of an epoch.
     fn epoch(&mut self, position: &mut Position, stop: &AtomicBool) -> Result<()> {
         let s = self.s;
         let recipe = &s.plan.recipe;
@@ -212,24 +212,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Writes the epoch's last entries, says which were damaged, and once why no more can be written.
+    /// Writes the epoch's last cache entries, reports damaged ones and, once, a write failure.
     fn settle_cache(&mut self) {
         let Some(cache) = &self.s.cache else { return };
         cache.flush();
         let damaged = cache.damaged();
         if damaged > 0 {
             self.observer.on(&Event::Note(&format!(
-                "{}: {damaged} entries were damaged and have been computed again",
+                "{}: {damaged} entries were damaged and have been recomputed",
                 cache.stats().folder.display()
             )));
         }
         if let (Some(problem), false) = (cache.broken(), self.told) {
             self.told = true;
-            self.observer.on(&Event::Note(&format!("{problem}; the teacher runs on without its cache being filled")));
+            self.observer.on(&Event::Note(&format!("{problem}; the teacher runs without filling its cache")));
         }
     }
 
-    /// Fetches the waiting values; a value that is no number ends the run here.
+    /// Fetches the stored values; ends the run if one is NaN or infinite.
     fn log(&mut self, position: &Position, clock: &Clock) -> Result<()> {
         let Some(window) = self.meter.fetch(self.s.learner.teacher.as_ref().map(|teacher| teacher.name.as_str()))?
         else {
@@ -252,7 +252,7 @@ impl Run<'_> {
         self.record(&metric)
     }
 
-    /// Writes a measurement down and shows it.
+    /// Writes a metric and reports it.
     fn record(&mut self, metric: &Metric) -> Result<()> {
         self.metrics.write(metric)?;
         self.events.write(metric)?;
@@ -260,8 +260,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Measures and writes the weights. The best epoch is chosen on the held-out images; without them, on the test
-    /// images, which the summary says. Nothing is kept of an evaluation that is stopped.
+    /// Evaluates and writes the weights. The best epoch is selected on the held-out images, or on the test images if
+    /// none are held out; the summary states which. A stopped evaluation leaves no trace.
     fn evaluate(&mut self, position: &mut Position, epoch: u32, stop: &AtomicBool) -> Result<()> {
         let s = self.s;
         let t = &s.plan.recipe.train;
@@ -275,7 +275,7 @@ impl Run<'_> {
         for eval in &evals {
             self.record(&Metric::Eval(eval.clone()))?;
         }
-        // The chooser comes first, what is reported last.
+        // The first evaluation selects the best epoch, the last is reported.
         let (Some(chooser), Some(reported)) = (evals.first(), evals.last()) else { return Ok(()) };
         let better = position.best_on.is_none_or(|best| chooser.top1 > best);
         if better {

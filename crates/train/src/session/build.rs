@@ -1,5 +1,4 @@
-//! Building a session, in the order in which faults are cheapest to find: what can be said of the pair without data is
-//! said before any is opened.
+//! Builds a session, cheapest checks first: the pair of networks is checked before any data is opened.
 use std::sync::atomic::AtomicBool;
 
 use heterodyne_data::Splits;
@@ -22,11 +21,11 @@ use crate::{
 };
 
 impl Session {
-    /// Builds a plan.
+    /// Builds the session of a plan.
     ///
     /// # Errors
-    /// Something does not fit or cannot be read; [`heterodyne_nn::Error::Stopped`] soon after `stop` is set while the
-    /// images are audited.
+    /// Something does not fit or cannot be read. [`heterodyne_nn::Error::Stopped`] if `stop` is set during the audit of
+    /// the images.
     pub fn build(mut plan: Plan, stop: &AtomicBool) -> Result<Self> {
         let device = numerics(&mut plan.recipe)?;
         let mut files = Files::read(&plan, device)?;
@@ -35,56 +34,46 @@ impl Session {
             let student = taps(&plan.recipe.student, plan.student, files.student.as_ref(), &plan, teacher.classes)?;
             check_pair(&plan, &student, &teacher)?;
         }
-
         let splits = data::open(&plan.recipe.data)?;
         check_holdout(&plan, &splits)?;
         let images = data_images(&plan, &splits);
         let mut notes = splits.notices.clone();
         notes.extend(files.order_classes(&plan, &splits)?);
-        let names = splits.train()?.classes().to_vec();
-        let classes = names.len() as i64;
-
-        let options = BuildOptions { classes, precision: plan.recipe.train.precision, device, seed: plan.recipe.seed };
-        let student_weights = files.student.take();
-        let teacher = match files.teacher(&plan, images, options)? {
-            None => None,
-            Some((teacher, table)) => {
-                check_classes(&teacher, classes, &splits)?;
-                plan.recipe.teacher = Some(table);
-                Some(teacher)
-            }
-        };
-        if plan.recipe.data.audit {
-            audit(&plan, &splits, stop)?;
-        }
-        let weights = student_weights.as_ref();
-        let Resolved { input, table } = input::resolve(&plan.recipe.student, plan.student, weights, images)?;
-        let student = Network::build(plan.student, &table, input, weights, options)?;
-        plan.recipe.student = table;
+        let (student, teacher) = networks(&mut plan, files, &splits, device, stop)?;
         if let Some(teacher) = teacher.as_ref().filter(|_| !sized) {
             check_pair(&plan, student.taps(), teacher.taps())?;
         }
+        Self::assemble(plan, (student, teacher), &splits, images, notes)
+    }
 
-        let side = *plan.recipe.data.img.get_or_insert_with(|| {
-            let largest = student.view.img.max(teacher.as_ref().map_or(0, |t| t.view.img));
-            splits.side.map_or(largest, i64::from)
-        });
-        let loaders = Loaders::new(&plan, &splits, side, images.loaded(input))?;
-        let check = |teacher: &Network| loaders.teacher_check(&plan, &splits, images.loaded(teacher.input));
+    /// Joins the networks with the data.
+    fn assemble(
+        mut plan: Plan,
+        (student, teacher): (Network, Option<Network>),
+        splits: &Splits,
+        images: DataImages,
+        notes: Vec<String>,
+    ) -> Result<Self> {
+        let largest = student.view.img.max(teacher.as_ref().map_or(0, |t| t.view.img));
+        let side = *plan.recipe.data.img.get_or_insert(splits.side.map_or(largest, i64::from));
+        let loaders = Loaders::new(&plan, splits, side, images.loaded(student.input))?;
+        let check = |teacher: &Network| loaders.teacher_check(&plan, splits, images.loaded(teacher.input));
         let teacher_check = teacher.as_ref().map(check).transpose()?;
-        let learner = Learner::new(student, teacher, &plan.methods, &plan.recipe, &loaders.sample_classes)?;
+        let names = splits.train()?.classes();
         let card = Card {
             model: plan.student.name.to_owned(),
             options: plan.recipe.student.options.clone(),
-            classes,
-            input: input.into(),
-            class_names: names,
+            classes: names.len() as i64,
+            input: student.input.into(),
+            class_names: names.to_vec(),
         };
+        let learner = Learner::new(student, teacher, &plan.methods, &plan.recipe, &loaders.sample_classes)?;
         let Loaders { mut train, validation, test, train_images, .. } = loaders;
-        let identity = learner.teacher.as_ref().map(|teacher| cache::key::identity(&plan, teacher)).transpose()?;
+        let identity = learner.teacher.as_ref().map(|t| cache::key::identity(&plan, t)).transpose()?;
         let cache = Cache::of_plan(&plan, &learner, identity.as_deref(), &mut train, train_images)?;
-        let origin = Origin::of(&plan.recipe, identity, &splits)?;
+        let origin = Origin::of(&plan.recipe, identity, splits)?;
         let data = splits.train()?.describe();
+        let accept_changes = false;
         Ok(Self {
             plan,
             learner,
@@ -98,12 +87,38 @@ impl Session {
             notes,
             train_images,
             origin,
-            accept_changes: false,
+            accept_changes,
         })
     }
 }
 
-/// Settles device, threads, number formats and seed; the recipe then says what `auto` was.
+/// Builds teacher and student; the plan's tables then hold their inputs and options. The images are audited between the
+/// two: a teacher that does not fit is found before.
+fn networks(
+    plan: &mut Plan,
+    mut files: Files,
+    splits: &Splits,
+    device: Device,
+    stop: &AtomicBool,
+) -> Result<(Network, Option<Network>)> {
+    let classes = splits.train()?.classes().len() as i64;
+    let images = data_images(plan, splits);
+    let options = BuildOptions { classes, precision: plan.recipe.train.precision, device, seed: plan.recipe.seed };
+    let student = files.student.take();
+    let (teacher, table) = files.teacher(plan, images, options)?.unzip();
+    teacher.iter().try_for_each(|teacher| check_classes(teacher, classes, splits))?;
+    plan.recipe.teacher = table;
+    if plan.recipe.data.audit {
+        audit(plan, splits, stop)?;
+    }
+    let weights = student.as_ref();
+    let Resolved { input, table } = input::resolve(&plan.recipe.student, plan.student, weights, images)?;
+    let student = Network::build(plan.student, &table, input, weights, options)?;
+    plan.recipe.student = table;
+    Ok((student, teacher))
+}
+
+/// Sets device, threads, number formats and seed; replaces `auto` in the recipe by the chosen values.
 fn numerics(recipe: &mut Recipe) -> Result<Device> {
     let device = device(recipe.device)?;
     if let Ok(threads @ 1..) = i32::try_from(recipe.threads) {
@@ -117,7 +132,7 @@ fn numerics(recipe: &mut Recipe) -> Result<Device> {
     Ok(device)
 }
 
-/// What the recipe's networks are read from.
+/// The weights and packages of the recipe's networks.
 struct Files {
     student: Option<Weights>,
     teacher: TeacherFile,
@@ -125,7 +140,7 @@ struct Files {
 
 enum TeacherFile {
     None,
-    /// A network by itself, and its table with the input that the package states.
+    /// A packaged network, and its table completed with the input that the package states.
     Package(Box<Network>, Box<NetworkTable>),
     Weights(&'static ModelDef, Box<Weights>),
 }
@@ -147,7 +162,7 @@ impl Files {
         Ok(Self { student: read(&plan.recipe.student)?, teacher })
     }
 
-    /// The teacher's taps as they will be.
+    /// The taps that the teacher will have.
     fn teacher_taps(&self, plan: &Plan) -> Result<Option<TapSpec>> {
         match (&self.teacher, &plan.recipe.teacher) {
             (TeacherFile::Package(network, _), _) => Ok(Some(network.taps().clone())),
@@ -158,7 +173,7 @@ impl Files {
         }
     }
 
-    /// Puts the classifiers' rows into the order of the data's classes, by name; one note for each that moved.
+    /// Reorders the classifiers' rows to the data's classes by name; returns a note for each changed classifier.
     fn order_classes(&mut self, plan: &Plan, splits: &Splits) -> Result<Vec<String>> {
         let train = splits.train()?;
         let (names, about) = (train.classes(), train.describe());
@@ -173,7 +188,7 @@ impl Files {
         Ok(notes)
     }
 
-    /// The frozen teacher, and its table with all that was settled.
+    /// The frozen teacher and its completed table.
     fn teacher(
         self,
         plan: &Plan,
@@ -195,7 +210,7 @@ impl Files {
     }
 }
 
-/// The number of a teacher's classes.
+/// The number of classes of a teacher.
 fn teacher_classes(weights: &Weights, def: &'static ModelDef, table: &NetworkTable) -> Result<i64> {
     let unknown = || {
         Error::Plan(format!("{}: the weights have no classifier, so the teacher's classes are unknown", weights.name))
@@ -203,7 +218,7 @@ fn teacher_classes(weights: &Weights, def: &'static ModelDef, table: &NetworkTab
     weights.classes(def, &table.options)?.ok_or_else(unknown)
 }
 
-/// A network's taps as they will be: from the recipe, else the weights file, else the dataset's own size.
+/// The taps that a network will have, with the input size of the recipe, else the weights file, else the dataset.
 fn taps(
     table: &NetworkTable,
     def: &'static ModelDef,
@@ -223,8 +238,8 @@ fn check_pair(plan: &Plan, student: &TapSpec, teacher: &TapSpec) -> Result<()> {
 fn check_holdout(plan: &Plan, splits: &Splits) -> Result<()> {
     match (splits.chosen_on(), plan.recipe.data.holdout) {
         (Some(val), holdout @ 1..) => Err(Error::Plan(format!(
-            "data.holdout = {holdout} holds out training images to choose on, and the data has images for that ({}): \
-             remove data.holdout, or set data.val = \"\"",
+            "data.holdout = {holdout} holds out training images, but the data has validation images ({}): remove \
+             data.holdout, or set data.val = \"\"",
             val.describe()
         ))),
         _ => Ok(()),
@@ -237,8 +252,8 @@ fn check_classes(teacher: &Network, classes: i64, splits: &Splits) -> Result<()>
         return Ok(());
     }
     Err(Error::Plan(format!(
-        "the teacher ({}) has {known} classes and the data ({}) has {classes}: take a teacher that was fine-tuned on \
-         this data (`heterodyne train` does it)",
+        "the teacher ({}) has {known} classes, but the data ({}) has {classes}: use a teacher fine-tuned on this data \
+         (`heterodyne train` does that)",
         teacher.name,
         splits.train()?.describe()
     )))

@@ -1,4 +1,4 @@
-//! What a recipe says of its data, as the data crate takes it.
+//! Translates a recipe's data settings for the data crate.
 use heterodyne_data::{Decode, Reading, Splits};
 use heterodyne_run::recipe::schema::{ClassList, Data};
 
@@ -7,15 +7,15 @@ use crate::Result;
 /// Opens the dataset of a recipe.
 ///
 /// # Errors
-/// As [`heterodyne_data::open`]; a list of classes cannot be read.
+/// As [`heterodyne_data::open`], or the list of classes cannot be read.
 pub fn open(data: &Data) -> Result<Splits> {
     Ok(heterodyne_data::open(&data.name, data.path.as_deref(), &reading(data)?)?)
 }
 
-/// How the files are to be read.
+/// The settings for reading the files.
 ///
 /// # Errors
-/// A list of classes cannot be read.
+/// The list of classes cannot be read.
 pub fn reading(data: &Data) -> Result<Reading> {
     let classes = match &data.classes {
         None => None,

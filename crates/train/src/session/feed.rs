@@ -1,4 +1,4 @@
-//! From a batch of the loader to the input of a step: upload, mixing, and the teacher's output.
+//! Turns a batch of the loader into the input of a step: upload, mixing, and the teacher's output.
 use heterodyne_data::{
     Batch,
     random::{Purpose, Random},
@@ -11,19 +11,19 @@ use crate::{
     learner::{StepInput, TeacherOutput},
 };
 
-/// Where in a run a batch is.
+/// The position of a batch in a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Place {
-    /// Its epoch, from 0.
+    /// The batch's epoch, from 0.
     pub epoch: u32,
-    /// Its number in the epoch, from 0.
+    /// The batch's number in the epoch, from 0.
     pub batch: u64,
-    /// The time in epochs, with the fraction.
+    /// The time in epochs, including the fraction.
     pub time: f64,
 }
 
 impl Session {
-    /// Makes a batch the input of a step; calls `uploaded` when the images are on the device and mixed.
+    /// Turns a batch into the input of a step; calls `uploaded` when the images are on the device and mixed.
     ///
     /// # Errors
     /// The teacher's pass fails.
@@ -38,8 +38,8 @@ impl Session {
         Ok(StepInput { images, labels, samples: batch.rows, teacher })
     }
 
-    /// The teacher's output for a batch whose images are on the device; `None` without a teacher, or if no method
-    /// learns from it any more at `time`.
+    /// The teacher's output for a batch whose images are on the device; `None` without a teacher, or if all methods
+    /// have ended at `time`.
     fn teacher_output(&self, batch: &Batch, images: &Tensor, time: f64) -> Result<Option<TeacherOutput>> {
         if self.learner.teacher.is_none() || !self.learner.loss.needs_teacher(time) {
             return Ok(None);

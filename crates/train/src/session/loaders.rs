@@ -7,9 +7,9 @@ use heterodyne_run::recipe::schema::TestWhen;
 
 use crate::{Error, Plan, Result};
 
-/// Images on which the teacher is checked, at most.
+/// Largest number of images on which the teacher is checked.
 const CHECK_IMAGES: usize = 512;
-/// Images per step of that.
+/// Batch size of that check.
 const CHECK_BATCH: usize = 64;
 
 pub(super) struct Loaders {
@@ -23,7 +23,7 @@ pub(super) struct Loaders {
 }
 
 impl Loaders {
-    /// Training images of `side` pixels; `evaluation` is how the student is shown the others.
+    /// Loads training images of `side` pixels, and the others with the student's transform `evaluation`.
     pub fn new(plan: &Plan, splits: &Splits, side: i64, evaluation: InputSpec) -> Result<Self> {
         let (train, test) = (splits.train()?, splits.reported()?);
         let (data, t) = (&plan.recipe.data, &plan.recipe.train);
@@ -46,8 +46,7 @@ impl Loaders {
         };
         if t.test != TestWhen::Every && validation.is_none() {
             return Err(Error::Plan(
-                "train.test leaves the test images alone, and no images are held out to measure instead: set \
-                 data.holdout"
+                "train.test leaves the test images alone, but no images are held out to evaluate on: set data.holdout"
                     .to_owned(),
             ));
         }
@@ -60,8 +59,8 @@ impl Loaders {
         })
     }
 
-    /// The images on which the teacher is checked, shown as `input`: test images, or held-out ones if the test images
-    /// are left alone. They are spread evenly: those of a folder are sorted by class.
+    /// The images on which the teacher is checked, with the transform `input`: test images, or held-out images if the
+    /// test images are left alone. They are spread evenly because images in a folder are sorted by class.
     pub fn teacher_check(&self, plan: &Plan, splits: &Splits, input: InputSpec) -> Result<EvalLoader> {
         let (images, indices) = match (plan.recipe.train.test, &self.validation) {
             (TestWhen::Last | TestWhen::Never, Some(held_out)) => {

@@ -1,4 +1,4 @@
-//! A plan made real: networks, heads, optimizer and loaders.
+//! The objects of a plan: networks, heads, optimizer and loaders.
 mod build;
 pub mod data;
 mod feed;
@@ -10,9 +10,9 @@ use heterodyne_data::{EvalLoader, TrainLoader};
 pub use self::feed::Place;
 use crate::{Plan, cache::Cache, learner::Learner, network::Card, session::origin::Origin};
 
-/// Everything a run needs.
+/// Everything that a run needs.
 pub struct Session {
-    /// The plan, its networks' inputs filled in.
+    /// The plan, with the networks' inputs filled in.
     pub plan: Plan,
     /// The networks, the loss and the optimizer.
     pub learner: Learner,
@@ -20,23 +20,23 @@ pub struct Session {
     pub cache: Option<Cache>,
     /// Training batches.
     pub train: TrainLoader,
-    /// Images to choose on: held-out training images, or a split of their own.
+    /// Validation images: held-out training images, or a separate split.
     pub validation: Option<EvalLoader>,
     /// Test images.
     pub test: EvalLoader,
-    /// Some test images, shown with the teacher's own evaluation transform, for the check of the teacher.
+    /// Images for the teacher's check, with the teacher's own evaluation transform.
     pub teacher_check: Option<EvalLoader>,
-    /// The description that a weights file of this student carries.
+    /// The description in this student's weights files.
     pub card: Card,
-    /// A sentence about the data.
+    /// A one-line description of the data.
     pub data: String,
-    /// What was matched or left out on the way, a sentence each.
+    /// Notes on what was matched or left out, one sentence each.
     pub notes: Vec<String>,
     /// Number of training images.
     pub train_images: usize,
-    /// What a checkpoint of this session is made with.
+    /// The origin that this session's checkpoints record.
     pub origin: Origin,
-    /// Whether a run may go on from a checkpoint that was made with something else.
+    /// Whether a run may resume from a checkpoint with another origin.
     pub accept_changes: bool,
 }
 

@@ -1,8 +1,7 @@
-//! What a checkpoint was made with: recipe, teacher, classes and images. An exact resume needs the same.
+//! The origin of a checkpoint: recipe, teacher, classes and images. An exact resume needs the same origin.
 //!
-//! Of images in memory all pixels are hashed; of image files the names, sizes and times of change, which costs one look
-//! at each file where reading them would cost a pass over the data; of anything else the classes, and the pixels of
-//! some images.
+//! For images in memory, all pixels are hashed. For image files, the names, sizes and modification times are hashed,
+//! which avoids a pass over the data. For other sources, the classes and the pixels of some images are hashed.
 use std::time::UNIX_EPOCH;
 
 use heterodyne_data::{Dataset, Splits, Stored};
@@ -13,12 +12,12 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, cache::key::hex};
 
-/// Images of a split that are decoded where they lie neither in memory nor in files of their own.
+/// Number of images per split that are decoded if they are neither in memory nor in separate files.
 const SAMPLED: usize = 64;
-/// Changes that are named, of each kind.
+/// Number of changes that are listed of each kind.
 const NAMED: usize = 5;
 
-/// Keys of the recipe that say where something is, or how it is shown or fetched; what lies there is compared itself.
+/// Recipe keys that are not compared: names, locations and ways of loading. The contents themselves are compared.
 const PLACES: [&str; 13] = [
     "name",
     "data.path",
@@ -35,7 +34,7 @@ const PLACES: [&str; 13] = [
     "teacher.cache.path",
 ];
 
-/// Everything that the weights of a run depend on, in hashes.
+/// Hashes of everything that a run's weights depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     recipe: Value,
@@ -43,7 +42,7 @@ pub struct Origin {
     teacher: Option<String>,
     classes: Vec<String>,
     train: Split,
-    /// Of a dataset that has images to choose on, apart from those to report on.
+    /// The validation split, if the dataset has one besides the test split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     val: Option<Split>,
     test: Split,
@@ -53,16 +52,16 @@ pub struct Origin {
 struct Split {
     /// Hash of the classes of all images in order.
     order: String,
-    /// In the order of the class names.
+    /// One entry per class, in the order of the class names.
     classes: Vec<Class>,
 }
 
-/// The images of one class: their number, the hash of what they are, the hash of the times of change of their files.
+/// The images of one class: their number, the hash of their contents, the hash of their files' modification times.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Class(u64, String, String);
 
 impl Origin {
-    /// Looks at everything; the recipe is that of the session, with all its values in force.
+    /// Computes all hashes; `recipe` is the session's, with all values in effect.
     pub fn of(recipe: &Recipe, teacher: Option<String>, splits: &Splits) -> Result<Self> {
         let mut recipe = serde_json::to_value(recipe).map_err(|e| Error::State(e.to_string()))?;
         for key in PLACES {
@@ -84,22 +83,21 @@ impl Origin {
         })
     }
 
-    /// What is different `now`, a line for each; empty where nothing is.
+    /// The differences to `now`, one line each; empty if there are none.
     #[must_use]
     pub fn changes(&self, now: &Self) -> Vec<String> {
         let mut lines = Vec::new();
         keys("", &self.recipe, &now.recipe, &mut lines);
         if self.teacher != now.teacher {
-            lines.push("the teacher's weights are others".to_owned());
+            lines.push("the teacher's weights have changed".to_owned());
         }
         let renamed = self.classes.iter().zip(&now.classes).filter(|(then, now)| then != now);
         let renamed: Vec<String> = renamed.map(|(then, now)| format!("class `{then}` is now `{now}`")).collect();
         lines.extend(few(renamed, "classes"));
         if self.classes.len() != now.classes.len() {
-            lines.push(format!("there were {} classes and are {}", self.classes.len(), now.classes.len()));
+            lines.push(format!("the number of classes was {} and is {}", self.classes.len(), now.classes.len()));
         }
-        // Where the class is part of a file's name, the names of a renamed class are others; that is one change, not
-        // two.
+        // If the class is part of the file names, renaming it changes them too; that is one change, not two.
         let names: Vec<(&str, bool)> =
             self.classes.iter().zip(&now.classes).map(|(then, now)| (then.as_str(), then == now)).collect();
         for (split, then, now) in [("training", &self.train, &now.train), ("test", &self.test, &now.test)] {
@@ -109,7 +107,7 @@ impl Origin {
             (Some(then), Some(now)) => lines.extend(then.changes(now, "validation", &names)),
             (None, None) => {}
             (then, _) => {
-                lines.push(format!("the data {} a validation split", if then.is_some() { "had" } else { "has" }))
+                lines.push(format!("the data {} a validation split", if then.is_some() { "had" } else { "now has" }))
             }
         }
         lines
@@ -151,7 +149,7 @@ impl Split {
         Ok(Self { order: short(order), classes })
     }
 
-    /// `names` are the classes', and whether each is still its name.
+    /// `names` are the class names, each with whether it is unchanged.
     fn changes(&self, now: &Self, split: &str, names: &[(&str, bool)]) -> Vec<String> {
         let mut lines = Vec::new();
         for ((then, now), (name, same_name)) in self.classes.iter().zip(&now.classes).zip(names) {
@@ -161,24 +159,24 @@ impl Split {
                 lines.push(format!("{split} images of class `{name}`: some were replaced"));
             } else if then.1 == now.1 && then.2 != now.2 {
                 lines.push(format!(
-                    "{split} images of class `{name}`: files of the same names and sizes have other times of change \
-                     (copied, or replaced)"
+                    "{split} images of class `{name}`: file names and sizes match, but modification times differ \
+                     (copied or replaced)"
                 ));
             }
         }
         if lines.is_empty() && self.order != now.order {
-            lines.push(format!("the {split} images come in another order"));
+            lines.push(format!("the order of the {split} images has changed"));
         }
         few(lines, "classes")
     }
 }
 
-/// The first of `lines`, and how many more there are.
+/// The first of `lines`, and the number of further ones.
 fn few(mut lines: Vec<String>, what: &str) -> Vec<String> {
     if lines.len() > NAMED {
         let more = lines.len() - NAMED;
         lines.truncate(NAMED);
-        lines.push(format!("and so for {more} more {what}"));
+        lines.push(format!("and {more} more {what}"));
     }
     lines
 }

@@ -1,5 +1,5 @@
-//! Every key of a recipe, with values that nobody means: each gives a plan, or is refused in words that name the key.
-//! `tools/absurd.py` goes further and runs what is not refused.
+//! Every key of a recipe with absurd values: each gives a plan or an error that names the key. `tools/absurd.py` also
+//! runs what is not refused.
 use crate::support::plan;
 
 const VALUES: [&str; 20] = [
@@ -26,7 +26,7 @@ const VALUES: [&str; 20] = [
 ];
 const STRANGE: &str = "zzqx";
 
-/// The keys that `table` takes, as the refusal of a strange one lists them; `None` where it is no table.
+/// The keys of `table`, as listed by the error for an unknown key; `None` if it is not a table.
 fn keys_of(before: &[String], table: &str) -> Option<Vec<String>> {
     let path = if table.is_empty() { STRANGE.to_owned() } else { format!("{table}.{STRANGE}") };
     let text = plan(&[before, &[format!("{path}=1")]].concat()).err()?.to_string();

@@ -1,4 +1,4 @@
-//! What the teacher said, stored and read back.
+//! The teacher's cache: filling, reading, damage and keys.
 use std::{
     fs::{self, OpenOptions},
     os::unix::fs::FileExt,
@@ -37,7 +37,7 @@ fn stats(s: &Session) -> CacheStats {
     s.cache.as_ref().unwrap().stats()
 }
 
-/// The weights after a run, and how much the cache held when it began.
+/// The weights after a run, and the cache's statistics at its start.
 fn trained(s: &Session, out: &Path) -> (Tensors, Option<CacheStats>) {
     let run = folder(out, s);
     let mut before = None;
@@ -74,7 +74,7 @@ fn as_many_views_as_epochs_are_the_views_of_a_run_without_a_cache() {
     let (cached, _) = trained(&session(&sets(dir.path(), &["kd"], 3)).unwrap(), &dir.path().join("cached"));
     let (fresh, _) =
         trained(&session(&taught_by(&teacher(dir.path(), 10), &["kd"])).unwrap(), &dir.path().join("fresh"));
-    // Logits are stored in float32, so that nothing at all is rounded.
+    // Logits are stored in float32, so nothing is rounded.
     assert_eq!(cached, fresh);
 }
 
@@ -124,7 +124,7 @@ fn a_damaged_entry_is_computed_again() {
     }
     let (weights, _) = trained(&s, &dir.path().join("second"));
     let again = fs::read(&path).unwrap();
-    // A row that is computed in a smaller batch may differ in the last bit of its bfloat16.
+    // A row computed in a smaller batch may differ in the last bit of its bfloat16 values.
     let differing = again.iter().zip(&whole).filter(|(a, b)| a.abs_diff(**b) > 1).count();
     assert!(differing < row / 20, "{differing} of {row} bytes differ");
     for (name, t) in &undamaged {
@@ -139,7 +139,7 @@ fn an_entry_of_something_else_ends_the_run_before_it_begins() {
     let sets = sets(dir.path(), &["kd"], 1);
     let s = session(&sets).unwrap();
     filled(&s, &mut |_| {}).unwrap();
-    // All entries of one image's row are shifted by one image, with sums that are right.
+    // All rows are shifted by one image, with matching checksums.
     let (path, sums) = (rows_file(&s), stats(&s).folder.join("sums.bin"));
     for (path, row) in [(&path, 40), (&sums, 4)] {
         let mut bytes = fs::read(path).unwrap();
@@ -184,8 +184,8 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
         &["methods.lfcc={}"],
     ];
     let mut folders: Vec<_> = others.iter().map(|other| with(other)).chain([own]).collect();
-    // The run's seed also chooses the images of a subset; with the whole, or with a seed of its own for the choice, it
-    // leaves the views alone.
+    // The run's seed also selects the images of a subset. With all images, or with a separate seed for the selection,
+    // it does not affect the views.
     let whole = |seed: &str| with(&["data.per_class=", "data.holdout=0", "teacher.cache.seed=0", seed]);
     assert_eq!(whole("seed=1"), whole("seed=2"));
     let subset = |choice: &str, seed: &str| with(&["teacher.cache.seed=0", choice, seed]);
@@ -196,7 +196,7 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
     folders.dedup();
     assert_eq!(folders.len(), others.len() + 1);
 
-    // Another teacher under the same name.
+    // Another teacher with the same name.
     let weights = teacher(dir.path(), 10);
     let (mut tensors, metadata) = file::read(weights.as_ref()).unwrap();
     let changed = &tensors["head.bias"] + Tensor::from(1e-3);
@@ -220,5 +220,5 @@ fn what_cannot_be_cached_is_refused() {
     says(&sets(dir.path(), &["kd"], u32::MAX), &["GB", "fewer views"]);
     let mut student = taught_by(&teacher(dir.path(), 10), &["kd"]);
     student.push("student.cache={views=1}".to_owned());
-    says(&student, &["student.cache", "only a teacher"]);
+    says(&student, &["student.cache", "applies to the teacher only"]);
 }

@@ -1,4 +1,4 @@
-//! The trainer on the embedded digits: its parts against written-out formulas, whole runs against each other.
+//! The trainer on the embedded digits: parts against explicit formulas, whole runs against each other.
 mod absurd;
 mod cache;
 mod parts;

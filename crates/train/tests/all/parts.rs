@@ -31,7 +31,7 @@ fn only_matrices_decay_unless_asked() {
         let store = store();
         let config = Optim { lr: 0.1, weight_decay: 0.5, momentum: 0.0, decay_all, ..Optim::default() };
         let optimizer = Optimizer::new(&config, store.parameters()).unwrap();
-        // A gradient of zero leaves the decay alone to move a parameter.
+        // With a zero gradient, only weight decay can change a parameter.
         let loss = store.parameters().iter().map(|(_, t, _)| t.sum(None::<Kind>)).reduce(|a, b| a + b).unwrap() * 0.0;
         loss.backward();
         let before: Vec<Tensor> = store.parameters().iter().map(|(_, t, _)| t.copy()).collect();
@@ -102,7 +102,7 @@ fn the_average_follows_parameters_and_running_statistics() {
 }
 
 fn values(names: &[&str], values: &[f32]) -> StepValues {
-    // Behind them the sum over what a teacher said, which is a number.
+    // The last value is the trace of the teacher's output, which is finite here.
     let values = Tensor::from_slice(&[values, &[0.0]].concat());
     StepValues { names: names.iter().map(|n| (*n).to_owned()).collect(), weights: vec![1.0; names.len()], values }
 }
@@ -117,7 +117,7 @@ fn a_window_is_the_mean_of_its_steps() {
     assert_eq!(window.terms["kd.kd"], 3.0);
     assert_eq!((window.loss, window.grad_norm), (5.0, 6.0));
     assert!(meter.fetch(None).unwrap().is_none());
-    // A method that has ended leaves the others' means alone.
+    // A method that has ended does not affect the means of the others.
     meter.add(3, 0.2, 0.1, values(&["ce", "kd.kd"], &[1.0, 2.0, 3.0, 4.0]));
     meter.add(4, 0.3, 0.1, values(&["ce"], &[3.0, 5.0, 6.0]));
     let window = meter.fetch(None).unwrap().unwrap();
@@ -127,7 +127,7 @@ fn a_window_is_the_mean_of_its_steps() {
 
 #[test]
 fn the_first_value_that_is_no_number_is_named_with_its_step() {
-    for (bad, what) in [(1, "`kd.kd`"), (2, "the total loss"), (3, "the norm of the gradient")] {
+    for (bad, what) in [(1, "`kd.kd`"), (2, "the total loss"), (3, "the gradient norm")] {
         let mut meter = Meter::default();
         meter.add(7, 0.5, 0.1, values(&["ce", "kd.kd"], &[1.0; 4]));
         let mut row = [1.0; 4];

@@ -18,8 +18,8 @@ fn tensors(path: &std::path::Path) -> Tensors {
     file::read(path).unwrap().0
 }
 
-/// Names of the tensors that are not equal to the last bit. The global generator is left out: tests in other threads
-/// draw from it.
+/// Names of the tensors that are not bit-identical. The global generator is ignored: tests in other threads draw from
+/// it.
 fn differing(a: &Tensors, b: &Tensors) -> Vec<String> {
     assert_eq!(a.len(), b.len());
     a.iter()
@@ -61,7 +61,7 @@ fn an_interrupted_run_continues_to_the_very_same_weights() {
     assert_eq!(differing(&tensors(&broken.checkpoint()), &tensors(&straight.checkpoint())), Vec::<String>::new());
     assert_eq!(differing(&tensors(&broken.weights("last")), &tensors(&straight.weights("last"))), Vec::<String>::new());
 
-    // The metrics read as one run: steps rise, evaluations are there once.
+    // The metrics are those of one run: steps increase strictly.
     let steps: Vec<u64> = metrics::read(&broken.metrics())
         .unwrap()
         .iter()
@@ -137,7 +137,7 @@ fn bfloat16_and_adamw_train_every_method() {
     assert!(weights.values().all(|t| t.kind() == tch::Kind::Float && bool::try_from(t.isfinite().all()).unwrap()));
 }
 
-/// A network that is fed what it was not built for fails inside the engine; that is an error, not a panic.
+/// A network with an input that it was not built for fails inside libtorch; that is an error, not a panic.
 #[test]
 fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
     let mut s = session(&[]).unwrap();
@@ -156,8 +156,7 @@ fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
     assert!(e.starts_with("evaluating: The size of tensor"), "{e}");
 }
 
-/// Several methods at once, each with a weight of its own over time; the total is the sum of the terms with the weights
-/// of that step.
+/// Several methods, each with its own weight schedule: the total is the sum of the terms with the weights of that step.
 #[test]
 fn weights_over_time_are_those_of_the_recipe() {
     let dir = tempfile::tempdir().unwrap();
@@ -178,7 +177,7 @@ fn weights_over_time_are_those_of_the_recipe() {
     let mut seen = 0;
     for metric in metrics::read(&run.metrics()).unwrap() {
         let Metric::Train { step, loss, terms, .. } = metric else { continue };
-        // Four steps an epoch; a weight is that of the step's beginning.
+        // Four steps per epoch; the weight is that at the start of the step.
         let epoch = (step - 1) as f64 / 4.0;
         let dkd = 2.0 * (epoch / 2.0).min(1.0);
         let rkd = 0.1 * (1.0 - 0.5 * ((epoch - 1.0) / 2.0).clamp(0.0, 1.0));
@@ -192,8 +191,8 @@ fn weights_over_time_are_those_of_the_recipe() {
     assert_eq!(seen, 12);
 }
 
-/// A method whose weight has decayed to nothing is not computed and the teacher not run; the student cannot tell it
-/// from one that is computed with a weight too small for float32.
+/// A method whose weight has decayed to 0 is not computed, and the teacher does not run. The student is the same as
+/// with a weight too small for float32.
 #[test]
 fn a_method_that_has_ended_is_not_computed() {
     let dir = tempfile::tempdir().unwrap();
@@ -214,7 +213,7 @@ fn a_method_that_has_ended_is_not_computed() {
         (file::read(&run.weights("last")).unwrap().0, terms.collect::<Vec<_>>())
     };
     let (ended, terms) = trained("ended", "0.0");
-    // Four steps an epoch: uhkd ends after five, kd after six.
+    // Four steps per epoch: uhkd ends after five, kd after six.
     let all = ["ce", "kd.kd", "uhkd.kd", "uhkd.freq"];
     assert!(terms[..5].iter().all(|names| names == &all));
     assert_eq!(terms[5], all[..2]);
@@ -252,7 +251,7 @@ fn test_images_are_left_alone_where_the_recipe_says_so() {
             (reported, "validation"),
             "{when}"
         );
-        // Twenty images are held out, and the digits have five hundred to test on.
+        // Twenty images are held out; the digits have five hundred test images.
         assert_eq!(looked, Some(if when == "every" { 500 } else { 20 }), "{when}");
     }
     let mut sets = taught_by(&teacher(dir.path(), 10), &["kd"]);

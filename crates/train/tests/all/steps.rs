@@ -10,7 +10,7 @@ fn wave(count: i64, phase: f64) -> Tensor {
     ((Tensor::arange_start(1, count + 1, (Kind::Double, Device::Cpu)).pow_tensor_scalar(1.1) * 0.37) + phase).sin()
 }
 
-/// Weights as steps.py fills them, in the order of their names.
+/// Fills the weights as steps.py does, in the order of their names.
 fn fill(store: &ParamStore) {
     let _guard = NoGrad::new();
     let mut parameters = store.parameters();
@@ -74,7 +74,7 @@ fn six_steps_are_pytorchs() {
             let ours = Vec::<f32>::try_from(&values.values).unwrap();
             for (ours, theirs) in ours.iter().zip(row.as_array().unwrap()) {
                 let theirs = theirs.as_f64().unwrap();
-                // Float32 sums in another order; six steps at this rate do not amplify it further.
+                // Float32 sums in another order; six steps at this rate do not amplify the difference further.
                 assert!(
                     (f64::from(*ours) - theirs).abs() < 2e-4 * theirs.abs(),
                     "{name}, step {i}: {ours} is not {theirs}"

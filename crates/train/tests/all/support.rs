@@ -7,7 +7,7 @@ use heterodyne_run::{folder::RunFolder, recipe::Layered};
 use heterodyne_train::{Mode, Plan, Result, Session, network::Card};
 use tch::Device;
 
-/// Forty images per epoch step by ten; a run of a second or two.
+/// Forty images per epoch in batches of ten; a run takes a second or two.
 pub const STUDENT: &str = r#"
 name = "test"
 device = "cpu"
@@ -28,7 +28,7 @@ clip_grad = 5.0
 lr = 0.02
 "#;
 
-/// Writes a random teacher with `classes` classes and gives its path.
+/// Writes a random teacher with `classes` classes and returns its path.
 pub fn teacher(folder: &Path, classes: i64) -> String {
     let def = heterodyne_models::find("vit_nano").unwrap();
     let model = Model::build(def, classes, None, &toml::Table::new(), Device::Cpu, 5).unwrap();

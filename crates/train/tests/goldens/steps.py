@@ -1,8 +1,9 @@
 """Six distillation steps in plain PyTorch: what the trainer's step must reproduce.
 
-A ViT at 16 px teaches ResNet-8 at 8 px from the same uint8 images, each with its own normalisation: cross-entropy with label
-smoothing and KD at temperature 4, gradient clipping, and an optimizer that does not decay vectors, tokens and position embeddings.
-Weights and images come from formulas that the test computes too. Needs torch and timm; writes steps.json beside itself.
+A ViT at 16 px teaches ResNet-8 at 8 px from the same uint8 images, each with its own normalisation: cross-entropy with
+label smoothing and KD at temperature 4, gradient clipping, and an optimizer that does not decay vectors, tokens and
+position embeddings. Weights and images come from formulas that the test computes too. Needs torch and timm; writes
+steps.json beside itself.
 """
 
 import json
