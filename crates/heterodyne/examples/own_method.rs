@@ -19,7 +19,6 @@ settings! {
 
 impl EmbeddingLoss for Cosine {
     const NAME: &str = "cosine";
-    const TITLE: &str = "Directions of the embeddings: 1 - cos(W f_s, f_t)";
     const SOURCE: &str = "an example";
     type Parts = Linear;
 

@@ -11,15 +11,8 @@ use tch::{Reduction, Tensor};
 
 use crate::{
     Signal, StageLoss,
-    parts::{
-        levels::Levels,
-        ops::TensorExt,
-        pair::{StagePair, averaged},
-    },
+    parts::{Levels, StagePair, TensorExt, averaged},
 };
-
-/// Added to the square of a norm.
-const EPS: f64 = 1e-12;
 
 settings! {
     /// Attention transfer.
@@ -32,12 +25,11 @@ settings! {
 /// q (B,N) of a map (B,C,H,W).
 fn attention(x_bchw: &Tensor, grid: (i64, i64)) -> Tensor {
     let q = averaged(x_bchw, grid).square().sum_over(1).flatten(1, 2);
-    &q / q.norm_keepdim(1, EPS)
+    &q / q.norm_keepdim(1)
 }
 
 impl StageLoss for At {
     const NAME: &str = "at";
-    const TITLE: &str = "Attention transfer";
     const SOURCE: &str = "Zagoruyko and Komodakis 2017 (arXiv 1612.03928)";
     const TERM: &str = "attention";
     type Parts = ();

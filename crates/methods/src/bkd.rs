@@ -6,13 +6,10 @@
 //! L_bkd = mean over images and classes of  BCE( sigmoid(z_s), p_t ) = softplus(z_s) - p_t z_s
 //! ```
 use heterodyne_nn::{Labels, Terms};
-use heterodyne_settings::settings;
-use serde::{Deserialize, Serialize};
+use heterodyne_settings::{choice, settings};
 use tch::{Kind, Tensor};
 
-use crate::LogitLoss;
-
-use crate::parts::ops::TensorExt;
+use crate::{LogitLoss, parts::TensorExt};
 
 settings! {
     /// Binary knowledge distillation.
@@ -22,16 +19,10 @@ settings! {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Reduce {
-    Mean,
-    Sum,
-}
+choice! { enum Reduce { Mean, Sum } }
 
 impl LogitLoss for Bkd {
     const NAME: &str = "bkd";
-    const TITLE: &str = "Binary knowledge distillation";
     const SOURCE: &str = "baseline of OFA-KD, Hao et al. 2023 (arXiv 2310.19444)";
 
     fn loss(&self, z_s: &Tensor, z_t: &Tensor, _: &Labels) -> Terms {

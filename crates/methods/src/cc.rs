@@ -8,21 +8,15 @@
 //! ```
 //! The kernel is the paper's. `neighbours` is what RepDistiller computes, and the weight 0.02 belongs to it.
 use heterodyne_nn::{Result, Scope, Terms, layers::Linear};
-use heterodyne_settings::settings;
-use serde::{Deserialize, Serialize};
+use heterodyne_settings::{choice, settings};
 use tch::{Reduction, Tensor};
 
 use crate::{
     EmbeddingLoss, Ranks,
-    parts::{ops::TensorExt, vectors::normalize},
+    parts::{TensorExt, normalize},
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Form {
-    Kernel,
-    Neighbours,
-}
+choice! { enum Form { Kernel, Neighbours } }
 
 settings! {
     /// Correlation congruence.
@@ -57,7 +51,6 @@ fn correlations(e_bd: &Tensor, gamma: f64, order: i64) -> Tensor {
 
 impl EmbeddingLoss for Cc {
     const NAME: &str = "cc";
-    const TITLE: &str = "Correlation congruence";
     const SOURCE: &str = "Peng et al. 2019 (arXiv 1904.01802)";
 
     type Parts = Maps;

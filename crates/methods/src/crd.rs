@@ -20,37 +20,23 @@ use heterodyne_nn::{
     layers::Linear,
     shim::{NoGrad, Rng},
 };
-use heterodyne_settings::settings;
-use serde::{Deserialize, Serialize};
+use heterodyne_settings::{choice, settings};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
     BuildContext, Context, Method, MethodSettings, Signal,
     parts::{
-        bank::{Bank, Others},
-        mode::{autocast_off, part_input, training},
-        ops::TensorExt,
-        pair::{check_batch, embedding, embedding_signal, embeddings, observe_embedding, signal},
-        vectors::normalize,
+        Bank, Others, TensorExt, autocast_off, check_batch, embedding, embedding_signal, embeddings, normalize,
+        observe_embedding, part_input, signal, training,
     },
 };
 
 /// Marks a logarithm that has not been estimated yet; exact in float32.
 const UNKNOWN: f64 = -65536.0;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Contrast {
-    Bank,
-    Batch,
-}
+choice! { enum Contrast { Bank, Batch } }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Draw {
-    Shared,
-    Own,
-}
+choice! { enum Draw { Shared, Own } }
 
 settings! {
     /// Contrastive representation distillation.
@@ -74,7 +60,6 @@ settings! {
 
 impl MethodSettings for Crd {
     const NAME: &str = "crd";
-    const TITLE: &str = "Contrastive representation distillation";
     const SOURCE: &str = "Tian et al. 2020 (arXiv 1910.10699)";
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {

@@ -10,9 +10,7 @@ use heterodyne_nn::{Error, Labels, Result, Terms};
 use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
 
-use crate::LogitLoss;
-
-use crate::parts::ops::TensorExt;
+use crate::{LogitLoss, parts::TensorExt};
 
 /// Added to the product of two norms, so a constant row or column has correlation 0.
 const EPS: f64 = 1e-12;
@@ -31,7 +29,6 @@ settings! {
 
 impl LogitLoss for Dist {
     const NAME: &str = "dist";
-    const TITLE: &str = "Distillation from a stronger teacher";
     const SOURCE: &str = "Huang et al. 2022 (arXiv 2205.10536)";
 
     fn demands(&self) -> Checked {

@@ -27,7 +27,6 @@ settings! {
 
 impl LogitLoss for Dkd {
     const NAME: &str = "dkd";
-    const TITLE: &str = "Decoupled knowledge distillation";
     const SOURCE: &str = "Zhao et al. 2022 (arXiv 2203.08679)";
 
     fn demands(&self) -> Checked {

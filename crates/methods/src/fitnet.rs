@@ -15,27 +15,15 @@ use heterodyne_nn::{
     Error, Init, Result, Scope, StageSpec,
     layers::{BatchNorm2d, Post},
 };
-use heterodyne_settings::settings;
-use serde::{Deserialize, Serialize};
+use heterodyne_settings::{choice, settings};
 use tch::{Reduction, Tensor};
 
 use crate::{
     Signal, StageLoss,
-    parts::{
-        divergence::mean,
-        levels::Levels,
-        mode::training,
-        pair::{StagePair, check_norm, shape},
-        pointwise::Pointwise,
-    },
+    parts::{Levels, Pointwise, StagePair, check_norm, mean, shape, training},
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RegressorKind {
-    Linear,
-    ConvBnRelu,
-}
+choice! { enum RegressorKind { Linear, ConvBnRelu } }
 
 settings! {
     /// FitNets: feature regression.
@@ -170,7 +158,6 @@ impl FitConv {
 
 impl StageLoss for FitNet {
     const NAME: &str = "fitnet";
-    const TITLE: &str = "FitNets: feature regression";
     const SOURCE: &str = "Romero et al. 2015 (arXiv 1412.6550)";
     const TERM: &str = "feature";
     type Parts = Hint;

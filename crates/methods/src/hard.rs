@@ -21,7 +21,6 @@ settings! {
 
 impl LogitLoss for Hard {
     const NAME: &str = "hard";
-    const TITLE: &str = "Hard-label distillation";
     const SOURCE: &str = "DeiT, Touvron et al. 2021 (arXiv 2012.12877)";
     // Only the teacher's argmax is read, so there is no scale to standardise.
     const COMPARES_LOGITS: bool = false;

@@ -25,20 +25,15 @@
 //! The idea is published (complementary features, shared and decomposed logits, orthogonality). The equations and
 //! defaults follow a third-party implementation, except for mixed labels, token widths, the averaging over stages and
 //! the detached v, which are our choice.
-use heterodyne_nn::{Labels, Output, Result, Scope, StageKind, TapSpec, Terms, layers::Linear};
-use heterodyne_settings::{Checked, range, settings};
-use serde::{Deserialize, Serialize};
+use heterodyne_nn::{Labels, Output, Result, Scope, TapSpec, Terms, layers::Linear};
+use heterodyne_settings::{Checked, choice, range, settings};
 use tch::{Kind, Tensor};
 
 use crate::{
     BuildContext, Context, Method, MethodSettings, Signal,
     parts::{
-        divergence::{self, kl_sum},
-        heads::Head,
-        levels::{Levels, NUM_LEVELS},
-        mode::{autocast_off, float},
-        ops::TensorExt,
-        pair::{check_classes, check_norm, embedding, embeddings, signal, stage, stage_spec},
+        Head, Levels, TensorExt, autocast_off, check_classes, embedding, embeddings, float, kl_sum, push_kd, signal,
+        stage, stage_spec,
     },
 };
 
@@ -47,19 +42,9 @@ const MAX_SUB: i64 = 1024;
 /// Added inside the square root of a norm.
 const NORM_EPS: f64 = 1e-12;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum CfmKind {
-    Mlp,
-    Linear,
-}
+choice! { enum CfmKind { Mlp, Linear } }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Reduce {
-    Sum,
-    Mean,
-}
+choice! { enum Reduce { Sum, Mean } }
 
 settings! {
     /// Heterogeneous complementary distillation.
@@ -97,35 +82,18 @@ settings! {
 
 impl MethodSettings for Hcd {
     const NAME: &str = "hcd";
-    const TITLE: &str = "Heterogeneous complementary distillation";
     const SOURCE: &str = "Xu et al. 2025 (arXiv 2511.10942)";
 
     fn demands(&self) -> Checked {
-        let Hcd { w_kd, w_gt, w_hcd, w_ol, num_sub, .. } = *self;
-        range::weights(&[
-            ("w_kd", w_kd),
-            ("w_gt", w_gt),
-            ("w_hcd", w_hcd),
-            ("w_ol", if num_sub > 1 { w_ol } else { 0.0 }),
-        ])
+        let w_ol = if self.num_sub > 1 { self.w_ol } else { 0.0 };
+        range::weights(&[("w_kd", self.w_kd), ("w_gt", self.w_gt), ("w_hcd", self.w_hcd), ("w_ol", w_ol)])
     }
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         check_classes(Self::NAME, student, teacher)?;
         embeddings(Self::NAME, student, teacher)?;
-        for level in self.levels.of(student, teacher) {
-            let spec = stage_spec(Self::NAME, "student", level, student, teacher)?;
-            if spec.kind == StageKind::Map && level < NUM_LEVELS {
-                let halved = |n: i64| (level..NUM_LEVELS).fold(n, |n, _| (n + 1) / 2);
-                check_norm(
-                    Self::NAME,
-                    &format!("the head of stage {level}"),
-                    batch,
-                    (halved(spec.grid.0), halved(spec.grid.1)),
-                )?;
-            }
-        }
-        Ok(())
+        let levels = self.levels.of(student, teacher);
+        levels.into_iter().try_for_each(|level| Head::check(Self::NAME, level, student, teacher, batch))
     }
 
     fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
@@ -251,9 +219,7 @@ impl Method for HcdLoss {
         let sub_logits = self.wants_sub_logits().then(|| self.sub_logits(step)).transpose()?;
         let _float32 = autocast_off(z_s.device())?;
         let mut terms = Terms::default();
-        if w_kd > 0.0 {
-            terms.push("kd", w_kd, divergence::kd(z_t, z_s, temperature));
-        }
+        push_kd(&mut terms, step, w_kd, temperature)?;
         let Some(v_bsnc) = sub_logits else { return Ok(terms) };
         // All terms below are means over the stages; multiplying by the number of stages gives the sum.
         let stages = if reduce == Reduce::Sum { self.mappers.len() as f64 } else { 1.0 };

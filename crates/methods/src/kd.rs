@@ -20,7 +20,6 @@ settings! {
 
 impl LogitLoss for Kd {
     const NAME: &str = "kd";
-    const TITLE: &str = "Knowledge distillation";
     const SOURCE: &str = "Hinton, Vinyals and Dean 2015 (arXiv 1503.02531)";
 
     fn loss(&self, z_s: &Tensor, z_t: &Tensor, _: &Labels) -> Terms {

@@ -19,20 +19,14 @@ use heterodyne_nn::{
     layers::{BatchNorm2d, Linear},
     shim::NoGrad,
 };
-use heterodyne_settings::{Checked, range, settings};
-use serde::{Deserialize, Serialize};
+use heterodyne_settings::{Checked, choice, range, settings};
 use tch::{Kind, Tensor};
 
 use crate::{
     BuildContext, Context, Method, MethodSettings, Ranks, Signal,
     parts::{
-        divergence,
-        levels::Levels,
-        lowpass::{AveragePool, LowPass, square},
-        mode::{autocast_off, training},
-        ops::TensorExt,
-        pair::{StagePair, check_classes, shape, signal, stage, stage_pairs},
-        vectors::normalize,
+        AveragePool, Levels, LowPass, StagePair, TensorExt, autocast_off, check_classes, normalize, push_kd, shape,
+        signal, square, stage, stage_pairs, training,
     },
     ranks::Alone,
 };
@@ -40,19 +34,9 @@ use crate::{
 /// The largest factor that a learnable temperature may reach, as in CLIP (arXiv 2103.00020).
 const MAX_SCALE: f64 = 100.0;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum FilterKind {
-    Learnable,
-    Avgpool,
-}
+choice! { enum FilterKind { Learnable, Avgpool } }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Negatives {
-    Local,
-    Global,
-}
+choice! { enum Negatives { Local, Global } }
 
 impl Negatives {
     /// The processes whose images are negatives.
@@ -117,7 +101,6 @@ impl Lfcc {
 
 impl MethodSettings for Lfcc {
     const NAME: &str = "lfcc";
-    const TITLE: &str = "Low-frequency components-based contrastive distillation";
     const SOURCE: &str = "Wu et al. 2024 (arXiv 2405.18524)";
     const COMPARES_LOGITS: bool = true;
 
@@ -362,9 +345,7 @@ impl Method for LfccLoss {
         let Lfcc { alpha, beta, temperature, .. } = self.settings;
         let _float32 = autocast_off(step.student.logits.device())?;
         let mut terms = Terms::default();
-        if alpha > 0.0 {
-            terms.push("kd", alpha, divergence::kd(step.teacher.logits, &step.student.logits, temperature));
-        }
+        push_kd(&mut terms, step, alpha, temperature)?;
         if beta > 0.0 {
             terms.push("con", beta, self.contrasts(step)?);
         }

@@ -168,8 +168,7 @@ pub trait Configured: std::fmt::Debug {
 pub struct MethodDef {
     /// Name in recipes.
     pub name: &'static str,
-    /// Full name.
-    pub title: &'static str,
+    about: &'static str,
     /// The publication, with the arXiv number.
     pub source: &'static str,
     /// Its keys.
@@ -197,6 +196,14 @@ pub fn all() -> Vec<&'static MethodDef> {
 /// The method of that name. The error for an unknown name has the nearest name and the whole list.
 pub fn find(name: &str) -> Result<&'static MethodDef> {
     METHODS.find(name).map_err(Error::invalid)
+}
+
+impl MethodDef {
+    /// Its full name: the text of its settings.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        self.about.trim().trim_end_matches('.')
+    }
 }
 
 impl Named for MethodDef {

@@ -14,15 +14,8 @@ use tch::Tensor;
 
 use crate::{
     Signal, StageLoss,
-    parts::{
-        levels::Levels,
-        ops::TensorExt,
-        pair::{StagePair, averaged},
-    },
+    parts::{Levels, StagePair, TensorExt, averaged},
 };
-
-/// Added to the square of a norm.
-const EPS: f64 = 1e-12;
 
 settings! {
     /// Neuron selectivity transfer.
@@ -35,7 +28,7 @@ settings! {
 /// f (B,C,N) of a map (B,C,H,W).
 fn selectivity(x_bchw: &Tensor, grid: (i64, i64)) -> Tensor {
     let x = averaged(x_bchw, grid).flatten(2, 3);
-    &x / x.norm_keepdim(2, EPS)
+    &x / x.norm_keepdim(2)
 }
 
 /// The mean of k over images and pairs of channels.
@@ -45,7 +38,6 @@ fn kernel(a_bcn: &Tensor, b_bcn: &Tensor) -> Tensor {
 
 impl StageLoss for Nst {
     const NAME: &str = "nst";
-    const TITLE: &str = "Neuron selectivity transfer";
     const SOURCE: &str = "Huang and Wang 2017 (arXiv 1707.01219)";
     const TERM: &str = "selectivity";
     type Parts = ();

@@ -10,19 +10,13 @@
 //! Only the teacher's logits are read. With eps = 1 this is the cross-entropy with the teacher's distribution; eps > 1
 //! raises the target class. For a mixed label, m is the class with the largest share, as in the authors' code. With the
 //! shares themselves and eps > 1, the target would be negative for small p_t, and the loss would have no lower bound.
-use heterodyne_nn::{Labels, Result, StageKind, TapSpec, Terms, labels::log_softmax, layers::Linear};
+use heterodyne_nn::{Labels, Result, TapSpec, Terms, labels::log_softmax, layers::Linear};
 use heterodyne_settings::{Checked, range, settings};
 use tch::{Kind, Tensor};
 
 use crate::{
     BuildContext, Context, Method, MethodSettings,
-    parts::{
-        heads::Head,
-        levels::{Levels, NUM_LEVELS},
-        mode::{autocast_off, float},
-        ops::TensorExt,
-        pair::{check_classes, check_norm, stage, stage_spec},
-    },
+    parts::{Head, Levels, TensorExt, autocast_off, check_classes, float, stage, stage_spec},
 };
 
 settings! {
@@ -43,7 +37,6 @@ settings! {
 
 impl MethodSettings for Ofa {
     const NAME: &str = "ofa";
-    const TITLE: &str = "One-for-all distillation";
     const SOURCE: &str = "Hao et al. 2023 (arXiv 2310.19444)";
 
     fn demands(&self) -> Checked {
@@ -52,19 +45,8 @@ impl MethodSettings for Ofa {
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
         check_classes(Self::NAME, student, teacher)?;
-        for level in self.exits(student, teacher) {
-            let spec = stage_spec(Self::NAME, "student", level, student, teacher)?;
-            if spec.kind == StageKind::Map && level < NUM_LEVELS {
-                let halved = |n: i64| (level..NUM_LEVELS).fold(n, |n, _| (n + 1) / 2);
-                check_norm(
-                    Self::NAME,
-                    &format!("the exit of stage {level}"),
-                    batch,
-                    (halved(spec.grid.0), halved(spec.grid.1)),
-                )?;
-            }
-        }
-        Ok(())
+        let levels = self.exits(student, teacher);
+        levels.into_iter().try_for_each(|level| Head::check(Self::NAME, level, student, teacher, batch))
     }
 
     fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {

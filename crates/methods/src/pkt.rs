@@ -33,7 +33,6 @@ impl Pkt {
 
 impl EmbeddingLoss for Pkt {
     const NAME: &str = "pkt";
-    const TITLE: &str = "Probabilistic knowledge transfer";
     const SOURCE: &str = "Passalis and Tefas 2018 (arXiv 1803.10837)";
 
     type Parts = ();

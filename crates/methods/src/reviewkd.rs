@@ -29,10 +29,8 @@ use tch::{Kind, Reduction, Tensor};
 use crate::{
     BuildContext, Context, Method, MethodSettings, Signal,
     parts::{
-        levels::Levels,
-        mode::{autocast_off, part_input, training},
-        ops::TensorExt,
-        pair::{check_norm, embedding, embedding_signal, embeddings, observe_embedding, signal, stage, stage_pairs},
+        Levels, TensorExt, autocast_off, check_norm, embedding, embedding_signal, embeddings, observe_embedding,
+        part_input, signal, stage, stage_pairs, training,
     },
 };
 
@@ -87,7 +85,6 @@ impl Review {
 
 impl MethodSettings for Review {
     const NAME: &str = "reviewkd";
-    const TITLE: &str = "Knowledge review";
     const SOURCE: &str = "Chen et al. 2021 (arXiv 2104.09044)";
 
     fn check(&self, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {

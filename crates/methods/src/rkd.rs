@@ -51,7 +51,6 @@ fn angles(d_bbd: &Tensor, length_bb: &Tensor) -> Tensor {
 
 impl EmbeddingLoss for Rkd {
     const NAME: &str = "rkd";
-    const TITLE: &str = "Relational knowledge distillation";
     const SOURCE: &str = "Park et al. 2019 (arXiv 1904.05068)";
 
     type Parts = ();

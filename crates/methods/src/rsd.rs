@@ -18,7 +18,7 @@ use tch::Tensor;
 
 use crate::{
     EmbeddingLoss, Ranks,
-    parts::{mode::training, ops::TensorExt},
+    parts::{TensorExt, training},
 };
 
 /// Added to a variance: a dimension that is constant over the batch then gives 0 and a finite gradient.
@@ -49,7 +49,6 @@ fn standardised(e_bd: &Tensor) -> Tensor {
 
 impl EmbeddingLoss for Rsd {
     const NAME: &str = "rsd";
-    const TITLE: &str = "Redundancy-suppressing distillation";
     const SOURCE: &str = "Zhang et al. 2025 (arXiv 2507.21844)";
 
     type Parts = Projector;

@@ -7,13 +7,8 @@ use tch::{Kind, Tensor};
 use crate::{
     BuildContext, Configured, Context, Method, MethodDef, Ranks, Signal,
     parts::{
-        levels::Levels,
-        mode::{autocast_off, float, part_input},
-        ops::TensorExt,
-        pair::{
-            StagePair, check_batch, check_classes, embedding, embedding_signal, embeddings, observe_embedding, signal,
-            stage, stage_pairs,
-        },
+        Levels, StagePair, TensorExt, autocast_off, check_batch, check_classes, embedding, embedding_signal,
+        embeddings, float, observe_embedding, part_input, signal, stage, stage_pairs,
     },
 };
 
@@ -21,8 +16,6 @@ use crate::{
 pub trait MethodSettings: Settings {
     /// Name in recipes.
     const NAME: &str;
-    /// Full name.
-    const TITLE: &str;
     /// The publication, with the arXiv number.
     const SOURCE: &str;
     /// See [`Configured::compares_logits`].
@@ -62,8 +55,6 @@ impl<T: MethodSettings> Configured for T {
 pub trait LogitLoss: Settings {
     /// Name in recipes.
     const NAME: &str;
-    /// Full name.
-    const TITLE: &str;
     /// The publication, with the arXiv number.
     const SOURCE: &str;
     /// See [`Configured::compares_logits`].
@@ -119,8 +110,6 @@ impl<T: LogitLoss> Method for Logits<T> {
 pub trait EmbeddingLoss: Settings {
     /// Name in recipes.
     const NAME: &str;
-    /// Full name.
-    const TITLE: &str;
     /// The publication, with the arXiv number.
     const SOURCE: &str;
     /// Its learnable parts.
@@ -204,8 +193,6 @@ impl<T: EmbeddingLoss> Method for EmbeddingMethod<T> {
 pub trait StageLoss: Settings {
     /// Name in recipes.
     const NAME: &str;
-    /// Full name.
-    const TITLE: &str;
     /// The publication, with the arXiv number.
     const SOURCE: &str;
     /// Name of its term.
@@ -326,33 +313,33 @@ fn read<T: Settings>(table: &toml::Table, demands: impl FnOnce(&T) -> Checked) -
 
 impl MethodDef {
     const fn entry<T: Settings>(
-        [name, title, source]: [&'static str; 3],
+        [name, source]: [&'static str; 2],
         configure: fn(&toml::Table) -> Result<Box<dyn Configured>, KeyError>,
     ) -> Self {
-        Self { name, title, source, keys: T::KEYS, defaults: T::defaults, configure }
+        Self { name, about: T::ABOUT, source, keys: T::KEYS, defaults: T::defaults, configure }
     }
 
     /// The entry of a method of any shape.
     #[must_use]
     pub const fn of<T: MethodSettings>() -> Self {
-        Self::entry::<T>([T::NAME, T::TITLE, T::SOURCE], |table| Ok(Box::new(read(table, T::demands)?)))
+        Self::entry::<T>([T::NAME, T::SOURCE], |table| Ok(Box::new(read(table, T::demands)?)))
     }
 
     /// The entry of a method that compares logits.
     #[must_use]
     pub const fn logits<T: LogitLoss>() -> Self {
-        Self::entry::<T>([T::NAME, T::TITLE, T::SOURCE], |table| Ok(Box::new(Logits(read(table, T::demands)?))))
+        Self::entry::<T>([T::NAME, T::SOURCE], |table| Ok(Box::new(Logits(read(table, T::demands)?))))
     }
 
     /// The entry of a method that compares embeddings.
     #[must_use]
     pub const fn embeddings<T: EmbeddingLoss>() -> Self {
-        Self::entry::<T>([T::NAME, T::TITLE, T::SOURCE], |table| Ok(Box::new(Embeddings(read(table, T::demands)?))))
+        Self::entry::<T>([T::NAME, T::SOURCE], |table| Ok(Box::new(Embeddings(read(table, T::demands)?))))
     }
 
     /// The entry of a method that compares stages.
     #[must_use]
     pub const fn stages<T: StageLoss>() -> Self {
-        Self::entry::<T>([T::NAME, T::TITLE, T::SOURCE], |table| Ok(Box::new(Stages(read(table, T::demands)?))))
+        Self::entry::<T>([T::NAME, T::SOURCE], |table| Ok(Box::new(Stages(read(table, T::demands)?))))
     }
 }

@@ -11,15 +11,8 @@ use tch::{Reduction, Tensor};
 
 use crate::{
     Signal, StageLoss,
-    parts::{
-        levels::Levels,
-        ops::TensorExt,
-        pair::{StagePair, check_batch},
-    },
+    parts::{Levels, StagePair, TensorExt, check_batch},
 };
-
-/// Added to the square of a norm.
-const EPS: f64 = 1e-12;
 
 settings! {
     /// Similarity-preserving distillation.
@@ -32,12 +25,11 @@ settings! {
 /// G of rows (B,N).
 fn similarities(a_bn: &Tensor) -> Tensor {
     let g_bb = a_bn.mm(&a_bn.tr());
-    &g_bb / g_bb.norm_keepdim(1, EPS)
+    &g_bb / g_bb.norm_keepdim(1)
 }
 
 impl StageLoss for Sp {
     const NAME: &str = "sp";
-    const TITLE: &str = "Similarity-preserving distillation";
     const SOURCE: &str = "Tung and Mori 2019 (arXiv 1907.09682)";
     const TERM: &str = "similarity";
     type Parts = ();

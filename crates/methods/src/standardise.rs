@@ -13,10 +13,7 @@ use tch::Tensor;
 
 use crate::{
     BuildContext, Configured, Context, Method, Signal, TeacherSignals,
-    parts::{
-        mode::{autocast_off, float},
-        ops::TensorExt,
-    },
+    parts::{TensorExt, autocast_off, float},
 };
 
 /// Avoids a division by zero for constant logits, whose deviation is 0.

@@ -29,20 +29,15 @@ use heterodyne_nn::{
     layers::{BatchNorm2d, Conv, Conv2d, Post},
     shim::NoGrad,
 };
-use heterodyne_settings::{Checked, range, settings};
-use serde::{Deserialize, Serialize};
+use heterodyne_settings::{Checked, choice, range, settings};
 use tch::{Kind, Tensor};
 
 use crate::{
     BuildContext, Context, Method, MethodSettings, Signal,
     parts::{
-        divergence::{self, mean},
-        levels::Levels,
-        lowpass::AveragePool,
-        mode::{autocast_off, part_input, training},
-        pair::{StagePair, check_classes, check_norm, signal, stage, stage_pairs},
-        pointwise::Pointwise,
-        spectrum::{Band, Comparison, Dft, Normalise, Representation, Scaling, Window, WindowShape},
+        AveragePool, Band, Comparison, Dft, Levels, Normalise, Pointwise, Representation, Scaling, StagePair, Window,
+        WindowShape, autocast_off, check_classes, check_norm, mean, part_input, push_kd, signal, stage, stage_pairs,
+        training,
     },
 };
 
@@ -51,19 +46,9 @@ const MIN_SIGMA: f64 = 1e-6;
 /// A larger width weights all frequencies equally, like `window = "none"`.
 const MAX_SIGMA: f64 = 1e6;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum FamMode {
-    Spectrum,
-    Direct,
-}
+choice! { enum FamMode { Spectrum, Direct } }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum FamGrid {
-    Band,
-    Full,
-}
+choice! { enum FamGrid { Band, Full } }
 
 impl FamGrid {
     /// The grid on which phi runs for a map on `grid`.
@@ -114,7 +99,6 @@ settings! {
 
 impl MethodSettings for Uhkd {
     const NAME: &str = "uhkd";
-    const TITLE: &str = "Unified heterogeneous knowledge distillation in the frequency domain";
     const SOURCE: &str = "Yu et al. 2025 (arXiv 2510.24116)";
     const COMPARES_LOGITS: bool = true;
 
@@ -310,10 +294,7 @@ impl Method for UhkdLoss {
     fn loss(&self, step: &Context) -> Result<Terms> {
         let Uhkd { alpha, beta, temperature, .. } = self.settings;
         let mut terms = Terms::default();
-        if alpha > 0.0 {
-            let _float32 = autocast_off(step.student.logits.device())?;
-            terms.push("kd", alpha, divergence::kd(step.teacher.logits, &step.student.logits, temperature));
-        }
+        push_kd(&mut terms, step, alpha, temperature)?;
         if beta > 0.0 {
             let values: Vec<Tensor> = self
                 .levels

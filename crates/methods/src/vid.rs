@@ -16,26 +16,15 @@ use heterodyne_nn::{
     Init, Result, Scope,
     layers::{BatchNorm2d, Conv, Conv2d, Post},
 };
-use heterodyne_settings::{Checked, KeyError, settings};
-use serde::{Deserialize, Serialize};
+use heterodyne_settings::{Checked, KeyError, choice, settings};
 use tch::Tensor;
 
 use crate::{
     Signal, StageLoss,
-    parts::{
-        levels::Levels,
-        mode::training,
-        ops::TensorExt,
-        pair::{StagePair, averaged, check_norm},
-    },
+    parts::{Levels, StagePair, TensorExt, averaged, check_norm, training},
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Regressor {
-    Plain,
-    Norm,
-}
+choice! { enum Regressor { Plain, Norm } }
 
 settings! {
     /// Variational information distillation.
@@ -94,7 +83,6 @@ impl Predictor {
 
 impl StageLoss for Vid {
     const NAME: &str = "vid";
-    const TITLE: &str = "Variational information distillation";
     const SOURCE: &str = "Ahn et al. 2019 (arXiv 1904.05835)";
     const TERM: &str = "vid";
     type Parts = Predictor;

@@ -89,3 +89,17 @@ macro_rules! settings {
         }
     };
 }
+
+/// Declares an enum of words that a key can have, in snake case: `choice! { enum Filter { Learnable, AveragePool } }`
+/// reads `"learnable"` and `"average_pool"`.
+#[macro_export]
+macro_rules! choice {
+    ($(#[$meta:meta])* $vis:vis enum $Name:ident { $($(#[$doc:meta])* $Variant:ident),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, ::serde::Serialize, ::serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        $vis enum $Name {
+            $($(#[$doc])* $Variant,)+
+        }
+    };
+}

@@ -45,7 +45,7 @@ pub fn models(filter: &Filter) -> Result<Outcome> {
 pub fn methods(filter: &Filter) -> Result<Outcome> {
     let item = |d: &&heterodyne_methods::MethodDef| Item {
         name: d.name.to_owned(),
-        about: format!("{}. {}.", d.title, d.source),
+        about: format!("{}. {}.", d.title(), d.source),
         keys: rows(d.keys, &(d.defaults)(), |key| format!("{} {}", key.doc(), key.from.text())),
     };
     let shared = rows(Weight::KEYS, &Weight::defaults(), |key| key.doc().to_owned());

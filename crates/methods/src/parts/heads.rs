@@ -3,7 +3,7 @@
 //! As in OFA-KD (Hao et al. 2023, arXiv 2310.19444): CNN stages use separable convolutions that halve the grid; token
 //! stages use patch merging (Swin, arXiv 2103.14030) and transformer blocks.
 use heterodyne_nn::{
-    FeatureMap, Init, Result, Scope, StageKind, StageSpec,
+    FeatureMap, Init, Result, Scope, StageKind, StageSpec, TapSpec,
     layers::{BatchNorm2d, Block, BlockStyle, Conv, Conv2d, LayerNorm, Linear, Post},
 };
 use tch::{Kind, Tensor};
@@ -12,6 +12,7 @@ use super::{
     levels::NUM_LEVELS,
     mode::{part_input, training},
     ops::TensorExt,
+    pair::{check_norm, stage_spec},
 };
 
 /// Token grids are merged as long as the longer side keeps at least this many positions.
@@ -113,6 +114,17 @@ enum Body {
 }
 
 impl Head {
+    /// Refuses a stage whose head would normalise over a single value per channel.
+    pub fn check(method: &str, level: usize, student: &TapSpec, teacher: &TapSpec, batch: usize) -> Result<()> {
+        let spec = stage_spec(method, "student", level, student, teacher)?;
+        if spec.kind != StageKind::Map || level == NUM_LEVELS {
+            return Ok(());
+        }
+        let halved = |n: i64| (level..NUM_LEVELS).fold(n, |n, _| (n + 1) / 2);
+        let grid = (halved(spec.grid.0), halved(spec.grid.1));
+        check_norm(method, &format!("the head of stage {level}"), batch, grid)
+    }
+
     /// Creates the head of stage `level` (1 to 4). For a CNN stage: `4 - level` halvings that double the channels up to
     /// the last one, with output width `conv_width`. For a token stage: `max(4 - level, 1)` blocks with output width
     /// `token_width`; the result is the first token if the network has a class token, else the mean of all tokens.

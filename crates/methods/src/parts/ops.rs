@@ -1,6 +1,9 @@
 //! Reductions as the papers write them.
 use tch::{Kind, Tensor};
 
+/// Added to the square of a norm.
+const EPS: f64 = 1e-12;
+
 /// tch's reductions without the unused arguments.
 pub trait TensorExt {
     /// The sum over `dim`, which is dropped.
@@ -15,8 +18,8 @@ pub trait TensorExt {
     fn sum_all(&self) -> Tensor;
     /// The mean of all elements.
     fn mean_all(&self) -> Tensor;
-    /// `sqrt(|x|^2 + eps)` over `dim`, which stays with size 1.
-    fn norm_keepdim(&self, dim: i64, eps: f64) -> Tensor;
+    /// `sqrt(|x|^2 + eps)` over `dim`, which stays with size 1; eps keeps the gradient of a vector of zeros finite.
+    fn norm_keepdim(&self, dim: i64) -> Tensor;
 }
 
 impl TensorExt for Tensor {
@@ -44,7 +47,7 @@ impl TensorExt for Tensor {
         self.mean(None::<Kind>)
     }
 
-    fn norm_keepdim(&self, dim: i64, eps: f64) -> Tensor {
-        (self.square().sum_keepdim(dim) + eps).sqrt()
+    fn norm_keepdim(&self, dim: i64) -> Tensor {
+        (self.square().sum_keepdim(dim) + EPS).sqrt()
     }
 }

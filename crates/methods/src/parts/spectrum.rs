@@ -5,7 +5,7 @@
 use std::f64::consts::TAU;
 
 use heterodyne_nn::{Init, Result, Scope};
-use serde::{Deserialize, Serialize};
+use heterodyne_settings::choice;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::ops::TensorExt;
@@ -166,15 +166,15 @@ impl Dft {
 }
 
 /// The constant factor of a transform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scaling {
-    /// 1/(HW): equal scenes have equal low bins on any grid.
-    Area,
-    /// 1/sqrt(HW): the transform preserves the energy of the map.
-    Ortho,
-    /// 1.
-    None,
+choice! {
+    pub enum Scaling {
+        /// 1/(HW): equal scenes have equal low bins on any grid.
+        Area,
+        /// 1/sqrt(HW): the transform preserves the energy of the map.
+        Ortho,
+        /// 1.
+        None,
+    }
 }
 
 impl Scaling {
@@ -191,15 +191,15 @@ impl Scaling {
 }
 
 /// The numbers compared for each frequency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Representation {
-    /// Real and imaginary part.
-    Complex,
-    /// `sqrt(re^2 + im^2 + eps)`.
-    Amplitude,
-    /// `log(1 + amplitude)`.
-    LogAmplitude,
+choice! {
+    pub enum Representation {
+        /// Real and imaginary part.
+        Complex,
+        /// `sqrt(re^2 + im^2 + eps)`.
+        Amplitude,
+        /// `log(1 + amplitude)`.
+        LogAmplitude,
+    }
 }
 
 impl Representation {
@@ -221,18 +221,18 @@ impl Representation {
 }
 
 /// The weighting of frequencies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WindowShape {
-    /// `exp(-(u^2+v^2) / (2 sigma^2))`.
-    Gaussian,
-    /// 1 everywhere.
-    None,
-    /// 1 where `u^2+v^2 <= sigma^2`, 0 elsewhere.
-    Ideal,
-    /// The Gaussian times factors `n softmax(theta)` with mean 1 over the n frequencies, so the weights cannot all
-    /// vanish; theta starts at 0.
-    Learnable,
+choice! {
+    pub enum WindowShape {
+        /// `exp(-(u^2+v^2) / (2 sigma^2))`.
+        Gaussian,
+        /// 1 everywhere.
+        None,
+        /// 1 where `u^2+v^2 <= sigma^2`, 0 elsewhere.
+        Ideal,
+        /// The Gaussian times factors `n softmax(theta)` with mean 1 over the n frequencies, so the weights cannot all
+        /// vanish; theta starts at 0.
+        Learnable,
+    }
 }
 
 /// Weights (K,K',1) of the frequencies of a band.
@@ -273,15 +273,15 @@ impl Window {
 }
 
 /// The dimensions over which a spectrum is standardised to mean 0 and variance 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Normalise {
-    /// Frequencies and channels of each image.
-    Sample,
-    /// Frequencies of each channel of each image.
-    Channel,
-    /// No standardisation.
-    None,
+choice! {
+    pub enum Normalise {
+        /// Frequencies and channels of each image.
+        Sample,
+        /// Frequencies of each channel of each image.
+        Channel,
+        /// No standardisation.
+        None,
+    }
 }
 
 /// The comparison of two spectra: weighted by frequency, standardised, then the mean squared difference over the whole
