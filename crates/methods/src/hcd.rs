@@ -214,7 +214,7 @@ impl Method for HcdLoss {
 
     fn loss(&self, step: &Context) -> Result<Terms> {
         let Hcd { w_kd, w_gt, w_hcd, w_ol, temperature, num_sub, detach_sub, reduce, .. } = self.settings;
-        let (z_s, z_t) = (&step.student.logits, step.teacher.logits);
+        let z_s = &step.student.logits;
         let w_ol = if num_sub > 1 { w_ol } else { 0.0 };
         let sub_logits = self.wants_sub_logits().then(|| self.sub_logits(step)).transpose()?;
         let _float32 = autocast_off(z_s.device())?;

@@ -165,8 +165,8 @@ impl Dft {
     }
 }
 
-/// The constant factor of a transform.
 choice! {
+    /// The constant factor of a transform.
     pub enum Scaling {
         /// 1/(HW): equal scenes have equal low bins on any grid.
         Area,
@@ -190,8 +190,8 @@ impl Scaling {
     }
 }
 
-/// The numbers compared for each frequency.
 choice! {
+    /// The numbers compared for each frequency.
     pub enum Representation {
         /// Real and imaginary part.
         Complex,
@@ -220,8 +220,8 @@ impl Representation {
     }
 }
 
-/// The weighting of frequencies.
 choice! {
+    /// The weighting of frequencies.
     pub enum WindowShape {
         /// `exp(-(u^2+v^2) / (2 sigma^2))`.
         Gaussian,
@@ -272,8 +272,8 @@ impl Window {
     }
 }
 
-/// The dimensions over which a spectrum is standardised to mean 0 and variance 1.
 choice! {
+    /// The dimensions over which a spectrum is standardised to mean 0 and variance 1.
     pub enum Normalise {
         /// Frequencies and channels of each image.
         Sample,
