@@ -32,7 +32,7 @@ def fail(*lines: str) -> None:
 
 
 def version_in(root: Path) -> str | None:
-    """The version of the libtorch in `root`, of a wheel or of an archive; None where there is none."""
+    """The version of the libtorch in `root`, of a wheel or of an archive; None if it has none."""
     archive = root / "build-version"
     if archive.is_file():
         return archive.read_text().strip()

@@ -521,7 +521,7 @@ def package(args):
     read = read_logits if args.logits_only else reader_for(model, architecture, small, TOLERANCE[args.dtype])
     teacher = Teacher(model, read, dtype, args.logits_only).eval()
     metadata = describe(args, teacher, x[:TRACED])
-    # The file takes its name when it has been tried; until then it lies in a folder of its own.
+    # The file takes its name when it has been tried; until then it is in a folder of its own.
     with tempfile.TemporaryDirectory(prefix=f".{args.out.name}.", dir=args.out.parent) as folder:
         path = Path(folder) / args.out.name
         WRITE[args.format](teacher, x, metadata, path)

@@ -100,7 +100,7 @@ class Runs:
             return None
 
     def command(self, method, weight, rate, seed):
-        """The run's folder, and what makes it anywhere: neither where it lies nor whether it was interrupted."""
+        """The run's folder and the arguments that make it on any machine, without paths and interruptions."""
         phase = self.study["trial" if seed is None else "final"]
         run = self.work / self.name(method, weight, rate, seed)
         command = method.get("command", "distill")

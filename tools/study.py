@@ -37,7 +37,7 @@ def groups(path):
             if not isinstance(recipe, str) or not variants or not all(isinstance(v, str) for v in variants):
                 raise ValueError("`recipe` is a text and `variants` a list of texts")
             if len(set(variants)) < len(variants):
-                raise ValueError(f"a variant of {recipe} stands there twice")
+                raise ValueError(f"a variant of {recipe} is listed twice")
             found.append((group.get("command", "distill"), recipe, variants))
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -46,7 +46,7 @@ def groups(path):
 
 
 def folder(out, recipe, variant, seed):
-    """Where a run lies: readable, and another one for every variant."""
+    """The folder of a run: readable, and different for every variant."""
     plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in variant.replace("methods.", "")) or "default"
     return out / Path(recipe).stem / plain / f"seed{seed}"
 

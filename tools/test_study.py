@@ -113,7 +113,7 @@ class Study(unittest.TestCase):
         for text, part in [
             ("", "'group' is missing"),
             ("[[group]]\nvariants = ['']", "'recipe' is missing"),
-            ("[[group]]\nrecipe = 'a.toml'\nvariants = ['k=1', 'k=1']", "stands there twice"),
+            ("[[group]]\nrecipe = 'a.toml'\nvariants = ['k=1', 'k=1']", "is listed twice"),
             ("[[group]]\nrecipe = 'a.toml'\nvariants = []", "a list of texts"),
             ("group = 1", "[[group]]"),
             ("[[group", "study.toml"),

@@ -125,7 +125,7 @@ impl Augment {
     /// Whether the table can be used with images of `side` pixels.
     ///
     /// # Errors
-    /// A value lies out of range, or the padding is too large to be mirrored.
+    /// A value is out of range, or the padding is too large to be mirrored.
     pub fn check_for(&self, side: u32) -> Result<()> {
         self.check().map_err(|e| Error::invalid(format!("augmentation: {e}")))?;
         if self.crop == Crop::Pad && self.pad >= side {

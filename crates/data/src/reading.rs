@@ -3,19 +3,19 @@ use std::path::PathBuf;
 
 use crate::decode::Decode;
 
-/// What may be said of a dataset beside its name and its path; the keys of a recipe's `[data]`.
+/// How a dataset is read: keys of a recipe's `[data]` besides its name and path.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
-    /// What the training images are called: a folder, a list, or the start of file names. `None` looks for the usual
-    /// names, and an empty name leaves the split out.
+    /// Name of the training images: a folder, a list, or the start of file names. `None` looks for the usual names; an
+    /// empty name leaves the split out.
     pub train: Option<String>,
-    /// The same of the images to choose on.
+    /// The same for the images to choose on.
     pub val: Option<String>,
-    /// The same of the images to report on.
+    /// The same for the images to report on.
     pub test: Option<String>,
     /// All classes in the order of their numbers.
     pub classes: Option<Vec<String>>,
-    /// A list of files and classes, for images that do not lie in class folders.
+    /// A list of files and classes, for images that are not in class folders.
     pub labels: Option<PathBuf>,
     /// The column that holds images, or the names of their files.
     pub image_column: Option<String>,
@@ -30,7 +30,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The keys that are given and that not every dataset has a use for.
+    /// The given keys that not every dataset takes.
     pub(crate) fn given(&self) -> impl Iterator<Item = &'static str> {
         let keys = [
             ("train", self.train.is_some()),

@@ -15,10 +15,10 @@ use super::{
     wording::{self, KeyPath},
 };
 
-/// Parts of a key. Tables of tables of tables end far below it; the stack would end far above.
+/// Maximum number of parts of a key: far more than tables are nested, and far fewer than the stack could take.
 const MOST_KEYS: usize = 32;
 
-/// The options table that texts like `depths=[2,2,2,2]` make; the value is TOML, a bare word is text.
+/// The options table made of texts like `depths=[2,2,2,2]`; the value is TOML, a bare word is text.
 pub fn options(texts: &[String]) -> Result<toml::Table, RecipeError> {
     let option = |text: &String| {
         let origin = Origin::File(format!("--option {text}").into(), 0);
@@ -32,15 +32,15 @@ pub fn options(texts: &[String]) -> Result<toml::Table, RecipeError> {
 
 /// The merged layers of a recipe.
 ///
-/// * `base = "other.toml"` or a list of files, at the top of a file, are laid below that file, the later over the
-///   earlier; paths are relative to the file that says so.
+/// * `base = "other.toml"`, or a list of files, at the top of a file: these files come below that file, the later over
+///   the earlier; paths are relative to the file that names them.
 /// * `--set a.b=c` comes last, in the order given. The value is TOML; a bare word is text. `--set a.b={}` makes a
 ///   table, and `--set a.b=` with nothing right of the `=` removes a key or a whole table.
 #[derive(Clone, Debug)]
 pub struct Layered {
     name: Arc<str>,
     root: Table,
-    /// Whether the file's name may name the run.
+    /// Whether the run may take the file's name.
     names_run: bool,
 }
 
@@ -54,7 +54,7 @@ impl Layered {
         Self::from_str(&path.display().to_string(), &text, sets)
     }
 
-    /// Reads a recipe from `text`; `name` is what places say and, as a path, what its bases are relative to.
+    /// Reads a recipe from `text`; `name` is the file in error messages and, as a path, what bases are relative to.
     pub fn from_str(name: &str, text: &str, sets: &[String]) -> Result<Self, RecipeError> {
         let path = Path::new(name);
         let root = read_layer(path, text, &mut vec![identity(path)])?;
@@ -176,7 +176,7 @@ impl Layered {
         let worded = wording::word(path, value.as_ref(), message);
         let mut error = self.at(&worded.path, |_| worded.message);
         error.hint = worded.hint;
-        // `--set name=5` and `--set teacher=none` deserve to be told what would have worked.
+        // For `--set name=5` and `--set teacher=none`, the hint shows what would have worked.
         if let (_, Some(Node { origin: Origin::Set(_), item: Item::Leaf(value) })) =
             tree::deepest(&self.root, &worded.path.keys)
             && error.hint.is_none()
@@ -203,7 +203,7 @@ impl Layered {
         };
         let keys: Vec<String> = key.trim().split('.').map(|part| part.trim().to_owned()).collect();
         if keys.len() > MOST_KEYS {
-            return wrong(format!("a key of {} parts; the deepest table lies {MOST_KEYS} deep", keys.len()));
+            return wrong(format!("a key of {} parts; at most {MOST_KEYS} are allowed", keys.len()));
         }
         let bare =
             |part: &String| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
@@ -273,7 +273,7 @@ fn read_layer(path: &Path, text: &str, chain: &mut Vec<PathBuf>) -> Result<Table
                     .iter()
                     .chain([&id])
                     .map(|p| p.file_name().unwrap_or(p.as_os_str()).to_string_lossy());
-                return Err(wrong(format!("bases go round in a circle: {}", names.collect::<Vec<_>>().join(" -> "))));
+                return Err(wrong(format!("the bases form a cycle: {}", names.collect::<Vec<_>>().join(" -> "))));
             }
             chain.push(id);
             let layer = read_layer(&file, &text, chain)?;
@@ -303,7 +303,7 @@ fn read_text(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "is not text in UTF-8".to_owned())
 }
 
-/// The system's reason without its error number.
+/// The system's reason, without the error number.
 fn plain_reason(e: &std::io::Error) -> String {
     let text = e.to_string();
     text.split_once(" (os error").map_or(text.as_str(), |(reason, _)| reason).to_owned()
@@ -322,7 +322,7 @@ fn nearest_file(path: &Path) -> Option<PathBuf> {
     (near != wanted).then(|| path.with_file_name(near))
 }
 
-/// What tells one file from another, however it is reached.
+/// Identifies a file, whatever path leads to it.
 fn identity(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

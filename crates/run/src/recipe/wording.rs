@@ -1,4 +1,4 @@
-//! Serde's sentences in the recipe's words, with the nearest valid name.
+//! Turns serde's messages into the recipe's terms, with the nearest valid name.
 use std::fmt;
 
 use heterodyne_settings::{Key, Settings, nearest};
@@ -10,12 +10,12 @@ use super::{
     schema::{CacheTable, Data, Loss, NetworkTable, Optim, Recipe, Schedule, Train},
 };
 
-/// A path to a value: keys, and behind them what no key can address (`[2]`).
+/// A path to a value: keys, followed by what no key can address (`[2]`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPath {
     /// The keys from the outermost table inwards.
     pub keys: Vec<String>,
-    /// Indices, and keys inside of lists.
+    /// Indices, and keys inside lists.
     pub rest: String,
 }
 
@@ -70,13 +70,13 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// An error in the recipe's words.
+/// An error in the recipe's terms.
 pub struct Worded {
     /// What it is about.
     pub path: KeyPath,
     pub message: String,
     pub hint: Option<String>,
-    /// The type that was expected, where that is what is wrong.
+    /// The expected type, if the type is wrong.
     pub expected: Option<&'static str>,
 }
 
@@ -104,8 +104,8 @@ const TYPES: [(&str, &str); 15] = [
     ("a map", TABLE),
 ];
 
-/// Turns serde's `message` about `path` into the recipe's words; `value` is what stands there. A sentence that is not
-/// serde's stays as it is.
+/// Turns serde's `message` about `path` into the recipe's terms; `value` is the value there. Other messages stay
+/// unchanged.
 pub fn word(path: KeyPath, value: Option<&Value>, message: &str) -> Worded {
     let quoted = backticked(message);
     if let Some(name) = message.strip_prefix("unknown variant `").and_then(|_| quoted.first().copied()) {
@@ -138,7 +138,7 @@ pub fn word(path: KeyPath, value: Option<&Value>, message: &str) -> Worded {
     Worded { path, message, hint, expected: None }
 }
 
-/// Serde's word for what it met, in ours.
+/// Serde's term for what it found, in ours.
 fn unexpected(found: &str) -> String {
     let plain = found.replace('`', "");
     match plain.as_str() {
@@ -154,7 +154,7 @@ fn unexpected(found: &str) -> String {
     }
 }
 
-/// A value in the same words.
+/// A value in the same terms.
 pub fn found(value: &Value) -> String {
     match value {
         Value::String(text) => format!("the text {:?}", shortened(text)),
@@ -172,7 +172,7 @@ fn backticked(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// Keys that have another name now.
+/// Renamed keys: old name, new name.
 const RENAMED: [(&str, &str); 3] =
     [("train.clip", "train.clip_grad"), ("train.ema", "train.ema_decay"), ("data.validation", "data.holdout")];
 
@@ -189,7 +189,7 @@ pub const TABLES: [(&str, &[Key]); 9] = [
     ("loss", Loss::KEYS),
 ];
 
-/// What to say of a key that is not one of `valid`.
+/// The hint for a key that is not one of `valid`.
 pub fn hint_for_key(path: &KeyPath, valid: &[&str]) -> String {
     let (parent, name) = (path.parent(), path.keys.last().map_or("", String::as_str));
     let prefix = if parent.is_empty() { String::new() } else { format!("{parent}.") };

@@ -93,8 +93,8 @@ fn bases_that_cannot_be() {
         ("r.toml", "seed = 3\n"),
     ]);
     let message = |name| read(&dir, name, &[]).unwrap_err();
-    assert_eq!(message("a.toml"), "sub/c.toml:1: bases go round in a circle: a.toml -> b.toml -> c.toml -> a.toml");
-    assert_eq!(message("self.toml"), "self.toml:1: bases go round in a circle: self.toml -> self.toml");
+    assert_eq!(message("a.toml"), "sub/c.toml:1: the bases form a cycle: a.toml -> b.toml -> c.toml -> a.toml");
+    assert_eq!(message("self.toml"), "self.toml:1: the bases form a cycle: self.toml -> self.toml");
     assert_eq!(
         message("absent.toml"),
         "absent.toml:1: base sub/d.toml cannot be read: No such file or directory\n  hint: did you mean sub/c.toml? A \
