@@ -18,6 +18,7 @@ mod stem;
 mod swin;
 mod tokens;
 pub mod transformers;
+mod translate;
 mod vgg;
 mod vit;
 mod weights;

@@ -9,8 +9,8 @@ use tch::{Kind, Tensor};
 
 use crate::{
     Checkpoint, Model,
-    names::{self, Translated},
     select::{self, Selection},
+    translate::{self, Translated},
 };
 
 const POS_EMBED: &str = "pos_embed";
@@ -32,7 +32,7 @@ impl Model {
     fn load_selected(&self, tensors: &Tensors, adapt_head: bool, selection: &Selection) -> Result<LoadReport> {
         let _guard = NoGrad::new();
         let Translated { mut tensors, mut adapted, left_out } =
-            names::to_timm(self.def.family, &self.store.tensors(), tensors, selection)?;
+            translate::to_timm(self.def.family, &self.store.tensors(), tensors, selection)?;
         tensors.retain(|name, _| !DERIVED.iter().any(|end| name.ends_with(end)));
         adapted.extend(self.fit_bias_tables(&mut tensors)?);
         if let Some((resampled, how)) = self.fit_pos_embed(&tensors)? {

@@ -38,8 +38,8 @@ pub fn open(file: Reader) -> Result<(Archive, Pickle), Fault> {
     if zip.has_duplicate_names() {
         return damaged("two records of the archive have the same name");
     }
-    if let Some(what) = foreign(&names) {
-        return Err(Fault::Foreign(what.into()));
+    if let Some(fault) = foreign(&names) {
+        return Err(fault);
     }
     let prefix = prefix(&names)?.to_owned();
     let archive = Archive { zip, prefix, length };
@@ -61,18 +61,18 @@ pub fn open(file: Reader) -> Result<(Archive, Pickle), Fault> {
 }
 
 /// Recognises the archives of other programs.
-fn foreign(names: &[&str]) -> Option<&'static str> {
+fn foreign(names: &[&str]) -> Option<Fault> {
     let has = |end: &str| {
         names.iter().any(|name| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('/')))
     };
     if has("constants.pkl") {
-        Some("a TorchScript archive (torch.jit.save); save its `state_dict()` with torch.save")
+        Some(Fault::Program { what: "a TorchScript archive (torch.jit.save)" })
     } else if has("archive_format") || has("serialized_exported_program.json") {
-        Some("a PT2 package (torch.export or AOTInductor); save the model's `state_dict()` with torch.save")
+        Some(Fault::Program { what: "a PT2 package (torch.export or AOTInductor)" })
     } else if has(".data/python_version") || has(".data/extern_modules") {
-        Some("a torch.package archive; save the model's `state_dict()` with torch.save")
+        Some(Fault::Foreign("a torch.package archive; save the model's `state_dict()` with torch.save".into()))
     } else if names.iter().any(|name| name.ends_with(".npy")) {
-        Some("an archive of NumPy arrays (npz), not a PyTorch file")
+        Some(Fault::Foreign("an archive of NumPy arrays (npz), not a PyTorch file".into()))
     } else {
         None
     }

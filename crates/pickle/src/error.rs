@@ -27,6 +27,12 @@ pub enum Fault {
     /// The file is not one that `torch.save` writes on a little-endian machine.
     #[error("is {0}")]
     Foreign(String),
+    /// It is a whole network: a program that other functions load.
+    #[error("is {what}; save its `state_dict()` with torch.save")]
+    Program {
+        /// Its format.
+        what: &'static str,
+    },
     /// The file ends too early.
     #[error("not a complete PyTorch file ({0}); was the download cut short?")]
     Short(String),

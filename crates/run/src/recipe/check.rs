@@ -53,8 +53,10 @@ fn all(r: &Recipe) -> Consistent {
     })?;
     ensure(!r.data.name.is_empty(), "data.name", || "is missing".to_owned())
         .map_err(hint("add `name = ..` to [data]; `heterodyne data` lists the datasets"))?;
-    ensure(r.student.package.is_none(), "student.package", || "is not possible: a package cannot be trained".to_owned())
-        .map_err(hint("name the student's `model`"))?;
+    ensure(r.student.package.is_none(), "student.package", || {
+        "is not possible: a package cannot be trained".to_owned()
+    })
+    .map_err(hint("name the student's `model`"))?;
     ensure(!r.student.model.is_empty(), "student.model", || "is missing".to_owned())
         .map_err(hint("add `model = ..` to [student]; `heterodyne models` lists the models"))?;
     let chooses = [

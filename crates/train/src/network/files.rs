@@ -6,7 +6,7 @@ use std::{
 
 use heterodyne_hub::WEIGHTS;
 use heterodyne_nn::{Tensors, file};
-use heterodyne_pickle::{Content, Dtype};
+use heterodyne_pickle::{Content, Dtype, Fault};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
@@ -79,9 +79,11 @@ fn safetensors(path: &Path, section: Option<&str>) -> Result<Stored> {
 
 fn pytorch(path: &Path, section: Option<&str>) -> Result<Stored> {
     let damaged = |e: heterodyne_pickle::Error| {
-        let text = e.to_string();
-        let program = text.contains("TorchScript archive") || text.contains("PT2 package");
-        Error::Plan(if program { text + "; to use it as a teacher, set `teacher.package`" } else { text })
+        let advice = match e.fault {
+            Fault::Program { .. } => "; to use it as a teacher, set `teacher.package`",
+            _ => "",
+        };
+        Error::Plan(format!("{e}{advice}"))
     };
     let file = heterodyne_pickle::read(path).map_err(damaged)?;
     let section = file.section(section).map_err(damaged)?;
