@@ -138,7 +138,7 @@ def versions(*packages):
     found = {}
     for name, file, pattern in [
         ("heterodyne", ROOT / "Cargo.toml", r'^version = "([^"]+)"'),
-        ("libtorch", ROOT / "tools" / "libtorch.py", r'^VERSION = "([^"]+)"'),
+        ("libtorch", ROOT / "crates" / "shim" / "libtorch-version", r"^(\S+)$"),
     ]:
         match = re.search(pattern, file.read_text(), re.MULTILINE)
         if match:

@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-SCRIPT = Path(__file__).with_name("libtorch.py")
+ROOT = Path(__file__).parent.parent
 
 
 class Libtorch(unittest.TestCase):
@@ -16,7 +16,9 @@ class Libtorch(unittest.TestCase):
         self.project = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.project)
         (self.project / "tools").mkdir()
-        shutil.copy(SCRIPT, self.project / "tools")
+        (self.project / "crates" / "shim").mkdir(parents=True)
+        for name in ["tools/libtorch.py", "crates/shim/libtorch-version"]:
+            shutil.copy(ROOT / name, self.project / name)
 
     def fake(self, name, version, whole=True):
         root = self.project / name
