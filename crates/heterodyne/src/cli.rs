@@ -1,7 +1,10 @@
 //! The command line, for this project's binary and for binaries with their own methods (`examples/own_method.rs`).
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use heterodyne_run::recipe;
 
 use crate::{
@@ -55,7 +58,7 @@ enum Command {
 pub fn main() -> ExitCode {
     heterodyne_shim::keep_freed_memory();
     ui::survive_size_limits();
-    let command = Cli::parse_from(std::env::args_os().map(at_home)).command;
+    let command = parse().command;
     // These commands produce files; for all others, the printed output is the result.
     let writes_files =
         matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_));
@@ -82,6 +85,27 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Parses the process's arguments. `--lr 0.1` is answered with `--set optim.lr=..` where recipes are read.
+fn parse() -> Cli {
+    let words: Vec<OsString> = std::env::args_os().map(at_home).collect();
+    let takes_keys = |name: &OsString| {
+        let cli = Cli::command();
+        let found = name.to_str().and_then(|name| cli.find_subcommand(name));
+        found.is_some_and(|command| command.get_arguments().any(|arg| arg.get_long() == Some("set")))
+    };
+    Cli::try_parse_from(&words).unwrap_or_else(|mut e| {
+        if let Some(ContextValue::String(flag)) = e.get(ContextKind::InvalidArg)
+            && e.kind() == ErrorKind::UnknownArgument
+            && words.get(1).is_some_and(takes_keys)
+            && let Some(key) = recipe::key_for(flag.trim_start_matches('-'))
+        {
+            let tip = format!("a recipe's keys are set by `--set {key}=VALUE`");
+            e.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
+        e.exit()
+    })
 }
 
 /// Expands a `~` at the start of an argument or after `--option=`; the shell only does the former.

@@ -127,8 +127,8 @@ impl Observer for Progress {
             Event::Teacher(check) => {
                 let m = check.measured;
                 self.line(&format!(
-                    "teacher: {:.1} % top-1 on {} test images of {} classes, {} of which it predicts ({:.1} s)",
-                    m.top1, m.images, m.classes, m.answers, m.seconds
+                    "teacher: {:.1} % top-1 on {} {} images of {} classes, {} of which it predicts ({:.1} s)",
+                    m.top1, m.images, check.split, m.classes, m.answers, m.seconds
                 ));
                 if check.is_constant() {
                     tell!(

@@ -7,6 +7,7 @@ mod chart;
 mod load;
 mod markup;
 mod page;
+mod plan;
 pub mod published;
 mod stats;
 mod terminal;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use heterodyne_run::{Error, Result};
 pub use load::{Loaded, Run};
+pub use plan::groups;
 pub use published::published;
 pub use terminal::table;
 

@@ -2,9 +2,10 @@
 use std::path::{Path, PathBuf};
 
 use heterodyne_run::{Eval, Metric, Result, RunFolder, Similarity, Status, Summary, Versions, metrics};
+use indexmap::IndexSet;
 use serde_json::Value;
 
-use crate::stats;
+use crate::{plan::comparable, stats};
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -140,14 +141,35 @@ impl Loaded {
     }
 }
 
-/// The baseline for comparisons: the group `scratch`, or else the only group without a teacher. It must have a result.
-pub fn scratch(groups: &[Loaded]) -> Option<&Loaded> {
-    let by_name = groups.iter().find(|g| g.name.eq_ignore_ascii_case("scratch"));
-    let untaught = || {
-        let mut all = groups.iter().filter(|g| g.untaught());
-        all.next().filter(|_| all.next().is_none())
+/// The baseline of a group: a group `scratch`, or else one without a teacher, of the same student, data and epochs. It
+/// must have a result and be the only one.
+pub fn baseline<'a>(groups: &'a [Loaded], group: &Loaded) -> Option<&'a Loaded> {
+    let fits = |base: &&Loaded| {
+        !std::ptr::eq::<Loaded>(*base, group)
+            && base.mean().is_some()
+            && base.runs.first().zip(group.runs.first()).is_some_and(|(a, b)| comparable(a, b))
     };
-    by_name.or_else(untaught).filter(|g| g.mean().is_some())
+    let named = groups.iter().find(|g| g.name.eq_ignore_ascii_case("scratch"));
+    let mut untaught = groups.iter().filter(|g| g.untaught()).filter(fits);
+    let only = || untaught.next().filter(|_| untaught.next().is_none());
+    if group.untaught() { None } else { named.filter(fits).or_else(only) }
+}
+
+/// The baseline that all groups share that have one.
+pub fn shared_baseline(groups: &[Loaded]) -> Option<&Loaded> {
+    let mut all = groups.iter().filter_map(|group| baseline(groups, group));
+    let first = all.next()?;
+    all.all(|base| std::ptr::eq(base, first)).then_some(first)
+}
+
+/// Each teacher with its accuracy before the runs, such as `teacher vit_nano: 98.40 % on 500 test images`.
+pub fn teachers(groups: &[Loaded]) -> IndexSet<String> {
+    let line = |run: &Run| {
+        let (name, score) = (run.summary.teacher.as_ref()?, run.summary.teacher_score.as_ref()?);
+        let split = if score.split == "test" { "test" } else { "held-out" };
+        Some(format!("teacher {name}: {:.2} % on {} {split} images", score.top1, score.images))
+    };
+    groups.iter().flat_map(|group| &group.runs).filter_map(line).collect()
 }
 
 /// A provisional summary of a run that has not written one.
@@ -172,6 +194,7 @@ fn unfinished(plan: &Value, metrics: &[Metric]) -> Summary {
         error: None,
         student: text("/student/model").unwrap_or_default(),
         teacher: text("/teacher/model"),
+        teacher_score: None,
         methods: plan.get("methods").and_then(Value::as_object).map_or_else(Vec::new, |m| m.keys().cloned().collect()),
         seed: plan.get("seed").and_then(Value::as_u64).unwrap_or_default(),
         epochs: epochs as u32,

@@ -2,13 +2,13 @@
 use crate::{Loaded, load, stats};
 
 /// Method, mean ± sample standard deviation of the test top-1 after the last epoch, the value of each seed, training
-/// time of one run, and the difference from the scratch row if there is one. Runs that did not finish are listed below
-/// the table.
+/// time of one run, and the difference from the baseline if there is one. Below the table: the teachers, and the runs
+/// that did not finish.
 #[must_use]
 pub fn table(groups: &[Loaded]) -> String {
-    let scratch = load::scratch(groups);
+    let compared = groups.iter().any(|group| load::baseline(groups, group).is_some());
     let mut rows = vec![["method", "test top-1 %", "each seed", "s per run"].map(str::to_owned).to_vec()];
-    if scratch.is_some() {
+    if compared {
         rows[0].push("vs scratch".to_owned());
     }
     for group in groups {
@@ -16,8 +16,8 @@ pub fn table(groups: &[Loaded]) -> String {
         let seeds: Vec<String> = results.iter().map(|r| format!("{r:.2}")).collect();
         let seconds = group.seconds().map_or_else(|| "–".to_owned(), |s| format!("{s:.1}"));
         let mut row = vec![group.name.clone(), stats::spread(&results), seeds.join("  "), seconds];
-        if let Some(base) = scratch {
-            row.push(difference(group, base));
+        if compared {
+            row.push(difference(groups, group));
         }
         rows.push(row);
     }
@@ -32,6 +32,10 @@ pub fn table(groups: &[Loaded]) -> String {
             if matches!(c, 0 | 2) { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
         });
         out.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
+        out.push('\n');
+    }
+    for teacher in load::teachers(groups) {
+        out.push_str(&teacher);
         out.push('\n');
     }
     for group in groups {
@@ -53,10 +57,8 @@ pub fn why_not(run: &crate::Run) -> String {
     }
 }
 
-/// The difference from `base` in points, such as `+1.25`; a dash for `base` itself and without results.
-pub fn difference(group: &Loaded, base: &Loaded) -> String {
-    match (group.mean(), base.mean()) {
-        (Some(own), Some(base_mean)) if !std::ptr::eq(group, base) => format!("{:+.2}", own - base_mean),
-        _ => "–".to_owned(),
-    }
+/// The difference from the group's baseline in points, such as `+1.25`; a dash without one.
+pub fn difference(groups: &[Loaded], group: &Loaded) -> String {
+    let base = load::baseline(groups, group).and_then(Loaded::mean);
+    group.mean().zip(base).map_or_else(|| "–".to_owned(), |(own, base)| format!("{:+.2}", own - base))
 }

@@ -18,4 +18,4 @@ pub use folder::{RunFolder, read_json, write_json_atomic};
 pub use metrics::Metric;
 pub use recipe::{Layered, Recipe, RecipeError};
 pub use similarity::Similarity;
-pub use summary::{Eval, Status, Summary, Versions};
+pub use summary::{Eval, Status, Summary, TeacherScore, Versions};

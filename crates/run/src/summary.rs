@@ -20,6 +20,9 @@ pub struct Summary {
     /// The teacher's model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<String>,
+    /// How well the teacher knew the data before the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_score: Option<TeacherScore>,
     /// Names of the methods with a non-zero weight.
     pub methods: Vec<String>,
     /// Seed of all random generators.
@@ -53,6 +56,17 @@ pub struct Summary {
     pub metrics: Option<Extent>,
     /// Versions of the software.
     pub versions: Versions,
+}
+
+/// The teacher's accuracy before a run, with its own evaluation transform.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TeacherScore {
+    /// `test`, or `validation` if the recipe leaves the test images alone.
+    pub split: String,
+    /// Top-1 accuracy.
+    pub top1: f64,
+    /// Number of images, spread evenly over the split.
+    pub images: u64,
 }
 
 /// How a run ended.

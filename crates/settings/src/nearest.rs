@@ -4,8 +4,42 @@
 /// `lr`.
 const SIMILAR: f64 = 0.74;
 
-/// The known name most similar to `name`, if any is similar enough.
+/// Words of other tools for keys and values of ours. A word counts only where the name is valid.
+const ELSEWHERE: [(&str, &str); 23] = [
+    ("amp", "precision"),
+    ("amp", "bf16"),
+    ("autocast", "precision"),
+    ("batch_size", "batch"),
+    ("bs", "batch"),
+    ("checkpoint", "weights"),
+    ("dir", "path"),
+    ("fp16", "bf16"),
+    ("gpu", "cuda"),
+    ("grad_clip", "clip_grad"),
+    ("max_norm", "clip_grad"),
+    ("mixed_precision", "precision"),
+    ("num_epochs", "epochs"),
+    ("num_workers", "workers"),
+    ("opt", "name"),
+    ("pretrained", "weights"),
+    ("root", "path"),
+    ("t", "temperature"),
+    ("tau", "temperature"),
+    ("temp", "temperature"),
+    ("val_split", "holdout"),
+    ("warmup", "warmup_epochs"),
+    ("wd", "weight_decay"),
+];
+
+/// The known name that `name` probably means: what another tool calls so, or the most similar one if any is similar
+/// enough.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let known: Vec<&str> = known.into_iter().collect();
+    let word = name.to_lowercase().replace('-', "_");
+    let mut meant = ELSEWHERE.iter().filter(|(other, _)| *other == word).map(|(_, own)| own);
+    if let Some(own) = meant.find_map(|own| known.iter().copied().find(|known| known == own)) {
+        return Some(own);
+    }
     let scored = known.into_iter().map(|known| (similarity(name, known), known));
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score >= SIMILAR).map(|(_, known)| known)
 }
@@ -42,5 +76,15 @@ mod tests {
         assert_eq!(near("Momentum"), Some("momentum"));
         assert_eq!(near("sdg"), Some("sgd"));
         assert_eq!(near("xyz"), None);
+    }
+
+    #[test]
+    fn words_of_other_tools_are_known_where_they_fit() {
+        let device = ["auto", "cpu", "cuda"];
+        assert_eq!((nearest("gpu", device), nearest("GPU", device)), (Some("cuda"), Some("cuda")));
+        assert_eq!(nearest("warmup", ["name", "warmup_epochs", "warmup_start"]), Some("warmup_epochs"));
+        assert_eq!(nearest("T", ["k", "alpha", "temperature"]), Some("temperature"));
+        assert_eq!(nearest("batch-size", ["epochs", "batch"]), Some("batch"));
+        assert_eq!(nearest("gpu", ["sgd", "adamw"]), None);
     }
 }

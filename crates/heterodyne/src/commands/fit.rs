@@ -6,7 +6,7 @@ use heterodyne_nn::TapSpec;
 use heterodyne_run::{
     folder::RunFolder,
     recipe::{Layered, schema::DeviceChoice},
-    summary::{Status, Summary},
+    summary::{Status, Summary, TeacherScore},
 };
 use heterodyne_train::{Mode, Plan, Session, device::cuda_problem, fit, network::Network, plan};
 
@@ -124,7 +124,9 @@ fn offer(taps: &TapSpec) -> String {
 fn closing(summary: &Summary, folder: &RunFolder) -> String {
     let mut lines = Vec::new();
     if let Some(last) = &summary.last {
-        lines.push(format!("last epoch  {}", ui::show(last)));
+        let done = summary.status == Status::Finished;
+        let when = if done { "last epoch".to_owned() } else { format!("epoch {:<4}", last.epoch) };
+        lines.push(format!("{when}  {}", ui::show(last)));
     }
     if let Some(best) = &summary.best {
         lines.push(format!(
@@ -133,6 +135,9 @@ fn closing(summary: &Summary, folder: &RunFolder) -> String {
             best.epoch,
             summary.selected_on
         ));
+    }
+    if let Some(TeacherScore { split, top1, images }) = &summary.teacher_score {
+        lines.push(format!("teacher     {split}: top-1 {top1:.2} %  {images} images"));
     }
     lines.push(format!(
         "{:.1} s of training, {:.0} img/s; weights and summary in {}",

@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use heterodyne_report::{Group, Run};
+use heterodyne_report::Group;
 
 use super::Outcome;
 use crate::print::say;
@@ -10,7 +10,7 @@ use crate::print::say;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run folders; runs of the same name form one row with several seeds
+    /// Run folders; runs that differ only in their seed form one row
     #[arg(required = true)]
     runs: Vec<PathBuf>,
     /// HTML file to write
@@ -23,14 +23,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let mut groups: Vec<Group> = Vec::new();
-    for path in &args.runs {
-        let name = Run::load(path)?.summary.name;
-        match groups.iter_mut().find(|g| g.name == name) {
-            Some(group) => group.runs.push(path.clone()),
-            None => groups.push(Group { name, runs: vec![path.clone()] }),
-        }
-    }
+    let groups = heterodyne_report::groups(&args.runs)?;
     heterodyne_report::write(&args.out, &args.title, "", &groups)?;
     let loaded = groups.iter().map(Group::load).collect::<Result<Vec<_>, _>>()?;
     say!("{}\n{}", heterodyne_report::table(&loaded), args.out.display());

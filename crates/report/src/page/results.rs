@@ -13,7 +13,8 @@ use crate::{
 
 /// The results table and the dot plot.
 pub fn section(groups: &[Loaded]) -> String {
-    let scratch = load::scratch(groups);
+    let scratch = load::shared_baseline(groups);
+    let compared = groups.iter().any(|group| load::baseline(groups, group).is_some());
     let pairs = pairs(groups);
     let (with_pair, with_best) = (pairs.len() > 1, groups.iter().flat_map(|g| &g.runs).any(|r| r.best().is_some()));
 
@@ -24,7 +25,7 @@ pub fn section(groups: &[Loaded]) -> String {
         head.push("networks".to_owned());
     }
     head.push("test top-1, last epoch, %".to_owned());
-    if scratch.is_some() {
+    if compared {
         head.push("vs scratch".to_owned());
     }
     left.push(head.len());
@@ -42,8 +43,8 @@ pub fn section(groups: &[Loaded]) -> String {
             row.push(escape(pair(group)));
         }
         row.push(format!("<strong>{}</strong>", stats::spread(&group.results())));
-        if let Some(base) = scratch {
-            row.push(difference(group, base));
+        if compared {
+            row.push(difference(groups, group));
         }
         row.push(seeds(group));
         if with_best {
@@ -105,6 +106,7 @@ fn summary_line(groups: &[Loaded], pairs: &IndexSet<String>) -> String {
     if pairs.len() <= 3 {
         parts.extend(pairs.iter().cloned());
     }
+    parts.extend(load::teachers(groups));
     format!(
         "<p class=\"facts\">{}</p>\n",
         parts.iter().map(|p| format!("<span>{}</span>", escape(p))).collect::<Vec<_>>().join(" ")

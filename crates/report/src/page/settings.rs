@@ -1,9 +1,10 @@
 //! The exact settings of every run.
-use indexmap::IndexMap;
-use serde_json::Value;
-
 use super::section as titled;
-use crate::{Loaded, Run, markup::escape};
+use crate::{
+    Loaded, Run,
+    markup::escape,
+    plan::{Keys, flatten},
+};
 
 /// Settings, versions and devices of every run.
 pub fn section(groups: &[Loaded]) -> String {
@@ -12,7 +13,7 @@ pub fn section(groups: &[Loaded]) -> String {
 }
 
 fn group(group: &Loaded) -> String {
-    let plans: Vec<IndexMap<String, String>> = group.runs.iter().map(|r| flatten(&r.plan)).collect();
+    let plans: Vec<Keys> = group.runs.iter().map(|r| flatten(&r.plan)).collect();
     let common = |key: &str, value: &str| plans.iter().all(|p| p.get(key).is_some_and(|v| v == value));
     let shared: Vec<(&String, &String)> = plans.first().into_iter().flatten().filter(|(k, v)| common(k, v)).collect();
     let mut out = format!("<details>\n<summary>{}</summary>\n{}", escape(&group.name), list(&shared));
@@ -48,24 +49,4 @@ fn list(settings: &[(&String, &String)]) -> String {
     let lines: Vec<String> =
         settings.iter().map(|(key, value)| format!("{} = {}", escape(key), escape(value))).collect();
     format!("<pre>{}</pre>\n", lines.join("\n"))
-}
-
-/// Flattens a JSON object to dotted keys, in order; empty tables are omitted.
-fn flatten(value: &Value) -> IndexMap<String, String> {
-    fn walk(path: &str, value: &Value, out: &mut IndexMap<String, String>) {
-        match value {
-            Value::Object(map) => {
-                for (key, inner) in map {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    walk(&path, inner, out);
-                }
-            }
-            leaf => {
-                out.insert(path.to_owned(), leaf.to_string());
-            }
-        }
-    }
-    let mut out = IndexMap::new();
-    walk("", value, &mut out);
-    out
 }

@@ -13,3 +13,4 @@ pub use layer::{Layered, options};
 pub use schema::{
     Data, DeviceChoice, Loss, NetworkTable, Optim, OptimName, Precision, Recipe, Schedule, ScheduleName, Train,
 };
+pub use wording::key_for;

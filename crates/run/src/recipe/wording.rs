@@ -189,6 +189,21 @@ pub const TABLES: [(&str, &[Key]); 9] = [
     ("loss", Loss::KEYS),
 ];
 
+/// The key called `name` in another table than `parent`: `epochs` at the top, `batch` in [data] and `seed` in [train]
+/// belong elsewhere.
+fn key_elsewhere(name: &str, parent: &str) -> Option<String> {
+    let known = |keys: &[Key]| keys.iter().any(|key| key.name == name);
+    let (table, _) = TABLES.iter().find(|(table, keys)| *table != parent && known(keys))?;
+    Some(if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") })
+}
+
+/// The key of a recipe that a word such as `lr`, `batch_size` or `epochs` means, if there is one.
+pub fn key_for(word: &str) -> Option<String> {
+    let word = word.replace('-', "_");
+    let all = || TABLES.iter().flat_map(|(_, keys)| keys.iter().map(|key| key.name));
+    key_elsewhere(&word, "*").or_else(|| key_elsewhere(nearest(&word, all())?, "*"))
+}
+
 /// The hint for a key that is not one of `valid`.
 pub fn hint_for_key(path: &KeyPath, valid: &[&str]) -> String {
     let (parent, name) = (path.parent(), path.keys.last().map_or("", String::as_str));
@@ -202,14 +217,13 @@ pub fn hint_for_key(path: &KeyPath, valid: &[&str]) -> String {
     if let Some((old, new)) = RENAMED.iter().find(|(old, _)| *old == key) {
         return format!("`{old}` is now `{new}`");
     }
-    // `epochs` at the top, or `batch` in [data], belongs elsewhere.
-    let belongs = |(table, keys): &&(&str, &[Key])| {
-        !table.is_empty() && *table != parent && path.keys.len() <= 2 && keys.iter().any(|key| key.name == name)
-    };
-    match (nearest(name, valid.iter().copied()), TABLES.iter().find(belongs)) {
-        (_, Some((table, _))) => format!("did you mean `{table}.{name}`? {owner} takes {list}"),
-        (Some(near), None) => format!("did you mean `{prefix}{near}`? {owner} takes {list}"),
-        (None, None) => format!("{owner} takes {list}"),
+    // A method's or an augmentation's own key is not looked for in other tables.
+    let plain = path.keys.len() <= 2;
+    let elsewhere = || key_elsewhere(name, &parent).filter(|_| plain);
+    let own = || nearest(name, valid.iter().copied()).map(|near| format!("{prefix}{near}"));
+    match elsewhere().or_else(own).or_else(|| key_for(name).filter(|_| plain)) {
+        Some(key) => format!("did you mean `{key}`? {owner} takes {list}"),
+        None => format!("{owner} takes {list}"),
     }
 }
 

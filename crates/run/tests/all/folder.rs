@@ -8,7 +8,7 @@ use std::{
 };
 
 use heterodyne_run::{
-    Eval, RunFolder, Status, Summary, Versions, metrics, metrics::Extent, read_json, write_json_atomic,
+    Eval, RunFolder, Status, Summary, TeacherScore, Versions, metrics, metrics::Extent, read_json, write_json_atomic,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -27,7 +27,8 @@ fn summary() -> Summary {
         status: Status::Failed,
         error: Some("step 3: kd is NaN".to_owned()),
         student: "resnet8".to_owned(),
-        teacher: None,
+        teacher: Some("vit_nano".to_owned()),
+        teacher_score: Some(TeacherScore { split: "test".to_owned(), top1: 98.4, images: 500 }),
         methods: vec!["kd".to_owned()],
         seed: 1,
         epochs: 2,

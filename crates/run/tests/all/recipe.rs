@@ -55,6 +55,20 @@ fn unknown_keys() {
         let message = format!("--set {set}: unknown key `{old}`\n  hint: `{old}` is now `{new}`");
         assert_eq!(wrong("", &[&set]), message);
     }
+    // Keys of other tables, and words of other tools.
+    for (set, meant) in [
+        ("train.seed=1", "seed"),
+        ("train.device=cpu", "device"),
+        ("train.amp=true", "train.precision"),
+        ("train.lr=0.1", "optim.lr"),
+        ("schedule.warmup=5", "schedule.warmup_epochs"),
+        ("student.pretrained=true", "student.weights"),
+        ("data.batch_size=64", "train.batch"),
+    ] {
+        let message = wrong("", &[set]);
+        assert!(message.contains(&format!("did you mean `{meant}`?")), "{set}: {message}");
+    }
+    assert!(wrong("", &["device=gpu"]).contains("did you mean `cuda`?"));
     assert_eq!(
         wrong("[optim]\nepochs = 1\n", &[]),
         format!("x.toml:6: unknown key `optim.epochs`\n  hint: did you mean `train.epochs`? {TAKES}")

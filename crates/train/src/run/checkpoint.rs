@@ -4,7 +4,10 @@
 use std::{collections::HashMap, path::Path};
 
 use heterodyne_nn::{Tensors, file};
-use heterodyne_run::metrics::{Eval, Extent};
+use heterodyne_run::{
+    metrics::{Eval, Extent},
+    summary::TeacherScore,
+};
 use heterodyne_shim::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +41,9 @@ pub struct Position {
     pub best: Option<Eval>,
     /// The accuracy that selected the best epoch, on the held-out images if there are any.
     pub best_on: Option<f64>,
+    /// How well the teacher knew the data before the run.
+    #[serde(default)]
+    pub teacher: Option<TeacherScore>,
     /// The extent of the metrics file.
     #[serde(default)]
     pub metrics: Option<Extent>,

@@ -29,6 +29,8 @@ pub struct Window {
     pub terms: IndexMap<String, f64>,
     /// The gradient's 2-norm before clipping.
     pub grad_norm: f64,
+    /// The learning rate of the last step.
+    pub lr: f64,
 }
 
 impl Meter {
@@ -60,9 +62,7 @@ impl Meter {
     /// finite, or `teacher` if the value came from there.
     pub fn fetch(&mut self, teacher: Option<&str>) -> Result<Option<Window>> {
         let pending = std::mem::take(&mut self.pending);
-        if pending.is_empty() {
-            return Ok(None);
-        }
+        let Some(lr) = pending.last().map(|last| last.lr) else { return Ok(None) };
         let all: Vec<&Tensor> = pending.iter().map(|p| &p.values).collect();
         let flat = Tensor::cat(&all, 0).to_kind(Kind::Double).to_device(tch::Device::Cpu).contiguous();
         let mut values = vec![0.0f64; flat.numel()];
@@ -96,7 +96,7 @@ impl Meter {
             grad_norm.add(row[p.names.len() + 1]);
         }
         let terms = terms.into_iter().map(|(name, mean)| (name, mean.value())).collect();
-        Ok(Some(Window { loss: loss.value(), terms, grad_norm: grad_norm.value() }))
+        Ok(Some(Window { loss: loss.value(), terms, grad_norm: grad_norm.value(), lr }))
     }
 }
 

@@ -130,6 +130,7 @@ impl Run<'_> {
         if position.step == 0
             && let Some(check) = preflight::teacher(self.s, stop)?
         {
+            position.teacher = Some(check.score());
             self.observer.on(&Event::Teacher(check));
         }
         if let Some(cache) = &self.s.cache {
@@ -235,13 +236,11 @@ impl Run<'_> {
         else {
             return Ok(());
         };
-        let recipe = &self.s.plan.recipe;
         let batches = self.s.train.batches_per_epoch();
-        let epoch = f64::from(position.epoch) + position.batch as f64 / batches as f64;
         let metric = Metric::Train {
             step: position.step,
-            epoch,
-            lr: schedule::rate(&recipe.schedule, recipe.optim.lr, epoch, f64::from(recipe.train.epochs)),
+            epoch: f64::from(position.epoch) + position.batch as f64 / batches as f64,
+            lr: window.lr,
             loss: window.loss,
             terms: window.terms,
             grad_norm: Some(window.grad_norm),

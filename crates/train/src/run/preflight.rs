@@ -2,6 +2,8 @@
 //! as it is presented.
 use std::sync::atomic::AtomicBool;
 
+use heterodyne_run::summary::TeacherScore;
+
 use super::eval::{self, Measured};
 use crate::{Error, Result, session::Session};
 
@@ -11,11 +13,20 @@ pub struct TeacherCheck {
     /// The teacher's accuracy on evenly spaced test images (held-out images if the recipe leaves the test images
     /// alone), with its own evaluation transform.
     pub measured: Measured,
+    /// Which images these are: `test` or `validation`.
+    pub split: &'static str,
     /// Accuracy at chance level, in percent.
     pub chance: f64,
 }
 
 impl TeacherCheck {
+    /// What the summary keeps.
+    #[must_use]
+    pub fn score(&self) -> TeacherScore {
+        let Measured { top1, images, .. } = self.measured;
+        TeacherScore { split: self.split.to_owned(), top1, images: images as u64 }
+    }
+
     /// Whether the teacher is barely better than chance.
     #[must_use]
     pub fn is_suspicious(&self) -> bool {
@@ -34,10 +45,10 @@ impl TeacherCheck {
 /// # Errors
 /// [`heterodyne_nn::Error::Stopped`] as soon as `stop` is set.
 pub fn teacher(s: &Session, stop: &AtomicBool) -> Result<Option<TeacherCheck>> {
-    let (Some(teacher), Some(images)) = (&s.learner.teacher, &s.teacher_check) else { return Ok(None) };
+    let (Some(teacher), Some((split, images))) = (&s.learner.teacher, &s.teacher_check) else { return Ok(None) };
     let measured = eval::evaluate_until(teacher, images, stop, |_| {}).map_err(|e| match e {
         Error::Plan(what) => Error::Plan(format!("the teacher cannot be used: {what}")),
         other => other,
     })?;
-    Ok(Some(TeacherCheck { measured, chance: 100.0 / teacher.taps().classes as f64 }))
+    Ok(Some(TeacherCheck { measured, split, chance: 100.0 / teacher.taps().classes as f64 }))
 }

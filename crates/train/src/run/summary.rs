@@ -18,6 +18,7 @@ pub(super) fn summarise(s: &Session, position: &Position, outcome: &Result<Statu
         error,
         student: recipe.student.model.clone(),
         teacher: s.learner.teacher.as_ref().map(|t| t.name.clone()),
+        teacher_score: position.teacher.clone(),
         methods: s.plan.methods.iter().map(|m| m.name.clone()).collect(),
         seed: recipe.seed,
         epochs: position.epoch,

@@ -61,19 +61,19 @@ impl Loaders {
 
     /// The images on which the teacher is checked, with the transform `input`: test images, or held-out images if the
     /// test images are left alone. They are spread evenly because images in a folder are sorted by class.
-    pub fn teacher_check(&self, plan: &Plan, splits: &Splits, input: InputSpec) -> Result<EvalLoader> {
-        let (images, indices) = match (plan.recipe.train.test, &self.validation) {
+    pub fn teacher_check(&self, plan: &Plan, splits: &Splits, input: InputSpec) -> Result<(&'static str, EvalLoader)> {
+        let (split, images, indices) = match (plan.recipe.train.test, &self.validation) {
             (TestWhen::Last | TestWhen::Never, Some(held_out)) => {
                 let images = splits.chosen_on().map_or_else(|| splits.train(), Ok)?;
-                (images, held_out.indices().to_vec())
+                ("validation", images, held_out.indices().to_vec())
             }
             _ => {
                 let test = splits.reported()?;
-                (test, (0..test.len()).collect())
+                ("test", test, (0..test.len()).collect())
             }
         };
         let workers = plan.recipe.data.workers;
         let loader = EvalLoader::new(Arc::clone(images), indices, CHECK_BATCH, input, workers)?;
-        Ok(loader.spread(CHECK_IMAGES, CHECK_BATCH))
+        Ok((split, loader.spread(CHECK_IMAGES, CHECK_BATCH)))
     }
 }

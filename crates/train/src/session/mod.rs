@@ -25,7 +25,7 @@ pub struct Session {
     /// Test images.
     pub test: EvalLoader,
     /// Images for the teacher's check, with the teacher's own evaluation transform.
-    pub teacher_check: Option<EvalLoader>,
+    pub teacher_check: Option<(&'static str, EvalLoader)>,
     /// The description in this student's weights files.
     pub card: Card,
     /// A one-line description of the data.

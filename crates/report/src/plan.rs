@@ -1,0 +1,90 @@
+//! Resolved plans: which runs may be pooled, and which may be compared.
+use std::path::PathBuf;
+
+use indexmap::{IndexMap, IndexSet};
+use serde_json::Value;
+
+use crate::{Group, Result, Run};
+
+/// Keys that do not change what a run computes, or that its rows average over.
+const FREE: [&str; 5] = ["seed", "name", "data.path", "data.workers", "teacher.cache.path"];
+/// How many differing keys a row's name has.
+const SHOWN: usize = 3;
+
+/// A plan as dotted keys and their values.
+pub type Keys = IndexMap<String, String>;
+
+/// Flattens a plan to dotted keys, in order; empty tables are omitted.
+pub fn flatten(value: &Value) -> Keys {
+    fn walk(path: &str, value: &Value, out: &mut Keys) {
+        match value {
+            Value::Object(map) => {
+                for (key, inner) in map {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    walk(&path, inner, out);
+                }
+            }
+            leaf => {
+                out.insert(path.to_owned(), leaf.to_string());
+            }
+        }
+    }
+    let mut out = IndexMap::new();
+    walk("", value, &mut out);
+    out
+}
+
+/// What two runs must have in common to form one row.
+fn pooled(run: &Run) -> Keys {
+    let mut keys = flatten(&run.plan);
+    keys.retain(|key, _| !FREE.contains(&key.as_str()));
+    keys
+}
+
+/// Whether the difference of two runs' accuracies is that of their training: same student (its weights
+/// at the start included), same data, same epochs.
+pub fn comparable(a: &Run, b: &Run) -> bool {
+    let same = |run: &Run| {
+        let mut keys = pooled(run);
+        keys.retain(|key, _| key == "train.epochs" || ["student.", "data."].iter().any(|table| key.starts_with(table)));
+        keys
+    };
+    same(a) == same(b)
+}
+
+/// Forms rows from run folders: runs whose plans are equal apart from the seed. Rows of one name get the keys in which
+/// they differ.
+///
+/// # Errors
+/// A run folder cannot be read.
+pub fn groups(paths: &[PathBuf]) -> Result<Vec<Group>> {
+    let mut rows: Vec<(String, Keys, Vec<PathBuf>)> = Vec::new();
+    for path in paths {
+        let run = Run::load(path)?;
+        let (name, keys) = (run.summary.name.clone(), pooled(&run));
+        match rows.iter_mut().find(|(known, others, _)| *known == name && *others == keys) {
+            Some((.., runs)) => runs.push(path.clone()),
+            None => rows.push((name, keys, vec![path.clone()])),
+        }
+    }
+    let named = |row: &(String, Keys, Vec<PathBuf>)| {
+        let (name, keys, runs) = row;
+        let others: Vec<&Keys> = rows.iter().filter(|other| other.0 == *name).map(|other| &other.1).collect();
+        Group { name: format!("{name}{}", differences(keys, &others)), runs: runs.clone() }
+    };
+    Ok(rows.iter().map(named).collect())
+}
+
+/// ` (train.epochs = 5)`: the keys of a row that others of its name have otherwise; nothing for a single row.
+fn differences(own: &Keys, all: &[&Keys]) -> String {
+    let names: IndexSet<&String> = all.iter().flat_map(|keys| keys.keys()).collect();
+    let differ = names.into_iter().filter(|key| all.iter().any(|keys| keys.get(*key) != own.get(*key)));
+    let shown: Vec<String> = differ
+        .map(|key| format!("{key} = {}", own.get(key).map_or("not set", |value| value.trim_matches('"'))))
+        .collect();
+    match shown.len() {
+        0 => String::new(),
+        n if n > SHOWN => format!(" ({}, and {} more)", shown[..SHOWN].join(", "), n - SHOWN),
+        _ => format!(" ({})", shown.join(", ")),
+    }
+}
