@@ -10,6 +10,8 @@ use crate::{Group, Result, Run};
 const FREE: [&str; 5] = ["seed", "name", "data.path", "data.workers", "teacher.cache.path"];
 /// How many differing keys a row's name has.
 const SHOWN: usize = 3;
+/// How many characters of a value.
+const WIDTH: usize = 40;
 
 /// A plan as dotted keys and their values.
 pub type Keys = IndexMap<String, String>;
@@ -79,12 +81,19 @@ pub fn groups(paths: &[PathBuf]) -> Result<Vec<Group>> {
 fn differences(own: &Keys, all: &[&Keys]) -> String {
     let names: IndexSet<&String> = all.iter().flat_map(|keys| keys.keys()).collect();
     let differ = names.into_iter().filter(|key| all.iter().any(|keys| keys.get(*key) != own.get(*key)));
-    let shown: Vec<String> = differ
-        .map(|key| format!("{key} = {}", own.get(key).map_or("not set", |value| value.trim_matches('"'))))
-        .collect();
+    let value = |key: &String| own.get(key).map_or_else(|| "not set".to_owned(), |value| tail(value.trim_matches('"')));
+    let shown: Vec<String> = differ.map(|key| format!("{key} = {}", value(key))).collect();
     match shown.len() {
         0 => String::new(),
         n if n > SHOWN => format!(" ({}, and {} more)", shown[..SHOWN].join(", "), n - SHOWN),
         _ => format!(" ({})", shown.join(", ")),
+    }
+}
+
+/// The last characters of a long value: paths differ at their end.
+fn tail(value: &str) -> String {
+    match value.chars().count() {
+        0..=WIDTH => value.to_owned(),
+        count => format!("…{}", value.chars().skip(count + 1 - WIDTH).collect::<String>()),
     }
 }

@@ -23,6 +23,8 @@ pub struct Dots {
 }
 
 const ROW: f64 = 46.0;
+/// The part of a row that its labels take.
+const LABEL: f64 = 21.0;
 
 impl Dots {
     /// The plot as SVG of width `w` in pixels; a sentence if there is nothing to draw.
@@ -43,9 +45,16 @@ impl Dots {
         }
         if let Some((value, name)) = &self.reference {
             let px = x.at(*value);
-            out.push_str(&rule(px, top - 6.0, px, bottom, "reference"));
-            let half = width(name) / 2.0;
-            out.push_str(&text(px.clamp(left + half, right - half), top - 10.0, "tick mid", name));
+            out.push_str(&rule(px, top - 6.0, px, top, "reference"));
+            // Beside the marks alone, so that no label is struck through.
+            for i in 0..self.rows.len() {
+                let row = top + ROW * i as f64;
+                out.push_str(&rule(px, row + LABEL, px, row + ROW, "reference"));
+            }
+            let name = shorten(name, ((right - left) / width("x")) as usize);
+            let half = width(&name) / 2.0;
+            let inside = px.max(left + half).min(right - half);
+            out.push_str(&text(inside, top - 10.0, "tick mid", &name));
         }
         out.push_str(&rule(left, bottom, right, bottom, "base"));
         out.push_str(&text(right, bottom + 32.0, "axis end", self.x));

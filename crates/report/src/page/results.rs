@@ -18,13 +18,8 @@ pub fn section(groups: &[Loaded]) -> String {
     let pairs = pairs(groups);
     let (with_pair, with_best) = (pairs.len() > 1, groups.iter().flat_map(|g| &g.runs).any(|r| r.best().is_some()));
 
-    let mut head = vec!["method".to_owned()];
+    let mut head = vec!["method".to_owned(), "test top-1, last epoch, %".to_owned()];
     let mut left = vec![0];
-    if with_pair {
-        left.push(head.len());
-        head.push("networks".to_owned());
-    }
-    head.push("test top-1, last epoch, %".to_owned());
     if compared {
         head.push("vs scratch".to_owned());
     }
@@ -38,10 +33,8 @@ pub fn section(groups: &[Loaded]) -> String {
 
     let mut rows = Vec::new();
     for group in groups {
-        let mut row = vec![format!("<strong>{}</strong>", escape(&group.name))];
-        if with_pair {
-            row.push(escape(pair(group)));
-        }
+        let networks = if with_pair { format!("<br><small>{}</small>", escape(pair(group))) } else { String::new() };
+        let mut row = vec![format!("<strong>{}</strong>{networks}", escape(&group.name))];
         row.push(format!("<strong>{}</strong>", stats::spread(&group.results())));
         if compared {
             row.push(difference(groups, group));

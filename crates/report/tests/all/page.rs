@@ -110,6 +110,16 @@ fn odd_runs_make_a_page() {
     run(&gone, &Spec::default());
     fs::remove_file(gone.join("metrics.jsonl")).unwrap();
     page(&[Group { name: "gone".to_owned(), runs: vec![gone] }]);
+    // Names that no width holds.
+    let long = "n".repeat(500);
+    let (mut plain, mut taught) =
+        (group(dir.path(), None, &[70.0]), group(&dir.path().join("long"), Some("kd"), &[80.0]));
+    (plain.name, taught.name) = (format!("plain {long}"), format!("kd {long}"));
+    let long = page(&[plain, taught]);
+    assert!(long.contains("+10.00"));
+    let shortened =
+        long.lines().any(|line| line.contains("tick mid") && line.contains("plain nnn") && line.contains('…'));
+    assert!(shortened, "the reference's label");
     // More groups than colours, and perfect accuracy.
     let many: Vec<Group> = (0..17)
         .map(|i| {

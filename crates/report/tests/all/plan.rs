@@ -119,5 +119,7 @@ fn each_length_of_training_has_its_own_baseline() {
     assert_eq!(difference(&text, "kd (train.epochs = 100)"), "+4.00", "{text}");
     assert_eq!(difference(&text, "kd (train.epochs = 5)"), "+10.00", "{text}");
     let folders: Vec<Group> = groups(&all).unwrap();
-    heterodyne_report::html("Runs", "", &folders).unwrap();
+    // The accuracy stands beside the name, with the networks under it.
+    let page = heterodyne_report::html("Runs", "", &folders).unwrap();
+    assert!(page.contains("<td class=\"left\"><strong>kd (train.epochs = 5)</strong>"), "{page}");
 }
