@@ -49,7 +49,7 @@ pub fn table(groups: &[Loaded]) -> String {
 /// Why a run has no result, in one line.
 pub fn why_not(run: &crate::Run) -> String {
     let state = run.state();
-    match (state.lines().next().unwrap_or_default(), run.summary.epochs) {
+    match (state.lines().next().unwrap_or_default().trim_end_matches('.'), run.summary.epochs) {
         ("finished", _) => "finished without an evaluation on test images".to_owned(),
         (state, 0) => state.to_owned(),
         (state, 1) => format!("{state}, after 1 epoch"),

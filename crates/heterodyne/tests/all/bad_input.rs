@@ -11,6 +11,10 @@ fn recipes_are_read_strictly() {
     let place = Place::new();
     place.bad("train nowhere.toml", &["nowhere.toml"]);
     place.bad("train small.toml --set optim.lerning_rate=1", &["optim.lerning_rate", "--set"]);
+    place.bad("train small.toml --lr 0.1", &["--lr", "`--set optim.lr=VALUE`"]);
+    place.bad("distill small.toml --batch-size=8", &["`--set train.batch=VALUE`"]);
+    let other = place.bad("report runs --lr 0.1", &["--lr"]);
+    assert!(!other.contains("--set"), "{other}");
     fs::write(place.path("typo.toml"), crate::support::RECIPE.replace("batch = 10", "bach = 10")).unwrap();
     place.bad("train typo.toml", &["typo.toml:", "train.bach", "train.batch"]);
     fs::write(place.path("type.toml"), crate::support::RECIPE.replace("epochs = 2", "epochs = \"two\"")).unwrap();

@@ -5,8 +5,9 @@ use std::{
 };
 
 use heterodyne::nn::file;
+use serde_json::Value;
 
-use crate::support::{Place, interrupt};
+use crate::support::{Place, interrupt, stderr};
 
 /// Removes the checksum line, as the error's hint suggests.
 fn without_checksum(text: &str) -> String {
@@ -27,6 +28,38 @@ fn ctrl_c_saves_and_resume_reaches_the_same_weights() {
     let weights = |run: &str| file::read(&place.path(&format!("runs/{run}/weights/last.safetensors"))).unwrap().0;
     assert!(weights("whole") == weights("broken"), "a resumed run ends with other weights");
     assert!(place.read("runs/broken/summary.json").contains("\"finished\""));
+    // The teacher was measured before the interruption.
+    let score = |run: &str| place.json(&format!("runs/{run}/summary.json"))["teacher_score"].clone();
+    assert!(score("whole")["images"].is_u64() && score("whole") == score("broken"));
+
+    let again = place.run("distill --resume runs/broken");
+    assert!(again.status.success() && stderr(&again).contains("the run had finished"), "{}", stderr(&again));
+    assert!(weights("whole") == weights("broken"));
+}
+
+#[test]
+fn an_interrupted_run_states_the_epoch_of_its_evaluation() {
+    let place = Place::new();
+    let words = "train small.toml --out runs/a --set train.epochs=4000";
+    let mut child = place.command(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    lines.by_ref().find(|line| line.contains("test: top-1"));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = lines.collect();
+    child.wait().unwrap();
+    let last = place.json("runs/a/summary.json")["last"]["epoch"].as_f64().unwrap();
+    let line = rest.iter().find(|line| line.starts_with(&format!("epoch {last:<4}  test: top-1")));
+    assert!(line.is_some() && !rest.iter().any(|line| line.starts_with("last epoch")), "{rest:?}");
+}
+
+#[test]
+fn the_rate_in_the_metrics_is_that_of_the_step() {
+    let place = Place::new();
+    place.good(
+        "train small.toml --out runs/a --set train.log_every=1 --set optim.lr=0.0625 --set schedule.warmup_epochs=0",
+    );
+    let first: Value = serde_json::from_str(place.read("runs/a/metrics.jsonl").lines().next().unwrap()).unwrap();
+    assert_eq!((first["step"].as_u64(), first["lr"].as_f64()), (Some(1), Some(0.0625)));
 }
 
 #[test]

@@ -83,6 +83,10 @@ impl Place {
         self.command(words).output().unwrap()
     }
 
+    pub fn json(&self, name: &str) -> serde_json::Value {
+        serde_json::from_str(&self.read(name)).unwrap()
+    }
+
     /// Runs a command that must succeed; returns its output.
     pub fn good(&self, words: &str) -> String {
         let output = self.run(words);

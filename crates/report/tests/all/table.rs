@@ -32,7 +32,7 @@ fn means_deviations_and_differences() {
 fn runs_that_did_not_finish_count_in_no_mean() {
     let dir = TempDir::new().unwrap();
     let mut kd = group(dir.path(), Some("kd"), &[90.0]);
-    let long = "step 9: kd is NaN";
+    let long = "step 9: kd is NaN.\n  hint: lower optim.lr";
     for (seed, status, error) in
         [(5, Some(Status::Failed), Some(long)), (6, Some(Status::Interrupted), None), (7, None, None)]
     {

@@ -197,11 +197,12 @@ fn key_elsewhere(name: &str, parent: &str) -> Option<String> {
     Some(if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") })
 }
 
-/// The key of a recipe that a word such as `lr`, `batch_size` or `epochs` means, if there is one.
+/// The key of a recipe that a word such as `lr`, `batch_size` or `epochs` means, if there is one; a table is none.
 pub fn key_for(word: &str) -> Option<String> {
     let word = word.replace('-', "_");
-    let all = || TABLES.iter().flat_map(|(_, keys)| keys.iter().map(|key| key.name));
-    key_elsewhere(&word, "*").or_else(|| key_elsewhere(nearest(&word, all())?, "*"))
+    let is_table = |name: &str| TABLES.iter().any(|(table, _)| *table == name);
+    let all = TABLES.iter().flat_map(|(_, keys)| keys.iter().map(|key| key.name)).filter(|name| !is_table(name));
+    key_elsewhere(&word, "*").filter(|key| !is_table(key)).or_else(|| key_elsewhere(nearest(&word, all)?, "*"))
 }
 
 /// The hint for a key that is not one of `valid`.
@@ -241,6 +242,16 @@ fn hint_for_name(name: &str, valid: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_finds_its_key() {
+        for (word, key) in
+            [("lr", "optim.lr"), ("batch-size", "train.batch"), ("seed", "seed"), ("wd", "optim.weight_decay")]
+        {
+            assert_eq!(key_for(word).as_deref(), Some(key));
+        }
+        assert_eq!((key_for("data"), key_for("qqq")), (None, None));
+    }
 
     #[test]
     fn every_table_of_a_recipe_is_known() {

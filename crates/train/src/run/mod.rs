@@ -45,6 +45,9 @@ pub fn fit(
         false => Loaded { position: Position::default(), notes: Vec::new() },
     };
     notes.iter().for_each(|note| observer.on(&Event::Note(note)));
+    if resume && position.epoch >= s.plan.recipe.train.epochs {
+        observer.on(&Event::Note("the run had finished; there is nothing left to train"));
+    }
     let metrics = metrics(s, folder, resume, &position)?;
     let unwritten = |e: Error| e.while_writing(s.plan.mode.name(), folder.path());
     let events = if resume {
