@@ -55,6 +55,9 @@ pub fn run(args: &Args, mode: Mode) -> Result<Outcome> {
                 plan.recipe.name =
                     recipe.file_stem().map_or_else(|| "run".to_owned(), |s| s.to_string_lossy().into_owned());
             }
+            if plan.baseline {
+                plan.recipe.name.push_str("-scratch");
+            }
             let out = args
                 .out
                 .clone()
@@ -92,6 +95,9 @@ fn heading(s: &Session, folder: &RunFolder) -> String {
     lines.extend(s.learner.student.loaded.as_ref().map(|r| format!("         {}", ui::loaded(r))));
     for m in &s.learner.loss.methods {
         lines.push(format!("method   {} ({})", m.name, m.weight));
+    }
+    if s.plan.baseline {
+        lines.push("note     the recipe's teacher and methods are left out: its baseline from labels alone".to_owned());
     }
     if s.learner.loss.heads.num_parameters() > 0 {
         lines.push(format!(

@@ -20,7 +20,6 @@ fn recipes_are_read_strictly() {
     fs::write(place.path("type.toml"), crate::support::RECIPE.replace("epochs = 2", "epochs = \"two\"")).unwrap();
     place.bad("train type.toml", &["type.toml:", "train.epochs"]);
     place.bad("distill small.toml", &["teacher"]);
-    place.bad("train taught.toml", &["teacher", "distill"]);
     place.bad("distill taught.toml --set teacher.model=vit_nan", &["vit_nano"]);
     place.bad(
         "distill taught.toml --set methods.uhkd.kk=3",

@@ -34,6 +34,16 @@ fn train_distil_evaluate_and_report() {
     };
     assert_eq!(last("b"), last("c"));
 
+    // The same recipe is its own baseline, in a folder of its own.
+    let said = place.good("train taught.toml");
+    assert!(said.contains("teacher and methods are left out"), "{said}");
+    let found: Vec<_> = std::fs::read_dir(place.path("runs")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let scratch = found.iter().filter_map(|name| name.to_str()).find(|name| name.contains("-scratch-s")).unwrap();
+    let plan = place.json(&format!("runs/{scratch}/plan.json"));
+    assert!(plan.get("teacher").is_none() && plan["methods"].as_object().is_none_or(|m| m.is_empty()), "{plan}");
+    let table = place.good(&format!("report runs/b runs/{scratch} --out page.html"));
+    assert!(table.contains("vs scratch"), "{table}");
+
     let table = place.good("report runs/a runs/b --out page.html");
     assert!(table.contains("small"), "{table}");
     assert!(place.read("page.html").contains("</html>"));

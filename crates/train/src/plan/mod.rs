@@ -58,6 +58,8 @@ pub struct Plan {
     pub teacher: Option<&'static ModelDef>,
     /// The methods in the recipe's order.
     pub methods: Vec<MethodPlan>,
+    /// Whether the recipe's teacher and methods were left out: `train` runs a distillation's recipe as its baseline.
+    pub baseline: bool,
     /// The augmentation of single images.
     pub augment: Augment,
     /// The mixing of batches.
@@ -74,7 +76,11 @@ impl Plan {
         let at = Explain(layered);
         heterodyne_data::find(&recipe.data.name).map_err(at.key("data", "name"))?;
         let student = network(&recipe.student, "student", at)?;
-        check_mode(&recipe, mode, at)?;
+        let baseline = mode == Mode::Train && (recipe.teacher.take().is_some() | !recipe.methods.is_empty());
+        match mode {
+            Mode::Train => recipe.methods.clear(),
+            Mode::Distill => check_pair(&recipe, at)?,
+        }
         let registered = recipe.teacher.as_ref().filter(|t| t.package.is_none());
         let teacher = registered.map(|t| network(t, "teacher", at)).transpose()?;
         if registered.is_some_and(|t| t.weights.is_none()) {
@@ -89,7 +95,7 @@ impl Plan {
         }
         let methods = methods(&mut recipe, at)?;
         check_terms(&recipe, &methods, at)?;
-        Ok(Self { mode, recipe, student, teacher, methods, augment, mix })
+        Ok(Self { mode, recipe, student, teacher, methods, baseline, augment, mix })
     }
 }
 
@@ -112,19 +118,11 @@ impl Explain<'_> {
     }
 }
 
-/// `train` accepts neither teacher nor methods; `distill` needs both.
-fn check_mode(recipe: &Recipe, mode: Mode, at: Explain) -> Result<()> {
-    let (key, message) = match (mode, recipe.teacher.is_some(), recipe.methods.is_empty()) {
-        (Mode::Train, true, _) => {
-            ("teacher", "`train` uses no teacher: run `heterodyne distill`, or remove [teacher] and [methods]")
-        }
-        (Mode::Train, _, false) => {
-            ("methods", "`train` uses no methods: run `heterodyne distill`, or remove [methods]")
-        }
-        (Mode::Distill, false, _) => {
-            ("teacher", "`distill` needs a [teacher] with model and weights (or run `heterodyne train`)")
-        }
-        (Mode::Distill, _, true) => ("methods", "`distill` needs at least one method, for example [methods.kd]"),
+/// `distill` needs a teacher and a method.
+fn check_pair(recipe: &Recipe, at: Explain) -> Result<()> {
+    let (key, message) = match (recipe.teacher.is_some(), recipe.methods.is_empty()) {
+        (false, _) => ("teacher", "`distill` needs a [teacher] with model and weights (or run `heterodyne train`)"),
+        (_, true) => ("methods", "`distill` needs at least one method, for example [methods.kd]"),
         _ => return Ok(()),
     };
     Err(at.error("", key, message))

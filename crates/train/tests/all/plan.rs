@@ -16,7 +16,6 @@ fn refused(sets: &[&str], parts: &[&str]) {
 
 #[test]
 fn contradictions_are_refused_with_their_key() {
-    refused(&["methods.kd={}"], &["methods"]);
     refused(&["teacher.model=vit_nano", "methods.kd={}"], &["teacher.weights", "needs weights"]);
     refused(&["teacher.model=vit_nano", "teacher.weights=x"], &["at least one method"]);
     refused(&["teacher.model=vit_nan", "teacher.weights=x", "methods.kd={}"], &["teacher.model", "vit_nano"]);
@@ -48,6 +47,16 @@ fn contradictions_are_refused_with_their_key() {
     refused(&["data.augment.fllip=0.5"], &["data.augment", "fllip", "flip"]);
     refused(&["student.options.stem='imagenet'"], &["student.options"]);
     refused(&["student.std=[0.0,1.0,1.0]"], &["student.std", "greater than 0"]);
+}
+
+#[test]
+fn the_recipe_of_a_distillation_trains_its_baseline() {
+    let own = plan(&[]).unwrap();
+    let baseline = plan(&["methods.kd={}".to_owned()]).unwrap();
+    assert!(baseline.baseline && !own.baseline);
+    assert!(baseline.methods.is_empty() && baseline.teacher.is_none());
+    let text = |plan: &heterodyne_train::Plan| serde_json::to_string(&plan.recipe).unwrap();
+    assert_eq!(text(&baseline), text(&own), "nothing else differs");
 }
 
 /// Without labels, a weight that reaches 0 at the end of the run is still positive at every step.
