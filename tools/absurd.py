@@ -106,7 +106,7 @@ def case(place, settings):
 
 
 def keys_of(place, table, before):
-    """The keys that `table` takes, as the refusal of a strange one lists them; None where it is no table."""
+    """The keys that `table` takes, as the refusal of a strange one lists them; None if it is not a table."""
     path = f"{table}.{STRANGE}" if table else STRANGE
     stderr = case(place, before + f"{path} = 1\n")[2]
     found = re.search(r" takes (.*)", stderr)

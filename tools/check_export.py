@@ -76,7 +76,7 @@ def compare(run, x, logits):
         if tuple(got.shape) != tuple(want.shape):
             raise Wrong(f"logits are {tuple(got.shape)} for {batch} images; {tuple(want.shape)} is right")
         difference = ((got.float() - want).abs().max() / logits.abs().max()).item()
-        if not difference <= TOLERANCE:  # also where it is no number
+        if not difference <= TOLERANCE:  # also if it is NaN
             raise Wrong(
                 f"logits of {batch} images differ by {difference:.1e} of the largest; at most {TOLERANCE:.0e} is right"
             )

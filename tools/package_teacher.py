@@ -234,7 +234,7 @@ def create(args):
     size = size[0] if isinstance(size, (tuple, list)) and len(set(size)) == 1 else size
     if size is not None and (not isinstance(size, int) or args.img not in (None, size)):
         raise Wrong(
-            f"--model-kwargs img_size={kwargs['img_size']} is no square size, or not that of --img; give --img alone"
+            f"--model-kwargs img_size={kwargs['img_size']} is not square, or differs from --img; give --img alone"
         )
     img = size if args.img is None else args.img
     if img is not None and img < 1:
@@ -273,7 +273,7 @@ def create(args):
 def load(model, path):
     """Loads a file strictly; position embeddings of another grid are resampled by timm's own filter."""
     if not path.is_file():
-        raise Wrong(f"--weights: there is no file {path}")
+        raise Wrong(f"--weights: {path} does not exist or is not a file")
     try:
         theirs = timm.models.load_state_dict(str(path))
     except Exception as error:
@@ -311,7 +311,7 @@ def load(model, path):
 
 
 def difference(got, want):
-    """Largest difference over the largest value, infinite where something is no number."""
+    """Largest difference over the largest value, infinite if a value is NaN or infinite."""
     if got.shape != want.shape:
         raise Wrong(f"an output is {tuple(got.shape)} instead of {tuple(want.shape)}")
     if not got.isfinite().all() or not want.isfinite().all():
@@ -480,7 +480,7 @@ def verify(path, teacher, x, args, metadata):
 
 def package(args):
     if not args.out.parent.is_dir():
-        raise Wrong(f"--out: there is no folder {args.out.parent}; make it first")
+        raise Wrong(f"--out: the folder {args.out.parent} does not exist; create it first")
     if args.out.is_dir():
         raise Wrong(f"--out: {args.out} is a folder; name a file in it")
     if (args.out.suffix == ".pt2") != (args.format == "pt2"):

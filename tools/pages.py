@@ -78,7 +78,7 @@ class Files:
             if path.stem == name and (old is None or old[1]["date"] <= record["date"]):
                 newest[record["machine"]] = (path, record)
         if not newest:
-            raise PageError(f"there is no results file of the name {name}")
+            raise PageError(f"no folder of results/ has {name}.json")
         if any(record["what"] in SINGLE for _, record in newest.values()):
             path, record = max(newest.values(), key=lambda found: found[1]["date"])
             newest = {record["machine"]: (path, record)}

@@ -50,7 +50,7 @@ def load(path):
             raise ValueError("`bare_rates` must be as many as the trials of a method: factors + rates - 1")
         for method in study["method"]:
             if not (ROOT / method["recipe"]).is_file():
-                raise ValueError(f"{method['recipe']} is no file")
+                raise ValueError(f"the recipe {method['recipe']} does not exist")
             if ("weight" in method) != ("default" in method):
                 raise ValueError(f"{method['name']}: `weight` and `default` go together")
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:

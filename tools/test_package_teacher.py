@@ -327,7 +327,7 @@ class PackageTeacher(unittest.TestCase):
         self.refused("resnet18", "--model-kwargs", "moon=1", parts=["timm cannot make resnet18", "moon"])
         self.refused("resnet18", "--model-kwargs", "in_chans=1", parts=["a teacher sees 3"])
         self.refused("resnet18", "--img", "64", "--model-kwargs", "img_size=32", parts=["give --img alone"])
-        self.refused("resnet18", out="none/x.pt", parts=["there is no folder"])
+        self.refused("resnet18", out="none/x.pt", parts=["does not exist; create it"])
         self.refused("resnet18", out="x.pt", *["--format", "pt2"], parts=["end in .pt2"])
         with (
             mock.patch.dict(os.environ, HF_HUB_OFFLINE="1"),
@@ -348,7 +348,7 @@ class PackageTeacher(unittest.TestCase):
             parts=["not of this model: missing `layer1.2.conv1.weight`", " more"],
         )
         self.refused("vit_tiny_patch16_224", "--weights", weights, parts=["is not of this model"])
-        self.refused("resnet18", "--weights", self.folder / "none", parts=["there is no file"])
+        self.refused("resnet18", "--weights", self.folder / "none", parts=["does not exist"])
         tensors = load_file(weights)
         save_file({**tensors, "conv1.weight": torch.zeros(64, 3, 3, 3)}, weights)
         self.refused(

@@ -76,9 +76,9 @@ impl Plan {
         let at = Explain(layered);
         heterodyne_data::find(&recipe.data.name).map_err(at.key("data", "name"))?;
         let student = network(&recipe.student, "student", at)?;
-        let baseline = mode == Mode::Train && (recipe.teacher.take().is_some() | !recipe.methods.is_empty());
+        let baseline = mode == Mode::Train && (recipe.teacher.is_some() || !recipe.methods.is_empty());
         match mode {
-            Mode::Train => recipe.methods.clear(),
+            Mode::Train => (recipe.teacher, recipe.methods) = Default::default(),
             Mode::Distill => check_pair(&recipe, at)?,
         }
         let registered = recipe.teacher.as_ref().filter(|t| t.package.is_none());
