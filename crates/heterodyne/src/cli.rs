@@ -27,6 +27,8 @@ enum Command {
     Train(commands::fit::Args),
     /// Distil a teacher into a student
     Distill(commands::fit::Args),
+    /// Check all of a recipe without training: networks, data, teacher, one batch with gradients, memory and time
+    Check(commands::check::Args),
     /// Precompute teacher outputs for the training set
     Cache(commands::cache::Args),
     /// Time a training step, part by part
@@ -127,6 +129,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Train(args) => commands::fit::run(&args, heterodyne_train::Mode::Train),
         Command::Distill(args) => commands::fit::run(&args, heterodyne_train::Mode::Distill),
+        Command::Check(args) => commands::check::run(&args),
         Command::Cache(args) => commands::cache::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Eval(args) => commands::eval::run(&args),

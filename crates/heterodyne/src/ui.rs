@@ -68,6 +68,7 @@ fn is_ignored(signal: i32) -> bool {
 /// Shows the progress of a run.
 pub struct Progress {
     epochs: u32,
+    pace: Pace,
     bar: Option<ProgressBar>,
     /// Whether standard error is a terminal, so bars are drawn.
     terminal: bool,
@@ -78,7 +79,7 @@ impl Progress {
     /// The progress of a run of `epochs`.
     #[must_use]
     pub fn new(epochs: u32) -> Self {
-        Self { epochs, bar: None, terminal: std::io::stderr().is_terminal(), quiet: false }
+        Self { epochs, pace: Pace::default(), bar: None, terminal: std::io::stderr().is_terminal(), quiet: false }
     }
 
     /// Shows the bar only, without lines (for a run within a larger job).
@@ -99,10 +100,11 @@ impl Progress {
     }
 
     fn epoch(&mut self, epoch: u32, batches: usize, done: usize) {
+        self.pace.begin(epoch, batches, done);
         if !self.terminal {
             return;
         }
-        let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg} {eta} left")
+        let style = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.bar.get_or_insert_with(|| ProgressBar::new(0).with_style(style));
         bar.reset();
@@ -149,19 +151,28 @@ impl Observer for Progress {
             Event::Note(text) => tell!("note: {text}"),
             Event::Epoch { epoch, batches, done } => self.epoch(*epoch, *batches, *done),
             Event::Step { images_per_second, data_wait } => {
+                self.pace.step();
                 if let Some(bar) = &self.bar {
                     bar.inc(1);
+                    let of_run = self.pace.of_run(self.epochs).map_or_else(String::new, |time| format!(", {time}"));
                     bar.set_message(format!(
-                        "{images_per_second:.0} img/s, waiting for data {:.0} %",
+                        "{images_per_second:.0} img/s, waiting for data {:.0} %{of_run}",
                         100.0 * data_wait
                     ));
                 }
             }
+            Event::FirstStep { without_gradient, parameters, memory } => {
+                unlearned(without_gradient, *parameters);
+                if let Some(bytes) = memory {
+                    self.line(&format!("memory   {} after the first step", gigabytes(*bytes)));
+                }
+            }
             Event::Metric(Metric::Train { step, epoch, lr, loss, terms, images_per_second, data_wait, .. }) => {
                 let terms: Vec<String> = terms.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+                let of_run = self.pace.of_run(self.epochs).map_or_else(String::new, |time| format!("  {time}"));
                 self.line(&format!(
                     "epoch {epoch:7.2}  step {step:6}  lr {lr:.2e}  loss {loss:.4} ({})  {images_per_second:.0} \
-                     img/s  data-wait {:.0} %",
+                     img/s  data-wait {:.0} %{of_run}",
                     terms.join(", "),
                     100.0 * data_wait
                 ));
@@ -175,6 +186,95 @@ impl Observer for Progress {
             Event::Interrupted => self.line("interrupted; checkpoint written"),
         }
     }
+}
+
+/// The time of a run in this process, and what it will be at its end.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When the first step of this process began, and the time in epochs at which it did.
+    start: Option<(Instant, f64)>,
+    /// The time in epochs now.
+    epoch: f64,
+    /// The share of an epoch that one step is.
+    step: f64,
+    steps: u64,
+}
+
+impl Pace {
+    /// Steps before an estimate: the first ones are slower.
+    const FIRST: u64 = 5;
+
+    fn begin(&mut self, epoch: u32, batches: usize, done: usize) {
+        self.step = 1.0 / batches.max(1) as f64;
+        self.epoch = f64::from(epoch) + done as f64 * self.step;
+        self.start.get_or_insert((Instant::now(), self.epoch));
+    }
+
+    fn step(&mut self) {
+        self.epoch += self.step;
+        self.steps += 1;
+    }
+
+    /// `12 of 48 min`; `None` before there is an estimate. Evaluations count as they have until now.
+    fn of_run(&self, epochs: u32) -> Option<String> {
+        let (start, from) = self.start.filter(|_| self.steps >= Self::FIRST)?;
+        let done = (self.epoch - from) / (f64::from(epochs) - from);
+        let spent = start.elapsed().as_secs_f64();
+        (done > 0.0).then(|| of_duration(spent, spent / done.min(1.0)))
+    }
+}
+
+/// A duration in its natural unit: `40 s`, `48 min`, `3.1 h`.
+#[must_use]
+pub fn duration(seconds: f64) -> String {
+    let (unit, name, digits) = unit(seconds);
+    format!("{:.digits$} {name}", seconds / unit)
+}
+
+/// `12 of 48 min`, in the unit of `all`.
+fn of_duration(spent: f64, all: f64) -> String {
+    let (unit, name, digits) = unit(all);
+    format!("{:.digits$} of {:.digits$} {name}", spent / unit, all / unit)
+}
+
+/// Seconds, name and decimals of the unit for a duration.
+fn unit(seconds: f64) -> (f64, &'static str, usize) {
+    match seconds {
+        s if s < 10.0 => (1.0, "s", 1),
+        s if s < 100.0 => (1.0, "s", 0),
+        s if s < 6000.0 => (60.0, "min", 0),
+        s if s < 48.0 * 3600.0 => (3600.0, "h", 1),
+        _ => (86400.0, "days", 1),
+    }
+}
+
+/// An amount of memory, such as `1.31 GB`.
+#[must_use]
+pub fn gigabytes(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
+}
+
+/// Number of parameters that a message lists.
+const LISTED: usize = 5;
+
+/// Warns of parameters that no gradient reaches, of `all`.
+pub fn unlearned(names: &[&str], all: usize) {
+    if !names.is_empty() {
+        tell!(
+            "warning: no gradient reaches {} of {all} parameter tensors ({}), so they will not be trained\n  hint: the \
+             loss does not depend on them; check loss.ce and the methods",
+            names.len(),
+            few(names)
+        );
+    }
+}
+
+/// The first of `names`, and how many more there are.
+#[must_use]
+pub fn few(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names[..names.len().min(LISTED)].join(", "))
 }
 
 /// A bar over `len` images; hidden without a terminal.

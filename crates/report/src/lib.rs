@@ -15,7 +15,7 @@ mod terminal;
 use std::path::{Path, PathBuf};
 
 pub use heterodyne_run::{Error, Result};
-pub use load::{Loaded, Run};
+pub use load::{Loaded, Run, scratch_runs};
 pub use plan::groups;
 pub use published::published;
 pub use terminal::table;

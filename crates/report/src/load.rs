@@ -64,6 +64,12 @@ impl Run {
         self.result().and(self.summary.best.as_ref()).map(|best| best.top1)
     }
 
+    /// Whether it was trained from labels alone.
+    #[must_use]
+    pub fn untaught(&self) -> bool {
+        self.summary.teacher.is_none() && self.summary.methods.is_empty()
+    }
+
     /// How it ended, as text.
     #[must_use]
     pub fn state(&self) -> String {
@@ -137,7 +143,7 @@ impl Loaded {
     }
 
     fn untaught(&self) -> bool {
-        !self.runs.is_empty() && self.runs.iter().all(|r| r.summary.teacher.is_none() && r.summary.methods.is_empty())
+        !self.runs.is_empty() && self.runs.iter().all(Run::untaught)
     }
 }
 
@@ -153,6 +159,22 @@ pub fn baseline<'a>(groups: &'a [Loaded], group: &Loaded) -> Option<&'a Loaded> 
     let mut untaught = groups.iter().filter(|g| g.untaught()).filter(fits);
     let only = || untaught.next().filter(|_| untaught.next().is_none());
     if group.untaught() { None } else { named.filter(fits).or_else(only) }
+}
+
+/// The finished runs in the folders beside `run` that trained the same student on the same data for as many epochs, from
+/// labels alone. Folders that cannot be read are left out.
+#[must_use]
+pub fn scratch_runs(run: &Run) -> Vec<Run> {
+    let beside = run.path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let folders = beside.and_then(|beside| std::fs::read_dir(beside).ok()).into_iter().flatten().flatten();
+    let mut found: Vec<Run> = folders
+        .map(|entry| entry.path())
+        .filter(|path| RunFolder::is_one(path))
+        .filter_map(|path| Run::load(&path).ok())
+        .filter(|other| other.untaught() && other.result().is_some() && comparable(other, run))
+        .collect();
+    found.sort_by_key(|run| run.summary.seed);
+    found
 }
 
 /// The baseline that all groups share that have one.

@@ -7,7 +7,17 @@ use serde_json::Value;
 use crate::{Group, Result, Run};
 
 /// Keys that do not change what a run computes, or that its rows average over.
-const FREE: [&str; 5] = ["seed", "name", "data.path", "data.workers", "teacher.cache.path"];
+const FREE: [&str; 9] = [
+    "seed",
+    "name",
+    "data.path",
+    "data.workers",
+    "teacher.cache.path",
+    "train.checkpoint_every",
+    "train.checkpoint_minutes",
+    "train.checkpoints",
+    "train.keep_checkpoints",
+];
 /// How many differing keys a row's name has.
 const SHOWN: usize = 3;
 /// How many characters of a value.

@@ -3,7 +3,7 @@
 //! ```text
 //! plan.json             the resolved recipe, enough to repeat the run
 //! metrics.jsonl         one measurement per line, written during the run
-//! checkpoint/           everything that the run needs to continue, with a checksum
+//! checkpoint/           everything that the run needs to continue, with a checksum; removed at the end
 //! weights/              last, best and, with weight averaging, ema; each a .safetensors file
 //! summary.json          how the run ended, and the extent of the metrics
 //! similarity.json       similarity of the two networks' features, if it was measured
@@ -30,8 +30,17 @@ use crate::{Error, Result, Status, Summary};
 
 const LOCK: &str = ".lock";
 const PLAN: &str = "plan.json";
+const METRICS: &str = "metrics.jsonl";
+const SUMMARY: &str = "summary.json";
+const EVENTS: &str = "events";
 /// Subfolders that may hold unfinished files.
 const ROOMS: [&str; 2] = ["checkpoint", "weights"];
+/// The latest checkpoint.
+const STATE: &str = "state.safetensors";
+/// How the names of older checkpoints begin.
+const STEP: &str = "step-";
+/// What a run that was killed before its first checkpoint leaves behind. None of it is needed to start again.
+const BEGUN: [&str; 4] = [PLAN, METRICS, SUMMARY, EVENTS];
 
 /// The folder of one run.
 #[derive(Debug)]
@@ -42,18 +51,27 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Creates the folder (and its parents) for a new run and takes its lock. A folder that is not empty is rejected.
+    /// Creates the folder (and its parents) for a new run and takes its lock. A folder that is not empty is rejected,
+    /// unless it holds a run that has saved nothing to continue from; that is removed.
     pub fn create(path: &Path) -> Result<Self> {
         Self::check_free(path)?;
         fs::create_dir_all(path).map_err(|e| Error::new(path, format!("the run folder cannot be created ({e})")))?;
         let folder = Self { path: path.to_owned(), _lock: lock(path)? };
         // Another process may have used the folder between the check and the lock.
         Self::check_free(path)?;
+        for name in BEGUN {
+            let begun = path.join(name);
+            let removed = if begun.is_dir() { fs::remove_dir_all(&begun) } else { fs::remove_file(&begun) };
+            removed
+                .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+                .map_err(|e| Error::new(&begun, format!("cannot be removed ({e})")))?;
+        }
         folder.make_rooms()?;
         Ok(folder)
     }
 
-    /// Checks that `path` is free for [`RunFolder::create`]: absent, or without files.
+    /// Checks that `path` is free for [`RunFolder::create`]: absent, without files, or with a run that was killed
+    /// before its first checkpoint and evaluation.
     pub fn check_free(path: &Path) -> Result<()> {
         if !path.exists() {
             return Ok(());
@@ -61,7 +79,8 @@ impl RunFolder {
         if !path.is_dir() {
             return Err(Error::new(path, "is a file, but a run needs a folder"));
         }
-        if holds_files(path).map_err(|e| Error::new(path, e))? {
+        let saved = if Self::is_one(path) { Self::has_saved(path) } else { holds_files(path, &[]) };
+        if saved.map_err(|e| Error::new(path, e))? {
             let advice = if path.join(PLAN).is_file() {
                 "choose another folder, or continue it with --resume"
             } else {
@@ -73,6 +92,39 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Whether `path` is the folder of a run.
+    #[must_use]
+    pub fn is_one(path: &Path) -> bool {
+        path.join(PLAN).is_file()
+    }
+
+    /// Whether the run in `path` has saved anything that a new start would lose: everything but [`BEGUN`].
+    fn has_saved(path: &Path) -> io::Result<bool> {
+        let finished =
+            read_json::<Summary>(&path.join(SUMMARY)).is_ok_and(|summary| summary.status == Status::Finished);
+        Ok(finished || holds_files(path, &BEGUN)?)
+    }
+
+    /// The last weights of a finished run.
+    ///
+    /// # Errors
+    /// The run has not finished, or its weights are missing.
+    pub fn finished_weights(&self) -> Result<PathBuf> {
+        let status = self.read_summary()?.status;
+        if status != Status::Finished {
+            return Err(Error::new(
+                &self.path,
+                format!(
+                    "the run has not finished (status: {}): continue it with --resume, or name its weights file, {}",
+                    status.name(),
+                    self.weights("last").display()
+                ),
+            ));
+        }
+        let weights = self.weights("last");
+        if weights.is_file() { Ok(weights) } else { Err(Error::new(&weights, "the run's weights are missing")) }
+    }
+
     /// Opens the folder of an existing run for reading, even while another process writes it.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
@@ -81,7 +133,7 @@ impl RunFolder {
         if !path.is_dir() {
             return Err(Error::new(path, "is a file, not a run folder"));
         }
-        if !path.join(PLAN).is_file() {
+        if !Self::is_one(path) {
             return Err(Error::new(path, format!("is not a run folder: it has no {PLAN}")));
         }
         Ok(Self { path: path.to_owned(), _lock: None })
@@ -126,12 +178,7 @@ impl RunFolder {
 
     /// Removes the summary of an earlier end: the run continues, and is unfinished until it ends again.
     pub fn reopen(&self) -> Result<()> {
-        match fs::remove_file(self.summary()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(Error::new(self.summary(), format!("cannot be removed ({e})")))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.summary())
     }
 
     /// The folder itself.
@@ -149,13 +196,49 @@ impl RunFolder {
     /// `metrics.jsonl`
     #[must_use]
     pub fn metrics(&self) -> PathBuf {
-        self.path.join("metrics.jsonl")
+        self.path.join(METRICS)
     }
 
     /// `checkpoint/state.safetensors`
     #[must_use]
     pub fn checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoint").join("state.safetensors")
+        self.path.join("checkpoint").join(STATE)
+    }
+
+    /// Also keeps the checkpoint just written as that of `step`, and removes all but the `count` latest.
+    pub fn keep_checkpoints(&self, step: u64, count: usize) -> Result<()> {
+        if count > 1 {
+            let (latest, own) = (self.checkpoint(), self.path.join(format!("checkpoint/{STEP}{step}.safetensors")));
+            let kept = match fs::remove_file(&own) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                // A second name of the same file; a copy on file systems without links.
+                _ => fs::hard_link(&latest, &own).or_else(|_| fs::copy(&latest, &own).map(|_| ())),
+            };
+            kept.map_err(|e| Error::new(&own, format!("cannot be written ({e})")))?;
+        }
+        let mut older = self.older_checkpoints();
+        older.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
+        let kept = if count > 1 { count } else { 0 };
+        older.iter().skip(kept).try_for_each(|(_, path)| remove(path))
+    }
+
+    /// Removes all checkpoints: the run has finished.
+    pub fn remove_checkpoints(&self) -> Result<()> {
+        self.older_checkpoints()
+            .iter()
+            .map(|(_, path)| path)
+            .chain([&self.checkpoint()])
+            .try_for_each(|path| remove(path))
+    }
+
+    /// The checkpoints that are kept under the number of their step.
+    fn older_checkpoints(&self) -> Vec<(u64, PathBuf)> {
+        let numbered = |path: PathBuf| {
+            let step = path.file_name()?.to_str()?.strip_prefix(STEP)?.strip_suffix(".safetensors")?.parse().ok()?;
+            Some((step, path))
+        };
+        let entries = fs::read_dir(self.path.join("checkpoint")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| numbered(entry.path())).collect()
     }
 
     /// `weights/NAME.safetensors`, with the name `last`, `best` or `ema`.
@@ -167,13 +250,13 @@ impl RunFolder {
     /// `summary.json`
     #[must_use]
     pub fn summary(&self) -> PathBuf {
-        self.path.join("summary.json")
+        self.path.join(SUMMARY)
     }
 
     /// The folder for TensorBoard event files.
     #[must_use]
     pub fn events(&self) -> PathBuf {
-        self.path.join("events")
+        self.path.join(EVENTS)
     }
 
     /// `similarity.json`
@@ -210,13 +293,24 @@ impl RunFolder {
     }
 }
 
-/// Whether there is a file anywhere in `path`, except for the lock and unfinished files of killed processes.
-fn holds_files(path: &Path) -> io::Result<bool> {
+/// Removes a file if it exists.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::new(path, format!("cannot be removed ({e})"))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `path` holds a file at any depth besides the lock, unfinished files of killed processes and `others`.
+fn holds_files(path: &Path, others: &[&str]) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name();
         let passing = name == LOCK || name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
-        let holds = if entry.file_type()?.is_dir() { holds_files(&entry.path())? } else { !passing };
+        if others.iter().any(|other| name == *other) {
+            continue;
+        }
+        let holds = if entry.file_type()?.is_dir() { holds_files(&entry.path(), &[])? } else { !passing };
         if holds {
             return Ok(true);
         }

@@ -28,6 +28,13 @@ pub fn name(device: Device) -> &'static str {
     if device == Device::Cpu { "cpu" } else { "cuda" }
 }
 
+/// The largest memory so far, in bytes: that of tensors on a GPU, or the resident size of this process on a CPU; `None`
+/// if the system does not report it.
+#[must_use]
+pub fn peak_memory(device: Device) -> Option<u64> {
+    heterodyne_shim::peak_device(device).or_else(heterodyne_shim::peak_rss)
+}
+
 /// Why `auto` chose the CPU on a machine with an NVIDIA driver; `None` without a driver, or if CUDA works.
 #[must_use]
 pub fn cuda_problem() -> Option<String> {

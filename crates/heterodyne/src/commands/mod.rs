@@ -1,6 +1,8 @@
 //! The commands, one file each.
 pub mod bench;
 pub mod cache;
+pub mod check;
+mod closing;
 pub mod data;
 pub mod dataset;
 pub mod demo;
@@ -8,6 +10,7 @@ pub mod eval;
 pub mod export;
 pub mod features;
 pub mod fit;
+mod heading;
 pub mod inspect;
 pub mod list;
 pub mod network;

@@ -27,6 +27,8 @@ fn ctrl_c_saves_and_resume_reaches_the_same_weights() {
     place.good("distill --resume runs/broken");
     let weights = |run: &str| file::read(&place.path(&format!("runs/{run}/weights/last.safetensors"))).unwrap().0;
     assert!(weights("whole") == weights("broken"), "a resumed run ends with other weights");
+    let left = fs::read_dir(place.path("runs/broken/checkpoint")).unwrap();
+    assert_eq!(left.count(), 0, "a finished run needs no checkpoint");
     assert!(place.read("runs/broken/summary.json").contains("\"finished\""));
     // The teacher was measured before the interruption.
     let score = |run: &str| place.json(&format!("runs/{run}/summary.json"))["teacher_score"].clone();
@@ -66,13 +68,15 @@ fn the_rate_in_the_metrics_is_that_of_the_step() {
 fn resuming_needs_a_run_and_a_whole_checkpoint() {
     let place = Place::new();
     place.bad("train --resume runs/none", &["runs/none", "the folder does not exist"]);
-    place.good("train small.toml --out runs/a");
+    place.good("train small.toml --out runs/a --set train.keep_checkpoints=true");
     let state = place.path("runs/a/checkpoint/state.safetensors");
     let bytes = fs::read(&state).unwrap();
     fs::write(&state, &bytes[..bytes.len() / 2]).unwrap();
     place.bad("train --resume runs/a", &["state.safetensors", "not a complete safetensors file"]);
     fs::remove_file(&state).unwrap();
-    place.bad("train --resume runs/a", &["no checkpoint"]);
+    let plan = without_checksum(&place.read("runs/a/plan.json")).replace("\"epochs\": 2", "\"epochs\": 3");
+    fs::write(place.path("runs/a/plan.json"), plan).unwrap();
+    place.bad("train --resume runs/a", &["finished after 2 epochs", "checkpoint was removed", "keep_checkpoints"]);
     // The result of the run is still there.
     place.good("eval runs/a");
 }

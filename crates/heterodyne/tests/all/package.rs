@@ -82,7 +82,10 @@ fn what_a_package_decides_cannot_be_set() {
     place.bad("distill packaged.toml --set teacher.mean=", &["teacher.mean"]);
     place.bad("distill packaged.toml --set teacher.img=", &["set `img`"]);
     place.bad("distill packaged.toml --set teacher.package=nowhere.pt", &["nowhere.pt"]);
-    place.bad("distill taught.toml --set teacher.model=", &["`teacher.model` is missing", "package"]);
+    place.bad(
+        "distill taught.toml --set teacher.model= --set teacher.weights=",
+        &["`teacher.weights` is missing", "package"],
+    );
     place.bad("train small.toml --set student.model=", &["`student.model` is missing"]);
 }
 

@@ -16,9 +16,13 @@ pub struct Problem {
 type Consistent = Result<(), Problem>;
 
 /// What to do about a value out of range, for keys where that is not obvious.
-const HINTS: [(&str, &str); 2] = [
+const HINTS: [(&str, &str); 3] = [
     ("train.clip_grad", "`--set train.clip_grad=` removes it: nothing is clipped then"),
     ("train.ema_decay", "`--set train.ema_decay=` removes it: there is no average then"),
+    (
+        "train.checkpoint_minutes",
+        "`--set train.checkpoint_minutes=` removes it: checkpoints are written by epochs then",
+    ),
 ];
 
 /// The first value out of its range, with its table, and what to do about it.
@@ -90,8 +94,9 @@ fn hint(hint: &'static str) -> impl Fn(Problem) -> Problem {
 /// A teacher is a model or a package, and a package decides for itself what a model is told.
 fn source(teacher: &NetworkTable) -> Consistent {
     if teacher.package.is_none() {
-        return ensure(!teacher.model.is_empty(), "teacher.model", || "is missing".to_owned())
-            .map_err(hint("add `model = ..` and `weights = ..` to [teacher], or `package = ..`"));
+        let named = !teacher.model.is_empty() || teacher.weights.is_some();
+        return ensure(named, "teacher.weights", || "is missing".to_owned())
+            .map_err(hint("add `weights = ..` to [teacher] (a file, or the folder of a run), or `package = ..`"));
     }
     let given = [
         ("teacher.model", !teacher.model.is_empty()),

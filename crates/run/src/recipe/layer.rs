@@ -8,12 +8,27 @@ use std::{
 use heterodyne_settings::{KeyError, nearest};
 use toml::Value;
 
+use crate::folder::read_json;
+
 use super::{
     RecipeError, check, home,
     schema::Recipe,
     tree::{self, Item, Node, Origin, Table},
     wording::{self, KeyPath},
 };
+
+/// Keys that may change when a run continues on another machine: places, and the device.
+pub const MOVABLE: [&str; 9] = [
+    "data.path",
+    "data.labels",
+    "data.classes",
+    "data.workers",
+    "student.weights",
+    "teacher.weights",
+    "teacher.package",
+    "teacher.cache.path",
+    "device",
+];
 
 /// Maximum number of parts of a key: far more than tables are nested, and far fewer than the stack could take.
 const MOST_KEYS: usize = 32;
@@ -45,22 +60,47 @@ pub struct Layered {
 }
 
 impl Layered {
-    /// Reads a recipe file with its bases and lays `sets` over it.
+    /// Reads a recipe file with its bases, or the `plan.json` of a run, and lays `sets` over it.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self, RecipeError> {
         let text = read_text(path).map_err(|e| match nearest_file(path) {
             Some(near) => RecipeError::new(path.display(), e).with_hint(format!("did you mean {}?", near.display())),
             None => RecipeError::new(path.display(), e),
         })?;
-        Self::from_str(&path.display().to_string(), &text, sets)
+        let name = path.display().to_string();
+        if !text.trim_start().starts_with('{') {
+            return Self::from_str(&name, &text, sets);
+        }
+        // No recipe in TOML starts like that: this is the stored plan of a run.
+        let plan = read_json(path).map_err(|e| RecipeError::new(&name, e.message))?;
+        Self::from_json(&name, &plan)?.with(sets)
+    }
+
+    /// Lays `sets` over it.
+    pub fn with(mut self, sets: &[String]) -> Result<Self, RecipeError> {
+        sets.iter().try_for_each(|set| self.set(set))?;
+        Ok(self)
+    }
+
+    /// Lays `sets` over the plan of a run that continues elsewhere: [`MOVABLE`] keys only.
+    pub fn moved(self, sets: &[String]) -> Result<Self, RecipeError> {
+        for set in sets {
+            let key = set.split('=').next().unwrap_or_default().trim();
+            if !MOVABLE.contains(&key) {
+                return Err(RecipeError::new(
+                    Origin::Set(set.as_str().into()),
+                    "a run that continues keeps its settings; only places and the device may change",
+                )
+                .with_hint(format!("one of {}", MOVABLE.join(", "))));
+            }
+        }
+        self.with(sets)
     }
 
     /// Reads a recipe from `text`; `name` is the file in error messages and, as a path, what bases are relative to.
     pub fn from_str(name: &str, text: &str, sets: &[String]) -> Result<Self, RecipeError> {
         let path = Path::new(name);
         let root = read_layer(path, text, &mut vec![identity(path)])?;
-        let mut layered = Self { name: name.into(), root, names_run: true };
-        sets.iter().try_for_each(|set| layered.set(set))?;
-        Ok(layered)
+        Self { name: name.into(), root, names_run: true }.with(sets)
     }
 
     /// Reads back what [`Layered::to_json`], or a serialised [`Recipe`], has stored; `name` is the file it was stored

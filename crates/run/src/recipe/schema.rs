@@ -145,15 +145,15 @@ settings! {
     /// `[student]` and `[teacher]` take the same keys. `crop_pct`, `crop_mode` and `interpolation` are, with `img`,
     /// `mean` and `std`, the evaluation transform, named as in timm.
     pub struct NetworkTable {
-        /// Required but for a package: a name that `heterodyne models` lists.
+        /// A name that `heterodyne models` lists. Required for a student; a teacher's weights may name it.
         #[serde(skip_serializing_if = "String::is_empty")]
         pub model: String = String::new(), Plain;
         /// For a teacher, instead of `model` and `weights`: a file with a whole network, TorchScript or PT2. It is a
         /// program that runs with the rights of this process ([packages](weights.md#packages)).
         #[serde(skip_serializing_if = "Option::is_none")]
         pub package: Option<PathBuf> = None, Plain;
-        /// Weights to start from, required for a teacher ([weights.md](weights.md)). Missing, extra and mis-shaped
-        /// tensors are errors that list them.
+        /// Weights to start from, required for a teacher: a file, the folder of a run, or any other source of
+        /// [weights.md](weights.md). Missing, extra and mis-shaped tensors are errors that list them.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub weights: Option<PathBuf> = None, Plain;
         /// The dictionary of tensors in a PyTorch file that holds several; an average of the weights if there is one,
@@ -274,6 +274,13 @@ settings! {
         pub test: TestWhen = TestWhen::Every, Plain;
         /// Epochs between resumable checkpoints; one is also written on an interruption and at the end.
         pub checkpoint_every: u32 = 1, Plain, at_least_1;
+        /// Minutes after which a checkpoint is written within an epoch, for long epochs; never if not given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub checkpoint_minutes: Option<f64> = None, Plain, positive;
+        /// Number of checkpoints kept during the run: the latest, and older ones as `checkpoint/step-N.safetensors`.
+        pub checkpoints: usize = 1, Plain, at_least_1;
+        /// Keep the checkpoints after the last epoch. Without it they are removed: the weights remain.
+        pub keep_checkpoints: bool = false, Plain;
     }
 }
 

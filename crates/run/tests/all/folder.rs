@@ -82,11 +82,24 @@ fn only_a_free_folder_becomes_a_run() {
     drop(RunFolder::create(&path).unwrap());
     let folder = RunFolder::create(&path).unwrap();
     folder.write_plan(&json!({})).unwrap();
+    fs::create_dir(folder.events()).unwrap();
+    fs::write(folder.events().join("tfevents"), "half").unwrap();
+    fs::write(folder.metrics(), "half").unwrap();
     drop(folder);
-    assert_eq!(
-        message(RunFolder::create(&path), &dir),
-        "a: already holds a run: choose another folder, or continue it with --resume"
-    );
+    // A run that was killed before it had saved anything is started again.
+    let folder = RunFolder::create(&path).unwrap();
+    assert!(!folder.plan().exists() && !folder.metrics().exists() && !folder.events().exists());
+    let holds = "a: already holds a run: choose another folder, or continue it with --resume";
+    for saved in [folder.checkpoint(), folder.weights("last")] {
+        folder.write_plan(&json!({})).unwrap();
+        fs::write(&saved, "tensors").unwrap();
+        assert_eq!(RunFolder::check_free(&path).unwrap_err().to_string().rsplit('/').next(), Some(holds));
+        fs::remove_file(&saved).unwrap();
+    }
+    folder.write_summary(&Summary { status: Status::Finished, ..summary() }).unwrap();
+    drop(folder);
+    assert_eq!(message(RunFolder::create(&path), &dir), holds);
+    fs::remove_file(path.join("summary.json")).unwrap();
     let other = dir.path().join("b");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("thesis.tex"), "").unwrap();

@@ -3,6 +3,7 @@ pub mod bench;
 mod cka;
 mod energy;
 pub mod similarity;
+pub mod trial;
 
 pub use self::{
     cka::{Cka, LEAST_BATCH},

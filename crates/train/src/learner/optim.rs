@@ -49,6 +49,17 @@ impl Optimizer {
         &self.all
     }
 
+    /// Names of the parameters, each with its tensor.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.groups.iter().flat_map(|g| g.names.iter().map(String::as_str).zip(&g.params))
+    }
+
+    /// Names of the parameters that no gradient has reached: the loss does not depend on them.
+    #[must_use]
+    pub fn without_gradient(&self) -> Vec<&str> {
+        self.named().filter(|(_, parameter)| !parameter.grad().defined()).map(|(name, _)| name).collect()
+    }
+
     /// Updates all parameters; changes nothing if `found_inf` (a float32 scalar on the device) is 1.
     pub fn step(&self, lr: f64, found_inf: &Tensor) -> Result<()> {
         let c = &self.config;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use heterodyne_models::{ModelDef, Selection};
 use heterodyne_nn::{PartialInput, Tensors};
-use heterodyne_run::recipe::schema::NetworkTable;
+use heterodyne_run::{folder::RunFolder, recipe::schema::NetworkTable};
 use tch::Tensor;
 
 use super::{
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     /// A safetensors file, a file of `torch.save`, an index of shards, a folder with weights and the `config.json` of
-    /// timm or transformers, or `hf-hub:` and the name of a repository.
+    /// timm or transformers, a run folder (its `last` weights), or `hf-hub:` and the name of a repository.
     pub path: &'a Path,
     /// The dictionary of tensors to read from a PyTorch file that has several; timm's choice if not given.
     pub section: Option<&'a str>,
@@ -75,6 +75,8 @@ impl Weights {
             let tag =
                 name.repo.split_once('.').map(|(_, tag)| tag.to_owned()).filter(|_| name.repo.starts_with("timm/"));
             (Some(shown), files.weights, config, tag)
+        } else if RunFolder::is_one(path) {
+            (None, RunFolder::open(path)?.finished_weights()?, None, None)
         } else if path.is_dir() {
             // Files exported by heterodyne describe themselves.
             let file = files::in_folder(path)?;

@@ -54,7 +54,7 @@ pub struct Plan {
     pub recipe: Recipe,
     /// The student's entry in the registry.
     pub student: &'static ModelDef,
-    /// The teacher's entry; `None` without a teacher, or for a package.
+    /// The teacher's entry; `None` without a teacher, for a package, or if its weights name the model.
     pub teacher: Option<&'static ModelDef>,
     /// The methods in the recipe's order.
     pub methods: Vec<MethodPlan>,
@@ -82,7 +82,8 @@ impl Plan {
             Mode::Distill => check_pair(&recipe, at)?,
         }
         let registered = recipe.teacher.as_ref().filter(|t| t.package.is_none());
-        let teacher = registered.map(|t| network(t, "teacher", at)).transpose()?;
+        let named = registered.filter(|t| !t.model.is_empty());
+        let teacher = named.map(|t| network(t, "teacher", at)).transpose()?;
         if registered.is_some_and(|t| t.weights.is_none()) {
             return Err(at.error("teacher", "weights", "a teacher needs weights: a random network teaches nothing"));
         }

@@ -90,7 +90,7 @@ pub fn load(path: &Path, s: &Session) -> Result<Loaded> {
         metadata.get(KEY).ok_or_else(|| Error::State(format!("{} is not a checkpoint of a run", path.display())))?;
     let position: Position = serde_json::from_str(json)
         .map_err(|e| Error::State(format!("{}: its position cannot be read ({e})", path.display())))?;
-    let notes = match metadata.get(ORIGIN) {
+    let mut notes = match metadata.get(ORIGIN) {
         None => vec!["the checkpoint does not record its teacher and data, so they are not compared".to_owned()],
         Some(json) => {
             let origin: Origin = serde_json::from_str(json)
@@ -115,6 +115,16 @@ pub fn load(path: &Path, s: &Session) -> Result<Loaded> {
     let state = rng
         .get("global")
         .ok_or_else(|| Error::State(format!("{} lacks the random generator's state", path.display())))?;
-    Rng::global(s.learner.student.device())?.set_state(state)?;
+    let generator = Rng::global(s.learner.student.device())?;
+    if generator.state()?.size() == state.size() {
+        generator.set_state(state)?;
+    } else {
+        generator.seed(s.plan.recipe.seed.wrapping_add(position.step))?;
+        notes.push(
+            "the checkpoint is from another kind of device: the random generator of dropout starts anew, so the result \
+             differs from that of an uninterrupted run"
+                .to_owned(),
+        );
+    }
     Ok(Loaded { position, notes })
 }

@@ -34,6 +34,15 @@ pub enum Event<'a> {
         /// Share of the epoch's time spent waiting for data.
         data_wait: f64,
     },
+    /// The first step of this process is done.
+    FirstStep {
+        /// Parameters that no gradient has reached, of [`Event::FirstStep::parameters`].
+        without_gradient: &'a [&'a str],
+        /// Number of trained tensors.
+        parameters: usize,
+        /// The largest memory so far in bytes: tensors on a GPU, else the resident size of the process.
+        memory: Option<u64>,
+    },
     /// A line was added to the metrics.
     Metric(&'a Metric),
     /// An evaluation is in progress.

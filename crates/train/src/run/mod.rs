@@ -25,7 +25,7 @@ use self::{
     meter::Meter,
 };
 use crate::{
-    Error, Result, cache,
+    Error, Result, cache, device,
     error::guarded,
     plan::schedule,
     session::{Place, Session},
@@ -48,6 +48,9 @@ pub fn fit(
     if resume && position.epoch >= s.plan.recipe.train.epochs {
         observer.on(&Event::Note("the run had finished; there is nothing left to train"));
     }
+    if resume {
+        settle_plan(s, folder)?;
+    }
     let metrics = metrics(s, folder, resume, &position)?;
     let unwritten = |e: Error| e.while_writing(s.plan.mode.name(), folder.path());
     let events = if resume {
@@ -57,7 +60,9 @@ pub fn fit(
     };
     let events = events.map_err(|e| unwritten(e.into()))?;
     folder.reopen().map_err(|e| unwritten(e.into()))?;
-    let mut run = Run { s, folder, metrics, events, observer, meter: Meter::default(), told: false };
+    let saved = Instant::now();
+    let mut run =
+        Run { s, folder, metrics, events, observer, meter: Meter::default(), saved, started: false, told: false };
     let outcome = guarded("training", || run.run(&mut position, stop)).map_err(unwritten);
     // If the metrics cannot be flushed to disk, their extent is unknown.
     let extent = run.metrics.extent().ok();
@@ -65,7 +70,22 @@ pub fn fit(
     let written = folder.write_summary(&summary);
     outcome?;
     written.map_err(|e| unwritten(e.into()))?;
+    if summary.status == Status::Finished
+        && !s.plan.recipe.train.keep_checkpoints
+        && let Err(e) = folder.remove_checkpoints()
+    {
+        run.observer.on(&Event::Note(&e.to_string()));
+    }
     Ok(summary)
+}
+
+/// Stores the plan of a run that continues with other paths or on another device.
+fn settle_plan(s: &Session, folder: &RunFolder) -> Result<()> {
+    let plan = serde_json::to_value(&s.plan.recipe).map_err(|e| Error::State(e.to_string()))?;
+    if folder.read_plan()? != plan {
+        folder.write_plan(&plan)?;
+    }
+    Ok(())
 }
 
 /// Opens the metrics, truncated to their extent at the checkpoint.
@@ -87,6 +107,10 @@ struct Run<'a> {
     events: EventWriter,
     observer: &'a mut dyn Observer,
     meter: Meter,
+    /// When the last checkpoint was written.
+    saved: Instant,
+    /// Whether this process has done a step.
+    started: bool,
     /// Whether the cache's write failure has been reported.
     told: bool,
 }
@@ -160,7 +184,10 @@ impl Run<'_> {
 
     fn checkpoint(&mut self, position: &mut Position) -> Result<()> {
         position.metrics = Some(self.metrics.extent()?);
-        checkpoint::save(&self.folder.checkpoint(), self.s, position)
+        checkpoint::save(&self.folder.checkpoint(), self.s, position)?;
+        self.folder.keep_checkpoints(position.step, self.s.plan.recipe.train.checkpoints)?;
+        self.saved = Instant::now();
+        Ok(())
     }
 
     /// Runs the remaining steps of an epoch.
@@ -191,6 +218,7 @@ impl Run<'_> {
             let at = Place { epoch: position.epoch, batch: position.batch as u64, time: epoch };
             let values = s.learner.step(&s.feed(batch, at, || ())?, lr, progress)?;
 
+            self.report_first_step();
             position.batch += 1;
             position.step += 1;
             position.images += count;
@@ -208,12 +236,30 @@ impl Run<'_> {
                 self.log(position, &clock)?;
                 clock = Clock::new();
             }
+            let minutes = self.saved.elapsed().as_secs_f64() / 60.0;
+            if recipe.train.checkpoint_minutes.is_some_and(|due| minutes >= due) && position.batch < batches {
+                self.log(position, &clock)?;
+                clock = Clock::new();
+                self.checkpoint(position)?;
+            }
         }
         self.log(position, &clock)?;
         self.settle_cache();
         seconds_before += since_epoch.start.elapsed().as_secs_f64();
         position.seconds = seconds_before;
         Ok(())
+    }
+
+    fn report_first_step(&mut self) {
+        if std::mem::replace(&mut self.started, true) {
+            return;
+        }
+        let learner = &self.s.learner;
+        self.observer.on(&Event::FirstStep {
+            without_gradient: &learner.optimizer.without_gradient(),
+            parameters: learner.optimizer.parameters().len(),
+            memory: device::peak_memory(learner.device()),
+        });
     }
 
     /// Writes the epoch's last cache entries, reports damaged ones and, once, a write failure.

@@ -148,15 +148,17 @@ enum TeacherFile {
 impl Files {
     fn read(plan: &Plan, device: Device) -> Result<Self> {
         let read = |table: &NetworkTable| Source::of(table).map(Weights::read).transpose();
-        let teacher = match (plan.teacher, &plan.recipe.teacher) {
-            (_, None) => TeacherFile::None,
-            (None, Some(table)) => {
+        let teacher = match &plan.recipe.teacher {
+            None => TeacherFile::None,
+            Some(table) if table.package.is_some() => {
                 let (network, table) = Network::package(table, device)?;
                 TeacherFile::Package(Box::new(network), Box::new(table))
             }
-            (Some(def), Some(table)) => {
+            Some(table) => {
                 let no_weights = || Error::Plan("a teacher needs weights".to_owned());
-                TeacherFile::Weights(def, Box::new(read(table)?.ok_or_else(no_weights)?))
+                let weights = read(table)?.ok_or_else(no_weights)?;
+                let def = plan.teacher.map_or_else(|| named_by(&weights, table), Ok)?;
+                TeacherFile::Weights(def, Box::new(weights))
             }
         };
         Ok(Self { student: read(&plan.recipe.student)?, teacher })
@@ -203,11 +205,27 @@ impl Files {
                 let options = BuildOptions { classes, ..options };
                 let network = Network::build(def, &table, input, Some(&weights), options)?;
                 network.store.freeze();
-                Ok(Some((network, table)))
+                let model = if table.model.is_empty() { def.name.to_owned() } else { table.model };
+                Ok(Some((network, NetworkTable { model, ..table })))
             }
             _ => Ok(None),
         }
     }
+}
+
+/// The model that the teacher's weights name.
+fn named_by(weights: &Weights, table: &NetworkTable) -> Result<&'static ModelDef> {
+    let name = weights.model().ok_or_else(|| {
+        Error::Plan(format!(
+            "{}: the weights do not name their model\n  hint: add `model = ..` to [teacher]; `heterodyne models` lists \
+             the models",
+            weights.name
+        ))
+    })?;
+    let wrong = |e: String| Error::Plan(format!("{}: {e}", weights.name));
+    let def = heterodyne_models::find(name).map_err(|e| wrong(e.to_string()))?;
+    (def.check_options)(&table.options).map_err(|e| wrong(format!("teacher.options: {e}")))?;
+    Ok(def)
 }
 
 /// The number of classes of a teacher.

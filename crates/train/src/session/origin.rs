@@ -17,8 +17,9 @@ const SAMPLED: usize = 64;
 /// Number of changes that are listed of each kind.
 const NAMED: usize = 5;
 
-/// Recipe keys that are not compared: names, locations and ways of loading. The contents themselves are compared.
-const PLACES: [&str; 13] = [
+/// Recipe keys that are not compared: names, locations, ways of loading and checkpoints. The contents themselves are
+/// compared.
+const PLACES: [&str; 18] = [
     "name",
     "data.path",
     "data.classes",
@@ -32,6 +33,11 @@ const PLACES: [&str; 13] = [
     "teacher.package",
     "student.weights",
     "teacher.cache.path",
+    "device",
+    "train.checkpoint_every",
+    "train.checkpoint_minutes",
+    "train.checkpoints",
+    "train.keep_checkpoints",
 ];
 
 /// Hashes of everything that a run's weights depend on.
