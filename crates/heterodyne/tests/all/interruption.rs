@@ -155,12 +155,16 @@ fn a_run_resumes_with_what_it_was_made_with_or_says_what_changed() {
 #[test]
 fn a_run_killed_before_its_first_checkpoint_begins_again() {
     let place = Place::new();
-    let words = "train small.toml --set train.checkpoint_every=1000000 --set train.epochs=1000000 --out runs/a";
-    let mut child = place.command(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok).find(|line| line.starts_with("epoch"));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    place.bad(words, &["already holds a run", "--resume"]);
+    let killed = |run: &str| {
+        let endless = "--set train.checkpoint_every=1000000 --set train.epochs=1000000 --set train.eval_every=1000000";
+        let words = format!("train small.toml {endless} --out {run}");
+        let mut child = place.command(&words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        lines.map_while(Result::ok).find(|line| line.starts_with("epoch"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    };
+    killed("runs/a");
     let plan =
         place.read("runs/a/plan.json").replace("\"epochs\": 1000000", "\"epochs\": 2").replace(": 1000000", ": 1");
     fs::write(place.path("runs/a/plan.json"), without_checksum(&plan)).unwrap();
@@ -168,4 +172,8 @@ fn a_run_killed_before_its_first_checkpoint_begins_again() {
     place.good("train small.toml --out runs/b");
     let weights = |run: &str| file::read(&place.path(&format!("runs/{run}/weights/last.safetensors"))).unwrap().0;
     assert!(weights("a") == weights("b"));
+    // Or the folder is simply used again.
+    killed("runs/c");
+    place.good("train small.toml --out runs/c");
+    assert!(weights("c") == weights("b"));
 }
