@@ -33,6 +33,8 @@ enum Command {
     Bench(commands::bench::Args),
     /// Evaluate weights on a dataset
     Eval(commands::eval::Args),
+    /// Name the classes of pictures with a trained network
+    Predict(commands::predict::Args),
     /// Write a network's logits, embeddings and stage features for images to a file
     Features(commands::features::Args),
     /// Show a network's taps, size and speed; for a pair, also what each method builds
@@ -130,6 +132,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Cache(args) => commands::cache::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Predict(args) => commands::predict::run(&args),
         Command::Features(args) => commands::features::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Export(args) => commands::export::run(&args),

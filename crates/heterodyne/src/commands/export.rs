@@ -1,13 +1,10 @@
 //! `heterodyne export`: exports a trained network.
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::ValueEnum;
 use heterodyne_export::{Export, Programs, Subject, Written, export};
-use heterodyne_run::{
-    folder::RunFolder,
-    recipe::schema::{NetworkTable, Precision, Recipe},
-};
+use heterodyne_run::recipe::schema::{NetworkTable, Precision};
 use heterodyne_train::network::{
     self, BuildOptions, Card,
     input::{self, DataImages, Resolved},
@@ -16,7 +13,7 @@ use tch::Device;
 
 use super::{
     Outcome,
-    network::{Named, NetworkArgs},
+    network::{Named, NetworkArgs, Trained},
 };
 use crate::{print::say, ui};
 
@@ -55,13 +52,13 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let (file, data) = source(args)?;
+    let trained = Trained::find(&args.source, &args.weights)?;
     let table = NetworkTable::of(args.model.as_deref().unwrap_or_default());
-    let named = Named::read(args.network.over(table, &file)?)?;
+    let named = Named::read(args.network.over(table, &trained.weights)?)?;
     let Named { def, weights, .. } = &named;
     let classes = named.classes()?;
-    let side = data.and_then(|name| heterodyne_data::find(&name).ok().and_then(|d| d.side));
-    let images = DataImages { side, ..DataImages::default() };
+    // Exported software has no loader: it resizes to the network's input at once.
+    let images = DataImages { resized: false, ..trained.images() };
     let Resolved { input, table } = input::resolve(&named.table, def, Some(weights), images)?;
     let options = BuildOptions { classes, precision: Precision::Fp32, device: Device::Cpu, seed: 0 };
     let model = network::model(def, &table, input, Some(weights), options)?;
@@ -98,22 +95,6 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     show(&made, args);
     Ok(Outcome::Done)
-}
-
-/// The weights, and the data of the run that they are from.
-fn source(args: &Args) -> Result<(PathBuf, Option<String>)> {
-    let exported =
-        [heterodyne_export::CONFIG].iter().chain(&heterodyne_hub::WEIGHTS).any(|name| args.source.join(name).exists());
-    if !args.source.exists() && !heterodyne_hub::is_name(&args.source.display().to_string()) {
-        bail!("{}: there is no such run folder or weights file", args.source.display());
-    }
-    if !args.source.is_dir() || exported {
-        return Ok((args.source.clone(), None));
-    }
-    let folder = RunFolder::open(&args.source)?;
-    let recipe: Recipe =
-        serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
-    Ok((folder.weights(&args.weights), Some(recipe.data.name)))
 }
 
 /// The files that were written, and how to use them.

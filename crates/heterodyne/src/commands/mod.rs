@@ -11,6 +11,7 @@ pub mod fit;
 pub mod inspect;
 pub mod list;
 pub mod network;
+pub mod predict;
 pub mod report;
 pub mod similarity;
 

@@ -13,6 +13,7 @@ mod interruption;
 mod origin;
 mod own_method;
 mod package;
+mod predict;
 mod presented;
 mod real;
 mod recipes;
