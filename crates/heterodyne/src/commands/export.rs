@@ -14,6 +14,7 @@ use tch::Device;
 use super::{
     Outcome,
     network::{Named, NetworkArgs, Trained},
+    python,
 };
 use crate::{print::say, ui};
 
@@ -82,10 +83,11 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let programs =
         Programs { torchscript: args.format.contains(&Format::Torchscript), onnx: args.format.contains(&Format::Onnx) };
     let made = export(&subject, programs, &args.out)?;
+    let python = python::lines(&made, &args.out, &input, !card.class_names.is_empty());
     if args.json {
         let file = |f: &Written| serde_json::json!({"name": f.name, "bytes": f.bytes, "difference": f.difference});
         let files: Vec<_> = made.files.iter().map(file).collect();
-        say!("{}", serde_json::json!({"model": def.name, "timm": made.timm, "files": files}));
+        say!("{}", serde_json::json!({"model": def.name, "timm": made.timm, "files": files, "python": python}));
         return Ok(Outcome::Done);
     }
     say!("{}: {} at {} px, {classes} classes", args.out.display(), def.name, input.img);
@@ -93,19 +95,22 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if let Some(report) = &model.loaded {
         say!("{}: {}", weights.name, ui::loaded(report));
     }
-    show(&made, args);
+    show(&made);
+    if let Some(python) = python {
+        say!("\nIn Python, the class of a picture:\n");
+        python.lines().for_each(|line| say!("    {line}"));
+    }
     Ok(Outcome::Done)
 }
 
-/// The files that were written, and how to use them.
-fn show(made: &Export, args: &Args) {
+/// The files that were written.
+fn show(made: &Export) {
     for file in &made.files {
         let checked =
             file.difference.map_or_else(String::new, |d| format!("   logits differ by at most {d:.1e} of the largest"));
         say!("  {:<18} {:>9.2} MB{checked}", file.name, file.bytes as f64 / 1e6);
     }
-    match made.timm {
-        Some(_) => say!("in Python: timm.create_model(\"local-dir:{}\", pretrained=True)", args.out.display()),
-        None => say!("timm has no such network, so {} is not written", heterodyne_export::CONFIG),
+    if made.timm.is_none() {
+        say!("timm has no such network, so {} is not written", heterodyne_export::CONFIG);
     }
 }

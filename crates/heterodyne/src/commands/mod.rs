@@ -8,10 +8,12 @@ pub mod eval;
 pub mod export;
 pub mod features;
 pub mod fit;
+pub mod init;
 pub mod inspect;
 pub mod list;
 pub mod network;
 pub mod predict;
+pub mod python;
 pub mod report;
 pub mod similarity;
 

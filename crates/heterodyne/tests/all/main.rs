@@ -8,6 +8,7 @@ mod described;
 mod disk;
 mod export;
 mod features;
+mod init;
 mod inspect;
 mod interruption;
 mod origin;
