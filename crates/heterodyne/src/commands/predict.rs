@@ -198,7 +198,10 @@ struct Show<'a> {
 impl Show<'_> {
     fn prediction(&self, path: &Path, row: &[(i64, f32)]) {
         if self.json {
-            let class = |&(class, p): &(i64, f32)| serde_json::json!({"class": class, "name": self.names.get(class as usize), "probability": p});
+            let class = |&(class, p): &(i64, f32)| {
+                let name = self.names.get(class as usize);
+                serde_json::json!({"class": class, "name": name, "probability": p})
+            };
             let classes: Vec<_> = row.iter().map(class).collect();
             say!("{}", serde_json::json!({"path": path.display().to_string(), "classes": classes}));
             return;

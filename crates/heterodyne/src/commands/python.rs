@@ -15,12 +15,14 @@ pub fn lines(made: &Export, folder: &Path, input: &InputSpec, named: bool) -> Op
     if made.timm.is_some() {
         return Some(timm(&quoted(&format!("local-dir:{}", folder.display())), &place(CONFIG), named));
     }
-    let InputSpec { mean, std, .. } = input;
-    let image = format!(
-        "{}{}x = ((numpy.asarray(image) / 255 - {mean:?}) / {std:?}).astype(\"float32\").transpose(2, 0, 1)[None]\n",
-        open(),
-        resized(input)
+    // A millionth is far below a level of a picture.
+    let short = |values: [f64; 3]| values.map(|v| (v * 1e6).round() / 1e6);
+    let normalised = format!(
+        "x = (numpy.asarray(image) / 255 - {:?}) / {:?}\nx = x.astype(\"float32\").transpose(2, 0, 1)[None]\n",
+        short(input.mean),
+        short(input.std)
     );
+    let image = open() + &resized(input) + &normalised;
     let head = |packages: &str| format!("import {packages}\nfrom PIL import Image, ImageOps\n");
     if written(TORCHSCRIPT) {
         let about = "about = {\"heterodyne.json\": \"\"}\n";

@@ -57,13 +57,14 @@ fn a_network_that_timm_lacks_is_exported_without_its_config() {
 }
 
 /// Runs the lines that an export prints on `picture` and compares with `predict`: the same class, and a probability
-/// that differs by at most 0.01. Pillow rounds after each direction of a resize, as heterodyne does; filters' weights
+/// that differs by less than 0.005. Pillow rounds after each direction of a resize, as heterodyne does; filters' weights
 /// may differ in the last place, and JPEG decoders by a level.
 fn the_lines_agree(place: &Place, source: &str, out: &str, more: &str, picture: &str) {
     let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
     let made: Value = serde_json::from_str(&place.good(&format!("export {source} --out {out} {more} --json"))).unwrap();
-    let lines = made["python"].as_str().unwrap().replace("picture.jpg", picture);
-    assert!(lines.lines().count() <= 15 && lines.lines().all(|line| line.len() <= 120), "{lines}");
+    let lines = made["python"].as_str().unwrap();
+    assert!(lines.lines().count() <= 16 && lines.lines().all(|line| line.len() <= 120), "{lines}");
+    let lines = lines.replace("picture.jpg", picture);
     let output = Command::new(&python).args(["-c", &lines]).current_dir(place.path("")).output().unwrap();
     assert!(output.status.success(), "{lines}\n{}", stderr(&output));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -75,7 +76,7 @@ fn the_lines_agree(place: &Place, source: &str, out: &str, more: &str, picture: 
     let best = &ours["classes"][0];
     let own = best["name"].as_str().map_or_else(|| best["class"].to_string(), str::to_owned);
     let difference = (best["probability"].as_f64().unwrap() - p.parse::<f64>().unwrap()).abs();
-    assert!(own == name && difference < 0.01, "{source} {more}: {name} {p} in Python, {best} here");
+    assert!(own == name && difference < 0.005, "{source} {more}: {name} {p} in Python, {best} here");
     println!("{source} {more}: {name} {p}, differs by {difference:.1e}");
 }
 
@@ -102,10 +103,8 @@ fn the_lines_of_python_that_an_export_prints_give_the_same_name() {
     for (run, model) in [("timm", "vit_nano"), ("own", "resnet8")] {
         place.good(&format!("train fruit.toml --out {run} --set train.epochs=3 --set student.model={model}"));
     }
-    the_lines_agree(&place, "timm", "e1", "", "a b.png");
     the_lines_agree(&place, "timm", "e2", "--crop-mode squash --crop-pct 0.8 --interpolation bilinear", "a b.png");
     the_lines_agree(&place, "own", "e3", "", "a b.png");
-    the_lines_agree(&place, "own", "e4", "--format onnx --crop-pct 0.7", "a b.png");
     the_lines_agree(&place, "own", "e5", "--format onnx --crop-mode squash --interpolation lanczos", "a b.png");
     the_lines_agree(&place, "own", "e6", "--format torchscript --crop-mode border --crop-pct 0.9", "a b.png");
     // Weights without class names.

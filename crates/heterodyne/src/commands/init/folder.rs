@@ -74,10 +74,13 @@ pub fn look(folder: &Path) -> Result<Option<Found>> {
 /// How to get test pictures.
 fn without_test(folder: &Path) -> String {
     let root = quoted(folder);
+    let command = format!(
+        "cd {root} && for c in train/*/; do t=\"test/${{c#train/}}\"; mkdir -p \"$t\"; ls \"$c\" | awk 'NR % 5 == 0' | \
+         while IFS= read -r f; do mv \"$c$f\" \"$t\"; done; done"
+    );
     format!(
         "{}: has training pictures only: there is nothing to measure a network on\n  hint: set a fifth of each class \
-         apart, for example with\n    cd {root} && for c in train/*/; do mkdir -p \"test/${{c#train/}}\"; ls \"$c\" | awk \
-         'NR % 5 == 0' | while IFS= read -r f; do mv \"$c$f\" \"test/${{c#train/}}\"; done; done",
+         apart, for example with\n    {command}",
         folder.display()
     )
 }

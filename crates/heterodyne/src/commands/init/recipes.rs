@@ -109,9 +109,9 @@ fn network(side: &Side, count: &Count) -> String {
         (None, Some(name)) => {
             let Settings { epochs, optim, lr, decay, .. } = count.settings(Start::Weights);
             text += &format!(
-                "# Nothing is downloaded unless you ask for it: these two lines start from pretrained weights, which the\n\
-                 # first run then downloads. With them, set epochs = {epochs}, and in [optim] name = \"{optim}\",\n\
-                 # lr = {}, weight_decay = {decay}.\n\
+                "# Nothing is downloaded unless you ask for it: the two lines below start from\n\
+                 # pretrained weights, which the first run then downloads. With them, set epochs = {epochs}, and in\n\
+                 # [optim] name = \"{optim}\", lr = {}, weight_decay = {decay}.\n\
                  # weights = \"{name}\"\n# {HEAD}",
                 number(lr)
             );
