@@ -57,8 +57,8 @@ fn a_network_that_timm_lacks_is_exported_without_its_config() {
 }
 
 /// Runs the lines that an export prints on `picture` and compares with `predict`: the same class, and a probability
-/// that differs by less than 0.005. Pillow rounds after each direction of a resize, as heterodyne does; filters' weights
-/// may differ in the last place, and JPEG decoders by a level.
+/// that differs by less than 0.005. Pillow rounds after each direction of a resize, as heterodyne does;
+/// filters' weights may differ in the last place, and JPEG decoders by a level.
 fn the_lines_agree(place: &Place, source: &str, out: &str, more: &str, picture: &str) {
     let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
     let made: Value = serde_json::from_str(&place.good(&format!("export {source} --out {out} {more} --json"))).unwrap();
