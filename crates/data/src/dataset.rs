@@ -101,6 +101,9 @@ pub struct Splits {
     pub std: [f64; 3],
     /// Notices for the user about how the files were interpreted, one sentence each.
     pub notices: Vec<String>,
+    /// What is wrong with files or folders, one sentence each; only [`examine`](crate::examine) returns splits that
+    /// have any.
+    pub faults: Vec<String>,
 }
 
 /// ImageNet's statistics, which pretrained networks expect.
@@ -110,7 +113,7 @@ impl Splits {
     /// Empty splits for photographs of varying size, with ImageNet's statistics.
     pub(crate) fn photographs() -> Self {
         let (mean, std) = IMAGENET;
-        Self { train: None, val: None, test: None, side: None, mean, std, notices: Vec::new() }
+        Self { train: None, val: None, test: None, side: None, mean, std, notices: Vec::new(), faults: Vec::new() }
     }
 
     /// The training images.
@@ -172,6 +175,7 @@ impl std::fmt::Debug for Splits {
             .field("mean", &self.mean)
             .field("std", &self.std)
             .field("notices", &self.notices)
+            .field("faults", &self.faults)
             .finish()
     }
 }

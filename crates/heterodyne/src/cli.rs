@@ -23,6 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look at a folder of pictures and write recipes for it: teacher, student, and the student from labels alone
+    Init(commands::init::Args),
     /// Train a network from labels alone, from scratch or from weights
     Train(commands::fit::Args),
     /// Distil a teacher into a student
@@ -35,6 +37,8 @@ enum Command {
     Bench(commands::bench::Args),
     /// Evaluate weights on a dataset
     Eval(commands::eval::Args),
+    /// Name the classes of pictures with a trained network
+    Predict(commands::predict::Args),
     /// Write a network's logits, embeddings and stage features for images to a file
     Features(commands::features::Args),
     /// Show a network's taps, size and speed; for a pair, also what each method builds
@@ -62,8 +66,10 @@ pub fn main() -> ExitCode {
     ui::survive_size_limits();
     let command = parse().command;
     // These commands produce files; for all others, the printed output is the result.
-    let writes_files =
-        matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_));
+    let writes_files = matches!(
+        command,
+        Command::Init(_) | Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_)
+    );
     let result = heterodyne_shim::cpu::check().map_err(Into::into).and_then(|()| run(command));
     match (result, print::lost()) {
         (Ok(Outcome::Done), Some(e)) if !writes_files => {
@@ -127,12 +133,14 @@ fn at_home(word: OsString) -> OsString {
 
 fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
+        Command::Init(args) => commands::init::run(&args),
         Command::Train(args) => commands::fit::run(&args, heterodyne_train::Mode::Train),
         Command::Distill(args) => commands::fit::run(&args, heterodyne_train::Mode::Distill),
         Command::Check(args) => commands::check::run(&args),
         Command::Cache(args) => commands::cache::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Predict(args) => commands::predict::run(&args),
         Command::Features(args) => commands::features::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Export(args) => commands::export::run(&args),

@@ -106,6 +106,27 @@ pub fn fetch_with(settings: &Settings, name: &Name, mut progress: impl FnMut(Pro
     Ok(Files { config, processor, weights: path, commit: listing.commit })
 }
 
+/// The repositories in the cache whose names begin with `prefix` (`owner/..`) and that have weights, sorted, each with
+/// the commit of `main`: [`fetch`] then needs no request. Sends none.
+#[must_use]
+pub fn cached(settings: &Settings, prefix: &str) -> Vec<Name> {
+    let repo = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        let (owner, name) = name.strip_prefix("models--")?.split_once("--")?;
+        Some(format!("{owner}/{name}")).filter(|repo| repo.starts_with(prefix))
+    };
+    let entries = fs::read_dir(&settings.cache).into_iter().flatten().flatten();
+    let mut repos: Vec<String> = entries.filter_map(repo).collect();
+    repos.sort();
+    let pinned = |repo: String| {
+        let name = Name { repo, revision: None };
+        let commit = offline(&Repository::new(&settings.cache, &name.repo), &name).ok()?.commit;
+        let name = Name { revision: Some(commit), ..name };
+        name.check().is_ok().then_some(name)
+    };
+    repos.into_iter().filter_map(pinned).collect()
+}
+
 /// The files that an index lists; empty for weights in one file.
 fn shards(name: &Name, path: &Path, file: &'static str) -> Result<BTreeSet<String>, Error> {
     if !file.ends_with(".index.json") {

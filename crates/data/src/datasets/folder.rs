@@ -131,25 +131,22 @@ struct Found {
 }
 
 impl Found {
-    fn look(split: Split, root: &Path) -> Result<Self> {
+    fn look(split: Split, root: &Path) -> Self {
         let mut found =
             Self { split, root: root.to_owned(), folders: Vec::new(), loose: Vec::new(), left: LeftOut::default() };
-        for entry in walk::list(root, &mut found.left)? {
+        for entry in walk::list(root, &mut found.left) {
             match entry {
                 Entry::Picture(path) => found.loose.push(path),
-                Entry::Folder(path) => {
-                    let name = path.file_name().and_then(|name| name.to_str());
-                    let name = name
-                        .ok_or_else(|| {
-                            Error::file(&path, "has a name that is not UTF-8 and cannot be a class; rename it")
-                        })?
-                        .to_owned();
-                    let pictures = walk::pictures(&path, &mut found.left)?;
-                    found.folders.push((name, pictures));
-                }
+                Entry::Folder(path) => match path.file_name().and_then(|name| name.to_str()) {
+                    Some(name) => found.folders.push((name.to_owned(), walk::pictures(&path, &mut found.left))),
+                    None => {
+                        let message = "has a name that is not UTF-8 and cannot be a class; rename it";
+                        found.left.faults.push(Error::file(&path, message));
+                    }
+                },
             }
         }
-        Ok(found)
+        found
     }
 
     fn names(&self) -> impl Iterator<Item = &String> {
@@ -165,9 +162,10 @@ impl Found {
     }
 }
 
-/// Reads the splits at `places`. `labels` gives the classes of pictures outside class folders.
+/// Reads the splits at `places`. `labels` gives the classes of pictures outside class folders. Files and folders that
+/// cannot be taken are the splits' faults.
 pub(super) fn splits(root: &Path, places: &Places, reading: &Reading, labels: Option<&Labels>) -> Result<Splits> {
-    let found = places.iter().map(|(split, folder)| Found::look(*split, folder)).collect::<Result<Vec<_>>>()?;
+    let found: Vec<_> = places.iter().map(|(split, folder)| Found::look(*split, folder)).collect();
     let classes = classes_of(&found, reading, labels)?;
     let mut splits = Splits::photographs();
     for mut part in found {
@@ -176,9 +174,13 @@ pub(super) fn splits(root: &Path, places: &Places, reading: &Reading, labels: Op
             Some(labels) => labels.number(part.all(), &part.root, root, &classes)?,
             None => in_folders(&mut part, &classes, reading)?,
         };
-        if samples.is_empty() {
+        if samples.is_empty() && part.left.faults.is_empty() {
             let left = part.left.text(&part.root);
-            return Err(Error::file(&part.root, format!("holds no {} file{left}", decode::FORMATS)));
+            part.left.faults.push(Error::file(&part.root, format!("holds no {} file{left}", decode::FORMATS)));
+        }
+        splits.faults.extend(part.left.faults.iter().map(Error::to_string));
+        if samples.is_empty() {
+            continue;
         }
         let of_classes = samples.iter().map(|(_, class)| class).collect::<std::collections::HashSet<_>>().len();
         splits.notices.push(format!(
@@ -237,7 +239,10 @@ fn classes_of(found: &[Found], reading: &Reading, labels: Option<&Labels>) -> Re
     }
 }
 
-/// The pictures of a split's class folders.
+/// The pictures of a split's class folders. A class folder that cannot be taken is a fault of the split.
+///
+/// # Errors
+/// The split has no class folders.
 fn in_folders(part: &mut Found, classes: &Classes, reading: &Reading) -> Result<Vec<(PathBuf, usize)>> {
     let mut samples = Vec::new();
     let folders = std::mem::take(&mut part.folders);
@@ -258,20 +263,22 @@ fn in_folders(part: &mut Found, classes: &Classes, reading: &Reading) -> Result<
         let folder = part.root.join(&name);
         let Some(label) = classes.place(&name) else {
             let hint = did_you_mean(&name, classes.names.iter().map(String::as_str));
-            return Err(Error::file(
+            part.left.faults.push(Error::file(
                 folder,
                 format!("is not a class of the training images ({}){hint}", classes::list(classes.names.iter())),
             ));
+            continue;
         };
-        if pictures.is_empty() && !reading.empty_classes {
-            return Err(Error::file(
-                folder,
-                format!(
-                    "is a class folder without a picture{}: fill it, remove it, or keep it as an empty class with \
-                     `data.empty_classes = true`",
-                    part.left.text(&part.root)
-                ),
-            ));
+        // A folder whose only entries are faults is not empty.
+        let faulty =
+            part.left.faults.iter().any(|e| matches!(e, Error::File { path, .. } if path.starts_with(&folder)));
+        if pictures.is_empty() && !reading.empty_classes && !faulty {
+            let message = format!(
+                "is a class folder without a picture{}: fill it, remove it, or keep it as an empty class with \
+                 `data.empty_classes = true`",
+                part.left.text(&part.root)
+            );
+            part.left.faults.push(Error::file(folder, message));
         }
         samples.extend(pictures.into_iter().map(|path| (path, label)));
     }

@@ -11,7 +11,7 @@ use super::{
     split::Split,
     walk::{self, Entry, LeftOut},
 };
-use crate::{Splits, files};
+use crate::{Splits, faults, files};
 
 /// Folders in which archives and Kaggle keep the images, below the root.
 const IMAGES: [&str; 4] = ["", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"];
@@ -73,7 +73,7 @@ fn beside(root: &Path, names: &[&str]) -> Option<PathBuf> {
 
 /// Whether a folder holds pictures but no sub-folders.
 fn is_flat(folder: &Path) -> bool {
-    let entries = walk::list(folder, &mut LeftOut::default()).unwrap_or_default();
+    let entries = walk::list(folder, &mut LeftOut::default());
     !entries.is_empty() && entries.iter().all(|entry| matches!(entry, Entry::Picture(_)))
 }
 
@@ -100,7 +100,9 @@ fn ground_truth(path: &Path, val: &Path) -> Result<Labels> {
     }
     let text = files::text(path)?;
     let numbers: Vec<&str> = text.split_whitespace().collect();
-    let pictures = walk::pictures(val, &mut LeftOut::default())?;
+    let mut left = LeftOut::default();
+    let pictures = walk::pictures(val, &mut left);
+    faults::refuse(&left.faults)?;
     if numbers.len() != pictures.len() {
         return Err(Error::file(
             path,

@@ -23,7 +23,7 @@ pub use pictures::Files;
 use heterodyne_nn::{Error, Result};
 use heterodyne_settings::{Named, Registry};
 
-use crate::{Reading, Splits, classes};
+use crate::{Reading, Splits, classes, faults};
 
 /// A dataset in the registry.
 #[derive(Debug)]
@@ -180,6 +180,17 @@ impl Named for Entry {
 /// The name is unknown, a path is missing or superfluous, `reading` has a key that the dataset does not take, the files
 /// are not as expected, or there is only one class.
 pub fn open(name: &str, path: Option<&Path>, reading: &Reading) -> Result<Splits> {
+    let splits = examine(name, path, reading)?;
+    faults::refuse(&splits.faults)?;
+    Ok(splits)
+}
+
+/// Like [`open`], but files and folders that cannot be taken do not prevent a look at the others: they are the splits'
+/// [`faults`](Splits::faults), and a split that consists of them is missing.
+///
+/// # Errors
+/// As [`open`], for everything else.
+pub fn examine(name: &str, path: Option<&Path>, reading: &Reading) -> Result<Splits> {
     let entry = find(name)?;
     if let Some(key) = reading.given().find(|key| !entry.keys.contains(key)) {
         let uses = if entry.keys.is_empty() { "none of these keys".to_owned() } else { entry.keys.join(", ") };
@@ -189,6 +200,7 @@ pub fn open(name: &str, path: Option<&Path>, reading: &Reading) -> Result<Splits
     let about = |splits: &Splits| splits.all().map(|(_, split)| split.describe()).next().unwrap_or_default();
     if let [only] = splits.classes()
         && !reading.one_class
+        && splits.faults.is_empty()
     {
         return Err(Error::invalid(format!(
             "{} has only one class, `{only}`: is this the wrong level of the folder? (`data.one_class = true` allows \

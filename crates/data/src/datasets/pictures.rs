@@ -1,5 +1,6 @@
 //! Photographs in individual files, decoded on request.
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,7 +11,7 @@ use super::walk::{self, LeftOut};
 use crate::{
     Dataset, Image, Stored,
     decode::{Decode, decode},
-    files,
+    faults, files,
 };
 
 /// Files and their classes.
@@ -75,28 +76,41 @@ impl Files {
     /// Opens the files among `paths`, and all pictures in and below the folders among them, sorted within a folder.
     ///
     /// # Errors
-    /// A path does not exist or is not a file, or a folder holds images of unsupported formats or no images.
+    /// All that [`Files::find`] returns as faults.
     pub fn open(paths: &[PathBuf], decode: Decode) -> Result<Self> {
+        let (files, faults) = Self::find(paths, decode);
+        faults::refuse(&faults)?;
+        Ok(files)
+    }
+
+    /// Like [`Files::open`], but returns what cannot be taken, which may leave no file: a path that does not exist or
+    /// is not a file, a folder without pictures, and in folders what [`folder`](crate::open) refuses.
+    #[must_use]
+    pub fn find(paths: &[PathBuf], decode: Decode) -> (Self, Vec<Error>) {
         let mut found = Vec::new();
         let mut left = LeftOut::default();
         for path in paths {
-            let about = std::fs::metadata(path).map_err(|_| Error::file(path, "does not exist"))?;
-            if about.is_dir() {
-                let pictures = walk::pictures(path, &mut left)?;
-                if pictures.is_empty() {
-                    return Err(Error::file(
-                        path,
-                        format!("holds no {} file{}", crate::decode::FORMATS, left.text(path)),
-                    ));
+            match std::fs::metadata(path) {
+                Err(e) if e.kind() == ErrorKind::NotFound => left.faults.push(Error::file(path, "does not exist")),
+                Err(e) => left.faults.push(Error::file(path, e)),
+                Ok(about) if about.is_dir() => {
+                    let faults = left.faults.len();
+                    let pictures = walk::pictures(path, &mut left);
+                    if pictures.is_empty() && left.faults.len() == faults {
+                        let message = format!("holds no {} file{}", crate::decode::FORMATS, left.text(path));
+                        left.faults.push(Error::file(path, message));
+                    }
+                    found.extend(pictures);
                 }
-                found.extend(pictures);
-            } else if about.is_file() {
-                found.push(path.clone());
-            } else {
-                return Err(Error::file(path, format!("is {}, not a picture", files::what(about.file_type()))));
+                Ok(about) if about.is_file() => found.push(path.clone()),
+                Ok(about) => {
+                    let message = format!("is {}, not a picture", files::what(about.file_type()));
+                    left.faults.push(Error::file(path, message));
+                }
             }
         }
-        Ok(Self { paths: found, classes: ["image".to_owned()], decode, left_out: left.text(Path::new("")) })
+        let left_out = left.text(Path::new(""));
+        (Self { paths: found, classes: ["image".to_owned()], decode, left_out }, left.faults)
     }
 
     /// The files in the order of the samples.

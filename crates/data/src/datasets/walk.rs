@@ -1,4 +1,4 @@
-//! Finds pictures in folders and counts the files that are skipped.
+//! Finds pictures in folders, counts the files that are skipped and collects those that cannot be taken.
 use std::{
     ffi::OsStr,
     fs,
@@ -31,9 +31,11 @@ const MAX_DEPTH: usize = 16;
 /// Maximum number of skipped files that a message names.
 const NAMED: usize = 3;
 
-/// The files that were skipped.
+/// The files that are not taken.
 #[derive(Debug, Default)]
 pub(super) struct LeftOut {
+    /// What must be mended first: skipping it silently would change the dataset.
+    pub faults: Vec<Error>,
     /// Number of files that are not pictures.
     others: usize,
     /// The first of them.
@@ -82,62 +84,65 @@ pub(super) enum Entry {
     Picture(PathBuf),
 }
 
-/// The folders and pictures in `folder`, sorted by name; the rest is counted.
-///
-/// # Errors
-/// It cannot be listed; it holds something that is neither file nor folder, or pictures of a format that is not read.
-pub(super) fn list(folder: &Path, left: &mut LeftOut) -> Result<Vec<Entry>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|e| Error::file(folder, e))? {
-        let entry = entry.map_err(|e| Error::file(folder, e))?;
-        if is_system(&entry.file_name()) {
-            left.system += 1;
-        } else {
-            found.push(entry);
-        }
-    }
+/// The folders and pictures in `folder`, sorted by name; the rest is counted. Its faults: a folder that cannot be
+/// listed, an entry that is neither file nor folder, pictures of a format that is not read.
+pub(super) fn list(folder: &Path, left: &mut LeftOut) -> Vec<Entry> {
+    let listed = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut found = listed.unwrap_or_else(|e| {
+        left.faults.push(Error::file(folder, e));
+        Vec::new()
+    });
+    let all = found.len();
+    found.retain(|entry| !is_system(&entry.file_name()));
+    left.system += all - found.len();
     found.sort_by_key(fs::DirEntry::file_name);
     let mut entries = Vec::with_capacity(found.len());
     for entry in found {
-        let path = entry.path();
-        let mut kind = entry.file_type().map_err(|e| Error::file(&path, e))?;
-        if kind.is_symlink() {
-            let target = fs::metadata(&path);
-            kind = target
-                .map_err(|e| Error::file(&path, format!("is a broken link ({e}); fix or remove it")))?
-                .file_type();
-        }
-        if kind.is_dir() {
-            entries.push(Entry::Folder(path));
-        } else if !kind.is_file() {
-            return Err(Error::file(&path, format!("is {}, not a picture; remove it", files::what(kind))));
-        } else if is_picture(&path)? {
-            entries.push(Entry::Picture(path));
-        } else {
-            left.file(path);
+        match recognise(&entry) {
+            Ok(Some(entry)) => entries.push(entry),
+            Ok(None) => left.file(entry.path()),
+            Err(fault) => left.faults.push(fault),
         }
     }
-    Ok(entries)
+    entries
+}
+
+/// What an entry is; `None` for a file that is not a picture.
+fn recognise(entry: &fs::DirEntry) -> Result<Option<Entry>> {
+    let path = entry.path();
+    let mut kind = entry.file_type().map_err(|e| Error::file(&path, e))?;
+    if kind.is_symlink() {
+        let target = fs::metadata(&path);
+        kind = target.map_err(|e| Error::file(&path, format!("is a broken link ({e}); fix or remove it")))?.file_type();
+    }
+    if kind.is_dir() {
+        return Ok(Some(Entry::Folder(path)));
+    }
+    if !kind.is_file() {
+        return Err(Error::file(&path, format!("is {}, not a picture; remove it", files::what(kind))));
+    }
+    Ok(is_picture(&path)?.then_some(Entry::Picture(path)))
 }
 
 /// All pictures in and below a folder, sorted by name within each folder; a sub-folder sorts by its own name.
-pub(super) fn pictures(folder: &Path, left: &mut LeftOut) -> Result<Vec<PathBuf>> {
+pub(super) fn pictures(folder: &Path, left: &mut LeftOut) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    collect(folder, 0, &mut found, left)?;
-    Ok(found)
+    collect(folder, 0, &mut found, left);
+    found
 }
 
-fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>, left: &mut LeftOut) -> Result<()> {
+fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>, left: &mut LeftOut) {
     if depth == MAX_DEPTH {
-        return Err(Error::file(folder, format!("is more than {MAX_DEPTH} folders deep; is there a loop of links?")));
+        let message = format!("is more than {MAX_DEPTH} folders deep; is there a loop of links?");
+        left.faults.push(Error::file(folder, message));
+        return;
     }
-    for entry in list(folder, left)? {
+    for entry in list(folder, left) {
         match entry {
-            Entry::Folder(path) => collect(&path, depth + 1, found, left)?,
+            Entry::Folder(path) => collect(&path, depth + 1, found, left),
             Entry::Picture(path) => found.push(path),
         }
     }
-    Ok(())
 }
 
 /// The sub-folders of a folder without system folders, sorted; files are ignored.

@@ -40,8 +40,8 @@ fn folders_are_classes_and_files_are_sorted() {
     // EXIF asks for a rotation.
     assert_eq!(splits.reported().unwrap().image(0).unwrap().size(), (41, 33));
     assert!(splits.train().unwrap().describe().ends_with("train, 4 images"));
-    audit(&**splits.train().unwrap(), 2, &GO).unwrap();
-    audit(&**splits.reported().unwrap(), 0, &GO).unwrap();
+    audit([&**splits.train().unwrap()], 2, &GO).unwrap();
+    audit([&**splits.reported().unwrap()], 0, &GO).unwrap();
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn broken_photographs_are_found_by_the_audit_and_in_place_by_the_loader() {
     fs::write(folder.path().join("train/dog/half.jpg"), &jpeg[..jpeg.len() * 2 / 3]).unwrap();
     fs::write(folder.path().join("train/dog/zero.jpg"), []).unwrap();
     let splits = opened(folder.path()).unwrap();
-    let text = message(audit(&**splits.train().unwrap(), 2, &GO));
+    let text = message(audit([&**splits.train().unwrap()], 2, &GO));
     says(&text, &["6 images: 2 broken", "train/dog/half.jpg: cut short", "train/dog/zero.jpg: the file is empty"]);
 
     let loader = EvalLoader::new(splits.train().unwrap().clone(), (0..6).collect(), 1, spec(32, 0.9), 2).unwrap();
@@ -135,7 +135,7 @@ fn files_are_pictures_by_suffix_or_content_and_the_rest_is_counted() {
     let splits = read(&folder, &Reading::default()).unwrap();
     assert_eq!(splits.train().unwrap().len(), 14);
     assert_eq!(splits.classes(), ["a", "b"]);
-    audit(&**splits.train().unwrap(), 2, &GO).unwrap();
+    audit([&**splits.train().unwrap()], 2, &GO).unwrap();
     let notice = &splits.notices[0];
     says(
         notice,
@@ -296,7 +296,7 @@ fn special_files_are_refused_and_never_waited_for() {
     fs::remove_file(&path).unwrap();
     fifo(&path);
     says(&message(splits.train().unwrap().image(0)), &["1.jpg", "a named pipe"]);
-    says(&message(audit(&**splits.train().unwrap(), 2, &GO)), &["1 broken", "a named pipe"]);
+    says(&message(audit([&**splits.train().unwrap()], 2, &GO)), &["1 broken", "a named pipe"]);
     fifo(&folder.path().join("labels.csv"));
     let reading = Reading { labels: Some(folder.path().join("labels.csv")), ..Reading::default() };
     says(&message(read(&folder, &reading)), &["labels.csv", "a named pipe"]);

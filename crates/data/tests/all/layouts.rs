@@ -35,7 +35,7 @@ fn name(text: &str) -> Option<String> {
 }
 
 fn whole(splits: &Splits) {
-    splits.all().for_each(|(_, split)| audit(&**split, 2, &GO).unwrap());
+    splits.all().for_each(|(_, split)| audit([&**split], 2, &GO).unwrap());
 }
 
 #[test]

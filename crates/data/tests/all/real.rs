@@ -115,7 +115,7 @@ fn photographs_load_at_a_useful_speed() {
         heterodyne_data::open("folder", Some(root.path()), &Reading { one_class: true, ..Reading::default() }).unwrap();
     assert_eq!(splits.train().unwrap().len(), 99);
     let start = Instant::now();
-    heterodyne_data::audit(&**splits.train().unwrap(), 0, &GO).unwrap();
+    heterodyne_data::audit([&**splits.train().unwrap()], 0, &GO).unwrap();
     println!("audit of 99 photographs: {:.2} s", start.elapsed().as_secs_f64());
     let augment = Augment { crop: Crop::Resized, flip: 0.5, ..Augment::default() };
     let config = LoaderConfig { batch: 33, side: 224, seed: 0, workers: 2, augment, views: Views::Fresh };

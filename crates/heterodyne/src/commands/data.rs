@@ -1,8 +1,8 @@
 //! `heterodyne data`: lists the datasets or describes one.
 use std::{collections::HashMap, path::PathBuf, sync::atomic::Ordering};
 
-use anyhow::Result;
-use heterodyne_data::Dataset;
+use anyhow::{Result, bail};
+use heterodyne_data::{Dataset, faults};
 use heterodyne_run::recipe::schema::Data;
 
 use super::{Outcome, dataset};
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Done);
     };
     let data = dataset::set(Data { path: args.path.clone(), ..Data::of(name) }, &args.sets)?;
-    let splits = heterodyne_train::session::data::open(&data)?;
+    let splits = heterodyne_train::session::data::examine(&data)?;
     if args.json {
         let all: serde_json::Map<_, _> = splits
             .all()
@@ -69,18 +69,23 @@ pub fn run(args: &Args) -> Result<Outcome> {
         splits.notices.iter().for_each(|notice| say!("note   {notice}"));
         classes(&splits);
     }
+    // All that is wrong is listed at once: what the folders show, and what decoding shows.
+    let found = faults::refuse(&splits.faults);
     if args.no_audit {
+        found?;
         return Ok(Outcome::Done);
     }
     let stop = ui::stop_flag()?;
-    for (name, split) in splits.all() {
-        match heterodyne_data::audit(&**split, data.workers, &stop) {
-            Err(_) if stop.load(Ordering::Relaxed) => return Ok(Outcome::Interrupted),
-            checked => checked?,
-        }
-        if !args.json {
-            tell!("{name}: all {} images can be read", split.len());
-        }
+    let decoded = heterodyne_data::audit(splits.all().map(|(_, split)| &**split), data.workers, &stop);
+    if stop.load(Ordering::Relaxed) {
+        return Ok(Outcome::Interrupted);
+    }
+    match (found, decoded) {
+        (Err(found), Err(decoded)) => bail!("{found}\n{decoded}"),
+        (found, decoded) => found.and(decoded)?,
+    }
+    if !args.json {
+        splits.all().for_each(|(name, split)| tell!("{name}: all {} images can be read", split.len()));
     }
     Ok(Outcome::Done)
 }

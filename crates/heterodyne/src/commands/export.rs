@@ -1,13 +1,10 @@
 //! `heterodyne export`: exports a trained network.
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::ValueEnum;
 use heterodyne_export::{Export, Programs, Subject, Written, export};
-use heterodyne_run::{
-    folder::RunFolder,
-    recipe::schema::{NetworkTable, Precision, Recipe},
-};
+use heterodyne_run::recipe::schema::{NetworkTable, Precision};
 use heterodyne_train::network::{
     self, BuildOptions, Card,
     input::{self, DataImages, Resolved},
@@ -16,7 +13,8 @@ use tch::Device;
 
 use super::{
     Outcome,
-    network::{Named, NetworkArgs},
+    network::{Named, NetworkArgs, Trained},
+    python,
 };
 use crate::{print::say, ui};
 
@@ -55,13 +53,13 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let (file, data) = source(args)?;
+    let trained = Trained::find(&args.source, &args.weights)?;
     let table = NetworkTable::of(args.model.as_deref().unwrap_or_default());
-    let named = Named::read(args.network.over(table, &file)?)?;
+    let named = Named::read(args.network.over(table, &trained.weights)?)?;
     let Named { def, weights, .. } = &named;
     let classes = named.classes()?;
-    let side = data.and_then(|name| heterodyne_data::find(&name).ok().and_then(|d| d.side));
-    let images = DataImages { side, ..DataImages::default() };
+    // Exported software has no loader: it resizes to the network's input at once.
+    let images = DataImages { resized: false, ..trained.images() };
     let Resolved { input, table } = input::resolve(&named.table, def, Some(weights), images)?;
     let options = BuildOptions { classes, precision: Precision::Fp32, device: Device::Cpu, seed: 0 };
     let model = network::model(def, &table, input, Some(weights), options)?;
@@ -85,10 +83,11 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let programs =
         Programs { torchscript: args.format.contains(&Format::Torchscript), onnx: args.format.contains(&Format::Onnx) };
     let made = export(&subject, programs, &args.out)?;
+    let python = python::lines(&made, &args.out, &input, !card.class_names.is_empty());
     if args.json {
         let file = |f: &Written| serde_json::json!({"name": f.name, "bytes": f.bytes, "difference": f.difference});
         let files: Vec<_> = made.files.iter().map(file).collect();
-        say!("{}", serde_json::json!({"model": def.name, "timm": made.timm, "files": files}));
+        say!("{}", serde_json::json!({"model": def.name, "timm": made.timm, "files": files, "python": python}));
         return Ok(Outcome::Done);
     }
     say!("{}: {} at {} px, {classes} classes", args.out.display(), def.name, input.img);
@@ -96,35 +95,22 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if let Some(report) = &model.loaded {
         say!("{}: {}", weights.name, ui::loaded(report));
     }
-    show(&made, args);
+    show(&made);
+    if let Some(python) = python {
+        say!("\nIn Python, the class of a picture:\n");
+        python.lines().for_each(|line| say!("    {line}"));
+    }
     Ok(Outcome::Done)
 }
 
-/// The weights, and the data of the run that they are from.
-fn source(args: &Args) -> Result<(PathBuf, Option<String>)> {
-    let exported =
-        [heterodyne_export::CONFIG].iter().chain(&heterodyne_hub::WEIGHTS).any(|name| args.source.join(name).exists());
-    if !args.source.exists() && !heterodyne_hub::is_name(&args.source.display().to_string()) {
-        bail!("{}: there is no such run folder or weights file", args.source.display());
-    }
-    if !args.source.is_dir() || exported {
-        return Ok((args.source.clone(), None));
-    }
-    let folder = RunFolder::open(&args.source)?;
-    let recipe: Recipe =
-        serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
-    Ok((folder.weights(&args.weights), Some(recipe.data.name)))
-}
-
-/// The files that were written, and how to use them.
-fn show(made: &Export, args: &Args) {
+/// The files that were written.
+fn show(made: &Export) {
     for file in &made.files {
         let checked =
             file.difference.map_or_else(String::new, |d| format!("   logits differ by at most {d:.1e} of the largest"));
         say!("  {:<18} {:>9.2} MB{checked}", file.name, file.bytes as f64 / 1e6);
     }
-    match made.timm {
-        Some(_) => say!("in Python: timm.create_model(\"local-dir:{}\", pretrained=True)", args.out.display()),
-        None => say!("timm has no such network, so {} is not written", heterodyne_export::CONFIG),
+    if made.timm.is_none() {
+        say!("timm has no such network, so {} is not written", heterodyne_export::CONFIG);
     }
 }

@@ -11,9 +11,12 @@ pub mod export;
 pub mod features;
 pub mod fit;
 mod heading;
+pub mod init;
 pub mod inspect;
 pub mod list;
 pub mod network;
+pub mod predict;
+pub mod python;
 pub mod report;
 pub mod similarity;
 

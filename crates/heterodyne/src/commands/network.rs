@@ -1,14 +1,18 @@
-//! Flags that define a network for `eval`, `export`, `features` and `inspect`; they match the keys of a recipe's
-//! `[student]`.
+//! Flags that define a network for `eval`, `export`, `features`, `inspect` and `predict`; they match the keys of a
+//! recipe's `[student]`.
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use heterodyne_data::Decode;
 use heterodyne_models::ModelDef;
-use heterodyne_run::recipe::{
-    self,
-    schema::{DeviceChoice, NetworkTable, Precision},
+use heterodyne_run::{
+    folder::RunFolder,
+    recipe::{
+        self,
+        schema::{Data, DeviceChoice, NetworkTable, Precision, Recipe},
+    },
 };
-use heterodyne_train::network::{Source, Weights};
+use heterodyne_train::network::{Source, Weights, input::DataImages};
 
 use crate::ui;
 
@@ -69,6 +73,49 @@ pub struct Named {
     /// The weights.
     pub weights: Weights,
     path: PathBuf,
+}
+
+/// A trained network's weights, and the data of the run that they are from.
+pub struct Trained {
+    /// A file, a folder with weights, or a name on the Hub.
+    pub weights: PathBuf,
+    data: Option<Data>,
+}
+
+impl Trained {
+    /// The weights `which` of the run folder `source`, or the weights `source`.
+    ///
+    /// # Errors
+    /// `source` does not exist, or is a folder without a run's plan and without weights.
+    pub fn find(source: &Path, which: &str) -> Result<Self> {
+        if !source.exists() && !heterodyne_hub::is_name(&source.display().to_string()) {
+            bail!("{}: there is no such run folder or weights file", source.display());
+        }
+        let mut described = [heterodyne_export::CONFIG].into_iter().chain(heterodyne_hub::WEIGHTS);
+        if !source.is_dir() || described.any(|name| source.join(name).exists()) {
+            return Ok(Self { weights: source.to_owned(), data: None });
+        }
+        let folder = RunFolder::open(source)?;
+        let recipe: Recipe =
+            serde_json::from_value(folder.read_plan()?).with_context(|| format!("{}", folder.plan().display()))?;
+        Ok(Self { weights: folder.weights(which), data: Some(recipe.data) })
+    }
+
+    /// What the run's data implies for the network's input.
+    #[must_use]
+    pub fn images(&self) -> DataImages {
+        let Some(data) = &self.data else { return DataImages::default() };
+        let side = heterodyne_data::find(&data.name).ok().and_then(|entry| entry.side);
+        let resized = |side: u32| data.img.is_some_and(|img| img != i64::from(side));
+        DataImages { side, resized: side.is_some_and(resized), statistics: None }
+    }
+
+    /// How the run decodes pictures.
+    #[must_use]
+    pub fn decode(&self) -> Decode {
+        let read = |data: &Data| Decode { exif: data.exif, max_pixels: data.max_pixels };
+        self.data.as_ref().map_or_else(Decode::default, read)
+    }
 }
 
 impl NetworkArgs {

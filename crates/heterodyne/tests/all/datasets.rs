@@ -1,50 +1,7 @@
 //! Datasets in many layouts, through the commands.
 use std::{fs, path::Path, process::Command};
 
-use image::{Rgb, RgbImage};
-
-use crate::support::{Place, stderr};
-
-const RECIPE: &str = r#"
-name = "fruit"
-device = "cpu"
-threads = 1
-
-[data]
-name = "folder"
-path = "fruit"
-img = 16
-
-[student]
-model = "resnet8"
-img = 16
-
-[train]
-epochs = 2
-batch = 6
-
-[optim]
-lr = 0.05
-"#;
-
-/// Draws `count` images of one colour.
-fn draw(folder: &Path, colour: [u8; 3], count: u8) {
-    fs::create_dir_all(folder).unwrap();
-    for i in 0..count {
-        RgbImage::from_fn(20, 20, |x, y| Rgb(colour.map(|c| c.saturating_add((x * 3 + y * 5) as u8 % 16 + i))))
-            .save(folder.join(format!("{i}.png")))
-            .unwrap();
-    }
-}
-
-fn fruit(place: &Place, splits: &[(&str, u8)]) {
-    for (split, count) in splits {
-        for (name, colour) in [("apple", [200, 20, 20]), ("banana", [200, 200, 20]), ("cherry", [20, 20, 200])] {
-            draw(&place.path("fruit").join(split).join(name), colour, *count);
-        }
-    }
-    fs::write(place.path("fruit.toml"), RECIPE).unwrap();
-}
+use crate::support::{FRUIT, Place, fruit, stderr};
 
 #[test]
 fn validation_images_choose_and_test_images_report() {
@@ -112,6 +69,19 @@ fn a_dataset_is_looked_into() {
     place.bad("data folder fruit", &["torn.jpg: cut short"]);
     let json: serde_json::Value = serde_json::from_str(&place.good("data folder fruit --json --no-audit")).unwrap();
     assert_eq!(json["splits"]["train"]["per_class"], serde_json::json!([3, 2, 2]));
+    // Everything that is wrong is listed at once, in all splits.
+    fs::write(place.path("fruit/val/cherry/0.png"), [0x89, b'P', b'N', b'G']).unwrap();
+    fs::create_dir(place.path("fruit/val/durian")).unwrap();
+    fs::create_dir(place.path("fruit/train/empty")).unwrap();
+    fs::write(place.path("fruit/train/banana/phone.heic"), b"x").unwrap();
+    let all = ["3 faults in the data", "phone.heic", "train/empty: is a class folder", "val/durian: is not a class"];
+    place.bad("data folder fruit", &[&all[..], &["torn.jpg: cut short", "val/cherry/0.png"]].concat());
+    place.bad("train fruit.toml --out run", &all);
+    place.bad("data folder fruit --no-audit", &all);
+    fs::remove_dir(place.path("fruit/val/durian")).unwrap();
+    fs::remove_dir(place.path("fruit/train/empty")).unwrap();
+    fs::remove_file(place.path("fruit/train/banana/phone.heic")).unwrap();
+    place.bad("train fruit.toml --out run", &["torn.jpg: cut short", "val/cherry/0.png"]);
     assert!(place.good("data").contains("cub200"));
     place.bad("data foldr fruit", &["did you mean `folder`"]);
     place.bad("data digits --set data.labels=x.csv", &["does not take data.labels"]);
@@ -134,7 +104,7 @@ fn a_named_pipe_among_the_images_ends_a_run_at_once() {
 fn images_in_parquet_say_their_own_size() {
     let place = Place::new();
     let layouts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tests/goldens/layouts");
-    fs::write(place.path("tables.toml"), RECIPE.replace("\"folder\"", "\"parquet\"").replace("img = 16", "")).unwrap();
+    fs::write(place.path("tables.toml"), FRUIT.replace("\"folder\"", "\"parquet\"").replace("img = 16", "")).unwrap();
     let train = |folder: &str, more: &str| {
         place.good(&format!(
             "train tables.toml --set data.path={} --set train.batch=2 --out {folder} {more}",

@@ -10,6 +10,7 @@ use heterodyne::{
     nn::{InputSpec, file},
     train::network::Card,
 };
+use image::{Rgb, RgbImage};
 use tch::Device;
 
 /// A run of about a second on the embedded digits.
@@ -133,4 +134,47 @@ pub fn real(name: &str) -> Option<PathBuf> {
     }
     println!("skipped: shared/data/{name} is absent");
     None
+}
+
+/// A run of a second on the folder that [`fruit`] draws.
+pub const FRUIT: &str = r#"
+name = "fruit"
+device = "cpu"
+threads = 1
+
+[data]
+name = "folder"
+path = "fruit"
+img = 16
+
+[student]
+model = "resnet8"
+img = 16
+
+[train]
+epochs = 2
+batch = 6
+
+[optim]
+lr = 0.05
+"#;
+
+/// Draws `count` images of one colour.
+pub fn draw(folder: &Path, colour: [u8; 3], count: u8) {
+    std::fs::create_dir_all(folder).unwrap();
+    for i in 0..count {
+        RgbImage::from_fn(20, 20, |x, y| Rgb(colour.map(|c| c.saturating_add((x * 3 + y * 5) as u8 % 16 + i))))
+            .save(folder.join(format!("{i}.png")))
+            .unwrap();
+    }
+}
+
+/// Draws the folder `fruit` with a number of pictures per class in each split, and writes `fruit.toml`.
+pub fn fruit(place: &Place, splits: &[(&str, u8)]) {
+    for (split, count) in splits {
+        for (name, colour) in [("apple", [200, 20, 20]), ("banana", [200, 200, 20]), ("cherry", [20, 20, 200])] {
+            draw(&place.path("fruit").join(split).join(name), colour, *count);
+        }
+    }
+    std::fs::write(place.path("fruit.toml"), FRUIT).unwrap();
 }

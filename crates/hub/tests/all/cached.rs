@@ -1,7 +1,7 @@
 //! Offline: the cache alone.
 use std::fs;
 
-use heterodyne_hub::{Files, Name, fetch_with};
+use heterodyne_hub::{Files, Name, cached, fetch_with};
 
 use crate::server::COMMIT;
 use crate::world::{World, usual};
@@ -19,6 +19,21 @@ fn what_was_fetched_is_found_offline_and_nothing_is_asked() {
         assert_eq!(get(&world, name).unwrap(), online);
     }
     assert!(world.hub.requests().is_empty());
+}
+
+#[test]
+fn the_cache_is_listed_with_commits_that_need_no_request() {
+    let world = World::new(&usual());
+    assert!(cached(&world.settings, "timm/").is_empty());
+    let online = world.tiny().unwrap();
+    // Begun, but without weights.
+    fs::create_dir_all(world.settings.cache.join("models--timm--torn.in1k/refs")).unwrap();
+    fs::write(world.settings.cache.join("models--timm--torn.in1k/refs/main"), COMMIT).unwrap();
+    world.hub.requests();
+    let names = cached(&world.settings, "timm/");
+    assert_eq!(names.iter().map(ToString::to_string).collect::<Vec<_>>(), [format!("hf-hub:timm/tiny@{COMMIT}")]);
+    assert_eq!(fetch_with(&world.settings, &names[0], |_| {}).unwrap(), online);
+    assert!(cached(&world.settings, "timm/tiny.").is_empty() && world.hub.requests().is_empty());
 }
 
 #[test]

@@ -288,8 +288,6 @@ fn data_images(plan: &Plan, splits: &Splits) -> DataImages {
 
 /// Decodes every image once.
 fn audit(plan: &Plan, splits: &Splits, stop: &AtomicBool) -> Result<()> {
-    for split in [Some(splits.train()?), splits.chosen_on(), Some(splits.reported()?)].into_iter().flatten() {
-        heterodyne_data::audit(&**split, plan.recipe.data.workers, stop)?;
-    }
-    Ok(())
+    let used = [Some(splits.train()?), splits.chosen_on(), Some(splits.reported()?)].into_iter().flatten();
+    Ok(heterodyne_data::audit(used.map(|split| &**split), plan.recipe.data.workers, stop)?)
 }

@@ -12,6 +12,14 @@ pub fn open(data: &Data) -> Result<Splits> {
     Ok(heterodyne_data::open(&data.name, data.path.as_deref(), &reading(data)?)?)
 }
 
+/// Like [`open`], but files and folders that cannot be taken are the splits' faults.
+///
+/// # Errors
+/// As [`heterodyne_data::examine`], or the list of classes cannot be read.
+pub fn examine(data: &Data) -> Result<Splits> {
+    Ok(heterodyne_data::examine(&data.name, data.path.as_deref(), &reading(data)?)?)
+}
+
 /// The settings for reading the files.
 ///
 /// # Errors
