@@ -15,6 +15,7 @@
 //! ```
 
 pub use heterodyne_data as data;
+#[cfg(feature = "export")]
 pub use heterodyne_export as export;
 pub use heterodyne_methods as methods;
 pub use heterodyne_models as models;
@@ -25,8 +26,13 @@ pub use heterodyne_run as run;
 pub use heterodyne_settings as settings;
 pub use heterodyne_shim as shim;
 pub use heterodyne_train as train;
+pub use tch;
 
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
 pub mod commands;
+#[cfg(feature = "cli")]
 pub mod print;
+#[cfg(feature = "cli")]
 pub mod ui;

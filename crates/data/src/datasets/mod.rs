@@ -10,10 +10,10 @@ mod labels;
 mod list;
 mod mat;
 mod names;
+#[cfg_attr(not(feature = "parquet"), path = "no_parquet.rs")]
 mod parquet;
 mod pictures;
 mod split;
-mod table;
 mod walk;
 
 use std::path::Path;
