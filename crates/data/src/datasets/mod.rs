@@ -20,7 +20,7 @@ use std::path::Path;
 
 pub use pictures::Files;
 
-use heterodyne_nn::{Error, Result};
+use heterodyne_nn::{Error, Result, error::missing};
 use heterodyne_settings::{Named, Registry};
 
 use crate::{Reading, Splits, classes};
@@ -211,7 +211,7 @@ impl<'a> Source<'a> {
         if path.exists() {
             Ok(path)
         } else {
-            Err(Error::file(path, format!("does not exist; dataset `{name}` needs {what}")))
+            Err(Error::file(path, format!("{}; dataset `{name}` needs {what}", missing(path))))
         }
     }
 
