@@ -1,6 +1,6 @@
 //! Classifies a picture with a trained network:
 //! `cargo run --release --example classify -- runs/student-s0 cat.jpg`
-use std::{error::Error, fs, path::Path};
+use std::{env, error::Error, fs, path::Path, process::ExitCode};
 
 use heterodyne::{
     data::{Decode, decode::decode},
@@ -8,12 +8,24 @@ use heterodyne::{
     train::network::Classifier,
 };
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
     let [network, picture] = &words[..] else {
-        return Err("usage: classify RUN_OR_WEIGHTS PICTURE".into());
+        eprintln!("usage: classify RUN_OR_WEIGHTS PICTURE");
+        return ExitCode::from(2);
     };
-    let classifier = Classifier::load(Path::new(network), DeviceChoice::Auto)?;
+    match classify(Path::new(network), Path::new(picture)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the five most probable classes.
+fn classify(network: &Path, picture: &Path) -> Result<(), Box<dyn Error>> {
+    let classifier = Classifier::load(network, DeviceChoice::Auto)?;
     let picture = decode(&fs::read(picture)?, &Decode::default())?;
     for (class, probability) in classifier.classify(picture)?.into_iter().take(5) {
         println!("{probability:.4}  {class}");

@@ -13,6 +13,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A crate of one's own turns the default feature `cli` off and takes what it needs of `export`, `hub` (downloads) and
+//! `parquet`. `docs/guide.md` has the set-up: where libtorch is, the run path, the profile.
 
 pub use heterodyne_data as data;
 #[cfg(feature = "export")]

@@ -28,18 +28,31 @@ impl Classifier {
     /// of heterodyne, a folder with the `config.json` of timm or transformers, or `hf-hub:` and a name.
     ///
     /// # Errors
-    /// The weights cannot be read, have no classifier or do not name a known model, or the device is not usable.
+    /// As [`Classifier::of`].
     pub fn load(path: &Path, place: DeviceChoice) -> Result<Self> {
         let run = RunFolder::open(path).ok().map(|folder| folder.weights("last"));
-        let weights = Weights::read(Source::from(run.as_deref().unwrap_or(path)))?;
+        let weights = Some(run.unwrap_or_else(|| path.to_owned()));
+        Self::of(&NetworkTable { weights, ..NetworkTable::default() }, place)
+    }
+
+    /// Loads the network that `table` describes as in a recipe; its `model` may be empty if the weights name theirs.
+    ///
+    /// # Errors
+    /// The weights cannot be read, have no classifier or do not fit; the model is unknown; the device is not usable.
+    pub fn of(table: &NetworkTable, place: DeviceChoice) -> Result<Self> {
+        let source = Source::of(table).ok_or_else(|| Error::Plan("a classifier needs weights".to_owned()))?;
+        let weights = Weights::read(source)?;
         let name = &weights.name;
-        let model = weights.model().ok_or_else(|| Error::Plan(format!("{name} does not name its model")))?;
+        let model = Some(table.model.as_str()).filter(|model| !model.is_empty()).or(weights.model());
+        let model =
+            model.ok_or_else(|| Error::Plan(format!("{name} does not name its model: name it in the table")))?;
         let def = heterodyne_models::find(model)?;
-        let Resolved { input, table } =
-            input::resolve(&NetworkTable::of(model), def, Some(&weights), DataImages::default())?;
+        let table = NetworkTable { model: model.to_owned(), ..table.clone() };
+        let Resolved { input, table } = input::resolve(&table, def, Some(&weights), DataImages::default())?;
         let count = weights.classes(def, &table.options)?;
         let classes = count.ok_or_else(|| Error::Plan(format!("{name} has no classifier `{}`", def.head)))?;
-        let options = BuildOptions { classes, precision: Precision::Fp32, device: device(place)?, seed: 0 };
+        let precision = table.precision.unwrap_or(Precision::Fp32);
+        let options = BuildOptions { classes, precision, device: device(place)?, seed: 0 };
         let network = Network::build(def, &table, input, Some(&weights), options)?;
         let names = weights.class_names();
         let classes = if names.is_empty() { (0..classes).map(|n| n.to_string()).collect() } else { names.to_vec() };
