@@ -33,6 +33,7 @@ check: libtorch ## check format, lints, documentation and the pages of results; 
 	$(PYTHON) tools/pages.py --check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --release -p heterodyne --no-default-features --lib --example classify --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps --locked
 
 cross: build ## compile the shim's C++ for aarch64 without running it (Debian: g++-aarch64-linux-gnu)

@@ -11,7 +11,10 @@ const LIBTORCH_VERSION: &str = include_str!("libtorch-version").trim_ascii();
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let root = env::var("LIBTORCH").unwrap_or_else(|_| {
-        fail("LIBTORCH is not set: build from the project's folder, whose .cargo/config.toml sets it")
+        fail(
+            "LIBTORCH is not set: in the project's folder, .cargo/config.toml sets it; a crate of your own needs such \
+             a file (docs/guide.md, Use it from Rust)",
+        )
     });
     let root = Path::new(&root);
     match version(root) {

@@ -97,8 +97,12 @@ impl Augment {
     /// # Errors
     /// A key is unknown, or a value has the wrong type or is out of range.
     pub fn parse(table: &toml::Table) -> Result<Self, KeyError> {
-        if let Some(toml::Value::Table(rand_augment)) = table.get("rand_augment") {
-            RandAugment::read(rand_augment).map_err(|e| e.inside("rand_augment"))?;
+        match table.get("rand_augment") {
+            Some(toml::Value::Table(rand_augment)) => {
+                RandAugment::read(rand_augment).map_err(|e| e.inside("rand_augment"))?;
+            }
+            Some(toml::Value::String(text)) => return Err(RandAugment::not_text(text).inside("rand_augment")),
+            _ => {}
         }
         let parsed = Self::read(table)?;
         parsed.check()?;

@@ -69,7 +69,7 @@ pub fn decode(bytes: &[u8], how: &Decode) -> Result<Image, String> {
 ///
 /// # Errors
 /// As [`decode`], for faults that show in the header.
-pub(crate) fn size(bytes: &[u8], how: &Decode) -> Result<(u32, u32), String> {
+pub fn size(bytes: &[u8], how: &Decode) -> Result<(u32, u32), String> {
     let mut decoder = begin(bytes, recognised(bytes)?, how)?;
     let (width, height) = decoder.dimensions();
     let turned = how.exif

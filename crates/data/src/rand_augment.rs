@@ -1,6 +1,6 @@
 //! RandAugment (Cubuk et al. 2019, arXiv 1909.13719) with timm's operations of increasing severity
 //! (`rand-m9-mstd0.5-inc1`).
-use heterodyne_settings::settings;
+use heterodyne_settings::{KeyError, settings};
 
 use crate::{
     Image, Random,
@@ -89,7 +89,40 @@ impl Kind {
     }
 }
 
+/// The table that does what `text`, in timm's notation, does; `None` if there is none. timm's own defaults are written
+/// out. Only its operations of increasing severity (`inc1`) are here.
+fn from_timm(text: &str) -> Option<String> {
+    let parts = text.strip_prefix("rand-")?.split('-');
+    let [mut magnitude, mut std, mut ops, mut chance] = [STRONGEST, 0.0, 2.0, 0.5];
+    let mut increasing = false;
+    for part in parts {
+        let (name, number) = part.split_at(part.find(|c: char| c.is_ascii_digit())?);
+        let number: f64 = number.parse().ok()?;
+        match name {
+            "m" => magnitude = number,
+            "mstd" => std = number,
+            "n" => ops = number,
+            "p" => chance = number,
+            "inc" => increasing = number == 1.0,
+            _ => return None,
+        }
+    }
+    let possible = increasing && magnitude <= STRONGEST && chance <= 1.0;
+    possible.then(|| format!("{{ magnitude = {magnitude}, std = {std}, ops = {ops}, chance = {chance} }}"))
+}
+
 impl RandAugment {
+    /// The error for a text in place of the table; for timm's notation, its hint is the table.
+    pub(crate) fn not_text(text: &str) -> KeyError {
+        let hint = match from_timm(text) {
+            Some(table) => format!("this is timm's notation; write rand_augment = {table}"),
+            None => {
+                "write rand_augment = { magnitude = 9, std = 0.5 }, which is timm's rand-m9-mstd0.5-inc1".to_owned()
+            }
+        };
+        KeyError::new("", format!("is the text {text:?}; a table is expected")).with_hint(hint)
+    }
+
     /// Draws the operations and applies them.
     pub fn apply(&self, image: &mut Image, rng: &mut Random) {
         for _ in 0..self.ops {
@@ -108,6 +141,7 @@ impl RandAugment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use heterodyne_settings::Settings;
     use std::collections::BTreeMap;
 
     /// timm's names, in its order.
@@ -140,6 +174,23 @@ mod tests {
             | Op::ShearY(x)
             | Op::TranslateX(x)
             | Op::TranslateY(x) => Some(x.abs()),
+        }
+    }
+
+    #[test]
+    fn timms_notation_finds_its_table() {
+        let read = |text: &str| {
+            let table: toml::Table = format!("t = {}", from_timm(text)?).parse().unwrap();
+            Some(RandAugment::read(table["t"].as_table().unwrap()).unwrap())
+        };
+        assert_eq!(read("rand-m9-mstd0.5-inc1"), Some(RandAugment::default()));
+        let plain = RandAugment { magnitude: 7.0, std: 0.0, ops: 3, chance: 0.25, ..RandAugment::default() };
+        assert_eq!(read("rand-m7-n3-p0.25-inc1"), Some(plain));
+        // Other operations, weights, an unbounded magnitude, AutoAugment, no number.
+        for text in
+            ["rand-m9-mstd0.5", "rand-m9-w0-inc1", "rand-m12-inc1", "augmix-m5-w4-d2", "original", "rand-m-inc1"]
+        {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 

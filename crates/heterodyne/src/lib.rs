@@ -13,8 +13,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A crate of one's own turns the default feature `cli` off and takes what it needs of `export`, `hub` (downloads) and
+//! `parquet`. `docs/guide.md` has the set-up: where libtorch is, the run path, the profile.
 
 pub use heterodyne_data as data;
+#[cfg(feature = "export")]
 pub use heterodyne_export as export;
 pub use heterodyne_methods as methods;
 pub use heterodyne_models as models;
@@ -25,8 +29,13 @@ pub use heterodyne_run as run;
 pub use heterodyne_settings as settings;
 pub use heterodyne_shim as shim;
 pub use heterodyne_train as train;
+pub use tch;
 
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
 pub mod commands;
+#[cfg(feature = "cli")]
 pub mod print;
+#[cfg(feature = "cli")]
 pub mod ui;

@@ -37,6 +37,20 @@ pub enum Error {
         /// The folder of the repository in the cache.
         repository: PathBuf,
     },
+    /// A file is not in the cache, in a build without the feature `download`.
+    #[error(
+        "{name}: {looked_for} is not in the cache ({}), and this build cannot download: it was built without the \
+         feature `hub`",
+        repository.display()
+    )]
+    NoDownload {
+        /// The name.
+        name: Name,
+        /// The file that is missing.
+        looked_for: String,
+        /// The folder of the repository in the cache.
+        repository: PathBuf,
+    },
     /// The repository does not exist, or the server hides it: 401 or 404.
     #[error(
         "{name}: no such repository on {host}, or it is private: set HF_TOKEN to a token that can read it (the server \

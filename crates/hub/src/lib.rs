@@ -6,14 +6,14 @@
 //! unless [`fetch`] is called with a name that begins with the prefix.
 //!
 //! Each fetch asks the server once for the revision's commit and its list of files, and downloads the files of that
-//! commit. It sends no request offline, nor for a full commit whose files are all in the cache.
+//! commit. It sends no request offline, nor for a full commit whose files are all in the cache. Without the feature
+//! `download` it only reads the cache.
 mod cache;
 mod error;
 mod name;
-mod remote;
+#[cfg_attr(not(feature = "download"), path = "no_download.rs")]
+mod online;
 mod settings;
-mod transfer;
-mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +26,6 @@ pub use name::{Name, is_name};
 pub use settings::{Settings, Token};
 
 use cache::Repository;
-use remote::Remote;
 use serde::Deserialize;
 
 /// The configuration of timm's and of transformers' models.
@@ -78,7 +77,7 @@ pub fn fetch(name: &Name, progress: impl FnMut(Progress<'_>)) -> Result<Files, E
 ///
 /// # Errors
 /// As there.
-pub fn fetch_with(settings: &Settings, name: &Name, mut progress: impl FnMut(Progress<'_>)) -> Result<Files, Error> {
+pub fn fetch_with(settings: &Settings, name: &Name, progress: impl FnMut(Progress<'_>)) -> Result<Files, Error> {
     name.check()?;
     let cache = Repository::new(&settings.cache, &name.repo);
     if settings.offline {
@@ -87,23 +86,7 @@ pub fn fetch_with(settings: &Settings, name: &Name, mut progress: impl FnMut(Pro
     if let Some(files) = complete(&cache, name) {
         return Ok(files);
     }
-    let remote = Remote::new(settings, name);
-    let listing = remote.list()?;
-    let Some(weights) = WEIGHTS.into_iter().find(|file| listing.has(file)) else {
-        return Err(Error::NoWeights { name: name.clone(), commit: listing.commit });
-    };
-    let mut get = |file: &str| transfer::obtain(&remote, &cache, &listing.commit, file, &mut progress);
-    let mut described = |file| if listing.has(file) { get(file).map(Some) } else { Ok(None) };
-    let (config, processor) = (described(CONFIG)?, described(PROCESSOR)?);
-    let path = get(weights)?;
-    for shard in shards(name, &path, weights)? {
-        if !listing.has(&shard) {
-            return Err(Error::NoShard { name: name.clone(), index: weights, shard });
-        }
-        get(&shard)?;
-    }
-    cache.refer(name.revision(), &listing.commit)?;
-    Ok(Files { config, processor, weights: path, commit: listing.commit })
+    online::fetch(settings, &cache, name, progress)
 }
 
 /// The repositories in the cache whose names begin with `prefix` (`owner/..`) and that have weights, sorted, each with

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ureq::http::Uri;
+use http::Uri;
 
 use crate::Error;
 
@@ -52,7 +52,9 @@ impl Token {
         Ok((!token.is_empty()).then(|| Self(token.to_owned())))
     }
 
-    pub(crate) fn reveal(&self) -> &str {
+    /// The token itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }
@@ -131,17 +133,6 @@ impl Settings {
                 .unwrap_or(false),
             timeout: TIMEOUT,
         })
-    }
-
-    /// Host and port of the endpoint, for messages: the whole URL may contain a password.
-    pub(crate) fn host(&self) -> String {
-        let uri = self.endpoint.parse::<Uri>().ok();
-        let host = uri.as_ref().and_then(|uri| Some((uri.host()?, uri.port())));
-        match host {
-            Some((host, Some(port))) => format!("{host}:{port}"),
-            Some((host, None)) => host.to_owned(),
-            None => "HF_ENDPOINT".to_owned(),
-        }
     }
 }
 

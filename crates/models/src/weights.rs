@@ -77,8 +77,9 @@ impl Model {
         if let (false, Some(classes)) = (report.is_clean(), self.classes_if_only_head_differs(&report)) {
             let (name, own) = (self.def.name, self.net.taps().classes);
             return Err(Error::Weights(format!(
-                "{from}: the weights are for a {name} with {classes} classes, but this one has {own}\n  set \
-                 `adapt_head = true` to start with a new classifier, or check the number of classes",
+                "{from}: the weights are for a {name} with {classes} classes, but this one has {own}\n  hint: \
+                 `adapt_head = true` (`--set student.adapt_head=true`) starts with a new classifier; or check the \
+                 number of classes",
             )));
         }
         let advice = self.advice(&report);
@@ -108,7 +109,7 @@ impl Model {
         let rest_fits = report.mismatched.is_empty() && report.missing.iter().all(|name| self.def.is_head(name));
         let patterns = if rest_fits { select::proposal(&report.unexpected, &own) } else { None };
         let head = (rest_fits && !report.missing.is_empty())
-            .then(|| "set `adapt_head = true` to start with a new classifier".to_owned());
+            .then(|| "`adapt_head = true` (`--set student.adapt_head=true`) starts with a new classifier".to_owned());
         let others = patterns.map(|patterns| {
             let list: Vec<_> = patterns.iter().map(|pattern| format!("\"{pattern}\"")).collect();
             format!("to leave out what the network does not have, set `ignore = [{}]`", list.join(", "))

@@ -2,7 +2,7 @@
 use std::{
     cell::Cell,
     panic::{self, AssertUnwindSafe},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Once,
 };
 
@@ -51,6 +51,15 @@ impl Error {
     /// An [`Error::File`] about `path`.
     pub fn file(path: impl Into<PathBuf>, message: impl ToString) -> Self {
         Self::File { path: path.into(), message: message.to_string() }
+    }
+}
+
+/// `does not exist`, with the working folder if the path is relative to it.
+#[must_use]
+pub fn missing(path: &Path) -> String {
+    match std::env::current_dir() {
+        Ok(folder) if path.is_relative() => format!("does not exist in the working folder, {}", folder.display()),
+        _ => "does not exist".to_owned(),
     }
 }
 

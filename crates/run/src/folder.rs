@@ -26,7 +26,7 @@ use heterodyne_files::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Error, Result, Status, Summary};
+use crate::{Error, Result, Status, Summary, recipe::places};
 
 const LOCK: &str = ".lock";
 const PLAN: &str = "plan.json";
@@ -265,14 +265,15 @@ impl RunFolder {
         self.path.join("similarity.json")
     }
 
-    /// Stores the resolved recipe.
+    /// Stores the resolved recipe, with the working folder, to which its relative paths belong.
     pub fn write_plan(&self, plan: &Value) -> Result<()> {
-        write_json_atomic(&self.plan(), plan)
+        write_json_atomic(&self.plan(), &places::started_here(plan.clone()))
     }
 
-    /// The stored recipe.
+    /// The stored recipe. A relative path that does not exist here is looked up in the folder in which the run was
+    /// started.
     pub fn read_plan(&self) -> Result<Value> {
-        read_json(&self.plan())
+        read_json(&self.plan()).map(places::from_start)
     }
 
     /// Stores how the run ended.

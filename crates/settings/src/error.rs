@@ -8,6 +8,8 @@ pub struct KeyError {
     pub key: String,
     /// What is wrong.
     pub message: String,
+    /// What to do, if known.
+    pub hint: Option<String>,
     /// The valid keys of the table, if `key` is not one of them.
     valid: Option<Vec<String>>,
 }
@@ -18,7 +20,13 @@ pub type Checked = Result<(), KeyError>;
 impl KeyError {
     /// Creates an error about `key`.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into(), valid: None }
+        Self { key: key.into(), message: message.into(), hint: None, valid: None }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// Creates the error that `key` is not one of `valid`.
@@ -29,7 +37,7 @@ impl KeyError {
             [only] => format!("expected `{only}`"),
             _ => format!("expected one of `{}`", valid.join("`, `")),
         };
-        Self { message: format!("unknown field `{key}`, {expected}"), key, valid: Some(valid) }
+        Self { message: format!("unknown field `{key}`, {expected}"), key, hint: None, valid: Some(valid) }
     }
 
     /// The keys that the table takes, if the key is not one of them.

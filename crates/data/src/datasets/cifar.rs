@@ -1,19 +1,12 @@
 //! CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the official binary files, the official python files or Parquet.
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use heterodyne_nn::{Error, Result};
 
 use heterodyne_pickle::plain::{self, Value};
 
-use super::{
-    Source, names,
-    parquet::raster,
-    table::{self, Columns, Rows},
-};
-use crate::{Decode, Splits, dataset::Raster, files};
+use super::{Source, names, parquet};
+use crate::{Splits, dataset::Raster, files};
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
@@ -114,13 +107,10 @@ fn open(variant: &Variant, source: &Source) -> Result<Splits> {
     };
     let folders = variant.folders.iter().chain([&variant.python.folder]);
     for folder in std::iter::once(root.to_owned()).chain(folders.map(|sub| root.join(sub))) {
-        let train = table::shards(&folder, "train")?;
-        if !train.is_empty() {
-            let test = table::shards(&folder, "test")?;
-            if test.is_empty() {
-                return Err(Error::file(folder, "holds train-*.parquet but no test-*.parquet"));
-            }
-            return from_tables(variant, &train, &test, &source.reading.decode);
+        let names = (variant.label_columns, variant.class_names);
+        if let Some([train, test]) = parquet::pair(&folder, variant.title, SIDE as u32, names, &source.reading.decode)?
+        {
+            return Ok(splits(variant, train, test));
         }
         if variant.train_files.iter().any(|name| folder.join(name).is_file()) {
             return from_binary(variant, &folder);
@@ -144,25 +134,6 @@ fn splits(variant: &Variant, train: Raster, test: Raster) -> Splits {
         std,
         ..Splits::photographs()
     }
-}
-
-fn from_tables(variant: &Variant, train: &[PathBuf], test: &[PathBuf], how: &Decode) -> Result<Splits> {
-    let columns = Columns { image: &["img", "image"], label: variant.label_columns };
-    let read = |name: &str, paths: &[PathBuf]| {
-        let rows = Rows::read(paths, columns)?;
-        let own = || variant.class_names.iter().map(|&name| name.to_owned()).collect();
-        let classes: Arc<[String]> = rows.names.clone().unwrap_or_else(own).into();
-        let labels = rows.numbers(classes.len())?;
-        raster(&rows, SIDE as u32, how, format!("{} {name} (parquet)", variant.title), labels, classes)
-    };
-    let (train, test_split) = (read("train", train)?, read("test", test)?);
-    if train.classes != test_split.classes {
-        return Err(Error::file(
-            &test[0],
-            "has other classes than the train split: the files belong to different datasets",
-        ));
-    }
-    Ok(splits(variant, train, test_split))
 }
 
 fn from_binary(variant: &Variant, folder: &Path) -> Result<Splits> {

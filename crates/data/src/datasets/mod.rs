@@ -10,17 +10,17 @@ mod labels;
 mod list;
 mod mat;
 mod names;
+#[cfg_attr(not(feature = "parquet"), path = "no_parquet.rs")]
 mod parquet;
 mod pictures;
 mod split;
-mod table;
 mod walk;
 
 use std::path::Path;
 
 pub use pictures::Files;
 
-use heterodyne_nn::{Error, Result};
+use heterodyne_nn::{Error, Result, error::missing};
 use heterodyne_settings::{Named, Registry};
 
 use crate::{Reading, Splits, classes, faults};
@@ -223,7 +223,7 @@ impl<'a> Source<'a> {
         if path.exists() {
             Ok(path)
         } else {
-            Err(Error::file(path, format!("does not exist; dataset `{name}` needs {what}")))
+            Err(Error::file(path, format!("{}; dataset `{name}` needs {what}", missing(path))))
         }
     }
 

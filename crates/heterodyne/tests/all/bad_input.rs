@@ -74,11 +74,43 @@ fn weights_that_do_not_fit_are_refused_with_a_report() {
     }
     place.bad(
         "distill taught.toml --out runs/a --set teacher.weights=none.safetensors",
-        &["none.safetensors", "No such file"],
+        &["none.safetensors", "does not exist"],
     );
     place.write_teacher("seven.safetensors", 7);
     place.bad("distill taught.toml --out runs/a --set teacher.weights=seven.safetensors", &["has 7 classes", "has 10"]);
     assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn words_of_other_tools_find_the_key() {
+    let place = Place::new();
+    let timm = "'rand-m9-mstd0.5-inc1'";
+    for (words, hint) in [
+        ("--set device=gpu", "did you mean `cuda`?"),
+        ("--set train.seed=1", "did you mean `seed`?"),
+        ("--set schedule.warmup=2", "did you mean `schedule.warmup_epochs`?"),
+        ("--lr 0.1", "`--set optim.lr=VALUE`"),
+        ("--set student.pretrained=true", "`student.weights`? For example `weights = \"hf-hub:timm/"),
+        ("--set train.amp=true", "did you mean `train.precision`?"),
+        (&format!("--set data.augment.rand_augment={timm}"), "{ magnitude = 9, std = 0.5, ops = 2, chance = 0.5 }"),
+        ("--set data.augment.rand_augment=yes", "timm's rand-m9-mstd0.5-inc1"),
+    ] {
+        place.bad(&format!("train small.toml {words}"), &[hint]);
+    }
+    place.bad("distill taught.toml --set methods.uhkd.T=4", &["did you mean `methods.uhkd.temperature`?"]);
+}
+
+#[test]
+fn a_classifier_of_other_classes_is_refused_with_the_remedy() {
+    let place = Place::new();
+    place.write_teacher("seven.safetensors", 7);
+    place.bad(
+        "distill taught.toml --set teacher.weights=seven.safetensors",
+        &["has 7 classes", "has 10", "`heterodyne train`", "`adapt_head = true`", "teacher.weights"],
+    );
+    let student = "train small.toml --out run --set student.model=vit_nano --set student.weights=seven.safetensors";
+    place.bad(student, &["with 7 classes", "has 10", "`--set student.adapt_head=true`"]);
+    place.good(&format!("{student} --set student.adapt_head=true"));
 }
 
 #[test]

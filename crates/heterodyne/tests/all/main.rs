@@ -1,11 +1,13 @@
 //! The built command, as a user runs it: good input, bad input, Ctrl-C, a full disk; also real images and weights, if
 //! present.
 mod bad_input;
+mod classify;
 mod curves;
 mod datasets;
 mod described;
 #[cfg(unix)]
 mod disk;
+mod elsewhere;
 mod export;
 mod features;
 mod first_hour;

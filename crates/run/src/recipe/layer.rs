@@ -11,7 +11,7 @@ use toml::Value;
 use crate::folder::read_json;
 
 use super::{
-    RecipeError, check, home,
+    RecipeError, check, home, places,
     schema::Recipe,
     tree::{self, Item, Node, Origin, Table},
     wording::{self, KeyPath},
@@ -107,7 +107,8 @@ impl Layered {
     /// in.
     pub fn from_json(name: &str, json: &serde_json::Value) -> Result<Self, RecipeError> {
         let broken = |e: String| RecipeError::new(name, format!("not a stored recipe: {e}"));
-        let value: Value = serde_json::from_value(json.clone()).map_err(|e| broken(e.to_string()))?;
+        let value: Value =
+            serde_json::from_value(places::from_start(json.clone())).map_err(|e| broken(e.to_string()))?;
         let origin = Origin::File(name.into(), 0);
         match tree::grow(value, &origin).item {
             Item::Table(root) => Ok(Self { name: name.into(), root, names_run: false }),
@@ -140,8 +141,8 @@ impl Layered {
         if let Some(error) = self.unknown_key() {
             return Err(error);
         }
-        let mut recipe: Recipe =
-            serde_path_to_error::deserialize(Value::Table(tree::plain(&self.root))).map_err(|e| {
+        let mut recipe: Recipe = serde_path_to_error::deserialize(Value::Table(places::looked_up(&self.root)))
+            .map_err(|e| {
                 let path = KeyPath::from(e.path());
                 self.word(path, e.into_inner().message())
             })?;
@@ -169,7 +170,10 @@ impl Layered {
     pub fn explain(&self, table: &str, e: &KeyError) -> RecipeError {
         let path = KeyPath::parse(table).join(&e.key);
         match e.valid() {
-            None => self.word(path, &e.message),
+            None => {
+                let error = self.word(path, &e.message);
+                RecipeError { hint: e.hint.clone().or(error.hint), ..error }
+            }
             Some(valid) => self.unknown(&path, valid.iter().map(String::as_str)),
         }
     }

@@ -3,6 +3,7 @@ mod check;
 mod error;
 pub mod home;
 mod layer;
+pub(crate) mod places;
 pub mod reference;
 pub mod schema;
 mod tree;

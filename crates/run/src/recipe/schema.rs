@@ -67,7 +67,7 @@ settings! {
     pub struct Data {
         /// Required: the dataset ([data.md](data.md), `heterodyne data`).
         pub name: String = String::new(), Plain;
-        /// File or folder of the dataset, relative to the working directory; `digits` has none.
+        /// File or folder of the dataset; `digits` has none.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub path: Option<PathBuf> = None, Plain;
         /// Name of the training images: a folder, a list, or the beginning of file names, relative to `path`. `"."` is
@@ -212,7 +212,7 @@ settings! {
         /// here.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub seed: Option<u64> = None, Plain;
-        /// Folder of all caches, relative to the working directory.
+        /// Folder of all caches.
         pub path: PathBuf = PathBuf::from("cache"), Plain;
     }
 }

@@ -176,6 +176,9 @@ fn backticked(text: &str) -> Vec<&str> {
 const RENAMED: [(&str, &str); 3] =
     [("train.clip", "train.clip_grad"), ("train.ema", "train.ema_decay"), ("data.validation", "data.holdout")];
 
+/// Words of other tools whose key takes another kind of value: an example of it.
+const EXAMPLES: [(&str, &str); 1] = [("pretrained", "weights = \"hf-hub:timm/resnet18.a1_in1k\"")];
+
 /// Every fixed table with its keys, the recipe itself first.
 pub const TABLES: [(&str, &[Key]); 9] = [
     ("", Recipe::KEYS),
@@ -223,7 +226,11 @@ pub fn hint_for_key(path: &KeyPath, valid: &[&str]) -> String {
     let elsewhere = || key_elsewhere(name, &parent).filter(|_| plain);
     let own = || nearest(name, valid.iter().copied()).map(|near| format!("{prefix}{near}"));
     match elsewhere().or_else(own).or_else(|| key_for(name).filter(|_| plain)) {
-        Some(key) => format!("did you mean `{key}`? {owner} takes {list}"),
+        Some(key) => {
+            let example = EXAMPLES.iter().find(|(word, _)| *word == name);
+            let example = example.map_or_else(String::new, |(_, example)| format!(" For example `{example}`."));
+            format!("did you mean `{key}`?{example} {owner} takes {list}")
+        }
         None => format!("{owner} takes {list}"),
     }
 }

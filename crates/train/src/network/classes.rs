@@ -26,7 +26,8 @@ pub fn rows(model: &[String], data: &[String], weights: &str, images: &str) -> R
         let others = if known.is_empty() { String::new() } else { format!("; the weights also have {}", list(&known)) };
         return Err(Error::Plan(format!(
             "{weights}: its {} classes do not include {} of the {} classes of {images}: {}{others}\n  hint: use the \
-             weights' class names in the data, in any order; a subset of them is enough",
+             weights' class names in the data, in any order (a subset is enough), or fine-tune the network on this \
+             data: `heterodyne train` with it in [student] and `adapt_head = true`",
             model.len(),
             unknown.len(),
             data.len(),

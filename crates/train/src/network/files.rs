@@ -5,7 +5,7 @@ use std::{
 };
 
 use heterodyne_hub::WEIGHTS;
-use heterodyne_nn::{Tensors, file};
+use heterodyne_nn::{Tensors, error::missing, file};
 use heterodyne_pickle::{Content, Dtype, Fault};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -43,6 +43,9 @@ pub(crate) fn in_folder(folder: &Path) -> Result<PathBuf> {
 /// # Errors
 /// The file is damaged, has another format, lacks `section`, or is one shard of several; or a shard is missing.
 pub(crate) fn read(path: &Path, section: Option<&str>) -> Result<Stored> {
+    if !path.exists() {
+        return Err(wrong(path, &missing(path)));
+    }
     if let Some(of) = shard_of(path) {
         return Err(wrong(
             path,

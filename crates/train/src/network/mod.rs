@@ -2,6 +2,7 @@
 mod build;
 pub mod card;
 pub mod classes;
+mod classifier;
 mod description;
 mod files;
 pub mod input;
@@ -19,6 +20,7 @@ use tch::{Device, Tensor};
 pub use self::{
     build::{BuildOptions, model},
     card::Card,
+    classifier::Classifier,
     weights::{Source, Weights},
 };
 use crate::Result;

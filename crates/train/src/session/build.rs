@@ -270,8 +270,9 @@ fn check_classes(teacher: &Network, classes: i64, splits: &Splits) -> Result<()>
         return Ok(());
     }
     Err(Error::Plan(format!(
-        "the teacher ({}) has {known} classes, but the data ({}) has {classes}: use a teacher fine-tuned on this data \
-         (`heterodyne train` does that)",
+        "the teacher ({}) has {known} classes, but the data ({}) has {classes}\n  hint: fine-tune it on this data \
+         first: `heterodyne train` a recipe with its model and weights and `adapt_head = true` in [student], then name \
+         that run's weights in teacher.weights",
         teacher.name,
         splits.train()?.describe()
     )))

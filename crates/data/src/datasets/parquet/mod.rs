@@ -1,4 +1,6 @@
 //! Images of any kind in Parquet files.
+mod table;
+
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
@@ -9,11 +11,11 @@ use heterodyne_nn::{Error, Result, catch};
 use parquet::data_type::ByteArray;
 use rayon::prelude::*;
 
+use self::table::{Columns, Labels, Rows};
 use super::{
     Source,
     labels::Classes,
     split::{Split, Wanted},
-    table::{self, Columns, Labels, Rows},
 };
 use crate::{
     Dataset, Image, Reading, Splits, Stored,
@@ -195,8 +197,47 @@ fn common_side(parts: &[(Split, PathBuf, Rows)], how: &Decode) -> Result<Option<
     Ok(side)
 }
 
+/// The training and test images in `folder`, all of side `side`; `None` if it has no training files in Parquet. The
+/// label columns that may be there, preferred ones first, and the class names if the files have none are `names`.
+///
+/// # Errors
+/// The test files are missing, a file is damaged, or the two splits have different classes.
+pub(super) fn pair(
+    folder: &Path,
+    title: &str,
+    side: u32,
+    names: (&[&str], &[&str]),
+    how: &Decode,
+) -> Result<Option<[Raster; 2]>> {
+    let files = table::shards(folder, "train")?;
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let test_files = table::shards(folder, "test")?;
+    if test_files.is_empty() {
+        return Err(Error::file(folder, "holds train-*.parquet but no test-*.parquet"));
+    }
+    let (label_columns, class_names) = names;
+    let columns = Columns { image: &["img", "image"], label: label_columns };
+    let read = |name: &str, paths: &[PathBuf]| {
+        let rows = Rows::read(paths, columns)?;
+        let own = || class_names.iter().map(|&name| name.to_owned()).collect();
+        let classes: Arc<[String]> = rows.names.clone().unwrap_or_else(own).into();
+        let labels = rows.numbers(classes.len())?;
+        raster(&rows, side, how, format!("{title} {name} (parquet)"), labels, classes)
+    };
+    let (train, test) = (read("train", &files)?, read("test", &test_files)?);
+    if train.classes != test.classes {
+        return Err(Error::file(
+            &test_files[0],
+            "has other classes than the train split: the files belong to different datasets",
+        ));
+    }
+    Ok(Some([train, test]))
+}
+
 /// Decodes images that are all of one size.
-pub(super) fn raster(
+fn raster(
     rows: &Rows,
     side: u32,
     how: &Decode,

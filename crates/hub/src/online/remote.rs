@@ -3,10 +3,10 @@ use std::io::{self, ErrorKind};
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
+use http::Uri;
 use serde::Deserialize;
 
-use crate::settings::{Settings, Token};
-use crate::{Error, Name};
+use crate::{Error, Name, Settings, Token};
 
 /// Maximum size of a list of files in bytes, far more than any model's repository needs.
 const LISTING_LIMIT: u64 = 16 << 20;
@@ -39,7 +39,7 @@ impl Listing {
 
 impl<'a> Remote<'a> {
     pub fn new(settings: &'a Settings, name: &'a Name) -> Self {
-        Self { settings, name, host: settings.host() }
+        Self { settings, name, host: host(&settings.endpoint) }
     }
 
     /// The client, with its own cache in `cache`, so its own writes do not reach the real cache.
@@ -130,6 +130,17 @@ impl<'a> Remote<'a> {
             404 | 416 => self.answer(format!("it lists a file, but answers {status} for it")),
             _ => Error::Status { name, host, status },
         }
+    }
+}
+
+/// Host and port of an endpoint, for messages: the whole URL may contain a password.
+fn host(endpoint: &str) -> String {
+    let uri = endpoint.parse::<Uri>().ok();
+    let host = uri.as_ref().and_then(|uri| Some((uri.host()?, uri.port())));
+    match host {
+        Some((host, Some(port))) => format!("{host}:{port}"),
+        Some((host, None)) => host.to_owned(),
+        None => "HF_ENDPOINT".to_owned(),
     }
 }
 

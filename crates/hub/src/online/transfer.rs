@@ -10,9 +10,10 @@ use hf_hub::Cache;
 use hf_hub::api::sync::ApiError;
 use sha2::{Digest, Sha256};
 
+use super::remote::{Remote, is_of_disk};
+use super::store::make;
+use super::watch::{Lost, watched};
 use crate::cache::{self, Repository};
-use crate::remote::{Remote, is_of_disk};
-use crate::watch::{Lost, watched};
 use crate::{Error, Progress};
 
 /// The server's description of a file.
@@ -82,7 +83,7 @@ fn download(
     promise: &Promise,
     progress: &mut impl FnMut(Progress<'_>),
 ) -> Result<PathBuf, Error> {
-    cache::make(partial)?;
+    make(partial)?;
     let own = Cache::new(partial.to_owned());
     let blob = own.repo(remote.repo(commit)).blob_path(&promise.etag);
     discard_overlong(&blob.with_extension("part"), promise.size)?;
