@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 
     let mut groups = Vec::new();
     for (row, recipe) in ROWS {
-        let mut group = Group { name: row.to_owned(), runs: Vec::new() };
+        let mut group = Group::new(row, Vec::new());
         for seed in 0..args.seeds {
             let folder = work.join(format!("{row}-s{seed}"));
             let mut sets = args.sets.clone();
