@@ -27,6 +27,8 @@ enum Command {
     Train(commands::fit::Args),
     /// Distil a teacher into a student
     Distill(commands::fit::Args),
+    /// Compare methods, settings and seeds: all runs, a leaderboard and a report
+    Compare(commands::compare::Args),
     /// Precompute teacher outputs for the training set
     Cache(commands::cache::Args),
     /// Time a training step, part by part
@@ -60,8 +62,10 @@ pub fn main() -> ExitCode {
     ui::survive_size_limits();
     let command = parse().command;
     // These commands produce files; for all others, the printed output is the result.
-    let writes_files =
-        matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_));
+    let writes_files = matches!(
+        command,
+        Command::Train(_) | Command::Distill(_) | Command::Compare(_) | Command::Cache(_) | Command::Demo(_)
+    );
     let result = heterodyne_shim::cpu::check().map_err(Into::into).and_then(|()| run(command));
     match (result, print::lost()) {
         (Ok(Outcome::Done), Some(e)) if !writes_files => {
@@ -127,6 +131,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Train(args) => commands::fit::run(&args, heterodyne_train::Mode::Train),
         Command::Distill(args) => commands::fit::run(&args, heterodyne_train::Mode::Distill),
+        Command::Compare(args) => commands::compare::run(&args),
         Command::Cache(args) => commands::cache::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Eval(args) => commands::eval::run(&args),

@@ -25,6 +25,8 @@ pub struct Teacher {
 pub struct Standing<'g> {
     /// The runs.
     pub group: &'g Loaded,
+    /// Its place among the groups that were given.
+    pub position: usize,
     /// The differences in test accuracy, in the order of the board's references.
     pub test: Vec<Option<Difference>>,
     /// The differences on the held-out images.
@@ -54,12 +56,12 @@ impl<'g> Board<'g> {
         let holds_out = groups.iter().any(|group| !group.held_out().is_empty());
         let compared = |reference: &Reference| groups.iter().any(|group| reference.of(groups, group).is_some());
         let references: Vec<Reference> = Reference::ALL.into_iter().filter(compared).collect();
-        let rows = groups.iter().map(|group| {
+        let rows = groups.iter().enumerate().map(|(position, group)| {
             let differences = |values: fn(&Loaded) -> Seeds| {
                 let one = |r: &Reference| Difference::paired(&values(group), &r.of(groups, group).map(values)?);
                 references.iter().map(one).collect()
             };
-            Standing { group, test: differences(Loaded::test), held_out: differences(Loaded::held_out) }
+            Standing { group, position, test: differences(Loaded::test), held_out: differences(Loaded::held_out) }
         });
         let mut rows: Vec<Standing> = rows.collect();
         rows.sort_by(|a, b| a.group.better(b.group));

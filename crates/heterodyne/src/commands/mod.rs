@@ -1,6 +1,7 @@
 //! The commands, one file each.
 pub mod bench;
 pub mod cache;
+pub mod compare;
 pub mod data;
 pub mod dataset;
 pub mod demo;
