@@ -19,7 +19,7 @@ use crate::print::say;
 const REFRESH: Duration = Duration::from_secs(1);
 /// How much of their end: more than the lines of an evaluation and the training before it.
 const TAIL: u64 = 1 << 14;
-/// Characters of a row's name in the table.
+/// Most characters of a run's name in the table.
 const NAME: usize = 40;
 
 /// The display.
@@ -32,6 +32,8 @@ pub struct Live<'c> {
     /// Wall time of each run that ended here.
     times: Vec<Duration>,
     at_a_time: usize,
+    /// Characters of the longest name.
+    width: usize,
     drawn: Option<Instant>,
 }
 
@@ -53,22 +55,25 @@ struct Position {
 }
 
 impl<'c> Live<'c> {
-    /// A display of `total` runs of which `waiting` are to be run, some `at_a_time`.
-    pub fn new(total: usize, waiting: usize, at_a_time: usize) -> Self {
+    /// A display of runs of which `waiting` are to be run, some `at_a_time`.
+    pub fn new(all: &[Job], waiting: usize, at_a_time: usize) -> Self {
+        let total = all.len();
+        let width = all.iter().map(|job| job.name().chars().count()).max().unwrap_or(0).min(NAME);
         let bars = (waiting > 0 && std::io::stderr().is_terminal()).then(|| {
             let bars = MultiProgress::new();
             let all = bars.add(ProgressBar::new(total as u64).with_style(style("{pos} of {len} runs {bar:20} {msg}")));
             (bars, all)
         });
-        Self { bars, runs: Vec::new(), total, done: total - waiting, times: Vec::new(), at_a_time, drawn: None }
+        Self { bars, runs: Vec::new(), total, done: total - waiting, times: Vec::new(), at_a_time, width, drawn: None }
     }
 
     /// A run begins.
     pub fn start(&mut self, job: Job<'c>) {
         let length = u64::from(job.row.recipe.train.epochs);
+        let (name, width) = (shortened(&job.name()), self.width);
         let bar = self.bars.as_ref().map(|(bars, all)| {
             let bar = ProgressBar::new(length).with_style(style("{prefix} {bar:20} {msg}"));
-            bars.insert_before(all, bar).with_prefix(format!("{:NAME$}", shortened(&job.name())))
+            bars.insert_before(all, bar).with_prefix(format!("{name:width$}"))
         });
         self.runs.push(Shown { job, started: Instant::now(), first: None, last: Position::default(), bar });
         self.drawn = None;

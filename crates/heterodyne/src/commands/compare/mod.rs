@@ -10,7 +10,6 @@ mod study;
 use std::{
     path::{Path, PathBuf},
     sync::atomic::Ordering,
-    time::Instant,
 };
 
 use anyhow::{Result, bail};
@@ -66,7 +65,6 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let start = Instant::now();
     let comparison = args.comparison()?;
     comparison.check()?;
     if args.table {
@@ -82,12 +80,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let stop = ui::stop_flag()?;
     let done = all.iter().filter(|job| matches!(job.next(), Ok(Next::Done))).count();
     say!(
-        "{} rows, {} seeds: {} runs, {done} of them finished; {} at a time with {} threads, in {}",
-        comparison.rows.len(),
-        comparison.seeds.len(),
-        all.len(),
+        "{}, {}: {}, {done} of them finished; {} at a time, {} each, in {}",
+        count(comparison.rows.len(), "row"),
+        count(comparison.seeds.len(), "seed"),
+        count(all.len(), "run"),
         jobs.count,
-        jobs.threads,
+        count(jobs.threads, "thread"),
         comparison.out.display()
     );
     let failures = pool::run(&all, jobs, &stop);
@@ -98,7 +96,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Interrupted);
     }
     let title = format!("heterodyne compare {}", args.recipe.display());
-    outcome::write(&comparison, &title, &command(), jobs, &failures, start.elapsed())?;
+    outcome::write(&comparison, &title, &command(), jobs, &failures)?;
     outcome::failed(&failures, all.len())?;
     Ok(Outcome::Done)
 }
@@ -160,6 +158,10 @@ impl Args {
         }
         Ok(all)
     }
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn stem(path: &Path) -> String {

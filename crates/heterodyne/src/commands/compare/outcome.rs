@@ -1,6 +1,4 @@
 //! What a comparison ends with: the table, the report and `summary.json`.
-use std::time::Duration;
-
 use anyhow::{Result, bail};
 use heterodyne_report::{Board, Group, Loaded};
 use heterodyne_run::folder;
@@ -18,14 +16,7 @@ pub fn table(groups: &[Group]) -> Result<String> {
 }
 
 /// Writes `report.html` and `summary.json`; prints the table and where they are.
-pub fn write(
-    comparison: &Comparison,
-    title: &str,
-    command: &str,
-    jobs: Jobs,
-    failures: &[Failure],
-    took: Duration,
-) -> Result<()> {
+pub fn write(comparison: &Comparison, title: &str, command: &str, jobs: Jobs, failures: &[Failure]) -> Result<()> {
     let groups = comparison.groups();
     let loaded = load(&groups)?;
     let [report, summary] = ["report.html", "summary.json"].map(|name| comparison.out.join(name));
@@ -44,7 +35,7 @@ pub fn write(
     let failed: Vec<Value> = failures.iter().map(|f| json!({"run": f.run, "reason": f.reason})).collect();
     let about = json!({
         "command": command, "seeds": comparison.seeds, "jobs": jobs.count, "threads": jobs.threads,
-        "seconds": took.as_secs_f64(), "teachers": json["teachers"], "rows": json["rows"], "failures": failed,
+        "teachers": json["teachers"], "rows": json["rows"], "failures": failed,
     });
     folder::write_json_atomic(&summary, &about)?;
     say!("\n{}", heterodyne_report::table(&loaded));

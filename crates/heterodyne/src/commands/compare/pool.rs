@@ -79,7 +79,7 @@ pub fn run(all: &[Job], jobs: Jobs, stop: &AtomicBool) -> Vec<Failure> {
             Err(e) => failures.push(Failure { run: job.name(), reason: e.to_string() }),
         }
     }
-    let mut live = Live::new(all.len(), waiting.len(), jobs.count);
+    let mut live = Live::new(all, waiting.len(), jobs.count);
     let mut running: Vec<Running> = Vec::new();
     let mut asked = false;
     while !running.is_empty() || !(waiting.is_empty() || asked) {
