@@ -31,6 +31,8 @@ enum Command {
     Distill(commands::fit::Args),
     /// Check all of a recipe without training: networks, data, teacher, one batch with gradients, memory and time
     Check(commands::check::Args),
+    /// Compare methods, settings and seeds: all runs, a leaderboard and a report
+    Compare(commands::compare::Args),
     /// Precompute teacher outputs for the training set
     Cache(commands::cache::Args),
     /// Time a training step, part by part
@@ -68,7 +70,12 @@ pub fn main() -> ExitCode {
     // These commands produce files; for all others, the printed output is the result.
     let writes_files = matches!(
         command,
-        Command::Init(_) | Command::Train(_) | Command::Distill(_) | Command::Cache(_) | Command::Demo(_)
+        Command::Init(_)
+            | Command::Train(_)
+            | Command::Distill(_)
+            | Command::Compare(_)
+            | Command::Cache(_)
+            | Command::Demo(_)
     );
     let result = heterodyne_shim::cpu::check().map_err(Into::into).and_then(|()| run(command));
     match (result, print::lost()) {
@@ -137,6 +144,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Train(args) => commands::fit::run(&args, heterodyne_train::Mode::Train),
         Command::Distill(args) => commands::fit::run(&args, heterodyne_train::Mode::Distill),
         Command::Check(args) => commands::check::run(&args),
+        Command::Compare(args) => commands::compare::run(&args),
         Command::Cache(args) => commands::cache::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Eval(args) => commands::eval::run(&args),

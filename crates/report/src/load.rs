@@ -1,11 +1,16 @@
 //! Reads run folders.
-use std::path::{Path, PathBuf};
+use std::{
+    cmp::Ordering,
+    path::{Path, PathBuf},
+};
 
 use heterodyne_run::{Eval, Metric, Result, RunFolder, Similarity, Status, Summary, Versions, metrics};
-use indexmap::IndexSet;
 use serde_json::Value;
 
-use crate::{plan::comparable, stats};
+use crate::{
+    plan::comparable,
+    stats::{self, Seeds},
+};
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -31,6 +36,8 @@ pub struct Loaded {
     pub name: String,
     /// Its runs.
     pub runs: Vec<Run>,
+    /// The group that this one is a variant of.
+    pub variant_of: Option<String>,
 }
 
 impl Run {
@@ -54,8 +61,25 @@ impl Run {
     /// The result: top-1 (0..100) on the test images after the last epoch of a finished run.
     #[must_use]
     pub fn result(&self) -> Option<f64> {
-        let finished = self.ended && self.summary.status == Status::Finished;
-        self.summary.last.as_ref().filter(|last| finished && last.split == "test").map(|last| last.top1)
+        self.summary.last.as_ref().filter(|last| self.finished() && last.split == "test").map(|last| last.top1)
+    }
+
+    /// Top-1 (0..100) on the held-out images at the end of a finished run.
+    #[must_use]
+    pub fn held_out(&self) -> Option<f64> {
+        let weights = self.summary.last.as_ref().map(|last| last.weights.as_str());
+        let fits = |eval: &&Eval| eval.split == "validation" && weights.is_none_or(|kind| kind == eval.weights);
+        let mut evals = self.metrics.iter().rev().filter_map(|metric| match metric {
+            Metric::Eval(eval) => Some(eval),
+            Metric::Train { .. } => None,
+        });
+        evals.find(fits).filter(|_| self.finished()).map(|eval| eval.top1)
+    }
+
+    /// Whether it completed all epochs.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.ended && self.summary.status == Status::Finished
     }
 
     /// The accuracy of the best epoch on the test images, however it was selected.
@@ -132,7 +156,7 @@ impl Loaded {
     /// Mean wall time of training of the finished runs, in seconds.
     #[must_use]
     pub fn seconds(&self) -> Option<f64> {
-        stats::mean(&self.runs.iter().filter(|r| r.result().is_some()).map(|r| r.summary.seconds).collect::<Vec<_>>())
+        stats::mean(&self.runs.iter().filter(|r| r.finished()).map(|r| r.summary.seconds).collect::<Vec<_>>())
     }
 
     /// The runs whose curves are drawn: the finished ones, or all if none has finished.
@@ -142,23 +166,32 @@ impl Loaded {
         if finished.is_empty() { self.runs.iter().collect() } else { finished }
     }
 
-    fn untaught(&self) -> bool {
-        !self.runs.is_empty() && self.runs.iter().all(Run::untaught)
+    /// Top-1 on the test images by seed.
+    #[must_use]
+    pub fn test(&self) -> Seeds {
+        self.by_seed(Run::result)
     }
-}
 
-/// The baseline of a group: a group `scratch`, or else one without a teacher, of the same student, data and epochs. It
-/// must have a result and be the only one.
-pub fn baseline<'a>(groups: &'a [Loaded], group: &Loaded) -> Option<&'a Loaded> {
-    let fits = |base: &&Loaded| {
-        !std::ptr::eq::<Loaded>(*base, group)
-            && base.mean().is_some()
-            && base.runs.first().zip(group.runs.first()).is_some_and(|(a, b)| comparable(a, b))
-    };
-    let named = groups.iter().find(|g| g.name.eq_ignore_ascii_case("scratch"));
-    let mut untaught = groups.iter().filter(|g| g.untaught()).filter(fits);
-    let only = || untaught.next().filter(|_| untaught.next().is_none());
-    if group.untaught() { None } else { named.filter(fits).or_else(only) }
+    /// Top-1 on the held-out images by seed.
+    #[must_use]
+    pub fn held_out(&self) -> Seeds {
+        self.by_seed(Run::held_out)
+    }
+
+    /// Orders rows from the best to the worst: by test accuracy, then by held-out accuracy.
+    #[must_use]
+    pub fn better(&self, other: &Self) -> Ordering {
+        let score = |group: &Self| {
+            [group.test(), group.held_out()]
+                .map(|seeds| stats::mean(&seeds.into_values().collect::<Vec<_>>()).unwrap_or(f64::NEG_INFINITY))
+        };
+        let ([test, held_out], [other_test, other_held_out]) = (score(self), score(other));
+        other_test.total_cmp(&test).then(other_held_out.total_cmp(&held_out))
+    }
+
+    fn by_seed(&self, value: impl Fn(&Run) -> Option<f64>) -> Seeds {
+        self.runs.iter().filter_map(|run| Some((run.summary.seed, value(run)?))).collect()
+    }
 }
 
 /// The finished runs in the folders beside `run` that trained the same student on the same data for as many epochs, from
@@ -175,23 +208,6 @@ pub fn scratch_runs(run: &Run) -> Vec<Run> {
         .collect();
     found.sort_by_key(|run| run.summary.seed);
     found
-}
-
-/// The baseline that all groups share that have one.
-pub fn shared_baseline(groups: &[Loaded]) -> Option<&Loaded> {
-    let mut all = groups.iter().filter_map(|group| baseline(groups, group));
-    let first = all.next()?;
-    all.all(|base| std::ptr::eq(base, first)).then_some(first)
-}
-
-/// Each teacher with its accuracy before the runs, such as `teacher vit_nano: 98.40 % on 500 test images`.
-pub fn teachers(groups: &[Loaded]) -> IndexSet<String> {
-    let line = |run: &Run| {
-        let (name, score) = (run.summary.teacher.as_ref()?, run.summary.teacher_score.as_ref()?);
-        let split = if score.split == "test" { "test" } else { "held-out" };
-        Some(format!("teacher {name}: {:.2} % on {} {split} images", score.top1, score.images))
-    };
-    groups.iter().flat_map(|group| &group.runs).filter_map(line).collect()
 }
 
 /// A provisional summary of a run that has not written one.

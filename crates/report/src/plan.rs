@@ -47,8 +47,8 @@ pub fn flatten(value: &Value) -> Keys {
 }
 
 /// What two runs must have in common to form one row.
-fn pooled(run: &Run) -> Keys {
-    let mut keys = flatten(&run.plan);
+fn pooled(plan: &Value) -> Keys {
+    let mut keys = flatten(plan);
     keys.retain(|key, _| !FREE.contains(&key.as_str()));
     keys
 }
@@ -57,11 +57,32 @@ fn pooled(run: &Run) -> Keys {
 /// at the start included), same data, same epochs.
 pub fn comparable(a: &Run, b: &Run) -> bool {
     let same = |run: &Run| {
-        let mut keys = pooled(run);
+        let mut keys = pooled(&run.plan);
         keys.retain(|key, _| key == "train.epochs" || ["student.", "data."].iter().any(|table| key.starts_with(table)));
         keys
     };
     same(a) == same(b)
+}
+
+/// Whether two runs differ in nothing but their methods and whether they have a teacher.
+pub fn alike(a: &Run, b: &Run) -> bool {
+    let taught = [a, b].iter().all(|run| run.summary.teacher.is_some());
+    let same = |run: &Run| {
+        let mut keys = pooled(&run.plan);
+        keys.retain(|key, _| !key.starts_with("methods.") && (taught || !key.starts_with("teacher.")));
+        keys
+    };
+    same(a) == same(b)
+}
+
+/// The settings in which two plans differ, one line each; names, places and the seed do not count.
+#[must_use]
+pub fn changes(then: &Value, now: &Value) -> Vec<String> {
+    let (then, now) = (pooled(then), pooled(now));
+    let keys: IndexSet<&String> = then.keys().chain(now.keys()).collect();
+    let value = |of: &Keys, key: &String| of.get(key).map_or_else(|| "not set".to_owned(), |value| tail(value));
+    let differ = keys.into_iter().filter(|key| then.get(*key) != now.get(*key));
+    differ.map(|key| format!("`{key}` was {} and is {}", value(&then, key), value(&now, key))).collect()
 }
 
 /// Forms rows from run folders: runs whose plans are equal apart from the seed. Rows of one name get the keys in which
@@ -73,7 +94,7 @@ pub fn groups(paths: &[PathBuf]) -> Result<Vec<Group>> {
     let mut rows: Vec<(String, Keys, Vec<PathBuf>)> = Vec::new();
     for path in paths {
         let run = Run::load(path)?;
-        let (name, keys) = (run.summary.name.clone(), pooled(&run));
+        let (name, keys) = (run.summary.name.clone(), pooled(&run.plan));
         match rows.iter_mut().find(|(known, others, _)| *known == name && *others == keys) {
             Some((.., runs)) => runs.push(path.clone()),
             None => rows.push((name, keys, vec![path.clone()])),
@@ -82,7 +103,7 @@ pub fn groups(paths: &[PathBuf]) -> Result<Vec<Group>> {
     let named = |row: &(String, Keys, Vec<PathBuf>)| {
         let (name, keys, runs) = row;
         let others: Vec<&Keys> = rows.iter().filter(|other| other.0 == *name).map(|other| &other.1).collect();
-        Group { name: format!("{name}{}", differences(keys, &others)), runs: runs.clone() }
+        Group::new(format!("{name}{}", differences(keys, &others)), runs.clone())
     };
     Ok(rows.iter().map(named).collect())
 }

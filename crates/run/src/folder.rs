@@ -324,7 +324,7 @@ fn holds_files(path: &Path, others: &[&str]) -> io::Result<bool> {
 /// Closing the file is not enough: a child process that another thread is just starting holds a duplicate of it, and so
 /// the lock, until it executes its program.
 #[derive(Debug)]
-struct Lock(File);
+pub struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
@@ -333,8 +333,11 @@ impl Drop for Lock {
     }
 }
 
-/// Takes the folder's lock. `None` on a file system without locks.
-fn lock(folder: &Path) -> Result<Option<Lock>> {
+/// Takes the lock of a folder of runs, or of one run. `None` on a file system without locks.
+///
+/// # Errors
+/// Another process has it.
+pub fn lock(folder: &Path) -> Result<Option<Lock>> {
     let path = folder.join(LOCK);
     let fail = |e: io::Error| Error::new(&path, format!("the lock cannot be taken ({e})"));
     let mut file =
@@ -355,7 +358,7 @@ fn lock(folder: &Path) -> Result<Option<Lock>> {
             };
             Err(Error::new(
                 folder,
-                format!("{process} is writing this run folder: wait for it to end, or choose another folder"),
+                format!("{process} is writing this folder: wait for it to end, or choose another folder"),
             ))
         }
         Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(None),

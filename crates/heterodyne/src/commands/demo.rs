@@ -11,7 +11,15 @@ use heterodyne_run::{folder::RunFolder, recipe::Layered, summary::Summary};
 use heterodyne_train::{Mode, Plan, Session, fit};
 use serde_json::json;
 
-use super::Outcome;
+use super::{
+    Outcome,
+    compare::{
+        comparison::Comparison,
+        outcome,
+        pool::{self, Jobs},
+        rows::{Row, Selection, Source, Variation},
+    },
+};
 use crate::{
     print::say,
     ui::{self, Progress},
@@ -20,13 +28,12 @@ use crate::{
 const TEACHER: &str = include_str!("../../../../recipes/digits/teacher.toml");
 const STUDENT: &str = include_str!("../../../../recipes/digits/student.toml");
 
-/// The rows of the table: a name and, except for the first, the recipe of its method.
-const ROWS: [(&str, Option<&str>); 5] = [
-    ("scratch", None),
-    ("kd", Some(include_str!("../../../../recipes/digits/kd.toml"))),
-    ("uhkd", Some(include_str!("../../../../recipes/digits/uhkd.toml"))),
-    ("lfcc", Some(include_str!("../../../../recipes/digits/lfcc.toml"))),
-    ("hcd", Some(include_str!("../../../../recipes/digits/hcd.toml"))),
+/// The recipes of the methods; each has one method's table.
+const METHODS: [&str; 4] = [
+    include_str!("../../../../recipes/digits/kd.toml"),
+    include_str!("../../../../recipes/digits/uhkd.toml"),
+    include_str!("../../../../recipes/digits/lfcc.toml"),
+    include_str!("../../../../recipes/digits/hcd.toml"),
 ];
 
 /// A folder with this file was created by the demo and may be replaced.
@@ -69,31 +76,34 @@ pub fn run(args: &Args) -> Result<Outcome> {
     };
     say!("{:10} {}", "teacher", line(&teacher)?);
 
-    let mut groups = Vec::new();
-    for (row, recipe) in ROWS {
-        let mut group = Group { name: row.to_owned(), runs: Vec::new() };
-        for seed in 0..args.seeds {
-            let folder = work.join(format!("{row}-s{seed}"));
-            let mut sets = args.sets.clone();
-            sets.extend([format!("seed={seed}"), format!("name={row}")]);
-            let command = if let Some(recipe) = recipe {
-                sets.push(format!("methods={}", methods(recipe)?));
-                sets.push("teacher.model=vit_nano".to_owned());
-                sets.push(format!("teacher.weights={}", toml_text(&work.join("teacher/weights/last.safetensors"))));
-                Mode::Distill
-            } else {
-                Mode::Train
-            };
-            let layered = Layered::from_str("recipes/digits/student.toml", STUDENT, &sets)?;
-            let Some(summary) = one(&layered, command, &folder, &stop)? else { return Ok(Outcome::Interrupted) };
-            say!("{:10} {}", format!("{row} {seed}"), line(&summary)?);
-            group.runs.push(folder);
-        }
-        groups.push(group);
+    let rows = rows(&work.join("teacher/weights/last.safetensors"), &args.sets)?;
+    let comparison = Comparison { out: work.clone(), rows, seeds: (0..args.seeds).collect() };
+    comparison.prepare()?;
+    let runs = comparison.jobs();
+    let failures = pool::run(&runs, Jobs::choose(None, &comparison.rows), &stop);
+    if stop.load(Ordering::Relaxed) {
+        return Ok(Outcome::Interrupted);
     }
-    finish(work, &groups, &teacher, start)?;
+    outcome::failed(&failures, runs.len())?;
+    finish(work, &comparison.groups(), &teacher, start)?;
     remove(&aside)?;
     Ok(Outcome::Done)
+}
+
+/// The rows of the table: the student without a teacher, then with each method.
+fn rows(teacher: &Path, sets: &[String]) -> Result<Vec<Row>> {
+    let (mut selections, mut fixed) = (vec![Selection::Scratch], Vec::new());
+    for recipe in METHODS {
+        let methods = methods(recipe)?;
+        fixed.push(format!("methods={methods}"));
+        selections
+            .push(Selection::Methods(methods.as_table().into_iter().flatten().map(|(name, _)| name.clone()).collect()));
+    }
+    fixed.extend(sets.iter().cloned());
+    fixed.push("teacher.model=vit_nano".to_owned());
+    fixed.push(format!("teacher.weights={}", toml_text(teacher)));
+    let source = Source::Text("recipes/digits/student.toml", STUDENT);
+    Variation { source, label: None, selections, fixed, points: vec![Vec::new()] }.rows(0)
 }
 
 /// The `[methods]` table of a recipe.

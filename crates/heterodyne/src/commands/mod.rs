@@ -3,6 +3,7 @@ pub mod bench;
 pub mod cache;
 pub mod check;
 mod closing;
+pub mod compare;
 pub mod data;
 pub mod dataset;
 pub mod demo;

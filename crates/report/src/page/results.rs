@@ -3,56 +3,37 @@ use indexmap::IndexSet;
 
 use super::{both, section as titled};
 use crate::{
-    Loaded, Run,
+    Board, Loaded, Reference, Run, Standing, Teacher,
     chart::{Dots, Row},
-    load,
     markup::{escape, table},
     stats,
-    terminal::{difference, why_not},
+    terminal::why_not,
 };
 
 /// The results table and the dot plot.
 pub fn section(groups: &[Loaded]) -> String {
-    let scratch = load::shared_baseline(groups);
-    let compared = groups.iter().any(|group| load::baseline(groups, group).is_some());
+    let board = Board::of(groups);
     let pairs = pairs(groups);
-    let (with_pair, with_best) = (pairs.len() > 1, groups.iter().flat_map(|g| &g.runs).any(|r| r.best().is_some()));
-
-    let mut head = vec!["method".to_owned(), "test top-1, last epoch, %".to_owned()];
-    let mut left = vec![0];
-    if compared {
-        head.push("vs scratch".to_owned());
-    }
-    left.push(head.len());
-    head.push("each seed".to_owned());
-    if with_best {
-        left.push(head.len() + 1);
-        head.extend(["best epoch, %".to_owned(), "best epoch selected on".to_owned()]);
-    }
-    head.push("seconds per run".to_owned());
-
-    let mut rows = Vec::new();
-    for group in groups {
-        let networks = if with_pair { format!("<br><small>{}</small>", escape(pair(group))) } else { String::new() };
-        let mut row = vec![format!("<strong>{}</strong>{networks}", escape(&group.name))];
-        row.push(format!("<strong>{}</strong>", stats::spread(&group.results())));
-        if compared {
-            row.push(difference(groups, group));
-        }
-        row.push(seeds(group));
-        if with_best {
-            let best: Vec<f64> = group.runs.iter().filter_map(Run::best).collect();
-            row.extend([stats::spread(&best), chosen_on(group)]);
-        }
-        row.push(group.seconds().map_or_else(|| "–".to_owned(), |s| format!("{s:.1}")));
-        rows.push(row);
-    }
+    let columns = Columns {
+        with_pair: pairs.len() > 1,
+        with_best: groups.iter().flat_map(|g| &g.runs).any(|r| r.best().is_some()),
+        board: &board,
+    };
+    let (head, left) = columns.head();
+    let teachers = board.teachers.iter().map(|teacher| columns.teacher(teacher, head.len()));
+    let rows: Vec<Vec<String>> = teachers.chain(board.rows.iter().map(|row| columns.row(row))).collect();
     let mut body = summary_line(groups, &pairs);
     body.push_str(&table(&head, &rows, &left));
     body.push_str(
         "<p class=\"note\">Accuracy on the test images after the last epoch: mean ± sample standard deviation over \
          seeds.",
     );
+    if !board.references.is_empty() {
+        body.push_str(
+            " Differences are paired by seed: their mean, and its 95 % interval over seeds in brackets (Student&#39;s t, \
+             from two seeds on).",
+        );
+    }
     if groups.iter().flat_map(|g| &g.runs).any(|r| r.best().is_some() && r.summary.selected_on == "test") {
         body.push_str(
             " A best epoch selected on the test images themselves is optimistically biased; do not report it as a \
@@ -61,8 +42,67 @@ pub fn section(groups: &[Loaded]) -> String {
     }
     body.push_str("</p>\n");
     body.push_str(&uncounted(groups));
-    body.push_str(&dots(groups, scratch));
+    body.push_str(&dots(groups, Reference::Scratch.shared(groups)));
     titled("Results", &body)
+}
+
+/// The columns of the results table. Accuracy comes second, so a narrow window shows it beside the name.
+struct Columns<'b> {
+    board: &'b Board<'b>,
+    /// Whether each row names its networks.
+    with_pair: bool,
+    with_best: bool,
+}
+
+impl Columns<'_> {
+    /// The heads, and which columns are text.
+    fn head(&self) -> (Vec<String>, Vec<usize>) {
+        let mut head = vec!["method".to_owned(), "test top-1, last epoch, %".to_owned()];
+        if self.board.holds_out {
+            head.push("held-out top-1, %".to_owned());
+        }
+        head.extend(self.board.references.iter().map(|r| format!("vs {}", r.name())));
+        let mut left = vec![0, head.len()];
+        head.push("each seed".to_owned());
+        if self.with_best {
+            left.push(head.len() + 1);
+            head.extend(["best epoch, %".to_owned(), "best epoch selected on".to_owned()]);
+        }
+        head.push("seconds per run".to_owned());
+        (head, left)
+    }
+
+    fn teacher(&self, teacher: &Teacher, columns: usize) -> Vec<String> {
+        let mut row = vec![String::new(); columns];
+        row[0] = format!("<strong>teacher</strong><br><small>{}</small>", escape(teacher.about()));
+        row[if teacher.split == "test" || !self.board.holds_out { 1 } else { 2 }] = format!("{:.2}", teacher.top1);
+        row
+    }
+
+    fn row(&self, row: &Standing) -> Vec<String> {
+        let group = row.group;
+        let networks =
+            if self.with_pair { format!("<br><small>{}</small>", escape(pair(group))) } else { String::new() };
+        let mut cells = vec![format!("<strong>{}</strong>{networks}", escape(&group.name))];
+        cells.push(format!("<strong>{}</strong>", stats::spread(&group.results())));
+        if self.board.holds_out {
+            cells.push(stats::spread(&group.held_out().into_values().collect::<Vec<_>>()));
+        }
+        cells.extend(self.board.shown(row).iter().map(|d| match d {
+            None => "–".to_owned(),
+            Some(d) => match d.interval {
+                None => format!("{:+.2}", d.mean),
+                Some((low, high)) => format!("{:+.2}<br><small>[{low:+.2}, {high:+.2}]</small>", d.mean),
+            },
+        }));
+        cells.push(seeds(group));
+        if self.with_best {
+            let best: Vec<f64> = group.runs.iter().filter_map(Run::best).collect();
+            cells.extend([stats::spread(&best), chosen_on(group)]);
+        }
+        cells.push(group.seconds().map_or_else(|| "–".to_owned(), |s| format!("{s:.1}")));
+        cells
+    }
 }
 
 /// `teacher → student`, or the student alone.
@@ -99,7 +139,6 @@ fn summary_line(groups: &[Loaded], pairs: &IndexSet<String>) -> String {
     if pairs.len() <= 3 {
         parts.extend(pairs.iter().cloned());
     }
-    parts.extend(load::teachers(groups));
     format!(
         "<p class=\"facts\">{}</p>\n",
         parts.iter().map(|p| format!("<span>{}</span>", escape(p))).collect::<Vec<_>>().join(" ")
@@ -130,7 +169,7 @@ fn uncounted(groups: &[Loaded]) -> String {
     let items: String = groups
         .iter()
         .flat_map(|g| g.runs.iter().map(move |r| (g, r)))
-        .filter(|(_, run)| run.result().is_none())
+        .filter(|(_, run)| run.result().is_none() && run.held_out().is_none())
         .map(|(group, run)| {
             format!(
                 "<li><strong>{}</strong>, seed {}: {}</li>\n",

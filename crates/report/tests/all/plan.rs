@@ -107,7 +107,7 @@ fn a_teachers_training_is_no_baseline() {
     // Beside it, a row of the student's own is found.
     let own = planned(dir.path(), "scratch", 0, 80.0, &[]);
     let text = shown(&[teacher, own, kd]);
-    assert_eq!((difference(&text, "kd"), difference(&text, "teacher")), ("+5.00".to_owned(), "–".to_owned()));
+    assert_eq!((difference(&text, "kd"), difference(&text, "teacher   ")), ("+5.00".to_owned(), "–".to_owned()));
 }
 
 #[test]
@@ -122,4 +122,24 @@ fn each_length_of_training_has_its_own_baseline() {
     // The accuracy stands beside the name, with the networks under it.
     let page = heterodyne_report::html("Runs", "", &folders).unwrap();
     assert!(page.contains("<td class=\"left\"><strong>kd (train.epochs = 5)</strong>"), "{page}");
+}
+
+#[test]
+fn the_row_with_the_same_settings_is_the_one_to_compare_with() {
+    let dir = TempDir::new().unwrap();
+    let at = |name, top1, lr: f64| planned(dir.path(), name, 0, top1, &[("/optim/lr", json!(lr))]);
+    let all = [at("scratch", 80.0, 0.1), at("scratch", 60.0, 0.2), at("kd", 84.0, 0.1), at("kd", 70.0, 0.2)];
+    let text = shown(&[&all[..], &[at("dkd", 90.0, 0.1), at("dkd", 91.0, 0.2)]].concat());
+    for (name, differences) in [
+        ("dkd (optim.lr = 0.1)", "+6.00 +10.00"),
+        ("dkd (optim.lr = 0.2)", "+21.00 +31.00"),
+        ("kd (optim.lr = 0.2)", "– +10.00"),
+        ("scratch (optim.lr = 0.1)", "-4.00 –"),
+    ] {
+        let row = text.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(row.split_whitespace().collect::<Vec<_>>().join(" ").ends_with(differences), "{name}: {text}");
+    }
+    // With other settings than either, neither is the one.
+    let text = shown(&[&all[..], &[at("dkd", 90.0, 0.3)]].concat());
+    assert_eq!(difference(&text, "dkd"), "–", "{text}");
 }

@@ -153,7 +153,7 @@ pub fn group(dir: &Path, method: Option<&str>, top1: &[f64]) -> Group {
             path
         })
         .collect();
-    Group { name: name.to_owned(), runs }
+    Group::new(name, runs)
 }
 
 /// The demo's five rows, with a failed, an interrupted and a killed run among them.

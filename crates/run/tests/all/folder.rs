@@ -150,7 +150,7 @@ fn one_process_at_a_time_and_nothing_stale_after_a_crash() {
     holder.wait().unwrap();
     assert_eq!(
         refused,
-        format!("a: process {pid} is writing this run folder: wait for it to end, or choose another folder")
+        format!("a: process {pid} is writing this folder: wait for it to end, or choose another folder")
     );
     assert!(readable);
     let held = RunFolder::resume(&path).unwrap();
