@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod augment;
+pub mod census;
 pub mod classes;
 pub mod dataset;
 pub mod datasets;

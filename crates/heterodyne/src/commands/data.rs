@@ -2,7 +2,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::atomic::Ordering};
 
 use anyhow::{Result, bail};
-use heterodyne_data::{Dataset, faults};
+use heterodyne_data::{census, faults};
 use heterodyne_run::recipe::schema::Data;
 
 use super::{Outcome, dataset};
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         let all: serde_json::Map<_, _> = splits
             .all()
             .map(|(name, split)| {
-                (name.to_owned(), serde_json::json!({"images": split.len(), "per_class": sizes(&**split)}))
+                (name.to_owned(), serde_json::json!({"images": split.len(), "per_class": census::sizes(&**split)}))
             })
             .collect();
         let (classes, side) = (splits.classes(), splits.side);
@@ -90,16 +90,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Number of images per class.
-fn sizes(split: &dyn Dataset) -> Vec<usize> {
-    let mut counts = vec![0; split.classes().len()];
-    (0..split.len()).for_each(|index| counts[split.label(index)] += 1);
-    counts
-}
-
 /// Prints the first classes with their sizes in every split.
 fn classes(splits: &heterodyne_data::Splits) {
-    let counts: HashMap<_, _> = splits.all().map(|(name, split)| (name, sizes(&**split))).collect();
+    let counts: HashMap<_, _> = splits.all().map(|(name, split)| (name, census::sizes(&**split))).collect();
     let names: Vec<&str> = splits.all().map(|(name, _)| name).collect();
     say!("class  {:32} {}", "", names.iter().map(|name| format!("{name:>8}")).collect::<String>());
     for (number, class) in splits.classes().iter().enumerate().take(SHOWN) {

@@ -38,8 +38,6 @@ fn every_recipe_resolves() {
             match path.file_stem().unwrap().to_str().unwrap() {
                 // Layers without methods.
                 "pair" | "short" => continue,
-                // The run folder that it names has the model.
-                "student" if name == "photos" => plan(&path, &["teacher.model=deit_small_patch16_224"]),
                 _ if name == "digits"
                     && !["student", "teacher"].iter().any(|s| path.ends_with(format!("{s}.toml"))) =>
                 {

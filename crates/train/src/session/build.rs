@@ -1,7 +1,7 @@
 //! Builds a session, cheapest checks first: the pair of networks is checked before any data is opened.
 use std::sync::atomic::AtomicBool;
 
-use heterodyne_data::Splits;
+use heterodyne_data::{Splits, census};
 use heterodyne_models::{Model, ModelDef};
 use heterodyne_nn::TapSpec;
 use heterodyne_run::recipe::schema::{NetworkTable, Recipe};
@@ -38,6 +38,7 @@ impl Session {
         check_holdout(&plan, &splits)?;
         let images = data_images(&plan, &splits);
         let mut notes = splits.notices.clone();
+        notes.extend(census::notes(&splits));
         notes.extend(files.order_classes(&plan, &splits)?);
         let (student, teacher) = networks(&mut plan, files, &splits, device, stop)?;
         if let Some(teacher) = teacher.as_ref().filter(|_| !sized) {

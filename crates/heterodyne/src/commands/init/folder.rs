@@ -5,7 +5,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use heterodyne_data::{Audit, Dataset, Splits, Stored, faults};
+use heterodyne_data::{Audit, Splits, Stored, census, faults};
 use heterodyne_run::recipe::schema::Data;
 use heterodyne_train::session::data;
 
@@ -14,9 +14,6 @@ use crate::{
     print::{say, tell},
     ui,
 };
-
-/// Fewer training pictures of a class are pointed out.
-const FEW: usize = 10;
 
 /// A folder whose pictures can all be read.
 pub struct Found {
@@ -60,7 +57,7 @@ pub fn look(folder: &Path) -> Result<Option<Found>> {
         bail!("{}", without_test(folder));
     }
     sides.sort_unstable();
-    let sizes = sizes(&**train);
+    let sizes = census::sizes(&**train);
     let smallest = sizes.iter().copied().min().unwrap_or(0);
     let chooses = splits.chosen_on().is_some();
     let count = Count { train: train.len(), smallest, classes: sizes.len(), chooses };
@@ -85,13 +82,6 @@ fn without_test(folder: &Path) -> String {
     )
 }
 
-/// Number of pictures per class.
-fn sizes(split: &dyn Dataset) -> Vec<usize> {
-    let mut counts = vec![0; split.classes().len()];
-    (0..split.len()).for_each(|index| counts[split.label(index)] += 1);
-    counts
-}
-
 impl Found {
     /// Prints the splits, the classes' and pictures' sizes, and what to look at; `input` is the larger input of the
     /// networks in pixels.
@@ -99,7 +89,7 @@ impl Found {
         let Self { splits, sides, count, .. } = self;
         say!("{}: {} classes", folder.display(), count.classes);
         for (name, split) in splits.all() {
-            let mut sizes = sizes(&**split);
+            let mut sizes = census::sizes(&**split);
             sizes.sort_unstable();
             let (least, median, most) = (sizes[0], sizes[sizes.len() / 2], sizes[sizes.len() - 1]);
             say!("  {name:6} {:7} pictures; per class {least} to {most}, median {median}", split.len());
@@ -111,25 +101,7 @@ impl Found {
     }
 
     fn notes(&self, median: usize, input: usize) -> Vec<String> {
-        let mut notes = Vec::new();
-        let classes = self.splits.classes();
-        let mut list = |what: &str, found: Vec<String>| {
-            if !found.is_empty() {
-                let noun = if found.len() == 1 { "class" } else { "classes" };
-                notes.push(format!("{} {noun} {what}:{}", found.len(), faults::list(found.iter())));
-            }
-        };
-        for (name, split) in self.splits.all() {
-            let sizes = sizes(&**split);
-            let of = |few: &dyn Fn(usize) -> bool| {
-                let found = classes.iter().zip(&sizes).filter(|(_, n)| few(**n));
-                found.map(|(class, n)| format!("{class} ({n})")).collect::<Vec<_>>()
-            };
-            list(&format!("without {name} pictures"), of(&|n| n == 0));
-            if name == "train" {
-                list(&format!("with fewer than {FEW} training pictures"), of(&|n| n > 0 && n < FEW));
-            }
-        }
+        let mut notes = census::notes(&self.splits);
         if self.count.holdout() == 0 && !self.count.chooses {
             let few = "too few training pictures to hold some out: the last epoch is the result of a run";
             notes.push(few.to_owned());
