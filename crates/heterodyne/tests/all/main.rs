@@ -1,6 +1,7 @@
 //! The built command, as a user runs it: good input, bad input, Ctrl-C, a full disk; also real images and weights, if
 //! present.
 mod bad_input;
+mod compare;
 mod curves;
 mod datasets;
 mod described;
