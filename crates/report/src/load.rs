@@ -194,8 +194,8 @@ impl Loaded {
     }
 }
 
-/// The finished runs in the folders beside `run` that trained the same student on the same data for as many epochs, from
-/// labels alone. Folders that cannot be read are left out.
+/// The finished runs in the folders beside `run` that trained the same student on the same data for as many epochs,
+/// from labels alone. Folders that cannot be read are left out.
 #[must_use]
 pub fn scratch_runs(run: &Run) -> Vec<Run> {
     let beside = run.path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });

@@ -2,6 +2,7 @@
 //! present.
 mod bad_input;
 mod classify;
+mod compare;
 mod curves;
 mod datasets;
 mod described;

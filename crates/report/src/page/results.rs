@@ -30,7 +30,7 @@ pub fn section(groups: &[Loaded]) -> String {
     );
     if !board.references.is_empty() {
         body.push_str(
-            " Differences are paired by seed: their mean, and its 95 % interval over seeds in brackets (Student&#39;s t, \
+            " Differences are paired by seed: mean and its 95 % interval over seeds in brackets (Student&#39;s t, \
              from two seeds on).",
         );
     }
