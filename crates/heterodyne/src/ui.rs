@@ -127,7 +127,7 @@ impl Observer for Progress {
     fn on(&mut self, event: &Event) {
         match event {
             Event::Teacher(check) => {
-                let m = check.measured;
+                let m = &check.measured;
                 self.line(&format!(
                     "teacher: {:.1} % top-1 on {} {} images of {} classes, {} of which it predicts ({:.1} s)",
                     m.top1, m.images, check.split, m.classes, m.answers, m.seconds

@@ -240,6 +240,7 @@ fn unfinished(plan: &Value, metrics: &[Metric]) -> Summary {
         parameters: 0,
         train_images: 0,
         last,
+        detail: None,
         best: None,
         selected_on: "none".to_owned(),
         seconds,

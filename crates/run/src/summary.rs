@@ -38,6 +38,9 @@ pub struct Summary {
     /// The last evaluation on the test images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Eval>,
+    /// What the last evaluation shows besides the accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Detail>,
     /// The evaluation on the test images at the best epoch, which was selected on `selected_on`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Eval>,
@@ -67,6 +70,41 @@ pub struct TeacherScore {
     pub top1: f64,
     /// Number of images, spread evenly over the split.
     pub images: u64,
+}
+
+/// An evaluation class by class, its calibration and its agreement with the teacher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detail {
+    /// `validation` or `test`.
+    pub split: String,
+    /// Expected calibration error in percent: the difference of confidence and accuracy, averaged over the images in 15
+    /// bins of equal width by confidence (Guo et al. 2017, arXiv 1706.04599, equation 3).
+    pub calibration_error: f64,
+    /// The images of each class, in the order of the classes.
+    pub classes: Vec<ClassScore>,
+    /// How often student and teacher predict the same class, on the images on which the teacher was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<Agreement>,
+}
+
+/// The accuracy on the images of one class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassScore {
+    /// Its name, or its number if the data has no names.
+    pub class: String,
+    /// Number of its images.
+    pub images: u64,
+    /// Number of those whose label has the largest logit.
+    pub correct: u64,
+}
+
+/// Equal predictions of student and teacher.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// Number of images.
+    pub images: u64,
+    /// Percentage of images with equal predictions.
+    pub percent: f64,
 }
 
 /// How a run ended.

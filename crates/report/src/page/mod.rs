@@ -1,4 +1,5 @@
 //! The page: sections in the order in which a reader needs them.
+mod classes;
 mod context;
 mod curves;
 mod results;
@@ -26,6 +27,7 @@ pub fn page(title: &str, intro: &str, groups: &[Loaded]) -> String {
     } else {
         [
             results::section(groups),
+            classes::section(groups),
             curves::accuracy(groups),
             curves::losses(groups),
             curves::rates(groups),

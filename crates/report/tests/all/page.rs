@@ -29,6 +29,9 @@ fn a_full_page_is_well_formed_and_shows_everything() {
         "<strong>84.40 ± 1.11</strong>",
         // uhkd: differences 8.4, 7.4 and 8.4, so 8.0667 ± 4.30265 * 0.57735 / sqrt(3).
         "<td>+8.07<br><small>[+6.63, +9.50]</small></td>",
+        // Means over the seeds 0, 1 and 2.
+        "<td class=\"left\">kd</td><td>5.0 %</td><td>81.0 %</td><td class=\"left\">ash 80 %, elm 90 %</td>",
+        "<td class=\"left\">scratch</td><td>5.0 %</td><td>–</td>",
         "no summary: still running, or killed, after 30 epochs",
         "interrupted, after 40 epochs",
         "<strong>teacher</strong><br><small>vit_nano, 500 test images</small></td><td>98.40</td>",

@@ -2,7 +2,11 @@
 use std::path::{Path, PathBuf};
 
 use heterodyne_report::Group;
-use heterodyne_run::{Eval, Metric, RunFolder, Status, Summary, Versions, metrics::Writer, summary::TeacherScore};
+use heterodyne_run::{
+    Eval, Metric, RunFolder, Status, Summary, Versions,
+    metrics::Writer,
+    summary::{Agreement, ClassScore, Detail, TeacherScore},
+};
 use serde_json::json;
 
 /// The properties of a synthetic run.
@@ -129,6 +133,7 @@ pub fn run(path: &Path, spec: &Spec) {
         parameters: 78_042,
         train_images: 100,
         last: evals.last().cloned(),
+        detail: Some(detail(spec)),
         best: evals.iter().max_by(|a, b| a.top1.total_cmp(&b.top1)).cloned(),
         selected_on: spec.selected_on.to_owned(),
         seconds: f64::from(spec.epochs) * 0.1 + spec.seed as f64 * 0.1,
@@ -139,6 +144,17 @@ pub fn run(path: &Path, spec: &Spec) {
         versions: Versions { heterodyne: "0.1.0".to_owned(), libtorch: "2.11.0".to_owned() },
     };
     folder.write_summary(&summary).unwrap();
+}
+
+/// Two classes, of which `elm` is 10 points above `ash`.
+fn detail(spec: &Spec) -> Detail {
+    let class = |class: &str, correct| ClassScore { class: class.to_owned(), images: 250, correct };
+    Detail {
+        split: "test".to_owned(),
+        calibration_error: 4.0 + spec.seed as f64,
+        classes: vec![class("elm", 225), class("ash", 200)],
+        agreement: spec.method.map(|_| Agreement { images: 500, percent: 80.0 + spec.seed as f64 }),
+    }
 }
 
 /// Runs of a group with one accuracy per seed.

@@ -8,7 +8,11 @@ use std::{
 };
 
 use heterodyne_run::{
-    Eval, RunFolder, Status, Summary, TeacherScore, Versions, metrics, metrics::Extent, read_json, write_json_atomic,
+    Eval, RunFolder, Status, Summary, TeacherScore, Versions, metrics,
+    metrics::Extent,
+    read_json,
+    summary::{Agreement, ClassScore, Detail},
+    write_json_atomic,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -36,6 +40,12 @@ fn summary() -> Summary {
         parameters: 1000,
         train_images: 100,
         last: Some(Eval { top5: Some(99.0), ..last }),
+        detail: Some(Detail {
+            split: "test".to_owned(),
+            calibration_error: 4.5,
+            classes: vec![ClassScore { class: "ash".to_owned(), images: 50, correct: 31 }],
+            agreement: Some(Agreement { images: 500, percent: 81.2 }),
+        }),
         best: None,
         selected_on: "test".to_owned(),
         seconds: 1.25,

@@ -6,11 +6,12 @@ use std::{collections::HashMap, path::Path};
 use heterodyne_nn::{Tensors, file};
 use heterodyne_run::{
     metrics::{Eval, Extent},
-    summary::TeacherScore,
+    summary::{Detail, TeacherScore},
 };
 use heterodyne_shim::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::measure::Answers;
 use crate::{
     Error, Result,
     network::values,
@@ -44,6 +45,12 @@ pub struct Position {
     /// How well the teacher knew the data before the run.
     #[serde(default)]
     pub teacher: Option<TeacherScore>,
+    /// The teacher's predictions in that check.
+    #[serde(default)]
+    pub answers: Option<Answers>,
+    /// What the last evaluation shows besides its accuracy.
+    #[serde(default)]
+    pub detail: Option<Detail>,
     /// The extent of the metrics file.
     #[serde(default)]
     pub metrics: Option<Extent>,

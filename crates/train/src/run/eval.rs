@@ -7,8 +7,11 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result, error::guarded, network::Network};
 
+/// Bins of the calibration error.
+const BINS: i64 = 15;
+
 /// Results on the images of one split.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// Percentage of images whose label has the largest logit.
     pub top1: f64,
@@ -22,6 +25,12 @@ pub struct Measured {
     pub classes: usize,
     /// Number of different predictions.
     pub answers: usize,
+    /// Expected calibration error in percent ([`heterodyne_run::summary::Detail::calibration_error`]).
+    pub calibration_error: f64,
+    /// Number of images and of correct predictions for each class.
+    pub per_class: Vec<(u64, u64)>,
+    /// The prediction for each image, in the loader's order.
+    pub predictions: Vec<i64>,
     /// Wall time in seconds.
     pub seconds: f64,
 }
@@ -53,6 +62,11 @@ fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl
     let mut sums = Tensor::zeros([3], (Kind::Double, device));
     // How often each class is the label, and how often it is the prediction.
     let counts = Tensor::zeros([2, classes], (Kind::Int64, device));
+    // How often the prediction for a class's images is right.
+    let mut right_c = Tensor::zeros([classes], (Kind::Int64, device));
+    // Images, summed confidence and hits of each bin.
+    let calibration = Tensor::zeros([3, BINS], (Kind::Double, device));
+    let mut predictions = Vec::new();
     // For each class, the images whose logit is NaN or infinite.
     let mut flawed_c = Tensor::zeros([classes], (Kind::Int64, device));
     let mut images = 0usize;
@@ -65,6 +79,15 @@ fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl
         let ones = labels_b.ones_like();
         let _ = counts.select(0, 0).index_add_(0, &labels_b, &ones);
         let _ = counts.select(0, 1).index_add_(0, &best.select(1, 0), &ones);
+        let answer_b = best.select(1, 0);
+        let hit_b = answer_b.eq_tensor(&labels_b);
+        let _ = right_c.index_add_(0, &labels_b, &hit_b.to_kind(Kind::Int64));
+        let confidence_b = logits_bc.softmax(-1, Kind::Float).amax([-1i64].as_slice(), false).to_kind(Kind::Double);
+        let bin_b = ((&confidence_b * BINS as f64).ceil() - 1.0).clamp(0.0, (BINS - 1) as f64).to_kind(Kind::Int64);
+        for (row, values) in [confidence_b.ones_like(), confidence_b, hit_b.to_kind(Kind::Double)].iter().enumerate() {
+            let _ = calibration.select(0, row as i64).index_add_(0, &bin_b, values);
+        }
+        predictions.push(answer_b);
         let ranked = best.eq_tensor(&labels_b.unsqueeze(1)).to_kind(Kind::Double);
         let loss =
             Labels::Hard(labels_b).cross_entropy(&logits_bc, 0.0).to_kind(Kind::Double) * batch.indices.len() as f64;
@@ -90,7 +113,13 @@ fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl
         counts.gt(0).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_device(Device::Cpu),
     );
     let seen = seen.map_err(heterodyne_nn::Error::from)?;
+    let host = |t: &Tensor| Vec::<i64>::try_from(t.to_device(Device::Cpu)).map_err(heterodyne_nn::Error::from);
+    let (images_c, right_c) = (host(&counts.select(0, 0))?, host(&right_c)?);
+    let gap = (calibration.select(0, 1) - calibration.select(0, 2)).abs().sum(Kind::Double);
     Ok(Measured {
+        calibration_error: percent(gap.double_value(&[])),
+        per_class: images_c.into_iter().zip(right_c).map(|(n, right)| (n as u64, right as u64)).collect(),
+        predictions: host(&Tensor::cat(&predictions, 0))?,
         top1: percent(sums[0]),
         top5: (classes > 5).then(|| percent(sums[1])),
         loss,

@@ -1,11 +1,27 @@
 //! Evaluations during a run, and the weights that are written.
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
 
 use heterodyne_nn::file;
-use heterodyne_run::metrics::Eval;
+use heterodyne_run::{
+    metrics::Eval,
+    summary::{Agreement, ClassScore, Detail},
+};
+use serde::{Deserialize, Serialize};
 
-use super::{eval, event::Event, event::Observer};
+use super::{
+    eval::{self, Measured},
+    event::{Event, Observer},
+};
 use crate::{Error, Result, network::values, session::Session};
+
+/// A network's predictions for some images of a split.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    /// `validation` or `test`.
+    pub split: String,
+    /// The predicted class by position in the dataset.
+    pub of: BTreeMap<usize, i64>,
+}
 
 /// The progress of a run at an evaluation.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +40,7 @@ pub(super) fn splits(
     tested: bool,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
-) -> Result<Vec<Eval>> {
+) -> Result<Vec<(Eval, Measured)>> {
     let mut measure = || {
         let held_out = s.validation.iter().map(|loader| ("validation", loader));
         let all = held_out.chain(tested.then_some(("test", &s.test)));
@@ -34,7 +50,7 @@ pub(super) fn splits(
                 Error::Plan(flaw) => Error::Diverged { step: at.step, flaw },
                 other => other,
             })?;
-            Ok(Eval {
+            let eval = Eval {
                 step: at.step,
                 epoch: f64::from(at.epoch),
                 split: split.to_owned(),
@@ -44,13 +60,34 @@ pub(super) fn splits(
                 loss: m.loss,
                 images: m.images as u64,
                 seconds: m.seconds,
-            })
+            };
+            Ok((eval, m))
         })
         .collect()
     };
     match &s.learner.ema {
         Some(ema) => ema.swapped(&mut measure),
         None => measure(),
+    }
+}
+
+/// What the evaluation shows besides its accuracy; `teacher` are the teacher's predictions.
+pub(super) fn detail(s: &Session, (eval, m): &(Eval, Measured), teacher: Option<&Answers>) -> Detail {
+    let names = &s.card.class_names;
+    let class = |number: usize| names.get(number).cloned().unwrap_or_else(|| number.to_string());
+    let scores = m.per_class.iter().enumerate();
+    let loader = if eval.split == "test" { Some(&s.test) } else { s.validation.as_ref() };
+    let own = || loader.into_iter().flat_map(|loader| loader.indices().iter().zip(&m.predictions));
+    let agreement = teacher.filter(|teacher| teacher.split == eval.split).map(|teacher| {
+        let same = own().filter(|(index, answer)| teacher.of.get(*index) == Some(*answer)).count();
+        let images = teacher.of.len();
+        Agreement { images: images as u64, percent: 100.0 * same as f64 / images.max(1) as f64 }
+    });
+    Detail {
+        split: eval.split.clone(),
+        calibration_error: m.calibration_error,
+        classes: scores.map(|(c, &(images, correct))| ClassScore { class: class(c), images, correct }).collect(),
+        agreement,
     }
 }
 

@@ -158,6 +158,7 @@ impl Run<'_> {
             && let Some(check) = preflight::teacher(self.s, stop)?
         {
             position.teacher = Some(check.score());
+            position.answers = preflight::answers(self.s, &check);
             self.observer.on(&Event::Teacher(check));
         }
         if let Some(cache) = &self.s.cache {
@@ -320,11 +321,13 @@ impl Run<'_> {
         };
         let step = position.step;
         let evals = measure::splits(s, At { step, epoch }, tested, stop, self.observer)?;
-        for eval in &evals {
+        for (eval, _) in &evals {
             self.record(&Metric::Eval(eval.clone()))?;
         }
         // The first evaluation selects the best epoch, the last is reported.
-        let (Some(chooser), Some(reported)) = (evals.first(), evals.last()) else { return Ok(()) };
+        let (Some((chooser, _)), Some(last)) = (evals.first(), evals.last()) else { return Ok(()) };
+        let reported = &last.0;
+        position.detail = Some(measure::detail(s, last, position.answers.as_ref()));
         let better = position.best_on.is_none_or(|best| chooser.top1 > best);
         if better {
             position.best_on = Some(chooser.top1);

@@ -4,11 +4,14 @@ use std::sync::atomic::AtomicBool;
 
 use heterodyne_run::summary::TeacherScore;
 
-use super::eval::{self, Measured};
+use super::{
+    eval::{self, Measured},
+    measure::Answers,
+};
 use crate::{Error, Result, session::Session};
 
 /// The result of the check.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TeacherCheck {
     /// The teacher's accuracy on evenly spaced test images (held-out images if the recipe leaves the test images
     /// alone), with its own evaluation transform.
@@ -51,4 +54,12 @@ pub fn teacher(s: &Session, stop: &AtomicBool) -> Result<Option<TeacherCheck>> {
         other => other,
     })?;
     Ok(Some(TeacherCheck { measured, split, chance: 100.0 / teacher.taps().classes as f64 }))
+}
+
+/// The teacher's predictions in its check, by position in the dataset.
+#[must_use]
+pub fn answers(s: &Session, check: &TeacherCheck) -> Option<Answers> {
+    let (split, images) = s.teacher_check.as_ref()?;
+    let of = images.indices().iter().copied().zip(check.measured.predictions.iter().copied()).collect();
+    Some(Answers { split: (*split).to_owned(), of })
 }

@@ -26,6 +26,7 @@ pub(super) fn summarise(s: &Session, position: &Position, outcome: &Result<Statu
         parameters: s.learner.student.store.num_parameters() as u64,
         train_images: s.train_images as u64,
         last: position.last.clone(),
+        detail: position.detail.clone(),
         best: position.best.clone(),
         selected_on: if s.validation.is_some() { "validation" } else { "test" }.to_owned(),
         seconds: position.seconds,

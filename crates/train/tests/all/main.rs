@@ -1,6 +1,7 @@
 //! The trainer on the embedded digits: parts against explicit formulas, whole runs against each other.
 mod absurd;
 mod cache;
+mod evals;
 mod parts;
 mod plan;
 mod runs;
