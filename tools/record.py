@@ -1,8 +1,9 @@
 """Keeps a set of measurements as results/DATE-MACHINE/NAME.json, from which tools/pages.py makes the pages.
 
     python3 tools/record.py demo target/demo/summary.json          # the summary that `heterodyne demo` wrote
+    python3 tools/record.py compare runs/compare-switches/summary.json --record switches
 
-The benchmarks and tools/study.py do the same with `--record NAME`. HETERODYNE_MACHINE names the machine; without it,
+The benchmarks do the same with `--record NAME`. HETERODYNE_MACHINE names the machine; without it,
 the name comes from the processor. A machine that results/machines.json lacks is added to it.
 """
 
@@ -191,20 +192,46 @@ def demo(summary):
     return values, facts
 
 
+def compare(summary):
+    """(values, facts) of a comparison's summary.json: its rows with a result, in the order in which they were given."""
+    values = []
+    for found in sorted(summary["rows"], key=lambda row: row["position"]):
+        row = {"group": found["group"], "method": found["method"], "variant": found["variant"]}
+        splits = [split for split in ("held_out", "test") if found[split]]
+        row |= {split: spread(found[split]["each"]) for split in splits}
+        # Within a group, the others are compared with the first.
+        first = {split: found["differences"][split].get("first") for split in splits}
+        row |= {f"{split}_difference": spread(found["each"]) for split, found in first.items() if found}
+        if splits:
+            values.append(row)
+    return values, {"seeds": len(summary["seeds"])}
+
+
+# What is kept: how it is read, who wrote it, and the command if the summary does not have it.
+KINDS = {
+    "demo": (demo, "`make demo` writes target/demo/summary.json", "make demo"),
+    "compare": (compare, "`heterodyne compare` writes DIR/summary.json", None),
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = parser.add_subparsers(dest="kind", required=True)
-    kind = kinds.add_parser("demo", help="a summary of `heterodyne demo`")
-    kind.add_argument("summary", type=Path)
-    kind.add_argument("--record", default="demo", metavar="NAME", type=valid, help="name of the file (default: demo)")
+    for name, about in [("demo", "a summary of `heterodyne demo`"), ("compare", "a summary of `heterodyne compare`")]:
+        kind = kinds.add_parser(name, help=about)
+        kind.add_argument("summary", type=Path)
+        about = f"name of the file (default: {name})"
+        kind.add_argument("--record", default=name, metavar="NAME", type=valid, help=about)
     args = parser.parse_args()
+    read, hint, command = KINDS[args.kind]
     try:
-        values, facts = demo(json.loads(args.summary.read_text()))
-    except (OSError, ValueError, KeyError) as error:
-        sys.exit(
-            f"{args.summary}: not a summary of a demo: {error!r}\nhint: `make demo` writes target/demo/summary.json"
-        )
-    save(args.record, "demo", values, "make demo", facts=facts)
+        summary = json.loads(args.summary.read_text())
+        values, facts = read(summary)
+        command = command or portable(shlex.split(summary["command"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{args.summary}: not a summary of `{args.kind}`: {error!r}\nhint: {hint}")
+    # The pages know the rows of a comparison as a study.
+    save(args.record, "demo" if args.kind == "demo" else "study", values, command, facts=facts)
 
 
 if __name__ == "__main__":

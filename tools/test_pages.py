@@ -11,7 +11,6 @@ import record
 
 if sys.version_info >= (3, 11):
     import pages
-    import study
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -132,8 +131,8 @@ class Record(unittest.TestCase):
         self.assertEqual(record.generation(xeon | {"flags": "avx2 avx512f"}), "xeon-avx512")
 
     def test_a_command_has_no_absolute_paths(self):
-        command = record.portable(["python3", str(ROOT / "tools/study.py"), "--out", "/somewhere/else/runs"])
-        self.assertEqual(command, "python3 tools/study.py --out runs")
+        command = record.portable(["python3", str(ROOT / "tools/results.py"), "--work", "/somewhere/else/runs"])
+        self.assertEqual(command, "python3 tools/results.py --work runs")
 
     def test_a_demo_becomes_a_row_for_each_method(self):
         kd = {"accuracies": {"0": 90.0, "1": 92.0}, "seconds_by_seed": {"0": 1.0, "1": 2.0}}
@@ -143,22 +142,25 @@ class Record(unittest.TestCase):
         self.assertEqual((values[0]["test"]["mean"], round(values[0]["test"]["std"], 3)), (91.0, 1.414))
         self.assertEqual((facts["seconds"], facts["teacher"]), (9.0, 95.8))
 
-    @unittest.skipIf(sys.version_info < (3, 11), "needs Python 3.11")
-    def test_a_study_keeps_every_seed(self):
-        variants = ["data.x=5", "data.x=5, methods.one.k=3"]
-        for variant, more in zip(variants, (0, 1), strict=True):
-            for seed in (1, 2):
-                run = study.folder(self.root, "one.toml", variant, seed)
-                run.mkdir(parents=True)
-                summary = {"status": "finished", "last": {"top1": 50 + seed + more}}
-                (run / "summary.json").write_text(json.dumps(summary))
-                line = {"split": "validation", "top1": 40 + seed - more}
-                (run / "metrics.jsonl").write_text(json.dumps(line))
-        first, second = study.values(self.root, [("distill", "one.toml", variants)], [1, 2, 3])
+    def test_a_comparison_becomes_a_study_in_the_order_of_its_file(self):
+        def row(position, variant, top1, first):
+            each = {"1": top1, "2": top1 + 1} if top1 else {}
+            differences = {"test": {"first": {"each": first}} if first else {}, "held_out": {}}
+            about = {"position": position, "group": 0, "method": "one", "variant": variant, "differences": differences}
+            return about | {"test": {"each": each} if each else None, "held_out": None}
+
+        rows = [row(1, "k=3", 52, {"1": 1.0, "2": 1.5}), row(0, "", 51, None), row(2, "k=9", None, None)]
+        (first, second), facts = record.compare({"seeds": [1, 2], "rows": rows})
+        self.assertEqual(facts, {"seeds": 2})
         self.assertEqual((first["method"], first["variant"], second["variant"]), ("one", "", "k=3"))
         self.assertEqual(first["test"]["each"], {"1": 51, "2": 52})
+        self.assertEqual(first["test"]["mean"], 51.5)
         self.assertNotIn("test_difference", first)
-        self.assertEqual(second["held_out_difference"], {"mean": -1.0, "std": 0.0, "each": {"1": -1, "2": -1}})
+        self.assertEqual(second["test_difference"]["each"], {"1": 1.0, "2": 1.5})
+        self.assertNotIn("held_out", second)
+        # The pages make a table of it.
+        found = [("A", {"values": [first, second]})]
+        self.assertIn("k=3", pages.study(found))
 
 
 if __name__ == "__main__":

@@ -30,9 +30,12 @@ pub fn section(groups: &[Loaded]) -> String {
     );
     if !board.references.is_empty() {
         body.push_str(
-            " Differences are paired by seed: mean and its 95 % interval over seeds in brackets (Student&#39;s t, \
-             from two seeds on).",
+            " Differences are paired by seed: their mean, and in brackets its 95 % interval over seeds (Student&#39;s \
+             t, from two seeds on).",
         );
+    }
+    if board.references.contains(&Reference::First) {
+        body.push_str(" A row that varies another is also compared with it (vs first).");
     }
     if groups.iter().flat_map(|g| &g.runs).any(|r| r.best().is_some() && r.summary.selected_on == "test") {
         body.push_str(

@@ -19,7 +19,7 @@ fn means_deviations_and_differences() {
     assert_eq!(groups[1].mean(), Some(84.0));
     assert!((groups[1].std().unwrap() - 7f64.sqrt()).abs() < 1e-12);
     // Seconds are 10.0, 10.1 and 10.2.
-    // The seeds' differences are 2, 2 and 5: mean 3, deviation sqrt(3), half the interval 4.302653 sqrt(3) / sqrt(3).
+    // The seeds' differences are 2, 2 and 5: 3 ± t sqrt(3) / sqrt(3), with t = 4.302653 for 2 degrees of freedom.
     assert_eq!(
         table(&groups),
         "method                                test top-1 %   seeds   s per run           vs kd [95 %]      vs scratch \

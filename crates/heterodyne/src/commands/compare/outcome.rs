@@ -26,6 +26,7 @@ pub fn write(comparison: &Comparison, title: &str, command: &str, jobs: Jobs, fa
     // The board's rows are in the order of their accuracy.
     for (standing, row) in board.rows.iter().zip(json["rows"].as_array_mut().into_iter().flatten()) {
         let about = &comparison.rows[standing.position];
+        row["position"] = standing.position.into();
         row["group"] = about.group.into();
         row["method"] = about.method.as_str().into();
         row["variant"] = about.variant.as_str().into();

@@ -138,7 +138,7 @@ fn start(job: Job, next: Next, jobs: Jobs) -> Result<Child> {
     command.spawn().context("a process cannot be started")
 }
 
-/// Asks a run to write a checkpoint and end. On a terminal, Ctrl-C has reached it already; both count as one request.
+/// Asks a run to write a checkpoint and end. On a terminal, Ctrl-C has already reached it; both count as one request.
 fn interrupt(child: &Child) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         // A run that has just ended needs no signal.
