@@ -148,8 +148,8 @@ fn subject(args: &Args) -> Result<(NetworkTable, Data)> {
 fn text(model: &str, img: i64, data: &str, m: &Measured) -> String {
     let top5 = m.top5.map_or_else(String::new, |t| format!(", top-5 {t:.2} %"));
     format!(
-        "{model} at {img} px on {data}: top-1 {:.2} %{top5}, loss {:.4}, calibration error {:.2} % ({} images, {:.1} s, \
-         {:.0} img/s)",
+        "{model} at {img} px on {data}: top-1 {:.2} %{top5}, loss {:.4}, calibration error {:.2} % ({} images, \
+         {:.1} s, {:.0} img/s)",
         m.top1,
         m.loss,
         m.calibration_error,

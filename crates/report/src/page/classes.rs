@@ -15,11 +15,11 @@ pub fn section(groups: &[Loaded]) -> String {
         return String::new();
     }
     let body = format!(
-        "<p>Means over the seeds, after the last epoch. The calibration error is the expected one with 15 bins: how far \
-         confidence is from accuracy. Agreement is the share of images for which student and teacher predict the same \
-         class.</p>\n<div class=\"scroll\">\n<table>\n<thead><tr><th class=\"left\">Method</th><th>Calibration error</th>\
-         <th>Agreement</th><th class=\"left\">Weakest classes</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n\
-         </div>\n"
+        "<p>Means over the seeds, after the last epoch. The calibration error is the expected one with 15 bins: how \
+         far confidence is from accuracy. Agreement is the share of images for which student and teacher predict the \
+         same class.</p>\n<div class=\"scroll\">\n<table>\n<thead><tr><th class=\"left\">Method</th>\
+         <th>Calibration error</th><th>Agreement</th><th class=\"left\">Weakest classes</th></tr></thead>\n<tbody>\n\
+         {rows}</tbody>\n</table>\n</div>\n"
     );
     titled("Classes and calibration", &body)
 }
