@@ -62,6 +62,10 @@ fn check_tries_a_recipe_and_writes_nothing() {
     assert!(!place.path("runs").exists() && !place.path("cache").exists());
     assert!(!place.good("check taught.toml --baseline").contains("teacher:"));
     place.bad("check taught.toml --set optim.lr=1e30", &["hint: lower optim.lr"]);
+    // Residual branches that start at zero get their gradients although the rate does.
+    let branches = place.run("check taught.toml --set student.model=resnet18 --set schedule.warmup_epochs=1");
+    let text = String::from_utf8_lossy(&branches.stdout);
+    assert!(text.contains("gradient for 62 of 62"), "{text}{}", stderr(&branches));
     // Without a loss on the logits, the classifier learns nothing.
     let only = "--set loss.ce=0 --set methods.kd= --set methods.fitnet={}";
     let unused = place.run(&format!("check taught.toml {only}"));

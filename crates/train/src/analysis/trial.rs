@@ -17,6 +17,9 @@ use crate::{
 
 /// Steps that are timed, after one that is not.
 const STEPS: usize = 4;
+/// The least learning rate, as a share of the peak. A warm-up from 0 would leave layers that start at zero there, and so
+/// those before them without a gradient.
+const LEAST_RATE: f64 = 0.01;
 /// Images that a timed evaluation runs, in batches.
 const EVALUATED: usize = 512;
 
@@ -62,7 +65,8 @@ impl Trial {
 fn measure(s: &Session, stop: &AtomicBool) -> Result<Trial> {
     let (recipe, learner) = (&s.plan.recipe, &s.learner);
     let optimizer = &learner.optimizer;
-    let lr = schedule::rate(&recipe.schedule, recipe.optim.lr, 0.0, f64::from(recipe.train.epochs));
+    let peak = recipe.optim.lr;
+    let lr = schedule::rate(&recipe.schedule, peak, 0.0, f64::from(recipe.train.epochs)).max(LEAST_RATE * peak);
     let (mut meter, mut times) = (Meter::default(), Vec::new());
     let mut without_gradient = Vec::new();
     let mut zero = vec![true; optimizer.parameters().len()];
