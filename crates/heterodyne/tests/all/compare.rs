@@ -191,7 +191,7 @@ fn a_row_that_fails_is_named_and_the_others_are_shown() {
 #[test]
 fn a_killed_run_fails_alone_and_continues_the_next_time() {
     let place = Place::new();
-    let words = "compare taught.toml --methods scratch,kd --seeds 1 --jobs 1 --out c --set train.epochs=60 \
+    let words = "compare taught.toml --methods scratch,kd --seeds 1 --jobs 1 --out c --set train.epochs=40 \
         --set train.checkpoint_every=1";
     let mut compare = place.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for(&place.path("c/kd/seed0/checkpoint/state.safetensors"), &mut compare);
@@ -207,14 +207,14 @@ fn a_killed_run_fails_alone_and_continues_the_next_time() {
     assert!(place.path("c/scratch/seed0/summary.json").is_file() && !place.path("c/kd/seed0/summary.json").exists());
 
     assert!(place.good(words).contains("2 runs, 1 of them finished"));
-    place.good("distill taught.toml --out whole --set train.epochs=60 --set train.checkpoint_every=1");
+    place.good("distill taught.toml --out whole --set train.epochs=40 --set train.checkpoint_every=1");
     assert!(weights(&place, "whole") == weights(&place, "c/kd/seed0"), "a continued run ends with other weights");
 }
 
 #[test]
 fn ctrl_c_is_passed_on_and_the_same_command_continues() {
     let place = Place::new();
-    let words = "compare taught.toml --methods kd,hard --seeds 1 --jobs 2 --out c --set train.epochs=150";
+    let words = "compare taught.toml --methods kd,hard --seeds 1 --jobs 2 --out c --set train.epochs=80";
     let mut compare = place.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     for row in ["kd", "hard"] {
         wait_for(&place.path(&format!("c/{row}/seed0/metrics.jsonl")), &mut compare);

@@ -64,15 +64,19 @@ fn the_demo_ends_with_a_table_a_summary_and_a_report() {
     let place = Place::new();
     let words = "demo --out demo --seeds 2 --set train.epochs=4 --set schedule.warmup_epochs=0";
     let printed = place.good(words);
-    assert!(printed.contains("vs scratch"), "{printed}");
+    assert!(printed.contains("vs scratch") && printed.contains("teacher (vit_nano, 500 test images)"), "{printed}");
     let summary: Value = serde_json::from_str(&place.read("demo/summary.json")).unwrap();
+    // Each method has the settings of its own recipe, as the guide's table states.
+    let plan = place.json("demo/uhkd/seed1/plan.json");
+    assert_eq!((&plan["methods"]["uhkd"]["beta"], plan["methods"].get("kd")), (&1.0.into(), None));
     for method in ["scratch", "kd", "uhkd", "lfcc", "hcd"] {
         let row = &summary["methods"][method];
         assert_eq!(row["accuracies"].as_object().map(serde_json::Map::len), Some(2), "{summary}");
         assert!(row["seconds"].as_f64().is_some_and(|s| s > 0.0));
     }
     // The demo replaces an earlier demo, but nothing else.
-    place.good(words);
+    place.good(&words.replace("--seeds 2", "--seeds 1"));
+    assert!(!place.path("demo/kd/seed1").exists());
     assert!(!place.path("demo.previous").exists());
     std::fs::create_dir(place.path("mine")).unwrap();
     place.bad("demo --out mine", &["mine exists and was not made by the demo"]);
