@@ -17,8 +17,8 @@ use crate::{
 
 /// Steps that are timed, after one that is not.
 const STEPS: usize = 4;
-/// The least learning rate, as a share of the peak. A warm-up from 0 would leave layers that start at zero there, and so
-/// those before them without a gradient.
+/// The least learning rate, as a share of the peak: with a rate of 0, layers that start at zero would stay there, and
+/// those before them would have no gradient.
 const LEAST_RATE: f64 = 0.01;
 /// Images that a timed evaluation runs, in batches.
 const EVALUATED: usize = 512;
