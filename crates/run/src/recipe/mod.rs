@@ -10,7 +10,7 @@ mod tree;
 mod wording;
 
 pub use error::{RecipeError, shortened};
-pub use layer::{Layered, options};
+pub use layer::{Layered, MOVABLE, options};
 pub use schema::{
     Data, DeviceChoice, Loss, NetworkTable, Optim, OptimName, Precision, Recipe, Schedule, ScheduleName, Train,
 };
