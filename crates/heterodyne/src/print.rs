@@ -3,6 +3,7 @@
 use std::{
     fmt::Arguments,
     io::{self, Write},
+    path::Path,
     sync::Mutex,
 };
 
@@ -29,6 +30,13 @@ pub fn lost() -> Option<io::Error> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
         .take()
         .filter(|e| e.kind() != io::ErrorKind::BrokenPipe)
+}
+
+/// A word or a path for a shell, quoted if need be.
+pub fn quoted(word: impl AsRef<Path>) -> String {
+    let word = word.as_ref().display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// `println!` that cannot panic.

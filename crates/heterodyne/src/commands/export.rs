@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::ValueEnum;
 use heterodyne_export::{Export, Programs, Subject, Written, export};
-use heterodyne_run::recipe::schema::{NetworkTable, Precision};
+use heterodyne_run::recipe::schema::Precision;
 use heterodyne_train::network::{
     self, BuildOptions, Card,
     input::{self, DataImages, Resolved},
@@ -54,8 +54,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
     let trained = Trained::find(&args.source, &args.weights)?;
-    let table = NetworkTable::of(args.model.as_deref().unwrap_or_default());
-    let named = Named::read(args.network.over(table, &trained.weights)?)?;
+    let named = trained.read(args.model.as_deref(), &args.network)?;
     let Named { def, weights, .. } = &named;
     let classes = named.classes()?;
     // Exported software has no loader: it resizes to the network's input at once.

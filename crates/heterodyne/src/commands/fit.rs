@@ -7,7 +7,7 @@ use heterodyne_train::{Mode, Plan, fit, plan};
 
 use super::{Outcome, closing::closing, heading::heading};
 use crate::{
-    print::{say, say_part, tell},
+    print::{quoted, say, say_part, tell},
     ui::{self, Progress},
 };
 
@@ -96,8 +96,6 @@ fn scratch(args: &Args) -> String {
         (Some(folder), _) => folder.join("plan.json"),
         (None, recipe) => recipe.clone().unwrap_or_default(),
     };
-    let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "_-./=:,".contains(c));
-    let quoted = |word: &str| if plain(word) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) };
     let sets = args.sets.iter().map(|set| format!(" --set {}", quoted(set)));
-    format!("heterodyne train {}{}", quoted(&recipe.display().to_string()), sets.collect::<String>())
+    format!("heterodyne train {}{}", quoted(&recipe), sets.collect::<String>())
 }

@@ -101,6 +101,14 @@ impl Trained {
         Ok(Self { weights: folder.weights(which), data: Some(recipe.data) })
     }
 
+    /// Reads the weights as `model`, or as the model that they name, with the settings of `flags`.
+    ///
+    /// # Errors
+    /// As [`Named::read`].
+    pub fn read(&self, model: Option<&str>, flags: &NetworkArgs) -> Result<Named> {
+        Named::read(flags.over(NetworkTable::of(model.unwrap_or_default()), &self.weights)?)
+    }
+
     /// What the run's data implies for the network's input.
     #[must_use]
     pub fn images(&self) -> DataImages {

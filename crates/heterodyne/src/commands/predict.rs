@@ -8,7 +8,6 @@ use std::{
 use anyhow::{Result, bail};
 use heterodyne_data::{Dataset, Decode, EvalLoader, Files, Image, transforms};
 use heterodyne_nn::{Error, InputSpec, Pass, catch};
-use heterodyne_run::recipe::schema::NetworkTable;
 use heterodyne_train::{
     device::device,
     network::{
@@ -20,7 +19,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Outcome,
-    network::{DeviceArgs, Named, NetworkArgs, Trained},
+    network::{DeviceArgs, NetworkArgs, Trained},
 };
 use crate::print::{say, tell};
 
@@ -68,8 +67,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Outcome> {
     let trained = Trained::find(&args.source, &args.weights)?;
-    let table = NetworkTable::of(args.model.as_deref().unwrap_or_default());
-    let named = Named::read(args.network.over(table, &trained.weights)?)?;
+    let named = trained.read(args.model.as_deref(), &args.network)?;
     let classes = named.classes()?;
     let images = trained.images();
     let Resolved { input, table } = input::resolve(&named.table, named.def, Some(&named.weights), images)?;

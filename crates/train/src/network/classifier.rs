@@ -3,10 +3,7 @@ use std::path::Path;
 
 use heterodyne_data::{Image, transforms};
 use heterodyne_nn::Pass;
-use heterodyne_run::{
-    folder::RunFolder,
-    recipe::schema::{DeviceChoice, NetworkTable, Precision},
-};
+use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Precision};
 use tch::{Kind, Tensor};
 
 use super::{
@@ -24,15 +21,13 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Loads the network of a run folder (its `weights/last.safetensors`), or of weights that name their model: a file
-    /// of heterodyne, a folder with the `config.json` of timm or transformers, or `hf-hub:` and a name.
+    /// Loads the network of a finished run, or of weights that name their model: a file of heterodyne, a folder
+    /// with the `config.json` of timm or transformers, or `hf-hub:` and a name.
     ///
     /// # Errors
     /// As [`Classifier::of`].
     pub fn load(path: &Path, place: DeviceChoice) -> Result<Self> {
-        let run = RunFolder::open(path).ok().map(|folder| folder.weights("last"));
-        let weights = Some(run.unwrap_or_else(|| path.to_owned()));
-        Self::of(&NetworkTable { weights, ..NetworkTable::default() }, place)
+        Self::of(&NetworkTable { weights: Some(path.to_owned()), ..NetworkTable::default() }, place)
     }
 
     /// Loads the network that `table` describes as in a recipe; its `model` may be empty if the weights name theirs.

@@ -48,11 +48,11 @@ pub fn fit(
     if resume && position.epoch >= s.plan.recipe.train.epochs {
         observer.on(&Event::Note("the run had finished; there is nothing left to train"));
     }
+    let unwritten = |e: Error| e.while_writing(s.plan.mode.name(), folder.path());
     if resume {
-        settle_plan(s, folder)?;
+        settle_plan(s, folder).map_err(unwritten)?;
     }
     let metrics = metrics(s, folder, resume, &position)?;
-    let unwritten = |e: Error| e.while_writing(s.plan.mode.name(), folder.path());
     let events = if resume {
         EventWriter::resume(&folder.events(), position.step)
     } else {

@@ -24,7 +24,7 @@ use self::{
 };
 use super::Outcome;
 use crate::{
-    print::{say, tell},
+    print::{quoted, say, tell},
     ui,
 };
 
@@ -170,16 +170,6 @@ fn stem(path: &Path) -> String {
 
 /// This command, for a shell.
 fn command() -> String {
-    let words = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy()));
+    let words = std::env::args_os().skip(1).map(quoted);
     std::iter::once("heterodyne".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
-}
-
-/// A word for a shell, quoted if need be.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }

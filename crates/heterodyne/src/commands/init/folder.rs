@@ -9,9 +9,9 @@ use heterodyne_data::{Audit, Splits, Stored, census, faults};
 use heterodyne_run::recipe::schema::Data;
 use heterodyne_train::session::data;
 
-use super::{quoted, rules::Count};
+use super::rules::Count;
 use crate::{
-    print::{say, tell},
+    print::{quoted, say, tell},
     ui,
 };
 

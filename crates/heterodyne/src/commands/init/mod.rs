@@ -15,7 +15,7 @@ use heterodyne_models::ModelDef;
 
 use self::recipes::{Folder, SCRATCH, STUDENT, STUDENT_RUN, Side, TEACHER};
 use super::Outcome;
-use crate::print::{say, tell};
+use crate::print::{quoted, say, tell};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -96,7 +96,7 @@ fn origin(side: &Side) -> String {
 
 /// The commands from the recipes to a prediction.
 fn commands(files: &[PathBuf; 3], picture: &str) -> Vec<String> {
-    let [teacher, student, _] = files.each_ref().map(|file| quoted(file));
+    let [teacher, student, _] = files.each_ref().map(quoted);
     vec![
         format!("heterodyne check {teacher}"),
         format!("heterodyne train {teacher}"),
@@ -137,14 +137,4 @@ fn refuse_existing(files: &[PathBuf]) -> Result<()> {
             if n == 1 { "it" } else { "them" }
         ),
     }
-}
-
-/// A path as a word of the shell.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
-    if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
