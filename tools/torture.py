@@ -153,6 +153,8 @@ def targets(run, cache):
         ("weights", run.parent / "teacher/weights/last.safetensors", ("distill", "student.toml", "--out", "again")),
         ("metrics", run / "metrics.jsonl", resume),
         ("plan", run / "plan.json", resume),
+        ("manifest", run / "manifest.json", resume),
+        ("manifest, repeated", run.parent / "whole/manifest.json", ("reproduce", "whole", "--out", "again")),
         ("recipe", run.parent / "student.toml", ("distill", "student.toml", "--out", "again")),
         ("cache rows", cache / "rows.bin", ("distill", "student.toml", "--out", "again")),
         ("cache sums", cache / "sums.bin", ("distill", "student.toml", "--out", "again")),

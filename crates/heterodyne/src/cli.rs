@@ -47,6 +47,8 @@ enum Command {
     Inspect(commands::inspect::Args),
     /// Export a trained network to timm's format, TorchScript and ONNX
     Export(commands::export::Args),
+    /// Repeat a finished run from its manifest, and compare metrics, accuracy and weights
+    Reproduce(commands::reproduce::Args),
     /// Write an HTML report of runs
     Report(commands::report::Args),
     /// Distil a small ViT into a small CNN on the embedded digits with several methods (a few minutes)
@@ -152,6 +154,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Features(args) => commands::features::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Reproduce(args) => commands::reproduce::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Models(filter) => commands::list::models(&filter),

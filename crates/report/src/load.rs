@@ -249,5 +249,6 @@ fn unfinished(plan: &Value, metrics: &[Metric]) -> Summary {
         precision: text("/train/precision").unwrap_or_default(),
         metrics: None,
         versions: Versions::default(),
+        machine: None,
     }
 }

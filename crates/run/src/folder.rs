@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! plan.json             the resolved recipe, enough to repeat the run
+//! manifest.json         what it is computed from and with: hashes of the inputs, versions, machine
 //! metrics.jsonl         one measurement per line, written during the run
 //! checkpoint/           everything that the run needs to continue, with a checksum; removed at the end
 //! weights/              last, best and, with weight averaging, ema; each a .safetensors file
@@ -30,6 +31,7 @@ use crate::{Error, Result, Status, Summary, recipe::places};
 
 const LOCK: &str = ".lock";
 const PLAN: &str = "plan.json";
+const MANIFEST: &str = "manifest.json";
 const METRICS: &str = "metrics.jsonl";
 const SUMMARY: &str = "summary.json";
 const EVENTS: &str = "events";
@@ -40,7 +42,7 @@ const STATE: &str = "state.safetensors";
 /// How the names of older checkpoints begin.
 const STEP: &str = "step-";
 /// What a run that was killed before its first checkpoint leaves behind. None of it is needed to start again.
-const BEGUN: [&str; 4] = [PLAN, METRICS, SUMMARY, EVENTS];
+const BEGUN: [&str; 5] = [PLAN, MANIFEST, METRICS, SUMMARY, EVENTS];
 
 /// The folder of one run.
 #[derive(Debug)]
@@ -191,6 +193,12 @@ impl RunFolder {
     #[must_use]
     pub fn plan(&self) -> PathBuf {
         self.path.join(PLAN)
+    }
+
+    /// `manifest.json`
+    #[must_use]
+    pub fn manifest(&self) -> PathBuf {
+        self.path.join(MANIFEST)
     }
 
     /// `metrics.jsonl`

@@ -1,7 +1,10 @@
 //! How a run ended.
 use serde::{Deserialize, Serialize};
 
-pub use crate::metrics::{Eval, Extent};
+pub use crate::{
+    machine::Machine,
+    metrics::{Eval, Extent},
+};
 
 /// `summary.json`, written whenever a run ends. Percentages are 0..100.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +62,9 @@ pub struct Summary {
     pub metrics: Option<Extent>,
     /// Versions of the software.
     pub versions: Versions,
+    /// The machine on which it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
 }
 
 /// The teacher's accuracy before a run, with its own evaluation transform.

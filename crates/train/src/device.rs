@@ -1,8 +1,11 @@
 //! The device of a run and its number format.
 use std::path::Path;
 
-use heterodyne_run::recipe::schema::{DeviceChoice, Precision};
-use heterodyne_shim::cpu::fast_bf16;
+use heterodyne_run::{
+    Machine,
+    recipe::schema::{DeviceChoice, Precision},
+};
+use heterodyne_shim::cpu::{self, fast_bf16};
 use tch::Device;
 
 use crate::Result;
@@ -26,6 +29,18 @@ pub fn device(choice: DeviceChoice) -> Result<Device> {
 #[must_use]
 pub fn name(device: Device) -> &'static str {
     if device == Device::Cpu { "cpu" } else { "cuda" }
+}
+
+/// The machine of this process.
+#[must_use]
+pub fn machine() -> Machine {
+    let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = about.lines().find_map(|line| line.strip_prefix("model name")?.trim_start().strip_prefix(':'));
+    Machine {
+        processor: model.map_or_else(|| std::env::consts::ARCH.to_owned(), |name| name.trim().to_owned()),
+        instructions: cpu::Level::current().name().to_owned(),
+        threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
+    }
 }
 
 /// The largest memory so far, in bytes: that of tensors on a GPU, or the resident size of this process on a CPU; `None`

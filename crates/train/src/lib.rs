@@ -16,3 +16,12 @@ pub use error::{Error, Result};
 pub use plan::{Mode, Plan};
 pub use run::{Event, Observer, fit};
 pub use session::Session;
+
+/// The versions of this crate and of libtorch.
+#[must_use]
+pub fn versions() -> heterodyne_run::Versions {
+    heterodyne_run::Versions {
+        heterodyne: env!("CARGO_PKG_VERSION").to_owned(),
+        libtorch: heterodyne_shim::LIBTORCH.to_owned(),
+    }
+}

@@ -19,6 +19,7 @@ pub mod network;
 pub mod predict;
 pub mod python;
 pub mod report;
+pub mod reproduce;
 pub mod similarity;
 
 /// How a command ended without an error.

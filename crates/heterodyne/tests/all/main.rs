@@ -22,6 +22,7 @@ mod predict;
 mod presented;
 mod real;
 mod recipes;
+mod reproduce;
 mod similarity;
 mod support;
 mod transformers;

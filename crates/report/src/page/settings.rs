@@ -39,6 +39,7 @@ fn facts(run: &Run) -> String {
     if !s.versions.heterodyne.is_empty() {
         facts.push(format!("heterodyne {}, libtorch {}", s.versions.heterodyne, s.versions.libtorch));
     }
+    facts.extend(s.machine.as_ref().map(ToString::to_string));
     facts.iter().map(|f| format!("<span>{}</span>", escape(f))).collect::<Vec<_>>().join(" ")
 }
 

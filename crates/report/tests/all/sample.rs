@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use heterodyne_report::Group;
 use heterodyne_run::{
-    Eval, Metric, RunFolder, Status, Summary, Versions,
+    Eval, Machine, Metric, RunFolder, Status, Summary, Versions,
     metrics::Writer,
     summary::{Agreement, ClassScore, Detail, TeacherScore},
 };
@@ -142,6 +142,7 @@ pub fn run(path: &Path, spec: &Spec) {
         precision: "fp32".to_owned(),
         metrics: Some(writer.extent().unwrap()),
         versions: Versions { heterodyne: "0.1.0".to_owned(), libtorch: "2.11.0".to_owned() },
+        machine: Some(Machine { processor: "EPYC".to_owned(), instructions: "avx2".to_owned(), threads: 2 }),
     };
     folder.write_summary(&summary).unwrap();
 }

@@ -54,6 +54,7 @@ fn summary() -> Summary {
         precision: "fp32".to_owned(),
         metrics: Some(Extent { bytes: 7, crc32: 8 }),
         versions: Versions { heterodyne: "0.1.0".to_owned(), libtorch: "2.11.0".to_owned() },
+        machine: None,
     }
 }
 

@@ -2,6 +2,7 @@
 pub mod bench;
 mod cka;
 mod energy;
+pub mod repetition;
 pub mod similarity;
 pub mod trial;
 

@@ -95,9 +95,9 @@ pub(crate) fn identity(plan: &Plan, teacher: &Network) -> Result<String> {
 }
 
 /// A hash of all names and weights.
-fn weights(teacher: &Network) -> Result<String> {
+pub(crate) fn weights(network: &Network) -> Result<String> {
     let mut hash = Sha256::new();
-    for (name, tensor, _) in teacher.store.entries() {
+    for (name, tensor, _) in network.store.entries() {
         hash.update(name.as_bytes());
         hash.update(bytes(&tensor)?);
     }
@@ -112,7 +112,8 @@ fn file(path: &Path) -> Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+/// A tensor's bytes in order.
+pub(crate) fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     let flat = tensor.detach().f_to(Device::Cpu)?.f_contiguous()?.f_flatten(0, -1)?.f_view_dtype(Kind::Uint8)?;
     let mut bytes = vec![0; flat.numel()];
     let length = bytes.len();

@@ -2,6 +2,7 @@
 pub mod checkpoint;
 pub mod eval;
 pub mod event;
+pub mod manifest;
 mod measure;
 pub mod meter;
 pub mod preflight;
@@ -21,6 +22,7 @@ use heterodyne_run::{
 pub use self::event::{Event, Observer};
 use self::{
     checkpoint::{Loaded, Position},
+    manifest::{Manifest, Process},
     measure::At,
     meter::Meter,
 };
@@ -40,7 +42,8 @@ pub fn fit(
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
-    let Loaded { mut position, notes } = match resume && !folder.is_fresh()? {
+    let continues = resume && !folder.is_fresh()?;
+    let Loaded { mut position, notes } = match continues {
         true => checkpoint::load(&folder.checkpoint(), s)?,
         false => Loaded { position: Position::default(), notes: Vec::new() },
     };
@@ -51,6 +54,15 @@ pub fn fit(
     let unwritten = |e: Error| e.while_writing(s.plan.mode.name(), folder.path());
     if resume {
         settle_plan(s, folder).map_err(unwritten)?;
+    }
+    if !continues {
+        Manifest::of(s)?.write(folder).map_err(unwritten)?;
+    } else if position.epoch < s.plan.recipe.train.epochs {
+        // A damaged manifest loses no run; `reproduce` names it.
+        if let Ok(Some(mut manifest)) = Manifest::read(folder) {
+            manifest.processes.push(Process::this(s, position.step, notes));
+            manifest.write(folder).map_err(unwritten)?;
+        }
     }
     let metrics = metrics(s, folder, resume, &position)?;
     let events = if resume {

@@ -1,5 +1,5 @@
 //! The result of a run.
-use heterodyne_run::summary::{Status, Summary, Versions};
+use heterodyne_run::summary::{Status, Summary};
 
 use super::checkpoint::Position;
 use crate::{Result, device, session::Session};
@@ -37,9 +37,7 @@ pub(super) fn summarise(s: &Session, position: &Position, outcome: &Result<Statu
             .and_then(|v| v.as_str().map(str::to_owned))
             .unwrap_or_default(),
         metrics: None,
-        versions: Versions {
-            heterodyne: env!("CARGO_PKG_VERSION").to_owned(),
-            libtorch: heterodyne_shim::LIBTORCH.to_owned(),
-        },
+        versions: crate::versions(),
+        machine: Some(device::machine()),
     }
 }
