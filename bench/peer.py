@@ -103,8 +103,10 @@ class Step:
         self.graphed = mode == "graphed"
         if mode in ("compiled", "frozen", "graphed"):
             self.compile(freeze=mode == "frozen")
-        if self.device.type == "cuda" and mode != "shipped":
-            torch.backends.cudnn.benchmark = True
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = mode != "shipped"
+            # PyTorch rounds convolutions to TF32 unless it is told otherwise; heterodyne's float32 does not.
+            torch.backends.cudnn.allow_tf32 = mode == "shipped"
         self.count = 0
 
     def side(self, job, mode):
@@ -167,7 +169,7 @@ def peak_rss_mb():
     """The largest resident size so far, from the kernel; None if there is no /proc."""
     try:
         with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+            return next(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith("VmHWM"))
     except OSError:
         return None
 
@@ -187,7 +189,7 @@ def main():
         if request.get("quit"):
             break
         ms, losses = step.run(request["steps"])
-        cuda_mb = torch.cuda.max_memory_allocated() / 2**20 if step.device.type == "cuda" else None
+        cuda_mb = torch.cuda.max_memory_allocated() / 1e6 if step.device.type == "cuda" else None
         send(ms=ms, losses=losses, rss_mb=peak_rss_mb(), cuda_mb=cuda_mb)
 
 

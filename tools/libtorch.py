@@ -3,8 +3,11 @@
 
 A libtorch of the right version that LIBTORCH names is linked; otherwise PyTorch's wheel is installed there with pip,
 without its Python dependencies. Only what the binary needs is fetched: two small NVIDIA libraries that libtorch_cpu
-links against, and all of the CUDA libraries where this machine has an NVIDIA driver. An interrupted run leaves nothing
-half-made behind.
+links against, and all of the CUDA libraries where this machine has an NVIDIA driver that is new enough for them. An
+interrupted run leaves nothing half-made behind.
+
+CUDA=1 in the environment (`make libtorch CUDA=1`) fetches the CUDA libraries without a driver too, for the image of a
+container or the login node of a cluster; CUDA=0 leaves them out.
 """
 
 import os
@@ -18,6 +21,11 @@ from pathlib import Path
 CPU_LIBRARIES = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"]
 # The wheels differ in their Python modules only, which are not used here, so one Python version serves all.
 WHEEL = ["--only-binary=:all:", "--python-version", "3.12", "--implementation", "cp"]
+
+# The CUDA of the wheel, and the oldest driver that runs it.
+CUDA_VERSION, OLDEST_DRIVER = "13.0", 580
+# Where the driver states its version.
+DRIVER_FILES = [Path("/sys/module/nvidia/version"), Path("/proc/driver/nvidia/version")]
 
 PROJECT = Path(__file__).resolve().parent.parent
 VERSION = (PROJECT / "crates/shim/libtorch-version").read_text().strip()
@@ -51,12 +59,37 @@ def is_whole(root: Path) -> bool:
     return (root / "lib" / "libtorch_cpu.so").exists() and (root / "include" / "ATen" / "ATen.h").exists()
 
 
-def has_nvidia_driver() -> bool:
-    return (
-        Path("/proc/driver/nvidia/version").exists()
-        or Path("/dev/nvidiactl").exists()
-        or shutil.which("nvidia-smi") is not None
-    )
+def driver_version() -> str | None:
+    """The version of the NVIDIA driver, such as 580.65.06; None without a driver."""
+    texts = [path.read_text() for path in DRIVER_FILES if path.is_file()]
+    if not texts and shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        texts = [subprocess.run(query, capture_output=True, text=True).stdout]
+    found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", texts[0]) if texts else None
+    return found and found.group(0)
+
+
+def wants_cuda() -> bool:
+    """Whether the CUDA libraries are needed: CUDA=1 or CUDA=0, or else whether there is a driver for them."""
+    asked = os.environ.get("CUDA", "")
+    if asked not in ("", "0", "1"):
+        fail(f"CUDA={asked} is neither 0 nor 1.")
+    if asked:
+        return asked == "1"
+    driver = driver_version()
+    if driver and int(driver.split(".")[0]) < OLDEST_DRIVER:
+        fail(
+            f"the NVIDIA driver is {driver}; CUDA {CUDA_VERSION} of this libtorch needs {OLDEST_DRIVER} or newer.",
+            "Nothing was downloaded. Do one of these and run the command again:",
+            "- install a newer driver;",
+            f"- set LIBTORCH to a libtorch {VERSION} for an older CUDA (PyTorch offers such wheels for pip);",
+            "- do without the GPU: CUDA=0.",
+        )
+    return driver is not None
+
+
+def has_cuda(root: Path) -> bool:
+    return (root / "lib" / "libtorch_cuda.so").exists()
 
 
 def link(root: Path) -> None:
@@ -74,6 +107,8 @@ def link(root: Path) -> None:
         )
     if not is_whole(root):
         fail(f"LIBTORCH={root} is incomplete: lib/libtorch_cpu.so or include/ATen/ATen.h is missing.")
+    if os.environ.get("CUDA") == "1" and not has_cuda(root):
+        fail(f"LIBTORCH={root} is for CPUs only, and CUDA=1 asks for CUDA.")
     if (HOME / "torch").is_symlink() and (HOME / "torch").resolve() == root.resolve():
         return
     clear(PARTIAL)
@@ -157,19 +192,19 @@ def install(cuda: bool) -> None:
 
 def main() -> None:
     given = os.environ.get("LIBTORCH")
-    if given and Path(given).resolve() != (HOME / "torch").resolve():
+    # Cargo's own setting names the place itself.
+    if given and os.path.abspath(given) != str(HOME / "torch"):
         return link(Path(given))
-    cuda = has_nvidia_driver()
     state = (HOME / COMPLETE).read_text().strip() if (HOME / COMPLETE).is_file() else None
-    linked_and_whole = state == "linked" and right(version_in(HOME / "torch")) and is_whole(HOME / "torch")
-    installed = (
-        state in ("cpu", "cuda")
-        and right(version_in(HOME / "torch"))
-        and is_whole(HOME / "torch")
-        and (state == "cuda" or not cuda)
-    )
-    if not (linked_and_whole or installed):
-        install(cuda)
+    usable = state in ("linked", "cpu", "cuda") and right(version_in(HOME / "torch")) and is_whole(HOME / "torch")
+    if usable and (state == "cuda" or (state == "linked" and has_cuda(HOME / "torch"))):
+        return
+    cuda = wants_cuda()
+    if usable and not cuda:
+        return
+    if state == "linked" and usable:
+        print("libtorch: the linked one is for CPUs only, and CUDA is wanted; it is no longer used")
+    install(cuda)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+NO_NETWORK = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
 
 
 class Libtorch(unittest.TestCase):
@@ -31,7 +32,7 @@ class Libtorch(unittest.TestCase):
         return root
 
     def run_step(self, python=sys.executable, **environment):
-        keep = {k: v for k, v in os.environ.items() if k != "LIBTORCH" and not k.startswith("PIP_")}
+        keep = {k: v for k, v in os.environ.items() if k not in ("LIBTORCH", "CUDA") and not k.startswith("PIP_")}
         return subprocess.run(
             [python, "tools/libtorch.py"],
             cwd=self.project,
@@ -66,15 +67,51 @@ class Libtorch(unittest.TestCase):
         self.refused(self.run_step(LIBTORCH=str(self.project)), "holds no libtorch")
         self.refused(self.run_step(LIBTORCH=str(self.fake("half", "2.11.0", whole=False))), "is incomplete")
 
+    def with_driver(self, version):
+        """The environment of a machine whose nvidia-smi states a driver; without a network."""
+        if any(Path(path).exists() for path in ["/sys/module/nvidia/version", "/proc/driver/nvidia/version"]):
+            self.skipTest("this machine has an NVIDIA driver of its own")
+        tool = self.project / "bin" / "nvidia-smi"
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text(f"#!/bin/sh\necho {version}\n")
+        tool.chmod(0o755)
+        path = f"{tool.parent}{os.pathsep}{os.environ['PATH']}"
+        return {**NO_NETWORK, "PATH": path}
+
+    def test_an_old_driver_is_refused_before_anything_is_downloaded(self):
+        old = self.with_driver("535.104.05")
+        self.refused(self.run_step(**old), "driver is 535.104.05", "580 or newer", "Nothing was downloaded", "CUDA=0")
+        # Without the GPU it goes on, to the download.
+        self.refused(self.run_step(CUDA="0", **old), "Without a network")
+        self.refused(self.run_step(CUDA="yes", **old), "neither 0 nor 1")
+
+    def test_cuda_is_fetched_where_a_driver_or_the_user_asks_for_it(self):
+        size = "with the CUDA libraries"
+        self.assertIn(size, self.run_step(**self.with_driver("580.65.06")).stdout)
+        self.assertIn(size, self.run_step(CUDA="1", **NO_NETWORK).stdout)
+        self.assertNotIn(size, self.run_step(**NO_NETWORK).stdout)
+        self.assertNotIn(size, self.run_step(CUDA="0", **self.with_driver("580.65.06")).stdout)
+
+    def test_a_link_for_cpus_only_does_not_stick_once_there_is_a_driver(self):
+        root = self.fake("mine", "2.11.0+cpu")
+        self.assertEqual(self.run_step(LIBTORCH=str(root)).returncode, 0)
+        new = self.with_driver("580.65.06")
+        result = self.run_step(**new)
+        self.assertIn("for CPUs only", result.stdout)
+        self.refused(result, "Without a network")
+        # The user's word counts, and a failed download leaves the link.
+        self.assertEqual(self.run_step(CUDA="0", **new).returncode, 0)
+        self.assertEqual(self.run_step(LIBTORCH=str(root), **new).returncode, 0)
+        self.refused(self.run_step(LIBTORCH=str(root), CUDA="1"), "for CPUs only")
+        (root / "lib" / "libtorch_cuda.so").touch()
+        self.assertEqual(self.run_step(**new).returncode, 0)
+
     def test_without_pip_it_says_so(self):
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(self.project / "bare")], check=True)
         self.refused(self.run_step(python=str(self.project / "bare" / "bin" / "python")), "pip is missing")
 
     def test_without_a_network_it_says_so_and_leaves_nothing_behind(self):
-        self.refused(
-            self.run_step(PIP_INDEX_URL="http://127.0.0.1:9/", PIP_RETRIES="0", PIP_CONFIG_FILE=os.devnull),
-            "Without a network",
-        )
+        self.refused(self.run_step(**NO_NETWORK), "Without a network")
         self.assertFalse((self.project / ".libtorch").exists())
 
 

@@ -30,7 +30,7 @@ pub enum Error {
     #[error("stopped before the work was done")]
     Stopped,
     /// libtorch refused an operation.
-    #[error("{context}: {message}")]
+    #[error("{context}: {message}{}", remedy(message))]
     Engine {
         /// What was being done.
         context: String,
@@ -51,6 +51,16 @@ impl Error {
     /// An [`Error::File`] about `path`.
     pub fn file(path: impl Into<PathBuf>, message: impl ToString) -> Self {
         Self::File { path: path.into(), message: message.to_string() }
+    }
+}
+
+/// What to do about an engine's message; empty if it is not known.
+fn remedy(message: &str) -> &'static str {
+    if message.contains("out of memory") || message.contains("can't allocate memory") {
+        "\n  hint: use smaller batches (train.batch and train.eval_batch, or --batch), smaller images, or \
+         precision = \"bf16\""
+    } else {
+        ""
     }
 }
 
@@ -129,6 +139,16 @@ mod tests {
         let text = e.to_string();
         assert!(text.starts_with("adding: The size of tensor a (3) must match"), "{text}");
         assert!(!text.contains("Exception raised"), "{text}");
+    }
+
+    #[test]
+    fn a_lack_of_memory_comes_with_a_remedy() {
+        let e = catch(|| "stacking".to_owned(), || Ok(Tensor::f_zeros([1 << 46], (Kind::Float, Device::Cpu))?))
+            .unwrap_err();
+        let text = e.to_string();
+        assert!(text.contains("can't allocate memory") && text.contains("train.batch"), "{text}");
+        let message = "CUDA out of memory. Tried to allocate 20.00 MiB.".to_owned();
+        assert!(Error::Engine { context: "training".to_owned(), message }.to_string().contains("train.batch"));
     }
 
     #[test]

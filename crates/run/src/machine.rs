@@ -12,11 +12,15 @@ pub struct Machine {
     pub instructions: String,
     /// Threads of an operation on the CPU.
     pub threads: usize,
+    /// The GPU that computes, with its driver and the version of CUDA; `None` on a CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self { processor, instructions, threads } = self;
+        let Self { processor, instructions, threads, gpu } = self;
+        gpu.iter().try_for_each(|gpu| write!(f, "{gpu}, "))?;
         let plural = if *threads == 1 { "" } else { "s" };
         write!(f, "{processor} ({instructions}), {threads} thread{plural}")
     }

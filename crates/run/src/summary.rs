@@ -55,7 +55,7 @@ pub struct Summary {
     pub images_per_second: f64,
     /// `cpu` or `cuda`.
     pub device: String,
-    /// `fp32` or `bf16`.
+    /// `fp32`, `tf32`, `bf16` or `fp16`.
     pub precision: String,
     /// The extent of the metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,7 @@
 const SIMILAR: f64 = 0.74;
 
 /// Words of other tools for keys and values of ours. A word counts only where the name is valid.
-const ELSEWHERE: [(&str, &str); 23] = [
+const ELSEWHERE: [(&str, &str); 22] = [
     ("amp", "precision"),
     ("amp", "bf16"),
     ("autocast", "precision"),
@@ -13,7 +13,6 @@ const ELSEWHERE: [(&str, &str); 23] = [
     ("bs", "batch"),
     ("checkpoint", "weights"),
     ("dir", "path"),
-    ("fp16", "bf16"),
     ("gpu", "cuda"),
     ("grad_clip", "clip_grad"),
     ("max_norm", "clip_grad"),

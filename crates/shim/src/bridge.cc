@@ -9,6 +9,7 @@
 #include <ATen/Functions.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/util/env.h>
 
 namespace heterodyne {
 namespace {
@@ -47,18 +48,47 @@ std::vector<at::Tensor> list(Tensors addresses) {
 
 }  // namespace
 
-bool autocast_enabled(uint8_t device) { return at::autocast::is_autocast_enabled(device_type(device)); }
+uint8_t autocast_format(uint8_t device) {
+  const at::DeviceType type = device_type(device);
+  if (!at::autocast::is_autocast_enabled(type)) return 0;
+  return at::autocast::get_autocast_dtype(type) == at::kHalf ? 2 : 1;
+}
 
-void autocast_set(uint8_t device, bool enabled) {
-  at::autocast::set_autocast_dtype(device_type(device), at::kBFloat16);
-  at::autocast::set_autocast_enabled(device_type(device), enabled);
+void autocast_set(uint8_t device, uint8_t format) {
+  const at::DeviceType type = device_type(device);
+  if (format != 0) at::autocast::set_autocast_dtype(type, format == 2 ? at::kHalf : at::kBFloat16);
+  at::autocast::set_autocast_enabled(type, format != 0);
 }
 
 void autocast_enter() { at::autocast::increment_nesting(); }
 
-// Weights cast to bfloat16 are cached until the outermost region ends; after that an optimizer step may change them.
+// Weights that were cast are cached until the outermost region ends; after that an optimizer step may change them.
 void autocast_leave() {
   if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+}
+
+uint8_t tf32() {
+  const at::Context& context = at::globalContext();
+  return static_cast<uint8_t>((context.allowTF32CuBLAS() ? 1 : 0) | (context.allowTF32CuDNN() ? 2 : 0));
+}
+
+void set_tf32(uint8_t parts) {
+  at::globalContext().setAllowTF32CuBLAS((parts & 1) != 0);
+  at::globalContext().setAllowTF32CuDNN((parts & 2) != 0);
+}
+
+bool deterministic() { return at::globalContext().deterministicAlgorithms(); }
+
+void set_deterministic(bool required) {
+  at::Context& context = at::globalContext();
+  context.setDeterministicAlgorithms(required, /*warn_only=*/false);
+  // It would overwrite all new memory, for programs that read it before they write it.
+  context.setDeterministicFillUninitializedMemory(false);
+  context.setDeterministicCuDNN(required);
+  // cuDNN measures its algorithms at the first use of each shape; which one wins depends on timing.
+  context.setBenchmarkCuDNN(!required);
+  // cuBLAS reads it when it starts.
+  if (required) c10::utils::set_env("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/false);
 }
 
 bool grad_mode() { return at::GradMode::is_enabled(); }

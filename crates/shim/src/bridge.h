@@ -14,10 +14,19 @@ namespace heterodyne {
 using Tensors = rust::Slice<const size_t>;
 
 // device: 0 is the CPU, 1 is CUDA.
-bool autocast_enabled(uint8_t device);
-void autocast_set(uint8_t device, bool enabled);
+// Number formats of autocast: 0 is off, 1 bfloat16, 2 float16.
+uint8_t autocast_format(uint8_t device);
+void autocast_set(uint8_t device, uint8_t format);
 void autocast_enter();
 void autocast_leave();
+
+// TF32 on a GPU: 1 allows it in matrix products, 2 in convolutions, 3 in both. Of the whole process.
+uint8_t tf32();
+void set_tf32(uint8_t parts);
+
+// Whether kernels whose result does not depend on timing are required. Of the whole process; before CUDA starts.
+bool deterministic();
+void set_deterministic(bool required);
 
 bool grad_mode();
 void grad_mode_set(bool enabled);

@@ -7,10 +7,16 @@ pub mod bridge {
 
         type Rng;
 
-        fn autocast_enabled(device: u8) -> Result<bool>;
-        fn autocast_set(device: u8, enabled: bool) -> Result<()>;
+        fn autocast_format(device: u8) -> Result<u8>;
+        fn autocast_set(device: u8, format: u8) -> Result<()>;
         fn autocast_enter();
         fn autocast_leave();
+
+        fn tf32() -> Result<u8>;
+        fn set_tf32(parts: u8) -> Result<()>;
+
+        fn deterministic() -> bool;
+        fn set_deterministic(required: bool) -> Result<()>;
 
         fn grad_mode() -> bool;
         fn grad_mode_set(enabled: bool);

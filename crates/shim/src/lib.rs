@@ -15,6 +15,7 @@ mod guards;
 mod layout;
 mod memory;
 pub mod norm;
+mod numerics;
 pub mod packed;
 pub mod profile;
 mod rng;
@@ -24,11 +25,12 @@ pub mod window;
 pub mod winograd;
 
 pub use allocator::keep_freed_memory;
-pub use cuda::{CudaError, load_cuda};
+pub use cuda::{CudaError, Gpu, load_cuda};
 pub use fused::{AdamW, Sgd, adamw_step, grad_clear, grad_norm, grad_scale, lerp, sgd_step};
-pub use guards::{Autocast, NoGrad, autocast_enabled, grad_enabled};
+pub use guards::{Autocast, NoGrad, autocast_enabled, autocast_format, grad_enabled};
 pub use layout::{channels_last, is_channels_last};
 pub use memory::{peak_device, peak_rss};
+pub use numerics::{AllowTf32, Tf32, deterministic, set_deterministic, tf32};
 pub use rng::Rng;
 
 use tch::{Device, Tensor};

@@ -5,8 +5,8 @@ use heterodyne_run::{
     Machine,
     recipe::schema::{DeviceChoice, Precision},
 };
-use heterodyne_shim::cpu::{self, fast_bf16};
-use tch::Device;
+use heterodyne_shim::{AllowTf32, Autocast, Tf32, cpu};
+use tch::{Device, Kind};
 
 use crate::Result;
 
@@ -17,7 +17,7 @@ use crate::Result;
 pub fn device(choice: DeviceChoice) -> Result<Device> {
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(heterodyne_shim::load_cuda().map_or(Device::Cpu, |()| Device::Cuda(0))),
+        DeviceChoice::Auto => Ok(heterodyne_shim::load_cuda().map_or(Device::Cpu, |_| Device::Cuda(0))),
         DeviceChoice::Cuda => {
             heterodyne_shim::load_cuda()?;
             Ok(Device::Cuda(0))
@@ -31,14 +31,15 @@ pub fn name(device: Device) -> &'static str {
     if device == Device::Cpu { "cpu" } else { "cuda" }
 }
 
-/// The machine of this process.
+/// The machine of this process, with its GPU if `device` is one.
 #[must_use]
-pub fn machine() -> Machine {
+pub fn machine(device: Device) -> Machine {
     let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = about.lines().find_map(|line| line.strip_prefix("model name")?.trim_start().strip_prefix(':'));
     Machine {
         processor: model.map_or_else(|| std::env::consts::ARCH.to_owned(), |name| name.trim().to_owned()),
         instructions: cpu::Level::current().name().to_owned(),
+        gpu: if device == Device::Cpu { None } else { heterodyne_shim::load_cuda().ok().map(ToString::to_string) },
         threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
     }
 }
@@ -61,10 +62,33 @@ pub fn cuda_problem() -> Option<String> {
 #[must_use]
 pub fn concrete(precision: Precision, device: Device) -> Precision {
     match precision {
-        Precision::Auto if fast_bf16(device) => Precision::Bf16,
+        Precision::Auto if cpu::fast_bf16(device) => Precision::Bf16,
+        Precision::Auto if cpu::fast_fp16(device) => Precision::Fp16,
         Precision::Auto => Precision::Fp32,
         given => given,
     }
+}
+
+/// The number format of training on `device` if the recipe names none; never `Auto`.
+#[must_use]
+pub fn usual(device: Device) -> Precision {
+    concrete(if device == Device::Cpu { Precision::Fp32 } else { Precision::Auto }, device)
+}
+
+/// The format to which autocast casts; `None` for no autocast.
+#[must_use]
+pub fn autocast_format(precision: Precision) -> Option<Kind> {
+    match precision {
+        Precision::Bf16 => Some(Kind::BFloat16),
+        Precision::Fp16 => Some(Kind::Half),
+        Precision::Fp32 | Precision::Tf32 | Precision::Auto => None,
+    }
+}
+
+/// Guards under which a network in `precision` computes its products: autocast, and TF32 if it is allowed.
+pub fn guards(device: Device, precision: Precision) -> Result<(Autocast, Option<AllowTf32>)> {
+    let tf32 = (precision == Precision::Tf32).then(|| AllowTf32::new(Tf32::Everywhere)).transpose()?;
+    Ok((Autocast::to(device, autocast_format(precision))?, tf32))
 }
 
 /// Waits until a GPU has finished its queue; returns at once on a CPU.

@@ -17,7 +17,7 @@ pub enum Error {
     Run(#[from] heterodyne_run::Error),
     /// The GPU that the recipe requires is not usable.
     #[error("device = \"cuda\": {0}")]
-    Cuda(#[from] heterodyne_shim::CudaError),
+    Cuda(heterodyne_shim::CudaError),
     /// Networks, data and settings that do not fit together.
     #[error("{0}")]
     Plan(String),
@@ -111,6 +111,13 @@ fn advice(lr: f64, largest: Option<&str>) -> String {
     match largest {
         Some(largest) => format!("most of the loss is {largest}: check that weight, or {usual}"),
         None => format!("{usual}, or check the term's weight"),
+    }
+}
+
+// Its text is part of this error's, so it is not a source besides.
+impl From<heterodyne_shim::CudaError> for Error {
+    fn from(e: heterodyne_shim::CudaError) -> Self {
+        Self::Cuda(e)
     }
 }
 

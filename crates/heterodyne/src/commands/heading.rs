@@ -1,7 +1,7 @@
 //! What a run will do, printed before it starts.
 use heterodyne_nn::TapSpec;
-use heterodyne_run::recipe::schema::{DeviceChoice, Optim, OptimName, Precision, Recipe, Schedule, ScheduleName};
-use heterodyne_train::{Session, device::cuda_problem, network::Network};
+use heterodyne_run::recipe::schema::{Optim, OptimName, Recipe, Schedule, ScheduleName};
+use heterodyne_train::{Session, network::Network};
 
 use crate::ui;
 
@@ -37,9 +37,6 @@ pub fn heading(s: &Session, place: Option<&str>) -> String {
         s.train.batches_per_epoch(),
         recipe.train.batch.min(s.train_images)
     ));
-    if let (DeviceChoice::Auto, Some(problem)) = (recipe.device, cuda_problem()) {
-        lines.push(format!("note     the GPU is not used: {problem}"));
-    }
     lines.join("\n") + "\n"
 }
 
@@ -57,8 +54,7 @@ fn network(n: &Network) -> String {
     match n.store.num_parameters() {
         0 => format!("{} at {} px, a package with {}", n.name, n.view.img, offer(n.taps())),
         count => {
-            let precision = if n.precision == Precision::Bf16 { "bf16" } else { "fp32" };
-            format!("{} at {} px, {:.2} M parameters, {precision}", n.name, n.view.img, count as f64 / 1e6)
+            format!("{} at {} px, {:.2} M parameters, {}", n.name, n.view.img, count as f64 / 1e6, n.precision.name())
         }
     }
 }
@@ -92,7 +88,8 @@ fn optimizer(o: &Optim) -> String {
 /// The peak of the learning rate and its course.
 fn schedule(s: &Schedule, peak: f64) -> String {
     let rise = if s.warmup_epochs > 0.0 {
-        format!(" after {} epochs of warm-up from {}", s.warmup_epochs, s.warmup_lr)
+        let plural = if s.warmup_epochs == 1.0 { "" } else { "s" };
+        format!(" after {} epoch{plural} of warm-up from {}", s.warmup_epochs, s.warmup_lr)
     } else {
         String::new()
     };

@@ -8,9 +8,9 @@ use heterodyne_models::{
     package::{self, Package},
 };
 use heterodyne_nn::{Output, ParamStore, Pass, StageKind, StageSpec, TapSpec, catch};
-use heterodyne_run::recipe::{self, schema::Precision};
-use heterodyne_shim::{Autocast, NoGrad, flops, peak_rss};
-use heterodyne_train::device::{concrete, device, wait};
+use heterodyne_run::recipe;
+use heterodyne_shim::{NoGrad, flops};
+use heterodyne_train::device::{self, concrete, device, guards, peak_memory, wait};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
@@ -82,7 +82,10 @@ struct NetworkReport {
     /// `None` for a package, which cannot be trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     train_images_per_second: Option<f64>,
-    /// Peak memory of the process: after passes without a graph (`infer`) and after passes with one (`train`).
+    /// `cpu` or `cuda`.
+    device: &'static str,
+    /// Peak memory, of tensors on a GPU, else of the process: after passes without a graph (`infer`) and after passes
+    /// with one (`train`).
     infer_peak_mb: Option<f64>,
     train_peak_mb: Option<f64>,
 }
@@ -170,10 +173,10 @@ fn measure(subject: &Subject, args: &Args) -> Result<NetworkReport> {
         net.forward(&one, Pass::EVAL)
     })?;
     let forward = |pass: Pass| -> Result<Output> {
-        let _cast = Autocast::new(device, precision == Precision::Bf16)?;
+        let _guards = guards(device, precision)?;
         Ok(net.forward(&x, pass))
     };
-    let megabytes = || peak_rss().map(|bytes| bytes as f64 / 1e6);
+    let megabytes = || peak_memory(device).map(|bytes| bytes as f64 / 1e6);
     let infer = speed(args.batch, device, || {
         let _guard = NoGrad::new();
         forward(Pass::EVAL).map(drop)
@@ -198,6 +201,7 @@ fn measure(subject: &Subject, args: &Args) -> Result<NetworkReport> {
         gflop_per_image: Some(arithmetic.products + arithmetic.convolutions)
             .filter(|sum| *sum > 0)
             .map(|sum| sum as f64 / 1e9),
+        device: device::name(device),
         infer_images_per_second: infer,
         train_images_per_second: train,
         infer_peak_mb,
@@ -321,7 +325,8 @@ fn network(n: &NetworkReport, args: &Args) -> String {
     if let Some(embedding) = n.embedding {
         out += &format!("  embedding of {embedding}\n");
     }
-    let memory = |mb: Option<f64>| mb.map_or_else(String::new, |mb| format!(", process memory {mb:.0} MB at peak"));
+    let whose = if n.device == "cpu" { "process" } else { "GPU" };
+    let memory = |mb: Option<f64>| mb.map_or_else(String::new, |mb| format!(", {whose} memory {mb:.0} MB at peak"));
     out += &format!(
         "  forward pass            {:8.1} images/s in batches of {}{}\n",
         n.infer_images_per_second,

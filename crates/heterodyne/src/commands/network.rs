@@ -56,7 +56,7 @@ pub struct NetworkArgs {
 /// Flags for device and precision.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct DeviceArgs {
-    /// Precision: fp32, bf16 or auto
+    /// Precision: fp32, tf32, bf16, fp16 or auto
     #[arg(long, default_value = "fp32", value_parser = precision)]
     pub precision: Precision,
     /// Device: auto, cpu or cuda
@@ -186,7 +186,7 @@ fn named<T: serde::de::DeserializeOwned>(text: &str, choices: &str) -> Result<T,
 }
 
 fn precision(text: &str) -> Result<Precision, String> {
-    named(text, "fp32, bf16 or auto")
+    named(text, "fp32, tf32, bf16, fp16 or auto")
 }
 
 fn device_choice(text: &str) -> Result<DeviceChoice, String> {

@@ -64,7 +64,7 @@ fn finished(run: &RunFolder) -> Result<Summary> {
     let summary = run.read_summary()?;
     if summary.status != Status::Finished {
         bail!(
-            "{}: only a finished run can be reproduced, and this one is {}\n  hint: finish it: heterodyne {} --resume {}",
+            "{}: only a finished run can be reproduced, and this one is {}\n  hint: heterodyne {} --resume {}",
             run.path().display(),
             summary.status.name(),
             summary.command,
@@ -212,7 +212,9 @@ fn verdict(found: &Repetition, tolerance: Option<f64>) -> Result<Outcome> {
     match tolerance {
         _ if found.is_identical() => say!("the run is reproduced exactly"),
         Some(points) if change <= points => say!("the run is reproduced within {points} points"),
-        Some(points) => bail!("the run is not reproduced: its accuracy differs by {change:.2} points, more than {points}"),
+        Some(points) => {
+            bail!("the run is not reproduced: its accuracy differs by {change:.2} points, more than {points}")
+        }
         None => bail!(
             "the run is not reproduced exactly\n  hint: equal bits need the same program, kind of processor and number \
              of threads, and on a GPU operations that add in a fixed order; --tolerance 0.5 accepts 0.5 points of \

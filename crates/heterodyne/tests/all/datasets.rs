@@ -1,7 +1,7 @@
 //! Datasets in many layouts, through the commands.
 use std::{fs, path::Path, process::Command};
 
-use crate::support::{FRUIT, Place, fruit, stderr};
+use crate::support::{FRUIT, Place, fruit, on_test_device, stderr};
 
 #[test]
 fn validation_images_choose_and_test_images_report() {
@@ -104,7 +104,8 @@ fn a_named_pipe_among_the_images_ends_a_run_at_once() {
 fn images_in_parquet_say_their_own_size() {
     let place = Place::new();
     let layouts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tests/goldens/layouts");
-    fs::write(place.path("tables.toml"), FRUIT.replace("\"folder\"", "\"parquet\"").replace("img = 16", "")).unwrap();
+    let tables = on_test_device(FRUIT).replace("\"folder\"", "\"parquet\"").replace("img = 16", "");
+    fs::write(place.path("tables.toml"), tables).unwrap();
     let train = |folder: &str, more: &str| {
         place.good(&format!(
             "train tables.toml --set data.path={} --set train.batch=2 --out {folder} {more}",

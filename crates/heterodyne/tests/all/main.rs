@@ -3,6 +3,8 @@
 mod bad_input;
 mod classify;
 mod compare;
+#[cfg(target_os = "linux")]
+mod cuda;
 mod curves;
 mod datasets;
 mod described;

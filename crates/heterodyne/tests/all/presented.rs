@@ -5,7 +5,7 @@ use heterodyne::{nn::file, train::network::Card};
 use image::{Rgb, RgbImage};
 use tch::Tensor;
 
-use crate::support::Place;
+use crate::support::{Place, on_test_device};
 
 const RECIPE: &str = r#"
 name = "fruit"
@@ -49,7 +49,7 @@ fn fruit(place: &Place) {
             draw(&place.path("fruit").join(split).join(name), split.len() as u32, colour);
         }
     }
-    fs::write(place.path("fruit.toml"), RECIPE).unwrap();
+    fs::write(place.path("fruit.toml"), on_test_device(RECIPE)).unwrap();
     place.good("train fruit.toml --out run");
 }
 
@@ -86,7 +86,7 @@ fn classes_are_compared_by_name() {
     .unwrap();
     let (top1, loss) = measured(&place, "--weights turned.safetensors --data folder --path fruit");
     assert!(top1 == 100.0 && (loss - own.1).abs() < 1e-6, "{top1} {loss} against {own:?}");
-    let teacher = RECIPE.replace(
+    let teacher = on_test_device(RECIPE).replace(
         "[train]",
         "[teacher]\nmodel = \"resnet8\"\nweights = \"turned.safetensors\"\n\n[methods.kd]\n\n[train]",
     );
@@ -134,8 +134,8 @@ fn a_run_and_its_export_are_evaluated_alike() {
 fn the_transform_travels_with_the_weights_and_can_be_set() {
     let place = Place::new();
     fruit(&place);
-    let stated =
-        RECIPE.replace("img = 16", "img = 16\ncrop_pct = 0.8\ncrop_mode = \"squash\"\ninterpolation = \"bilinear\"");
+    let stated = on_test_device(RECIPE)
+        .replace("img = 16", "img = 16\ncrop_pct = 0.8\ncrop_mode = \"squash\"\ninterpolation = \"bilinear\"");
     fs::write(place.path("stated.toml"), stated).unwrap();
     place.good("train stated.toml --out stated");
     let text = place.good("eval --weights stated/weights/last.safetensors --data folder --path fruit --device cpu");
@@ -154,7 +154,11 @@ fn the_transform_travels_with_the_weights_and_can_be_set() {
         ("crop_mode", "\"fit\"", "center, squash or border"),
         ("interpolation", "\"cubic\"", "bicubic or lanczos"),
     ] {
-        fs::write(place.path("bad.toml"), RECIPE.replace("img = 16", &format!("img = 16\n{key} = {value}"))).unwrap();
+        fs::write(
+            place.path("bad.toml"),
+            on_test_device(RECIPE).replace("img = 16", &format!("img = 16\n{key} = {value}")),
+        )
+        .unwrap();
         place.bad("train bad.toml --out bad", &[key, part]);
     }
     place.bad("eval run --crop-pct 0", &["above 0"]);

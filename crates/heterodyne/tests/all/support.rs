@@ -35,14 +35,28 @@ log_every = 2
 lr = 0.02
 "#;
 
+/// The device of the runs: `HETERODYNE_TEST_DEVICE`, or the CPU.
+pub fn test_device() -> String {
+    std::env::var("HETERODYNE_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
+}
+
+/// A recipe for the CPU as one for the test's device. Equal bits need operations in a fixed order, which a CPU has
+/// anyway.
+pub fn on_test_device(recipe: &str) -> String {
+    let device = test_device();
+    let deterministic = if device == "cpu" { "" } else { "\ndeterministic = true" };
+    recipe.replace(r#"device = "cpu""#, &format!("device = \"{device}\"{deterministic}"))
+}
+
 /// A temporary folder with recipes and a teacher.
 pub struct Place(tempfile::TempDir);
 
 impl Place {
     pub fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
-        std::fs::write(place.path("small.toml"), RECIPE).unwrap();
-        let taught = RECIPE.replace(
+        let recipe = on_test_device(RECIPE);
+        std::fs::write(place.path("small.toml"), &recipe).unwrap();
+        let taught = recipe.replace(
             "[train]",
             "[teacher]\nmodel = \"vit_nano\"\nweights = \"teacher.safetensors\"\n\n[methods.kd]\n\n[train]",
         );
@@ -76,6 +90,9 @@ impl Place {
 
     pub fn command(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_heterodyne"));
+        let device = test_device();
+        let words = words.replace("--device cpu", &format!("--device {device}"));
+        let words = words.replace("device=cpu", &format!("device={device}"));
         command.current_dir(self.0.path()).args(words.split_whitespace()).env_remove("RUST_BACKTRACE");
         command
     }
@@ -176,5 +193,5 @@ pub fn fruit(place: &Place, splits: &[(&str, u8)]) {
             draw(&place.path("fruit").join(split).join(name), colour, *count);
         }
     }
-    std::fs::write(place.path("fruit.toml"), FRUIT).unwrap();
+    std::fs::write(place.path("fruit.toml"), on_test_device(FRUIT)).unwrap();
 }

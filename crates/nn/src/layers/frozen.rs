@@ -1,6 +1,6 @@
 use std::cell::{Ref, RefCell};
 
-use heterodyne_shim::{self as shim, autocast_enabled, cpu::fast_bf16, grad_enabled, packed};
+use heterodyne_shim::{self as shim, autocast_format, cpu::fast_bf16, grad_enabled, packed};
 use tch::{Device, Kind, Tensor};
 
 /// A layer's cached form of frozen parameters that is faster to compute with. It is made in the first pass that records
@@ -65,9 +65,10 @@ impl Key {
     }
 }
 
-/// bfloat16 under autocast, unless float32 is faster.
+/// bfloat16 under autocast to it, unless float32 is faster.
 fn kind(device: Device) -> shim::Result<Kind> {
-    Ok(if autocast_enabled(device)? && fast_bf16(device) { Kind::BFloat16 } else { Kind::Float })
+    let rounded = autocast_format(device)? == Some(Kind::BFloat16) && fast_bf16(device);
+    Ok(if rounded { Kind::BFloat16 } else { Kind::Float })
 }
 
 /// Unwraps a result as tch's operators do: with a panic that [`crate::catch`] turns into an error.

@@ -3,7 +3,7 @@ use heterodyne_shim::{
     norm::{Activation, batch_norm_act},
     packed::Post,
 };
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::frozen::sure;
 use crate::{Init, Result, Scope};
@@ -103,11 +103,13 @@ impl LayerNorm {
 
     /// Normalises the last dimension.
     ///
-    /// If no graph is recorded, bfloat16 is kept on a CPU: it is computed in float32 anyway, and autocast would write
-    /// both input and result in float32, which the next product would round again.
+    /// If no graph is recorded, bfloat16 and float16 are kept: sums are formed in float32 anyway, and autocast would
+    /// write both input and result in float32, which the next product would round again.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let keeps = x.kind() == Kind::BFloat16 && x.device() == Device::Cpu && !grad_enabled() && !shim::flops::plain();
-        let _as_it_is = keeps.then(|| sure(Autocast::new(Device::Cpu, false)));
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
+        let keeps = matches!(x.kind(), Kind::BFloat16 | Kind::Half) && !grad_enabled() && !shim::flops::plain();
+        let _as_it_is = keeps.then(|| sure(Autocast::new(x.device(), false)));
+        // A GPU's kernel takes one kind only.
+        let of_kind = |t: &Tensor| if keeps && x.device().is_cuda() { t.to_kind(x.kind()) } else { t.shallow_clone() };
+        x.layer_norm(self.weight.size(), Some(of_kind(&self.weight)), Some(of_kind(&self.bias)), self.eps, true)
     }
 }

@@ -142,7 +142,7 @@ pub fn run(path: &Path, spec: &Spec) {
         precision: "fp32".to_owned(),
         metrics: Some(writer.extent().unwrap()),
         versions: Versions { heterodyne: "0.1.0".to_owned(), libtorch: "2.11.0".to_owned() },
-        machine: Some(Machine { processor: "EPYC".to_owned(), instructions: "avx2".to_owned(), threads: 2 }),
+        machine: Some(Machine { processor: "EPYC".to_owned(), instructions: "avx2".to_owned(), threads: 2, gpu: None }),
     };
     folder.write_summary(&summary).unwrap();
 }

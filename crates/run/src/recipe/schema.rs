@@ -21,10 +21,15 @@ settings! {
         pub name: String = String::new(), Plain;
         /// Seed of everything random in the run.
         pub seed: u64 = 0, Plain;
-        /// Where to compute: `auto` (CUDA if libtorch finds a device, else the CPU), `cpu` or `cuda`.
+        /// Where to compute: `auto` (the GPU if libtorch can use one, else the CPU), `cpu` or `cuda`. The plan records
+        /// the choice. `CUDA_VISIBLE_DEVICES` selects one of several GPUs.
         pub device: DeviceChoice = DeviceChoice::Auto, Plain;
         /// Threads that one operation may use on a CPU; 0: all cores. Tiny networks are faster with 1.
         pub threads: usize = 0, Plain, whole(0, MOST_THREADS);
+        /// Use only operations whose result does not depend on timing, so that two runs on one GPU are equal to the
+        /// last bit; slower, and an operation without such a form is an error. A CPU needs no such setting.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub deterministic: bool = false, Plain;
         /// What to learn from.
         pub data: Data = Data::default(), Plain;
         /// The network that is trained.
@@ -224,11 +229,29 @@ pub enum Precision {
     /// float32 throughout.
     #[default]
     Fp32,
+    /// `Fp32`, with the networks' products in TF32 on a GPU.
+    Tf32,
     /// bfloat16 autocast.
     Bf16,
-    /// `Bf16` where the device has fast arithmetic for it (a GPU, a CPU with AMX), else `Fp32`; a run's plan says
-    /// which.
+    /// float16 autocast, with a loss that is scaled so that small gradients survive.
+    Fp16,
+    /// `Bf16` where the device is faster with it, else `Fp16` on a GPU that is faster with that, else `Fp32`; a run's
+    /// plan says which.
     Auto,
+}
+
+impl Precision {
+    /// Its name in recipes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+            Self::Fp16 => "fp16",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 /// When the test images are measured.
@@ -253,10 +276,13 @@ settings! {
         pub batch: usize = 64, Plain, at_least_1;
         /// Images per step of an evaluation.
         pub eval_batch: usize = 256, Plain, at_least_1;
-        /// `fp32`; `bf16`: heavy operations in bfloat16, while weights, statistics and losses stay float32; `auto`:
-        /// `bf16` on a GPU and on a CPU with a faster bfloat16 (AMX; AMD with AVX512_BF16), else `fp32`. The plan
-        /// records the choice ([numerics](../numerics.md)).
-        pub precision: Precision = Precision::Fp32, Plain;
+        /// `fp32`; `bf16`: heavy operations in bfloat16, while weights, statistics and losses stay float32; `fp16`: the
+        /// same in float16, with a scaled loss; `tf32`: `fp32` with the networks' own products in TF32 on a GPU;
+        /// `auto`: `bf16` where the device is faster with it (GPUs from compute capability 8.0, CPUs with AMX, AMD CPUs
+        /// with AVX512_BF16), else `fp16` on a GPU from 7.0, else `fp32`. Without the key: `auto` on a GPU, `fp32` on a
+        /// CPU. The plan records the choice ([numerics](../numerics.md)).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub precision: Option<Precision> = None, Plain;
         /// Label smoothing of the cross-entropy.
         pub label_smoothing: f64 = 0.0, Plain, below_1;
         /// Largest 2-norm of the whole gradient; without it nothing is clipped.

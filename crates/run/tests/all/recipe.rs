@@ -28,7 +28,7 @@ const RECIPE_TAKES: &str =
 fn a_small_recipe_has_defaults() {
     let r = layered(GOOD, &[]).unwrap().recipe().unwrap();
     assert_eq!((r.name.as_str(), r.seed, r.device), ("x", 0, DeviceChoice::Auto));
-    assert_eq!((r.train.epochs, r.train.batch, r.train.precision), (100, 64, Precision::Fp32));
+    assert_eq!((r.train.epochs, r.train.batch, r.train.precision), (100, 64, None));
     assert_eq!((r.optim.name, r.schedule.name, r.loss.ce), (OptimName::Sgd, ScheduleName::Cosine, 1.0));
     assert!(r.teacher.is_none() && r.methods.is_empty() && r.data.path.is_none());
 }

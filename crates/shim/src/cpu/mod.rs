@@ -9,7 +9,12 @@ use std::{fmt, marker::PhantomData};
 
 use tch::Device;
 
+use crate::cuda;
 use ffi::bridge;
+
+/// The first compute capability with products of float16 matrices, and that with products of bfloat16 matrices.
+const VOLTA: (u32, u32) = (7, 0);
+const AMPERE: (u32, u32) = (8, 0);
 
 /// Processor instructions that the kernels use; each level includes the previous ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,9 +102,16 @@ impl Drop for AtMost {
     }
 }
 
-/// Whether bfloat16 products are much faster than float32 ones on `device`: a GPU, a CPU with matrix instructions for
-/// bfloat16 (AMX), or an AMD CPU with AVX512_BF16.
+/// Whether bfloat16 products are much faster than float32 ones on `device`: a GPU that does not emulate them (compute
+/// capability 8.0), a CPU with matrix instructions for bfloat16 (AMX), or an AMD CPU with AVX512_BF16.
 #[must_use]
 pub fn fast_bf16(device: Device) -> bool {
-    device != Device::Cpu || bridge::fast_bf16()
+    if device == Device::Cpu { bridge::fast_bf16() } else { cuda::at_least(AMPERE) }
+}
+
+/// Whether float16 products are much faster than float32 ones on `device`: a GPU with matrix instructions (compute
+/// capability 7.0).
+#[must_use]
+pub fn fast_fp16(device: Device) -> bool {
+    device != Device::Cpu && cuda::at_least(VOLTA)
 }

@@ -15,5 +15,6 @@ pub mod bridge {
         fn start() -> Result<()>;
         fn stop();
         fn operators() -> Vec<Operator>;
+        fn elsewhere(work: fn());
     }
 }

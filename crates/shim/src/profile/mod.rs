@@ -1,7 +1,10 @@
 //! Measures the time of each operator.
 mod ffi;
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use ffi::bridge;
 
@@ -16,8 +19,13 @@ pub struct Operator {
     pub own: Duration,
 }
 
-/// Runs `work` and lists the operators that this thread ran in it, gradients included, slowest first.
+/// Held by the one measurement of the process.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Runs `work` and lists the operators that this thread ran in it, slowest first, with those that autograd's threads
+/// ran for it. Another measurement at the same time waits.
 pub fn operators<T>(work: impl FnOnce() -> T) -> crate::Result<(T, Vec<Operator>)> {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     /// Stops even if `work` panics.
     struct Running;
     impl Drop for Running {
@@ -33,4 +41,35 @@ pub fn operators<T>(work: impl FnOnce() -> T) -> crate::Result<(T, Vec<Operator>
     let mut operators: Vec<_> = bridge::operators().into_iter().map(operator).collect();
     operators.sort_by_key(|o| std::cmp::Reverse(o.own));
     Ok((result, operators))
+}
+
+/// Runs `work` on another thread with this one's state, as autograd does for a GPU; for tests.
+#[doc(hidden)]
+pub fn elsewhere(work: fn()) {
+    bridge::elsewhere(work);
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn work_on_autograds_threads_is_counted() {
+        fn invert() {
+            let _ = Tensor::eye(3, (Kind::Float, Device::Cpu)).inverse();
+        }
+        let (_, found) = operators(|| {
+            let _ = Tensor::ones([2], (Kind::Float, Device::Cpu)).erfinv();
+            elsewhere(invert);
+        })
+        .unwrap();
+        let calls = |name: &str| found.iter().find(|o| o.name == name).map(|o| o.calls);
+        assert_eq!((calls("aten::erfinv"), calls("aten::inverse")), (Some(1), Some(1)), "{found:?}");
+        // What this thread runs after the measurement does not count.
+        invert();
+        let (_, found) = operators(|| ()).unwrap();
+        assert!(found.is_empty(), "{found:?}");
+    }
 }

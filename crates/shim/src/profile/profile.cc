@@ -3,8 +3,11 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 
+#include <ATen/ThreadLocalState.h>
 #include <ATen/record_function.h>
 
 #include "heterodyne-shim/src/profile/ffi.rs.h"
@@ -19,8 +22,10 @@ struct Sum {
   std::chrono::nanoseconds own{0};
 };
 
-// Callbacks belong to the thread, and so do their results.
-thread_local std::map<std::string, Sum, std::less<>> sums;
+// The measurement. Callbacks belong to the thread that began it, and to autograd's threads while they work for it:
+// there, gradients on a GPU are computed. All of them add to one map; the caller measures one thing at a time.
+std::mutex lock;
+std::map<std::string, Sum, std::less<>> sums;
 thread_local at::CallbackHandle handle = at::INVALID_CALLBACK_HANDLE;
 
 // A running operator, possibly inside another one.
@@ -43,9 +48,12 @@ void leave(const at::RecordFunction& f, at::ObserverContext* context) {
   auto* frame = static_cast<Frame*>(context);
   if (frame == nullptr || frame != innermost) return;
   const auto whole = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - frame->begin);
-  Sum& sum = sums[f.name()];
-  ++sum.calls;
-  sum.own += whole - frame->inner;
+  {
+    const std::lock_guard<std::mutex> guard(lock);
+    Sum& sum = sums[f.name()];
+    ++sum.calls;
+    sum.own += whole - frame->inner;
+  }
   innermost = frame->outer;
   if (innermost) innermost->inner += whole;
 }
@@ -54,7 +62,10 @@ void leave(const at::RecordFunction& f, at::ObserverContext* context) {
 
 void start() {
   stop();
-  sums.clear();
+  {
+    const std::lock_guard<std::mutex> guard(lock);
+    sums.clear();
+  }
   innermost = nullptr;
   handle = at::addThreadLocalCallback(
       at::RecordFunctionCallback(enter, leave)
@@ -68,9 +79,18 @@ void stop() {
 }
 
 rust::Vec<Operator> operators() {
+  const std::lock_guard<std::mutex> guard(lock);
   rust::Vec<Operator> out;
   for (const auto& [name, sum] : sums) out.push_back({name, sum.calls, static_cast<uint64_t>(sum.own.count())});
   return out;
+}
+
+void elsewhere(rust::Fn<void()> work) {
+  const at::ThreadLocalState state;
+  std::thread([&] {
+    const at::ThreadLocalStateGuard guard(state);
+    work();
+  }).join();
 }
 
 }  // namespace heterodyne::profile

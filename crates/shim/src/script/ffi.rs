@@ -67,6 +67,7 @@ pub mod bridge {
 
         fn load_torchscript(path: &str, device: u8) -> Result<UniquePtr<Package>>;
         fn load_compiled(path: &str, device: u8) -> Result<UniquePtr<Package>>;
+        fn compiled_for(path: &str) -> Result<String>;
         fn about(self: &Package) -> Result<String>;
         unsafe fn run(self: Pin<&mut Package>, x: usize) -> Result<Vec<Named>>;
     }

@@ -121,6 +121,18 @@ impl Recording {
     }
 }
 
+/// Checks the kind of device for which code was compiled; empty if it is not stated.
+fn fits(compiled_for: &str, device: Device) -> Result<()> {
+    let own = if device == Device::Cpu { "cpu" } else { "cuda" };
+    if compiled_for.is_empty() || compiled_for == own {
+        return Ok(());
+    }
+    Err(crate::Error(format!(
+        "it was compiled for {compiled_for} and the run is on {own}: make it with `tools/package_teacher.py --device \
+         {own}`, or set device = \"{compiled_for}\""
+    )))
+}
+
 /// A network in a file: TorchScript, or a package of compiled code.
 ///
 /// It is a program that runs in this process; a compiled package is machine code with all of the process's rights.
@@ -132,11 +144,16 @@ impl Package {
         Ok(Self(bridge::load_torchscript(&path.display().to_string(), device_code(device))?))
     }
 
-    /// Loads a file written by `torch._inductor.aoti_compile_and_package` (PT2). It runs on the device that it was
-    /// compiled for.
+    /// Loads a file written by `torch._inductor.aoti_compile_and_package` (PT2). It runs on the kind of device for
+    /// which it was compiled: another one's addresses would end the process.
+    ///
+    /// # Errors
+    /// It was compiled for another kind of device, or is not such a file.
     pub fn compiled(path: &Path, device: Device) -> Result<Self> {
         stand_in::load().map_err(|e| crate::Error(format!("cannot load libtorch.so for the package ({e})")))?;
-        Ok(Self(bridge::load_compiled(&path.display().to_string(), device_code(device))?))
+        let name = path.display().to_string();
+        fits(&bridge::compiled_for(&name)?, device)?;
+        Ok(Self(bridge::load_compiled(&name, device_code(device))?))
     }
 
     /// The JSON that the file contains under the name `heterodyne`; empty if there is none.
@@ -151,5 +168,19 @@ impl Package {
         // SAFETY: the address is that of a live tensor.
         let outputs = unsafe { self.0.pin_mut().run(address(x))? };
         Ok(outputs.into_iter().map(|o| (o.name, take(o.tensor))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_for_another_device_is_refused() {
+        assert!(fits("cpu", Device::Cpu).is_ok() && fits("cuda", Device::Cuda(0)).is_ok());
+        assert!(fits("", Device::Cpu).is_ok() && fits("", Device::Cuda(0)).is_ok());
+        let text = fits("cpu", Device::Cuda(0)).unwrap_err().to_string();
+        assert!(text.contains("compiled for cpu and the run is on cuda") && text.contains("--device cuda"), "{text}");
+        assert!(fits("cuda", Device::Cpu).is_err() && fits("xpu", Device::Cpu).is_err());
     }
 }

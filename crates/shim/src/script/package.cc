@@ -84,4 +84,11 @@ std::unique_ptr<Package> load_compiled(rust::Str path, uint8_t device) {
   return std::make_unique<Compiled>(std::string(path), device);
 }
 
+rust::String compiled_for(rust::Str path) {
+  const auto metadata =
+      torch::inductor::AOTIModelPackageLoader::load_metadata_from_package(std::string(path), "model");
+  const auto found = metadata.find("AOTI_DEVICE_KEY");
+  return found == metadata.end() ? rust::String() : rust::String::lossy(found->second);
+}
+
 }  // namespace heterodyne::script

@@ -27,4 +27,8 @@ class Package {
 std::unique_ptr<Package> load_torchscript(rust::Str path, uint8_t device);
 std::unique_ptr<Package> load_compiled(rust::Str path, uint8_t device);
 
+// The kind of device for which a package was compiled, as in its metadata (`cpu`, `cuda`); empty if it does not say.
+// Runs nothing of it.
+rust::String compiled_for(rust::Str path);
+
 }  // namespace heterodyne::script

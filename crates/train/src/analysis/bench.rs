@@ -4,14 +4,14 @@ use std::time::Instant;
 use heterodyne_data::Batch;
 use heterodyne_nn::Progress;
 use heterodyne_run::recipe::schema::Precision;
-use heterodyne_shim::{Autocast, NoGrad, flops, flops::Flops, peak_device, peak_rss, profile};
+use heterodyne_shim::{NoGrad, flops, flops::Flops, peak_device, peak_rss, profile};
 use indexmap::IndexMap;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
     Error, Result,
-    device::{self, wait},
+    device::{self, guards, wait},
     error::guarded,
     learner::Part,
     session::{Place, Session},
@@ -202,7 +202,7 @@ pub fn median(values: &mut [f64]) -> f64 {
 /// The fastest of several large operations in the number format of `precision`.
 fn peaks(device: Device, precision: Precision) -> Result<Peaks> {
     let _constant = NoGrad::new();
-    let _cast = Autocast::new(device, precision == Precision::Bf16)?;
+    let _guards = guards(device, precision)?;
     let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, device));
     let best = |flop: f64, work: &dyn Fn() -> Tensor| {
         let time = |_| {

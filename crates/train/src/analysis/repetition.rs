@@ -74,7 +74,8 @@ impl Repetition {
     #[must_use]
     pub fn is_identical(&self) -> bool {
         self.windows + self.evals + self.weights.len() > 0
-            && self.first.is_none() && self.weights.iter().all(|file| file.different == 0)
+            && self.first.is_none()
+            && self.weights.iter().all(|file| file.different == 0)
     }
 
     /// By how many points the final accuracy has changed.
@@ -201,10 +202,7 @@ mod tests {
     #[test]
     fn weights_are_compared_bit_by_bit() {
         let tensors = |values: &[f32]| {
-            Tensors::from([
-                ("w".to_owned(), Tensor::from_slice(values)),
-                ("count".to_owned(), Tensor::from(3_i64)),
-            ])
+            Tensors::from([("w".to_owned(), Tensor::from_slice(values)), ("count".to_owned(), Tensor::from(3_i64))])
         };
         let all = |different, largest| Compared { name: "last", tensors: 2, different, largest };
         assert_eq!(compared("last", &tensors(&[1.0, 2.0]), &tensors(&[1.0, 2.0])).unwrap(), all(0, 0.0));

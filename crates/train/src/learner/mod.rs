@@ -3,11 +3,12 @@ pub mod ema;
 pub mod input;
 pub mod loss;
 pub mod optim;
+pub mod scaler;
 
 use heterodyne_methods::BuildContext;
 use heterodyne_nn::{ParamStore, Pass, Progress, Terms, catch};
-use heterodyne_run::recipe::schema::Recipe;
-use heterodyne_shim::{self as shim, NoGrad};
+use heterodyne_run::recipe::schema::{Precision, Recipe};
+use heterodyne_shim::{self as shim, AllowTf32, NoGrad, Tf32};
 use tch::{Device, Kind, Tensor};
 
 pub use self::{
@@ -15,6 +16,7 @@ pub use self::{
     input::{StepInput, TeacherOutput},
     loss::{DistillLoss, LossTerm},
     optim::Optimizer,
+    scaler::Scaler,
 };
 use crate::{Error, Result, network::Network, plan::MethodPlan};
 
@@ -30,6 +32,8 @@ pub struct Learner {
     pub optimizer: Optimizer,
     /// The student's average, if the recipe requests one.
     pub ema: Option<Ema>,
+    /// Scales the loss of a student in float16.
+    pub scaler: Option<Scaler>,
     /// Largest 2-norm of the gradient; `None` for no clipping.
     pub clip_grad: Option<f64>,
 }
@@ -85,9 +89,10 @@ impl Learner {
         let optimizer = Optimizer::new(&recipe.optim, parameters)?;
         let train = &recipe.train;
         let ema = train.ema_decay.map(|decay| Ema::new(&student.store, decay));
+        let scaler = (student.precision == Precision::Fp16).then(|| Scaler::new(student.device()));
         let epochs = f64::from(train.epochs);
         let loss = DistillLoss { ce: recipe.loss.ce, smoothing: train.label_smoothing, epochs, methods, heads };
-        Ok(Self { student, teacher, loss, optimizer, ema, clip_grad: train.clip_grad })
+        Ok(Self { student, teacher, loss, optimizer, ema, scaler, clip_grad: train.clip_grad })
     }
 
     /// The device of student and teacher.
@@ -124,9 +129,16 @@ impl Learner {
         done(Part::Method);
         let params = self.optimizer.parameters();
         shim::grad_clear(params)?;
-        total.f_backward().map_err(heterodyne_nn::Error::from)?;
+        let convolutions = self.student.precision == Precision::Tf32;
+        let tf32 = convolutions.then(|| AllowTf32::new(Tf32::Convolutions)).transpose()?;
+        let scaled = self.scaler.as_ref().map_or_else(|| total.shallow_clone(), |scaler| scaler.scaled(&total));
+        scaled.f_backward().map_err(heterodyne_nn::Error::from)?;
+        drop(tf32);
         done(Part::Backward);
 
+        if let Some(scaler) = &self.scaler {
+            scaler.unscale(params)?;
+        }
         let norm = shim::grad_norm(params)?;
         if let Some(max_norm) = self.clip_grad {
             optim::clip(params, &norm, max_norm)?;
@@ -135,6 +147,10 @@ impl Learner {
         let norm = norm.to_kind(Kind::Float);
         let found_inf = (&total + &norm).isfinite().logical_not().to_kind(Kind::Float);
         self.optimizer.step(lr, &found_inf)?;
+        let norm = match &self.scaler {
+            Some(scaler) => scaler.update(&total, &norm, &found_inf)?,
+            None => norm,
+        };
         if let Some(ema) = &self.ema {
             ema.update()?;
         }
@@ -146,12 +162,15 @@ impl Learner {
         Ok(StepValues { names, weights, values })
     }
 
-    /// The student's pass and the loss in one autocast region, so each weight is cast to bfloat16 once per step.
+    /// The student's pass and the loss in one autocast region, so each weight is cast once per step.
     fn forward(&self, input: &StepInput, progress: Progress, done: &mut dyn FnMut(Part)) -> Result<(Terms, Tensor)> {
         let x_bchw = self.student.view.apply(&input.images);
         let _cast = self.student.autocast()?;
         let pass = Pass { train: true, taps: self.loss.reads_student_taps() };
+        // The methods' arithmetic is exact, so TF32 ends with the student's pass.
+        let tf32 = self.student.tf32()?;
         let output = self.student.module.forward(&x_bchw, pass);
+        drop(tf32);
         done(Part::Student);
         let terms = self.loss.terms(&output, input, progress)?;
         let total = terms.total();

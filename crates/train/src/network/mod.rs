@@ -14,7 +14,7 @@ use heterodyne_data::View;
 use heterodyne_models::Model;
 use heterodyne_nn::{InputSpec, LoadReport, Module, Output, ParamStore, Pass, TapSpec};
 use heterodyne_run::recipe::schema::Precision;
-use heterodyne_shim::{Autocast, NoGrad};
+use heterodyne_shim::{AllowTf32, Autocast, NoGrad, Tf32};
 use tch::{Device, Tensor};
 
 pub use self::{
@@ -23,7 +23,7 @@ pub use self::{
     classifier::Classifier,
     weights::{Source, Weights},
 };
-use crate::Result;
+use crate::{Result, device};
 
 /// A network that takes uint8 images and views them at its own size and normalisation.
 pub struct Network {
@@ -65,13 +65,19 @@ impl Network {
 
     /// The autocast guard for the network's precision.
     pub fn autocast(&self) -> Result<Autocast> {
-        Ok(Autocast::new(self.device(), self.precision == Precision::Bf16)?)
+        Ok(Autocast::to(self.device(), device::autocast_format(self.precision))?)
+    }
+
+    /// Allows TF32 in the network's own products, if that is its precision.
+    pub fn tf32(&self) -> Result<Option<AllowTf32>> {
+        let allowed = self.precision == Precision::Tf32;
+        Ok(allowed.then(|| AllowTf32::new(Tf32::Everywhere)).transpose()?)
     }
 
     /// Runs uint8 images (B,3,H,W) on the device; records the graph if the thread's gradient mode is on.
     pub fn forward(&self, images: &Tensor, pass: Pass) -> Result<Output> {
         let x_bchw = self.view.apply(images);
-        let _cast = self.autocast()?;
+        let _guards = device::guards(self.device(), self.precision)?;
         Ok(self.module.forward(&x_bchw, pass))
     }
 

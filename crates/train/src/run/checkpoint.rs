@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::measure::Answers;
 use crate::{
-    Error, Result,
+    Error, Result, device,
     network::values,
     session::{Session, origin::Origin},
 };
@@ -82,7 +82,11 @@ pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
     if let Some(ema) = &s.learner.ema {
         put("ema", ema.tensors());
     }
-    put("rng", Tensors::from([("global".to_owned(), Rng::global(s.learner.student.device())?.state()?)]));
+    if let Some(scaler) = &s.learner.scaler {
+        put("scaler", scaler.state());
+    }
+    let device = s.learner.device();
+    put("rng", Tensors::from([(device::name(device).to_owned(), Rng::global(device)?.state()?)]));
     let json = serde_json::to_string(position).map_err(|e| Error::State(e.to_string()))?;
     let origin = serde_json::to_string(&s.origin).map_err(|e| Error::State(e.to_string()))?;
     let metadata = HashMap::from([(KEY.to_owned(), json), (ORIGIN.to_owned(), origin)]);
@@ -118,12 +122,11 @@ pub fn load(path: &Path, s: &Session) -> Result<Loaded> {
     if let Some(ema) = &s.learner.ema {
         ema.load(&room("ema"))?;
     }
-    let rng = room("rng");
-    let state = rng
-        .get("global")
-        .ok_or_else(|| Error::State(format!("{} lacks the random generator's state", path.display())))?;
-    let generator = Rng::global(s.learner.student.device())?;
-    if generator.state()?.size() == state.size() {
+    if let Some(scaler) = &s.learner.scaler {
+        scaler.load_state(&room("scaler"))?;
+    }
+    let generator = Rng::global(s.learner.device())?;
+    if let Some(state) = room("rng").get(device::name(s.learner.device())) {
         generator.set_state(state)?;
     } else {
         generator.seed(s.plan.recipe.seed.wrapping_add(position.step))?;

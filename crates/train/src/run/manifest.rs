@@ -92,17 +92,19 @@ impl Process {
             versions: crate::versions(),
             program: program(),
             device: device::name(s.learner.device()).to_owned(),
-            machine: device::machine(),
+            machine: device::machine(s.learner.device()),
         }
     }
 
-    /// In which respects `now` computes with something else, one line each. None of them is an obstacle, and any of them
-    /// may change the last bits of a result.
+    /// In which respects `now` computes with something else, one line each. None of them is an obstacle, and any of
+    /// them may change the last bits of a result.
     #[must_use]
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let Versions { heterodyne, libtorch } = &self.versions;
         let program = match (&self.program, &now.program) {
-            (Some(then), Some(now)) if then != now => Some(("program", "another build".to_owned(), "this one".to_owned())),
+            (Some(then), Some(now)) if then != now => {
+                Some(("program", "another build".to_owned(), "this one".to_owned()))
+            }
             _ => None,
         };
         let pairs = [

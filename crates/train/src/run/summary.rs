@@ -32,12 +32,9 @@ pub(super) fn summarise(s: &Session, position: &Position, outcome: &Result<Statu
         seconds: position.seconds,
         images_per_second: position.images as f64 / position.seconds.max(1e-9),
         device: device::name(s.learner.device()).to_owned(),
-        precision: serde_json::to_value(recipe.train.precision)
-            .ok()
-            .and_then(|v| v.as_str().map(str::to_owned))
-            .unwrap_or_default(),
+        precision: recipe.train.precision.map_or_else(String::new, |precision| precision.name().to_owned()),
         metrics: None,
         versions: crate::versions(),
-        machine: Some(device::machine()),
+        machine: Some(device::machine(s.learner.device())),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use heterodyne_data::{Splits, census};
 use heterodyne_models::{Model, ModelDef};
 use heterodyne_nn::TapSpec;
-use heterodyne_run::recipe::schema::{NetworkTable, Recipe};
+use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Recipe};
 use heterodyne_shim::Rng;
 use tch::Device;
 
@@ -12,7 +12,7 @@ use super::{Session, data, loaders::Loaders, origin::Origin};
 use crate::{
     Error, Plan, Result,
     cache::{self, Cache},
-    device::{concrete, device},
+    device::{concrete, cuda_problem, device, usual},
     learner::Learner,
     network::{
         BuildOptions, Card, Network, Source, Weights,
@@ -27,6 +27,7 @@ impl Session {
     /// Something does not fit or cannot be read. [`heterodyne_nn::Error::Stopped`] if `stop` is set during the audit of
     /// the images.
     pub fn build(mut plan: Plan, stop: &AtomicBool) -> Result<Self> {
+        let choice = plan.recipe.device;
         let device = numerics(&mut plan.recipe)?;
         let mut files = Files::read(&plan, device)?;
         let sized = !heterodyne_data::find(&plan.recipe.data.name)?.side_in_files;
@@ -38,6 +39,8 @@ impl Session {
         check_holdout(&plan, &splits)?;
         let images = data_images(&plan, &splits);
         let mut notes = splits.notices.clone();
+        let unused = cuda_problem().filter(|_| choice == DeviceChoice::Auto && device == Device::Cpu);
+        notes.extend(unused.map(|problem| format!("the GPU is not used: {problem}")));
         notes.extend(census::notes(&splits));
         notes.extend(files.order_classes(&plan, &splits)?);
         let (student, teacher) = networks(&mut plan, files, &splits, device, stop)?;
@@ -104,7 +107,8 @@ fn networks(
 ) -> Result<(Network, Option<Network>)> {
     let classes = splits.train()?.classes().len() as i64;
     let images = data_images(plan, splits);
-    let options = BuildOptions { classes, precision: plan.recipe.train.precision, device, seed: plan.recipe.seed };
+    let precision = plan.recipe.train.precision.unwrap_or_else(|| usual(device));
+    let options = BuildOptions { classes, precision, device, seed: plan.recipe.seed };
     let student = files.student.take();
     let (teacher, table) = files.teacher(plan, images, options)?.unzip();
     teacher.iter().try_for_each(|teacher| check_classes(teacher, classes, splits))?;
@@ -121,11 +125,14 @@ fn networks(
 
 /// Sets device, threads, number formats and seed; replaces `auto` in the recipe by the chosen values.
 fn numerics(recipe: &mut Recipe) -> Result<Device> {
+    heterodyne_shim::set_deterministic(recipe.deterministic)?;
     let device = device(recipe.device)?;
+    recipe.device = if device == Device::Cpu { DeviceChoice::Cpu } else { DeviceChoice::Cuda };
     if let Ok(threads @ 1..) = i32::try_from(recipe.threads) {
         tch::set_num_threads(threads);
     }
-    recipe.train.precision = concrete(recipe.train.precision, device);
+    let precision = recipe.train.precision.map_or_else(|| usual(device), |given| concrete(given, device));
+    recipe.train.precision = Some(precision);
     for table in [Some(&mut recipe.student), recipe.teacher.as_mut()].into_iter().flatten() {
         table.precision = table.precision.map(|precision| concrete(precision, device));
     }

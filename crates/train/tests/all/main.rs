@@ -2,6 +2,7 @@
 mod absurd;
 mod cache;
 mod evals;
+mod half;
 mod parts;
 mod plan;
 mod runs;

@@ -1,5 +1,5 @@
-use heterodyne_run::recipe::Precision;
-use heterodyne_shim::cpu::fast_bf16;
+use heterodyne_run::recipe::{DeviceChoice, Precision};
+use heterodyne_shim::cpu::{fast_bf16, fast_fp16};
 
 use crate::support::{plan, session, taught_by, teacher};
 
@@ -120,11 +120,25 @@ fn a_precision_left_open_is_settled_before_the_plan_is_stored() {
         "student.precision='fp32'".to_owned(),
     ]);
     let s = session(&sets).unwrap();
-    let expected = if fast_bf16(s.learner.device()) { Precision::Bf16 } else { Precision::Fp32 };
-    assert_eq!(s.plan.recipe.train.precision, expected);
+    let device = s.learner.device();
+    let expected = match (fast_bf16(device), fast_fp16(device)) {
+        (true, _) => Precision::Bf16,
+        (false, true) => Precision::Fp16,
+        (false, false) => Precision::Fp32,
+    };
+    assert_eq!(s.plan.recipe.train.precision, Some(expected));
     assert_eq!(s.plan.recipe.teacher.as_ref().unwrap().precision, Some(expected));
     assert_eq!(
         (s.learner.teacher.as_ref().unwrap().precision, s.learner.student.precision),
         (expected, Precision::Fp32)
     );
+}
+
+#[test]
+fn the_device_and_a_precision_that_is_not_given_are_settled() {
+    let auto = session(&["device=auto".to_owned()]).unwrap();
+    let on_gpu = auto.learner.device().is_cuda();
+    assert_eq!(auto.plan.recipe.device, if on_gpu { DeviceChoice::Cuda } else { DeviceChoice::Cpu });
+    let cpu = session(&["device=cpu".to_owned()]).unwrap();
+    assert_eq!((cpu.plan.recipe.device, cpu.plan.recipe.train.precision), (DeviceChoice::Cpu, Some(Precision::Fp32)));
 }

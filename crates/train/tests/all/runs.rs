@@ -1,6 +1,5 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use heterodyne_nn::{Tensors, file};
 use heterodyne_run::{
     folder::RunFolder,
     metrics::{self, Metric},
@@ -8,25 +7,7 @@ use heterodyne_run::{
 };
 use heterodyne_train::{Error, Event, fit};
 
-use crate::support::{folder, session, taught_by, teacher};
-
-fn all_methods(folder: &std::path::Path) -> Vec<String> {
-    taught_by(&teacher(folder, 10), &["kd", "fitnet", "crd", "uhkd", "lfcc", "hcd"])
-}
-
-fn tensors(path: &std::path::Path) -> Tensors {
-    file::read(path).unwrap().0
-}
-
-/// Names of the tensors that are not bit-identical. The global generator is ignored: tests in other threads draw from
-/// it.
-fn differing(a: &Tensors, b: &Tensors) -> Vec<String> {
-    assert_eq!(a.len(), b.len());
-    a.iter()
-        .filter(|(name, t)| b.get(*name) != Some(*t) && *name != "rng/global")
-        .map(|(name, _)| name.clone())
-        .collect()
-}
+use crate::support::{all_methods, differing, folder, session, taught_by, teacher, tensors};
 
 #[test]
 fn an_interrupted_run_continues_to_the_very_same_weights() {
@@ -125,19 +106,6 @@ fn mixed_batches_train_every_method_and_are_the_same_in_every_run() {
     assert_eq!(differing(&run("a"), &run("b")), Vec::<String>::new());
 }
 
-#[test]
-fn bfloat16_and_adamw_train_every_method() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut sets = all_methods(dir.path());
-    sets.extend(["train.precision=bf16", "optim.name=adamw", "optim.lr=1e-3", "train.epochs=1"].map(str::to_owned));
-    let s = session(&sets).unwrap();
-    let run = folder(&dir.path().join("run"), &s);
-    let summary = fit(&s, &run, false, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap();
-    assert_eq!(summary.status, Status::Finished);
-    let weights = tensors(&run.weights("last"));
-    assert!(weights.values().all(|t| t.kind() == tch::Kind::Float && bool::try_from(t.isfinite().all()).unwrap()));
-}
-
 /// A network with an input that it was not built for fails inside libtorch; that is an error, not a panic.
 #[test]
 fn an_engine_failure_in_an_evaluation_is_an_error_that_says_so() {
@@ -211,7 +179,7 @@ fn a_method_that_has_ended_is_not_computed() {
             Metric::Train { terms, .. } => Some(terms.into_keys().collect::<Vec<_>>()),
             _ => None,
         });
-        (file::read(&run.weights("last")).unwrap().0, terms.collect::<Vec<_>>())
+        (tensors(&run.weights("last")), terms.collect::<Vec<_>>())
     };
     let (ended, terms) = trained("ended", "0.0");
     // Four steps per epoch: uhkd ends after five, kd after six.

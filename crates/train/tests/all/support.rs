@@ -2,7 +2,7 @@
 use std::{path::Path, sync::atomic::AtomicBool};
 
 use heterodyne_models::Model;
-use heterodyne_nn::{InputSpec, file};
+use heterodyne_nn::{InputSpec, Tensors, file};
 use heterodyne_run::{folder::RunFolder, recipe::Layered};
 use heterodyne_train::{Mode, Plan, Result, Session, network::Card};
 use tch::Device;
@@ -52,10 +52,19 @@ pub fn taught_by(weights: &str, methods: &[&str]) -> Vec<String> {
     sets
 }
 
+/// The device of the runs: `HETERODYNE_TEST_DEVICE`, or the CPU.
+pub fn test_device() -> String {
+    std::env::var("HETERODYNE_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
+}
+
 /// The plan of [`STUDENT`] with changes.
 pub fn plan(sets: &[String]) -> Result<Plan> {
     let command = if sets.iter().any(|s| s.starts_with("teacher.")) { Mode::Distill } else { Mode::Train };
-    Plan::resolve(&Layered::from_str("test.toml", STUDENT, sets)?, command)
+    // Equal bits need operations in a fixed order, which a CPU has anyway.
+    let device = test_device();
+    let deterministic = device != "cpu";
+    let text = STUDENT.replace(r#"device = "cpu""#, &format!("device = \"{device}\"\ndeterministic = {deterministic}"));
+    Plan::resolve(&Layered::from_str("test.toml", &text, sets)?, command)
 }
 
 /// The session of [`STUDENT`] with changes.
@@ -68,4 +77,21 @@ pub fn folder(path: &Path, s: &Session) -> RunFolder {
     let folder = RunFolder::create(path).unwrap();
     folder.write_plan(&serde_json::to_value(&s.plan.recipe).unwrap()).unwrap();
     folder
+}
+
+/// The settings of a distillation with several methods.
+pub fn all_methods(folder: &Path) -> Vec<String> {
+    taught_by(&teacher(folder, 10), &["kd", "fitnet", "crd", "uhkd", "lfcc", "hcd"])
+}
+
+pub fn tensors(path: &Path) -> Tensors {
+    file::read(path).unwrap().0
+}
+
+/// Names of the tensors that are not bit-identical. The global generator is ignored: tests in other threads draw from
+/// it.
+pub fn differing(a: &Tensors, b: &Tensors) -> Vec<String> {
+    assert_eq!(a.len(), b.len());
+    let drawn = |name: &str| name.starts_with("rng/");
+    a.iter().filter(|(name, t)| b.get(*name) != Some(*t) && !drawn(name)).map(|(name, _)| name.clone()).collect()
 }
