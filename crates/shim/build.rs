@@ -29,7 +29,7 @@ fn main() {
     for source in sources(Path::new("src")) {
         println!("cargo:rerun-if-changed={}", source.display());
     }
-    let rooms = ["cpu", "winograd", "norm", "packed", "window", "attention", "flops", "profile", "script"];
+    let rooms = ["cpu", "winograd", "norm", "packed", "window", "attention", "flops", "profile", "script", "upload"];
     let bridges = rooms.iter().map(|room| format!("src/{room}/ffi.rs")).chain(["src/ffi.rs".to_owned()]);
     cxx_build::bridges(bridges)
         .files([
@@ -39,6 +39,7 @@ fn main() {
             "src/packed/packed.cc",
             "src/flops/flops.cc",
             "src/profile/profile.cc",
+            "src/upload/upload.cc",
         ])
         .files(["src/norm/batch_norm.cc", "src/norm/depthwise.cc", "src/window/window.cc"])
         .files(["src/attention/attention.cc", "src/attention/softmax.cc"])

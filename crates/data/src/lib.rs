@@ -28,7 +28,9 @@ pub use augment::Augment;
 pub use dataset::{Dataset, Image, Splits, Stored};
 pub use datasets::{Entry, Files, all, examine, find, open};
 pub use decode::Decode;
-pub use loader::{Batch, CachedRows, Epoch, EvalLoader, LoaderConfig, SampleCache, TrainLoader, Views};
+pub use loader::{
+    Batch, CachedRows, Epoch, EvalLoader, HostMemory, LoaderConfig, Memory, SampleCache, TrainLoader, Views,
+};
 pub use mix::Mix;
 pub use rand_augment::RandAugment;
 pub use random::Random;

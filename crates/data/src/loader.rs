@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use heterodyne_nn::{Error, InputSpec, Result, catch};
+use heterodyne_nn::{Error, InputSpec, Result, catch, shim::upload};
 use tch::{Kind, Tensor};
 
 use crate::{
@@ -57,8 +57,33 @@ pub enum Views {
 
 /// Stored data for views of training images. The loader's threads read it along with the images.
 pub trait SampleCache: Send + Sync {
-    /// Reads the rows of `view` for the images `rows` (positions among the loader's indices).
-    fn read(&self, view: u32, rows: &[usize]) -> Result<CachedRows>;
+    /// Reads the rows of `view` for the images `rows` (positions among the loader's indices) into `memory`.
+    ///
+    /// # Errors
+    /// The rows cannot be read.
+    fn read(&self, view: u32, rows: &[usize], memory: &dyn Memory) -> Result<CachedRows>;
+}
+
+/// Where batches are put together.
+pub trait Memory: Send + Sync {
+    /// `length` zero bytes on the CPU, uint8 (length).
+    ///
+    /// # Errors
+    /// There is not so much memory.
+    fn bytes(&self, length: usize) -> Result<Tensor>;
+}
+
+/// Ordinary memory, or memory from which a GPU copies without making the host wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostMemory {
+    /// Whether a GPU copies from it directly; needs CUDA.
+    pub pinned: bool,
+}
+
+impl Memory for HostMemory {
+    fn bytes(&self, length: usize) -> Result<Tensor> {
+        Ok(upload::bytes(length, self.pinned)?)
+    }
 }
 
 /// Settings of a [`TrainLoader`].
@@ -120,6 +145,7 @@ pub struct TrainLoader {
     indices: Arc<[usize]>,
     config: Arc<LoaderConfig>,
     cache: Option<Arc<dyn SampleCache>>,
+    memory: Arc<dyn Memory>,
     workers: usize,
 }
 
@@ -135,7 +161,8 @@ impl TrainLoader {
         check(&*dataset, &indices, config.batch, config.side)?;
         config.augment.check_for(config.side)?;
         let workers = choose_workers(config.workers, config.side);
-        Ok(Self { dataset, indices: indices.into(), config: Arc::new(config), cache: None, workers })
+        let memory = Arc::new(HostMemory::default());
+        Ok(Self { dataset, indices: indices.into(), config: Arc::new(config), cache: None, memory, workers })
     }
 
     /// Number of batches in an epoch, at least 1.
@@ -166,6 +193,12 @@ impl TrainLoader {
         self.cache = Some(cache);
     }
 
+    /// Puts batches together in `memory`.
+    #[must_use]
+    pub fn in_memory(self, memory: Arc<dyn Memory>) -> Self {
+        Self { memory, ..self }
+    }
+
     /// Position of each loaded image in the dataset.
     #[must_use]
     pub fn indices(&self) -> &[usize] {
@@ -187,15 +220,16 @@ impl TrainLoader {
     ) -> Epoch {
         let (dataset, indices, config) =
             (Arc::clone(&self.dataset), Arc::clone(&self.indices), Arc::clone(&self.config));
+        let memory = Arc::clone(&self.memory);
         Epoch(Ordered::start(batches, self.workers, move |batch, stop| {
             let first = batch * config.batch;
             let rows = &order[first..(first + config.batch).min(order.len())];
             let chosen: Vec<usize> = rows.iter().map(|&row| indices[row]).collect();
-            let batch = assemble(&*dataset, &chosen, config.side, stop, |index, image| {
+            let batch = assemble(&*dataset, &chosen, config.side, &*memory, stop, |index, image| {
                 let mut rng = Random::new(seed, Purpose::Sample, u64::from(view), index as u64);
                 config.augment.apply(image, config.side as usize, &mut rng)
             })?;
-            let cached = cache.as_ref().map(|cache| cache.read(view, rows)).transpose()?;
+            let cached = cache.as_ref().map(|cache| cache.read(view, rows, &*memory)).transpose()?;
             Ok(Batch { view, rows: rows.to_vec(), cached, ..batch })
         }))
     }
@@ -221,6 +255,7 @@ pub struct EvalLoader {
     batch: usize,
     spec: InputSpec,
     side: u32,
+    memory: Arc<dyn Memory>,
     workers: usize,
 }
 
@@ -241,7 +276,15 @@ impl EvalLoader {
         let side = u32::try_from(spec.img)
             .map_err(|_| Error::invalid(format!("images of {} pixels are too large", spec.img)))?;
         check(&*dataset, &indices, batch, side)?;
-        Ok(Self { dataset, indices: indices.into(), batch, spec, side, workers: choose_workers(workers, side) })
+        let workers = choose_workers(workers, side);
+        let memory = Arc::new(HostMemory::default());
+        Ok(Self { dataset, indices: indices.into(), batch, spec, side, memory, workers })
+    }
+
+    /// Puts batches together in `memory`.
+    #[must_use]
+    pub fn in_memory(self, memory: Arc<dyn Memory>) -> Self {
+        Self { memory, ..self }
     }
 
     /// The same for `n` evenly spaced samples (all, if there are fewer), in batches of `batch`.
@@ -253,6 +296,7 @@ impl EvalLoader {
             dataset: Arc::clone(&self.dataset),
             indices: (0..n).map(|i| self.indices[i * all / n]).collect(),
             batch: batch.max(1),
+            memory: Arc::clone(&self.memory),
             ..*self
         }
     }
@@ -284,11 +328,11 @@ impl EvalLoader {
     /// All batches; dropping the iterator stops its threads.
     pub fn iter(&self) -> Epoch {
         let (dataset, indices) = (Arc::clone(&self.dataset), Arc::clone(&self.indices));
-        let (size, side, spec) = (self.batch, self.side, self.spec);
+        let (size, side, spec, memory) = (self.batch, self.side, self.spec, Arc::clone(&self.memory));
         Epoch(Ordered::start(0..self.batches(), self.workers, move |batch, stop| {
             let first = batch * size;
             let indices = &indices[first..(first + size).min(indices.len())];
-            assemble(&*dataset, indices, side, stop, |_, image| transforms::evaluation(image, &spec))
+            assemble(&*dataset, indices, side, &*memory, stop, |_, image| transforms::evaluation(image, &spec))
         }))
     }
 }
@@ -335,13 +379,12 @@ fn assemble(
     dataset: &dyn Dataset,
     indices: &[usize],
     side: u32,
+    memory: &dyn Memory,
     stop: &Stop,
     render: impl Fn(usize, Image) -> Result<Image>,
 ) -> Result<Batch> {
     let bytes = side as usize * side as usize * 3;
-    let mut pixels = Vec::new();
-    // A failed allocation would abort the process.
-    pixels.try_reserve_exact(indices.len().saturating_mul(bytes)).map_err(|_| {
+    let mut pixels = memory.bytes(indices.len().saturating_mul(bytes)).map_err(|_| {
         let size = indices.len() as f64 * bytes as f64 / 1e9;
         Error::invalid(format!(
             "{} images of {side} x {side} pixels take {size:.1} GB, which cannot be allocated: use smaller batches or \
@@ -349,8 +392,10 @@ fn assemble(
             indices.len()
         ))
     })?;
-    let mut labels = Vec::with_capacity(indices.len());
-    for &index in indices {
+    let mut labels = memory.bytes(indices.len() * size_of::<i64>())?;
+    let places = upload::bytes_mut(&mut pixels)?.chunks_exact_mut(bytes);
+    let classes = upload::bytes_mut(&mut labels)?.chunks_exact_mut(size_of::<i64>());
+    for ((&index, place), class) in indices.iter().zip(places).zip(classes) {
         if stop.is_set() {
             return Err(Error::invalid("loading was stopped"));
         }
@@ -364,12 +409,11 @@ fn assemble(
                 dataset.classes().len()
             )));
         }
-        pixels.extend_from_slice(&image.rgb);
-        labels.push(label as i64);
+        place.copy_from_slice(&image.rgb);
+        class.copy_from_slice(&(label as i64).to_ne_bytes());
     }
     let side = i64::from(side);
-    let images = Tensor::f_from_data_size(&pixels, &[indices.len() as i64, side, side, 3], Kind::Uint8)?
-        .f_permute([0, 3, 1, 2])?;
-    let labels = Tensor::f_from_slice(&labels)?;
+    let images = pixels.f_view([indices.len() as i64, side, side, 3])?.f_permute([0, 3, 1, 2])?;
+    let labels = labels.f_view_dtype(Kind::Int64)?;
     Ok(Batch { images, labels, indices: indices.to_vec(), view: 0, rows: Vec::new(), cached: None })
 }

@@ -21,6 +21,7 @@ pub mod profile;
 mod rng;
 pub mod script;
 mod start;
+pub mod upload;
 pub mod window;
 pub mod winograd;
 

@@ -57,8 +57,9 @@ pub fn deterministic() -> bool {
     bridge::deterministic()
 }
 
-/// Requires operations whose result does not depend on timing (`torch.use_deterministic_algorithms`), or lets cuDNN choose
-/// its fastest ones by measuring. Call it before [`crate::load_cuda`]. An operation that has no such form fails by name.
+/// Requires operations whose result does not depend on timing (`torch.use_deterministic_algorithms`), or lets cuDNN
+/// choose its fastest ones by measuring. Call it before [`crate::load_cuda`]. An operation that has no such form fails
+/// by name.
 pub fn set_deterministic(required: bool) -> Result<()> {
     Ok(bridge::set_deterministic(required)?)
 }

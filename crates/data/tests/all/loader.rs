@@ -5,11 +5,11 @@ use std::{
 };
 
 use heterodyne_data::{
-    Augment, Batch, EvalLoader, LoaderConfig, TrainLoader, Views,
+    Augment, Batch, EvalLoader, HostMemory, LoaderConfig, Memory, TrainLoader, Views,
     augment::{Crop, Interpolation},
 };
 use heterodyne_nn::{Result, shim};
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 use crate::support::{Fault, Pattern, bytes, ints, message, says, spec};
 
@@ -210,4 +210,54 @@ fn loaders_refuse_what_cannot_work() {
     for crop in [0.0, 1.1, f64::NAN] {
         says(&message(EvalLoader::new(data.clone(), vec![0], 1, spec(8, crop), 1)), &["crop_pct"]);
     }
+}
+
+/// Memory that counts, and refuses once `left` allocations are used.
+struct Counting {
+    left: std::sync::atomic::AtomicUsize,
+    threads: std::sync::Mutex<Vec<thread::ThreadId>>,
+}
+
+impl Counting {
+    fn shared(left: usize) -> Arc<Self> {
+        Arc::new(Self { left: left.into(), threads: Default::default() })
+    }
+}
+
+impl Memory for Counting {
+    fn bytes(&self, length: usize) -> Result<Tensor> {
+        use std::sync::atomic::Ordering;
+        self.threads.lock().unwrap().push(thread::current().id());
+        let less = |left: usize| left.checked_sub(1);
+        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(_) => HostMemory::default().bytes(length),
+            Err(_) => Err(heterodyne_nn::Error::invalid("no more")),
+        }
+    }
+}
+
+#[test]
+fn batches_are_put_together_in_the_memory_that_is_given_by_the_loaders_threads() {
+    let memory = Counting::shared(usize::MAX);
+    let train = loader(20, config(6, 2));
+    let expected = samples(train.epoch(1, 0));
+    let train = train.in_memory(memory.clone());
+    assert_eq!(samples(train.epoch(1, 0)), expected);
+    let eval = EvalLoader::new(Pattern::shared(7, 10, 3), (0..7).collect(), 3, spec(8, 1.0), 1).unwrap();
+    let expected = samples(eval.iter());
+    let eval = eval.in_memory(memory.clone());
+    assert_eq!(samples(eval.iter()), expected);
+    assert_eq!(samples(eval.spread(7, 3).iter()), expected);
+    // Images and labels of three batches, three times.
+    let threads = memory.threads.lock().unwrap();
+    assert_eq!(threads.len(), 18);
+    assert!(!threads.contains(&thread::current().id()), "the thread of the step has worked");
+}
+
+#[test]
+fn memory_that_is_full_is_an_error_of_the_batch() {
+    let train = loader(20, config(6, 1)).in_memory(Counting::shared(2));
+    let mut batches = train.epoch(0, 0);
+    assert!(batches.next().unwrap().is_ok());
+    says(&batches.next().unwrap().unwrap_err().to_string(), &["6 images of 8 x 8 pixels", "use smaller batches"]);
 }

@@ -28,7 +28,6 @@ settings! {
         pub threads: usize = 0, Plain, whole(0, MOST_THREADS);
         /// Use only operations whose result does not depend on timing, so that two runs on one GPU are equal to the
         /// last bit; slower, and an operation without such a form is an error. A CPU needs no such setting.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
         pub deterministic: bool = false, Plain;
         /// What to learn from.
         pub data: Data = Data::default(), Plain;

@@ -1,7 +1,7 @@
 //! The exact error messages for invalid recipes.
 use heterodyne_run::{
     Layered, RecipeError,
-    recipe::{DeviceChoice, OptimName, Precision, ScheduleName},
+    recipe::{DeviceChoice, OptimName, ScheduleName},
 };
 use heterodyne_settings::KeyError;
 

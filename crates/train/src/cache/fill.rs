@@ -2,9 +2,10 @@
 use std::sync::atomic::AtomicBool;
 
 use heterodyne_data::{
-    TrainLoader,
+    HostMemory, TrainLoader,
     random::{Purpose, Random},
 };
+use heterodyne_shim::upload::Upload;
 use tch::{Kind, Tensor};
 
 use super::Cache;
@@ -34,7 +35,7 @@ pub fn fill(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Filled> {
     guarded("filling the teacher's cache", || {
-        let stored = &cache.rows;
+        let (stored, upload) = (&cache.rows, Upload::to(learner.device())?);
         for view in 0..cache.views {
             let missing: Vec<usize> =
                 (0..stored.images).filter(|&row| !stored.rows.holds(view as usize * stored.images + row)).collect();
@@ -47,8 +48,8 @@ pub fn fill(
                     }
                     batch => batch?,
                 };
-                let images = batch.images.to_device(learner.device());
-                cache.teacher_output(&batch, &images, |images| learner.teach(images))?;
+                let images = upload.copy(&batch.images)?;
+                cache.teacher_output(&batch, &images, &upload, |images| learner.teach(images))?;
                 if let Some(problem) = cache.broken() {
                     return Err(Error::Plan(problem));
                 }
@@ -86,7 +87,7 @@ fn compare(cache: &Cache, learner: &Learner, loader: &TrainLoader, seed: u64, st
         let mut batches = loader.view(view, rows);
         while let Some(batch) = batches.next_until(stop) {
             let batch = batch?;
-            let kept = stored.rows.read(&stored.numbers(view, &batch.rows))?;
+            let kept = stored.rows.read(&stored.numbers(view, &batch.rows), &HostMemory::default())?;
             if !kept.missing.is_empty() {
                 continue;
             }

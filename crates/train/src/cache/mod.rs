@@ -22,8 +22,9 @@ mod rows;
 
 use std::{cell::RefCell, path::PathBuf, sync::Arc};
 
-use heterodyne_data::{Batch, CachedRows, SampleCache, TrainLoader};
+use heterodyne_data::{Batch, CachedRows, Memory, SampleCache, TrainLoader};
 use heterodyne_run::recipe::schema::CacheTable;
+use heterodyne_shim::upload::Upload;
 use tch::Tensor;
 
 pub use fill::{Filled, fill, verify};
@@ -67,8 +68,8 @@ impl Stored {
 }
 
 impl SampleCache for Stored {
-    fn read(&self, view: u32, rows: &[usize]) -> heterodyne_nn::Result<CachedRows> {
-        self.rows.read(&self.numbers(view, rows))
+    fn read(&self, view: u32, rows: &[usize], memory: &dyn Memory) -> heterodyne_nn::Result<CachedRows> {
+        self.rows.read(&self.numbers(view, rows), memory)
     }
 }
 
@@ -147,23 +148,25 @@ impl Cache {
         }
     }
 
-    /// The teacher's output for a batch whose images are on the device as `images`: stored rows are read, missing ones
-    /// are computed by `teach` and stored. Both are rounded alike, so a run does not depend on which rows were stored.
+    /// The teacher's output for a batch whose images `upload` has brought to the device as `images`: stored rows are
+    /// read, missing ones are computed by `teach` and stored. Both are rounded alike, so a run does not depend on which
+    /// rows were stored.
     pub fn teacher_output(
         &self,
         batch: &Batch,
         images: &Tensor,
+        upload: &Upload,
         teach: impl FnOnce(&Tensor) -> Result<TeacherOutput>,
     ) -> Result<TeacherOutput> {
         let device = images.device();
         let all = batch.rows.len();
         let encoded = match &batch.cached {
-            Some(kept) if kept.missing.is_empty() => kept.rows.f_to(device)?,
+            Some(kept) if kept.missing.is_empty() => upload.copy(&kept.rows)?,
             Some(kept) if kept.missing.len() < all => {
                 let places = Tensor::f_from_slice(&kept.missing)?.f_to(device)?;
                 let new = self.layout.encode(&teach(&images.f_index_select(0, &places)?)?)?;
                 self.store(batch.view, kept.missing.iter().map(|&place| batch.rows[place as usize]).collect(), &new);
-                kept.rows.f_to(device)?.f_index_copy(0, &places, &new)?
+                upload.copy(&kept.rows)?.f_index_copy(0, &places, &new)?
             }
             _ => {
                 let new = self.layout.encode(&teach(images)?)?;

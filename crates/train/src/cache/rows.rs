@@ -7,9 +7,10 @@ use std::{
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
-use heterodyne_data::CachedRows;
+use heterodyne_data::{CachedRows, Memory};
 use heterodyne_files::own;
 use heterodyne_nn::{Error, Result};
+use heterodyne_shim::upload;
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use tch::{Device, Kind, Tensor};
 
@@ -69,8 +70,9 @@ impl Rows {
     }
 
     /// Reads the rows `numbers`; a damaged row counts as missing.
-    pub fn read(&self, numbers: &[usize]) -> Result<CachedRows> {
-        let mut bytes = vec![0; numbers.len() * self.row_bytes];
+    pub fn read(&self, numbers: &[usize], memory: &dyn Memory) -> Result<CachedRows> {
+        let mut rows = memory.bytes(numbers.len() * self.row_bytes)?;
+        let bytes = upload::bytes_mut(&mut rows)?;
         let mut missing = Vec::new();
         for (place, (&row, target)) in numbers.iter().zip(bytes.chunks_exact_mut(self.row_bytes)).enumerate() {
             if !self.holds(row) {
@@ -95,7 +97,7 @@ impl Rows {
                 missing.push(place as i64);
             }
         }
-        Ok(CachedRows { rows: Tensor::f_from_slice(&bytes)?.f_view([numbers.len() as i64, -1])?, missing })
+        Ok(CachedRows { rows: rows.f_view([numbers.len() as i64, self.row_bytes as i64])?, missing })
     }
 
     /// Number of rows found damaged since the last call.

@@ -3,6 +3,7 @@ use std::{sync::atomic::AtomicBool, time::Instant};
 
 use heterodyne_data::EvalLoader;
 use heterodyne_nn::{Labels, Pass};
+use heterodyne_shim::upload::Upload;
 use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result, error::guarded, network::Network};
@@ -70,11 +71,12 @@ fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl
     // For each class, the images whose logit is NaN or infinite.
     let mut flawed_c = Tensor::zeros([classes], (Kind::Int64, device));
     let mut images = 0usize;
+    let upload = Upload::to(device)?;
     let mut batches = loader.iter();
     while let Some(batch) = batches.next_until(stop) {
         let batch = batch?;
-        let labels_b = batch.labels.to_device(device);
-        let logits_bc = net.infer(&batch.images.to_device(device), Pass::EVAL)?.logits.to_kind(Kind::Float);
+        let labels_b = upload.copy(&batch.labels)?;
+        let logits_bc = net.infer(&upload.copy(&batch.images)?, Pass::EVAL)?.logits.to_kind(Kind::Float);
         let best = logits_bc.topk(5.min(classes), -1, true, true).1;
         let ones = labels_b.ones_like();
         let _ = counts.select(0, 0).index_add_(0, &labels_b, &ones);

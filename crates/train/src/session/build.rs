@@ -5,7 +5,7 @@ use heterodyne_data::{Splits, census};
 use heterodyne_models::{Model, ModelDef};
 use heterodyne_nn::TapSpec;
 use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Recipe};
-use heterodyne_shim::Rng;
+use heterodyne_shim::{Rng, upload::Upload};
 use tch::Device;
 
 use super::{Session, data, loaders::Loaders, origin::Origin};
@@ -60,7 +60,7 @@ impl Session {
     ) -> Result<Self> {
         let largest = student.view.img.max(teacher.as_ref().map_or(0, |t| t.view.img));
         let side = *plan.recipe.data.img.get_or_insert(splits.side.map_or(largest, i64::from));
-        let loaders = Loaders::new(&plan, splits, side, images.loaded(student.input))?;
+        let loaders = Loaders::new(&plan, splits, side, images.loaded(student.input), student.device())?;
         let check = |teacher: &Network| loaders.teacher_check(&plan, splits, images.loaded(teacher.input));
         let teacher_check = teacher.as_ref().map(check).transpose()?;
         let names = splits.train()?.classes();
@@ -76,12 +76,14 @@ impl Session {
         let identity = learner.teacher.as_ref().map(|t| cache::key::identity(&plan, t)).transpose()?;
         let cache = Cache::of_plan(&plan, &learner, identity.as_deref(), &mut train, train_images)?;
         let origin = Origin::of(&plan.recipe, identity, splits)?;
+        let upload = Upload::to(learner.device())?;
         let data = splits.train()?.describe();
         let accept_changes = false;
         Ok(Self {
             plan,
             learner,
             cache,
+            upload,
             train,
             validation,
             test,

@@ -28,9 +28,7 @@ impl Session {
     /// # Errors
     /// The teacher's pass fails.
     pub fn feed(&self, batch: Batch, at: Place, uploaded: impl FnOnce()) -> Result<StepInput> {
-        let device = self.learner.device();
-        let images = batch.images.to_device_(device, batch.images.kind(), true, false);
-        let labels = batch.labels.to_device_(device, batch.labels.kind(), true, false);
+        let (images, labels) = (self.upload.copy(&batch.images)?, self.upload.copy(&batch.labels)?);
         let mut rng = Random::new(self.plan.recipe.seed, Purpose::Mix, u64::from(at.epoch), at.batch);
         let (images, labels) = self.plan.mix.apply(&images, &labels, self.card.classes, &mut rng)?;
         uploaded();
@@ -47,7 +45,7 @@ impl Session {
         let teach = |images: &Tensor| self.learner.teach(images);
         match &self.cache {
             None => teach(images),
-            Some(cache) => cache.teacher_output(batch, images, teach),
+            Some(cache) => cache.teacher_output(batch, images, &self.upload, teach),
         }
         .map(Some)
     }

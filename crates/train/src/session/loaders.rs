@@ -1,9 +1,10 @@
 //! The loaders of a run.
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
-use heterodyne_data::{Dataset, EvalLoader, LoaderConfig, Splits, TrainLoader, Views};
+use heterodyne_data::{Dataset, EvalLoader, HostMemory, LoaderConfig, Memory, Splits, TrainLoader, Views};
 use heterodyne_nn::InputSpec;
 use heterodyne_run::recipe::schema::TestWhen;
+use tch::Device;
 
 use crate::{Error, Plan, Result};
 
@@ -22,9 +23,18 @@ pub(super) struct Loaders {
     pub sample_classes: Vec<i64>,
 }
 
+/// Threads of a loader. Next to a GPU the cores are free for it, so 0 means all of them for small images too.
+fn workers(chosen: usize, device: Device) -> usize {
+    match chosen {
+        0 if device.is_cuda() => thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    }
+}
+
 impl Loaders {
-    /// Loads training images of `side` pixels, and the others with the student's transform `evaluation`.
-    pub fn new(plan: &Plan, splits: &Splits, side: i64, evaluation: InputSpec) -> Result<Self> {
+    /// Loads training images of `side` pixels, and the others with the student's transform `evaluation`, for networks
+    /// on `device`.
+    pub fn new(plan: &Plan, splits: &Splits, side: i64, evaluation: InputSpec, device: Device) -> Result<Self> {
         let (train, test) = (splits.train()?, splits.reported()?);
         let (data, t) = (&plan.recipe.data, &plan.recipe.train);
         let side = u32::try_from(side).ok().filter(|s| *s > 0);
@@ -36,9 +46,12 @@ impl Loaders {
         let cached = plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref());
         let views = cached.map_or(Views::Fresh, |c| Views::Fixed { count: c.views, seed: c.seed.unwrap_or(seed) });
         let augment = plan.augment.clone();
-        let config = LoaderConfig { batch: t.batch, side, seed, workers: data.workers, augment, views };
-        let evaluator = |dataset: &Arc<dyn Dataset>, indices: Vec<usize>| {
-            EvalLoader::new(Arc::clone(dataset), indices, t.eval_batch, evaluation, data.workers)
+        let workers = workers(data.workers, device);
+        let memory: Arc<dyn Memory> = Arc::new(HostMemory { pinned: device.is_cuda() });
+        let config = LoaderConfig { batch: t.batch, side, seed, workers, augment, views };
+        let evaluator = |dataset: &Arc<dyn Dataset>, indices: Vec<usize>| -> Result<EvalLoader> {
+            let loader = EvalLoader::new(Arc::clone(dataset), indices, t.eval_batch, evaluation, workers)?;
+            Ok(loader.in_memory(Arc::clone(&memory)))
         };
         let validation = match splits.chosen_on() {
             Some(val) => Some(evaluator(val, (0..val.len()).collect())?),
@@ -51,7 +64,7 @@ impl Loaders {
             ));
         }
         Ok(Self {
-            train: TrainLoader::new(Arc::clone(train), chosen.train, config)?,
+            train: TrainLoader::new(Arc::clone(train), chosen.train, config)?.in_memory(Arc::clone(&memory)),
             validation,
             test: evaluator(test, (0..test.len()).collect())?,
             train_images,

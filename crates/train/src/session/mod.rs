@@ -6,6 +6,7 @@ mod loaders;
 pub mod origin;
 
 use heterodyne_data::{EvalLoader, TrainLoader};
+use heterodyne_shim::upload::Upload;
 
 pub use self::feed::Place;
 use crate::{Plan, cache::Cache, learner::Learner, network::Card, session::origin::Origin};
@@ -18,6 +19,8 @@ pub struct Session {
     pub learner: Learner,
     /// The teacher's stored outputs.
     pub cache: Option<Cache>,
+    /// The way of the batches to the device.
+    pub upload: Upload,
     /// Training batches.
     pub train: TrainLoader,
     /// Validation images: held-out training images, or a separate split.

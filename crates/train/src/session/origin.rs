@@ -69,14 +69,7 @@ struct Class(u64, String, String);
 impl Origin {
     /// Computes all hashes; `recipe` is the session's, with all values in effect.
     pub fn of(recipe: &Recipe, teacher: Option<String>, splits: &Splits) -> Result<Self> {
-        let mut recipe = serde_json::to_value(recipe).map_err(|e| Error::State(e.to_string()))?;
-        for key in PLACES {
-            let pointer = format!("/{}", key.replace('.', "/"));
-            let (table, name) = pointer.rsplit_once('/').unwrap_or_default();
-            if let Some(table) = recipe.pointer_mut(table).and_then(Value::as_object_mut) {
-                table.remove(name);
-            }
-        }
+        let recipe = compared(recipe)?;
         let (train, test) = (splits.train()?, splits.reported()?);
         let val = splits.chosen_on().map(|val| Split::of(&**val)).transpose()?;
         Ok(Self {
@@ -93,7 +86,7 @@ impl Origin {
     #[must_use]
     pub fn changes(&self, now: &Self) -> Vec<String> {
         let mut lines = Vec::new();
-        keys("", &self.recipe, &now.recipe, &mut lines);
+        keys("", &filled(&self.recipe), &filled(&now.recipe), &mut lines);
         if self.teacher != now.teacher {
             lines.push("the teacher's weights have changed".to_owned());
         }
@@ -118,6 +111,25 @@ impl Origin {
         }
         lines
     }
+}
+
+/// A recipe's keys that are compared.
+fn compared(recipe: &Recipe) -> Result<Value> {
+    let mut recipe = serde_json::to_value(recipe).map_err(|e| Error::State(e.to_string()))?;
+    for key in PLACES {
+        let pointer = format!("/{}", key.replace('.', "/"));
+        let (table, name) = pointer.rsplit_once('/').unwrap_or_default();
+        if let Some(table) = recipe.pointer_mut(table).and_then(Value::as_object_mut) {
+            table.remove(name);
+        }
+    }
+    Ok(recipe)
+}
+
+/// A stored recipe with the defaults of keys that its version did not have.
+fn filled(stored: &Value) -> Value {
+    let recipe = serde_json::from_value::<Recipe>(stored.clone());
+    recipe.ok().and_then(|recipe| compared(&recipe).ok()).unwrap_or_else(|| stored.clone())
 }
 
 impl Split {
@@ -201,5 +213,25 @@ fn keys(path: &str, then: &Value, now: &Value, lines: &mut Vec<String>) {
     }
     for (key, now) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
         keys(&below(key), &Value::Null, now, lines);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_a_later_version_counts_as_its_default() {
+        let recipe = Recipe { name: "a".to_owned(), ..Recipe::default() };
+        let now = compared(&recipe).unwrap();
+        let mut then = now.clone();
+        then.as_object_mut().unwrap().remove("deterministic");
+        then["train"].as_object_mut().unwrap().remove("eval_batch");
+        let mut lines = Vec::new();
+        keys("", &filled(&then), &filled(&now), &mut lines);
+        assert_eq!(lines, Vec::<String>::new());
+        let other = compared(&Recipe { deterministic: true, ..recipe }).unwrap();
+        keys("", &filled(&then), &filled(&other), &mut lines);
+        assert_eq!(lines, ["`deterministic` was false and is true"]);
     }
 }

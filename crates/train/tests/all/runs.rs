@@ -228,3 +228,29 @@ fn test_images_are_left_alone_where_the_recipe_says_so() {
     let error = session(&sets).err().unwrap().to_string();
     assert!(error.contains("train.test") && error.contains("data.holdout"), "{error}");
 }
+
+/// The generator's state is kept under the device's name: on another kind of device it starts anew, in words.
+#[test]
+fn a_checkpoint_of_another_kind_of_device_continues_with_a_note() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = ["train.keep_checkpoints=true".to_owned()];
+    let s = session(&sets).unwrap();
+    let run = folder(&dir.path().join("run"), &s);
+    let stop = AtomicBool::new(false);
+    let mut after_a_step = |event: &Event| stop.store(matches!(event, Event::Step { .. }), Ordering::Relaxed);
+    assert_eq!(fit(&s, &run, false, &stop, &mut after_a_step).unwrap().status, Status::Interrupted);
+    let (mut tensors, metadata) = heterodyne_nn::file::read(&run.checkpoint()).unwrap();
+    let (own, other) = if s.learner.device().is_cuda() { ("rng/cuda", "rng/cpu") } else { ("rng/cpu", "rng/cuda") };
+    let state = tensors.shift_remove(own).unwrap();
+    tensors.insert(other.to_owned(), state);
+    heterodyne_nn::file::write(&run.checkpoint(), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
+    let mut notes = Vec::new();
+    let mut listen = |event: &Event| {
+        if let Event::Note(note) = event {
+            notes.push((*note).to_owned());
+        }
+    };
+    let summary = fit(&session(&sets).unwrap(), &run, true, &AtomicBool::new(false), &mut listen).unwrap();
+    assert_eq!(summary.status, Status::Finished);
+    assert!(notes.iter().any(|note| note.contains("another kind of device")), "{notes:?}");
+}
