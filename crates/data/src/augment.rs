@@ -141,22 +141,35 @@ impl Augment {
         Ok(())
     }
 
+    /// The kernel for resizing.
+    pub(crate) fn draw_filter(&self, rng: &mut Random) -> Filter {
+        match self.interpolation {
+            Interpolation::Bicubic => Filter::Bicubic,
+            Interpolation::Bilinear => Filter::Bilinear,
+            Interpolation::Random => [Filter::Bicubic, Filter::Bilinear][rng.below(2)],
+        }
+    }
+
+    /// First row and column of a window in the padded image.
+    pub(crate) fn draw_corner(&self, rng: &mut Random) -> (usize, usize) {
+        if self.crop != Crop::Pad {
+            return (0, 0);
+        }
+        let places = 2 * self.pad as usize + 1;
+        (rng.below(places), rng.below(places))
+    }
+
     /// A `side` x `side` training image.
     ///
     /// # Errors
     /// `side` is 0.
     pub fn apply(&self, image: Image, side: usize, rng: &mut Random) -> Result<Image> {
-        let filter = match self.interpolation {
-            Interpolation::Bicubic => Filter::Bicubic,
-            Interpolation::Bilinear => Filter::Bilinear,
-            Interpolation::Random => [Filter::Bicubic, Filter::Bilinear][rng.below(2)],
-        };
+        let filter = self.draw_filter(rng);
         let mut image = match self.crop {
             Crop::None => fitted(image, side, filter)?,
             Crop::Pad => {
-                let pad = self.pad as usize;
-                let (top, left) = (rng.below(2 * pad + 1), rng.below(2 * pad + 1));
-                transforms::pad_crop(&fitted(image, side, filter)?, pad, self.pad_mode, top, left)
+                let (top, left) = self.draw_corner(rng);
+                transforms::pad_crop(&fitted(image, side, filter)?, self.pad as usize, self.pad_mode, top, left)
             }
             Crop::Resized => {
                 let region = transforms::random_region(&image, self.scale, self.ratio, rng);

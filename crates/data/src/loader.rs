@@ -1,15 +1,15 @@
 //! Loads samples of a dataset as batches on the CPU.
 use std::{
     ops::Range,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     thread,
 };
 
 use heterodyne_nn::{Error, InputSpec, Result, catch, shim::upload};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{
-    Augment, Dataset, Image, Random,
+    Augment, Dataset, Image, Random, Resident,
     ordered::{Ordered, Stop},
     random::Purpose,
     transforms,
@@ -18,7 +18,8 @@ use crate::{
 /// Images and their classes.
 #[derive(Debug)]
 pub struct Batch {
-    /// uint8 (B,3,H,W), channels-last in memory, on the CPU.
+    /// uint8 (B,3,H,W), channels-last in memory, on the CPU; on their device if they are resident
+    /// ([`TrainLoader::resident`]).
     pub images: Tensor,
     /// Class of each image, int64 (B), on the CPU.
     pub labels: Tensor,
@@ -116,12 +117,30 @@ impl LoaderConfig {
 
 /// One pass over images; dropping it stops its threads.
 #[derive(Debug)]
-pub struct Epoch(Ordered<Batch>);
+pub struct Epoch {
+    batches: Ordered<Batch>,
+    /// If the images are resident, the threads' batches have a request for them.
+    resident: Option<Arc<Mutex<Resident>>>,
+}
 
 impl Epoch {
+    fn new(batches: Ordered<Batch>) -> Self {
+        Self { batches, resident: None }
+    }
+
     /// Like `next`, but returns [`Error::Stopped`] as soon as `stop` is set, even while waiting for a batch.
     pub fn next_until(&mut self, stop: &AtomicBool) -> Option<Result<Batch>> {
-        self.0.next_until(stop)
+        self.batches.next_until(stop).map(|batch| self.rendered(batch))
+    }
+
+    fn rendered(&self, batch: Result<Batch>) -> Result<Batch> {
+        match (&self.resident, batch?) {
+            (Some(resident), batch) => {
+                let resident = resident.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(Batch { images: resident.render(&batch.images)?, ..batch })
+            }
+            (None, batch) => Ok(batch),
+        }
     }
 }
 
@@ -129,11 +148,11 @@ impl Iterator for Epoch {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Result<Batch>> {
-        self.0.next()
+        self.batches.next().map(|batch| self.rendered(batch))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
+        self.batches.size_hint()
     }
 }
 
@@ -146,6 +165,8 @@ pub struct TrainLoader {
     config: Arc<LoaderConfig>,
     cache: Option<Arc<dyn SampleCache>>,
     memory: Arc<dyn Memory>,
+    /// A lock, because a tensor may pass from thread to thread but not be shared.
+    resident: Option<Arc<Mutex<Resident>>>,
     workers: usize,
 }
 
@@ -162,7 +183,15 @@ impl TrainLoader {
         config.augment.check_for(config.side)?;
         let workers = choose_workers(config.workers, config.side);
         let memory = Arc::new(HostMemory::default());
-        Ok(Self { dataset, indices: indices.into(), config: Arc::new(config), cache: None, memory, workers })
+        Ok(Self {
+            dataset,
+            indices: indices.into(),
+            config: Arc::new(config),
+            cache: None,
+            memory,
+            resident: None,
+            workers,
+        })
     }
 
     /// Number of batches in an epoch, at least 1.
@@ -199,6 +228,23 @@ impl TrainLoader {
         Self { memory, ..self }
     }
 
+    /// Keeps the images on `device` if they are small and the augmentation only moves them; batches are then made
+    /// there, equal to the last bit. Otherwise nothing changes.
+    ///
+    /// # Errors
+    /// An image cannot be read, or the device's memory is full.
+    pub fn resident(self, device: Device) -> Result<Self> {
+        let (side, augment) = (self.config.side, &self.config.augment);
+        let resident = Resident::of(&*self.dataset, &self.indices, side, augment, device)?;
+        Ok(Self { resident: resident.map(|resident| Arc::new(Mutex::new(resident))), ..self })
+    }
+
+    /// Whether the images are kept on a device.
+    #[must_use]
+    pub fn is_resident(&self) -> bool {
+        self.resident.is_some()
+    }
+
     /// Position of each loaded image in the dataset.
     #[must_use]
     pub fn indices(&self) -> &[usize] {
@@ -221,17 +267,29 @@ impl TrainLoader {
         let (dataset, indices, config) =
             (Arc::clone(&self.dataset), Arc::clone(&self.indices), Arc::clone(&self.config));
         let memory = Arc::clone(&self.memory);
-        Epoch(Ordered::start(batches, self.workers, move |batch, stop| {
+        let resident = self.resident.clone();
+        let moves_only = resident.is_some();
+        let batches = Ordered::start(batches, self.workers, move |batch, stop| {
             let first = batch * config.batch;
             let rows = &order[first..(first + config.batch).min(order.len())];
             let chosen: Vec<usize> = rows.iter().map(|&row| indices[row]).collect();
+            let draws = |index: usize| Random::new(seed, Purpose::Sample, u64::from(view), index as u64);
+            if moves_only {
+                let moved = |row: &usize| (*row, config.augment.draw_move(&mut draws(indices[*row])));
+                let request = Resident::request(rows.iter().map(moved));
+                let images = integers(&request, &*memory)?;
+                let labels: Vec<i64> = chosen.iter().map(|&index| dataset.label(index) as i64).collect();
+                let labels = integers(&labels, &*memory)?;
+                let cached = cache.as_ref().map(|cache| cache.read(view, rows, &*memory)).transpose()?;
+                return Ok(Batch { images, labels, indices: chosen, view, rows: rows.to_vec(), cached });
+            }
             let batch = assemble(&*dataset, &chosen, config.side, &*memory, stop, |index, image| {
-                let mut rng = Random::new(seed, Purpose::Sample, u64::from(view), index as u64);
-                config.augment.apply(image, config.side as usize, &mut rng)
+                config.augment.apply(image, config.side as usize, &mut draws(index))
             })?;
             let cached = cache.as_ref().map(|cache| cache.read(view, rows, &*memory)).transpose()?;
             Ok(Batch { view, rows: rows.to_vec(), cached, ..batch })
-        }))
+        });
+        Epoch { batches, resident }
     }
 }
 
@@ -329,7 +387,7 @@ impl EvalLoader {
     pub fn iter(&self) -> Epoch {
         let (dataset, indices) = (Arc::clone(&self.dataset), Arc::clone(&self.indices));
         let (size, side, spec, memory) = (self.batch, self.side, self.spec, Arc::clone(&self.memory));
-        Epoch(Ordered::start(0..self.batches(), self.workers, move |batch, stop| {
+        Epoch::new(Ordered::start(0..self.batches(), self.workers, move |batch, stop| {
             let first = batch * size;
             let indices = &indices[first..(first + size).min(indices.len())];
             assemble(&*dataset, indices, side, &*memory, stop, |_, image| transforms::evaluation(image, &spec))
@@ -373,6 +431,15 @@ fn choose_workers(workers: usize, side: u32) -> usize {
     }
 }
 
+/// int64 numbers in `memory`.
+fn integers(numbers: &[i64], memory: &dyn Memory) -> Result<Tensor> {
+    let mut out = memory.bytes(size_of_val(numbers))?;
+    for (place, number) in upload::bytes_mut(&mut out)?.chunks_exact_mut(size_of::<i64>()).zip(numbers) {
+        place.copy_from_slice(&number.to_ne_bytes());
+    }
+    Ok(out.f_view_dtype(Kind::Int64)?)
+}
+
 /// Reads, renders and stacks samples. Bytes are written as (B,H,W,3) and viewed as (B,3,H,W): channels-last without a
 /// copy.
 fn assemble(
@@ -392,10 +459,8 @@ fn assemble(
             indices.len()
         ))
     })?;
-    let mut labels = memory.bytes(indices.len() * size_of::<i64>())?;
-    let places = upload::bytes_mut(&mut pixels)?.chunks_exact_mut(bytes);
-    let classes = upload::bytes_mut(&mut labels)?.chunks_exact_mut(size_of::<i64>());
-    for ((&index, place), class) in indices.iter().zip(places).zip(classes) {
+    let mut labels = Vec::with_capacity(indices.len());
+    for (&index, place) in indices.iter().zip(upload::bytes_mut(&mut pixels)?.chunks_exact_mut(bytes)) {
         if stop.is_set() {
             return Err(Error::invalid("loading was stopped"));
         }
@@ -410,10 +475,10 @@ fn assemble(
             )));
         }
         place.copy_from_slice(&image.rgb);
-        class.copy_from_slice(&(label as i64).to_ne_bytes());
+        labels.push(label as i64);
     }
     let side = i64::from(side);
     let images = pixels.f_view([indices.len() as i64, side, side, 3])?.f_permute([0, 3, 1, 2])?;
-    let labels = labels.f_view_dtype(Kind::Int64)?;
+    let labels = integers(&labels, memory)?;
     Ok(Batch { images, labels, indices: indices.to_vec(), view: 0, rows: Vec::new(), cached: None })
 }

@@ -75,6 +75,22 @@ pub fn pad_crop(image: &Image, pad: usize, mode: PadMode, top: usize, left: usiz
     out
 }
 
+/// The image with `pad` pixels on all sides.
+#[must_use]
+pub fn padded(image: &Image, pad: usize, mode: PadMode) -> Image {
+    let (height, width) = image.size();
+    let mut out = Image::black(width + 2 * pad, height + 2 * pad);
+    for (y, target) in out.rgb.chunks_exact_mut((width + 2 * pad) * 3).enumerate() {
+        let Some(y) = source(y, pad, height, mode) else { continue };
+        for (x, pixel) in target.chunks_exact_mut(3).enumerate() {
+            if let Some(x) = source(x, pad, width, mode) {
+                pixel.copy_from_slice(&image.rgb[(y * width + x) * 3..][..3]);
+            }
+        }
+    }
+    out
+}
+
 /// The source of position `at` of the padded line.
 fn source(at: usize, pad: usize, length: usize, mode: PadMode) -> Option<usize> {
     match (at.checked_sub(pad), mode) {

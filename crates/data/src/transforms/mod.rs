@@ -5,7 +5,7 @@ mod jitter;
 mod ops;
 mod resize;
 
-pub use crop::{PadMode, Region, center_region, crop, flip, pad_crop, random_region};
+pub use crop::{PadMode, Region, center_region, crop, flip, pad_crop, padded, random_region};
 pub use erase::{erase, erase_region};
 pub use jitter::{Adjust, adjust, jitter};
 pub use ops::{Op, operate};

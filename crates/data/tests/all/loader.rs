@@ -7,6 +7,7 @@ use std::{
 use heterodyne_data::{
     Augment, Batch, EvalLoader, HostMemory, LoaderConfig, Memory, TrainLoader, Views,
     augment::{Crop, Interpolation},
+    transforms::PadMode,
 };
 use heterodyne_nn::{Result, shim};
 use tch::{Kind, Tensor};
@@ -260,4 +261,44 @@ fn memory_that_is_full_is_an_error_of_the_batch() {
     let mut batches = train.epoch(0, 0);
     assert!(batches.next().unwrap().is_ok());
     says(&batches.next().unwrap().unwrap_err().to_string(), &["6 images of 8 x 8 pixels", "use smaller batches"]);
+}
+
+#[test]
+fn a_resident_set_gives_the_same_bytes() {
+    let moves = [
+        Augment { crop: Crop::Pad, pad: 3, flip: 0.5, ..Augment::default() },
+        Augment { crop: Crop::Pad, pad: 2, pad_mode: PadMode::Zero, flip: 1.0, ..Augment::default() },
+        Augment { interpolation: Interpolation::Random, flip: 0.5, ..Augment::default() },
+        Augment::default(),
+    ];
+    for (case, augment) in moves.into_iter().enumerate() {
+        let views = if case == 0 { Views::Fixed { count: 2, seed: 9 } } else { Views::Fresh };
+        let config = LoaderConfig { augment, views, ..config(6, 2) };
+        // Every second image, of the loader's own size.
+        let of = |config: &LoaderConfig| {
+            TrainLoader::new(Pattern::shared(50, 8, 3), (0..50).step_by(2).collect(), config.clone()).unwrap()
+        };
+        let (plain, resident) = (of(&config), of(&config).resident(tch::Device::Cpu).unwrap());
+        assert!(resident.is_resident() && !plain.is_resident());
+        for epoch in 0..3 {
+            assert_eq!(samples(resident.epoch(epoch, 1)), samples(plain.epoch(epoch, 1)), "case {case}, epoch {epoch}");
+        }
+        let some = vec![4, 0, 24, 7];
+        assert_eq!(samples(resident.view(1, some.clone())), samples(plain.view(1, some)), "case {case}");
+        let batch = resident.epoch(0, 0).next().unwrap().unwrap();
+        assert_eq!((batch.images.size(), batch.images.kind()), (vec![6, 3, 8, 8], Kind::Uint8));
+        assert!(shim::is_channels_last(&batch.images) && batch.rows.len() == 6);
+    }
+}
+
+#[test]
+fn only_sets_that_are_moved_and_of_one_size_become_resident() {
+    let moved = || LoaderConfig { augment: Augment { flip: 0.5, ..Augment::default() }, ..config(6, 1) };
+    let resident = |side: usize, config| {
+        let loader = TrainLoader::new(Pattern::shared(20, side, 3), (0..20).collect(), config).unwrap();
+        loader.resident(tch::Device::Cpu).unwrap().is_resident()
+    };
+    assert!(resident(8, moved()));
+    assert!(!resident(10, moved()), "images that are resized");
+    assert!(!resident(8, config(6, 1)), "images that are jittered");
 }

@@ -11,7 +11,7 @@ use ffi::bridge;
 pub struct Upload(Option<UniquePtr<bridge::Upload>>);
 
 impl Upload {
-    /// A way to `device`. On a CPU there is nothing to copy.
+    /// A way to `device`. On a CPU there is nothing to copy, nor for a tensor that is on the device.
     ///
     /// # Errors
     /// CUDA has no stream left.
@@ -19,16 +19,16 @@ impl Upload {
         Ok(Self(device.is_cuda().then(bridge::begin).transpose()?))
     }
 
-    /// `x` on the device. Operations that are issued later on this thread wait for the copy; the host waits only if `x` is
-    /// in memory of [`bytes`] that is not pinned.
+    /// `x` on the device. Operations that are issued later on this thread wait for the copy; the host waits only if `x`
+    /// is not in pinned memory.
     ///
     /// # Errors
     /// The device's memory is full.
     pub fn copy(&self, x: &Tensor) -> Result<Tensor> {
         match &self.0 {
-            None => Ok(x.shallow_clone()),
             // SAFETY: the address is that of a live tensor.
-            Some(upload) => Ok(take(unsafe { upload.copy(address(x)) }?)),
+            Some(upload) if x.device() == Device::Cpu => Ok(take(unsafe { upload.copy(address(x)) }?)),
+            _ => Ok(x.shallow_clone()),
         }
     }
 }
@@ -41,8 +41,8 @@ pub fn bytes(length: usize, pinned: bool) -> Result<Tensor> {
     Ok(take(bridge::bytes(length, pinned)?))
 }
 
-/// The elements of a contiguous uint8 tensor on the CPU. No other handle of the tensor may be in use meanwhile, as with any
-/// operation in place.
+/// The elements of a contiguous uint8 tensor on the CPU. No other handle of the tensor may be in use meanwhile, as with
+/// any operation in place.
 ///
 /// # Errors
 /// The tensor is of another kind.

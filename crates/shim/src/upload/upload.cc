@@ -14,7 +14,8 @@ const at::Device kGpu(at::kCUDA, 0);
 
 }  // namespace
 
-Upload::Upload() : side(c10::impl::VirtualGuardImpl(at::kCUDA).getStreamFromGlobalPool(kGpu, /*isHighPriority=*/false)) {}
+Upload::Upload()
+    : side(c10::impl::VirtualGuardImpl(at::kCUDA).getStreamFromGlobalPool(kGpu, /*isHighPriority=*/false)) {}
 
 size_t Upload::copy(size_t x) const {
   const c10::Stream own = c10::impl::VirtualGuardImpl(at::kCUDA).getStream(kGpu);

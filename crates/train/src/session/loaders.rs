@@ -63,8 +63,9 @@ impl Loaders {
                     .to_owned(),
             ));
         }
+        let loader = TrainLoader::new(Arc::clone(train), chosen.train, config)?.in_memory(Arc::clone(&memory));
         Ok(Self {
-            train: TrainLoader::new(Arc::clone(train), chosen.train, config)?.in_memory(Arc::clone(&memory)),
+            train: if device.is_cuda() { loader.resident(device)? } else { loader },
             validation,
             test: evaluator(test, (0..test.len()).collect())?,
             train_images,
