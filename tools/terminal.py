@@ -22,7 +22,7 @@ def drawn(lines: list[str]) -> str:
     height = 2 * MARGIN + LEADING * len(lines) - LEADING // 3
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img"'
-        f' font-family="{FONT}" font-size="{SIZE}" xml:space="preserve">',
+        f' font-family="{FONT}" font-size="{SIZE}">',
         f'<rect width="{width}" height="{height}" rx="8" fill="{GROUND}"/>',
     ]
     for row, line in enumerate(lines):
@@ -33,7 +33,9 @@ def drawn(lines: list[str]) -> str:
         # The width is fixed, so columns meet in every font.
         fixed = f'textLength="{STEP * len(line):.1f}" lengthAdjust="spacingAndGlyphs"'
         y = MARGIN + LEADING * row + SIZE
-        parts.append(f'<text x="{MARGIN}" y="{y}" {style} {fixed}>{escape(line)}</text>')
+        # Browsers draw several plain spaces as one.
+        text = escape(line).replace(" ", "\N{NO-BREAK SPACE}")
+        parts.append(f'<text x="{MARGIN}" y="{y}" {style} {fixed}>{text}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

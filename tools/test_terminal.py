@@ -19,7 +19,9 @@ class Terminal(unittest.TestCase):
         lines = ["$ a <b> & 'c'", "", "  two  spaces", "x" * 120]
         root = ElementTree.fromstring(draw("\n".join(lines) + "\n\n").stdout)
         texts = root.findall(f"{SVG}text")
-        self.assertEqual([text.text for text in texts], [line for line in lines if line])
+        drawn = [text.text.replace("\N{NO-BREAK SPACE}", " ") for text in texts]
+        self.assertEqual(drawn, [line for line in lines if line])
+        self.assertNotIn("  ", "".join(text.text for text in texts))
         _, _, width, height = map(float, root.get("viewBox").split())
         for text in texts:
             self.assertLessEqual(float(text.get("x")) + float(text.get("textLength")), width)

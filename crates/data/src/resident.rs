@@ -33,8 +33,8 @@ pub struct Resident {
 const NUMBERS: usize = 4;
 
 impl Resident {
-    /// Brings the images `indices` of `dataset` to `device`; `None` if the augmentation does more than move them, if they
-    /// are not all of `side` pixels, or if they are too many.
+    /// Brings the images `indices` of `dataset` to `device`; `None` if the augmentation does more than move them, if
+    /// they are not all of `side` pixels, or if they are too many.
     ///
     /// # Errors
     /// An image cannot be read, or the device's memory is full.
