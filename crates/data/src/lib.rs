@@ -14,6 +14,7 @@ pub mod decode;
 pub mod faults;
 mod files;
 pub mod loader;
+pub mod memory;
 pub mod mix;
 mod ordered;
 pub mod rand_augment;
@@ -29,9 +30,8 @@ pub use augment::Augment;
 pub use dataset::{Dataset, Image, Splits, Stored};
 pub use datasets::{Entry, Files, all, examine, find, open};
 pub use decode::Decode;
-pub use loader::{
-    Batch, CachedRows, Epoch, EvalLoader, HostMemory, LoaderConfig, Memory, SampleCache, TrainLoader, Views,
-};
+pub use loader::{Batch, CachedRows, Epoch, EvalLoader, LoaderConfig, SampleCache, TrainLoader, Views};
+pub use memory::{HostMemory, Memory};
 pub use mix::Mix;
 pub use rand_augment::RandAugment;
 pub use random::Random;

@@ -6,10 +6,11 @@ use std::{
 };
 
 use heterodyne_nn::{Error, InputSpec, Result, catch, shim::upload};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::{
     Augment, Dataset, Image, Random, Resident,
+    memory::{HostMemory, Memory, integers},
     ordered::{Ordered, Stop},
     random::Purpose,
     transforms,
@@ -63,28 +64,6 @@ pub trait SampleCache: Send + Sync {
     /// # Errors
     /// The rows cannot be read.
     fn read(&self, view: u32, rows: &[usize], memory: &dyn Memory) -> Result<CachedRows>;
-}
-
-/// Where batches are put together.
-pub trait Memory: Send + Sync {
-    /// `length` zero bytes on the CPU, uint8 (length).
-    ///
-    /// # Errors
-    /// There is not so much memory.
-    fn bytes(&self, length: usize) -> Result<Tensor>;
-}
-
-/// Ordinary memory, or memory from which a GPU copies without making the host wait.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HostMemory {
-    /// Whether a GPU copies from it directly; needs CUDA.
-    pub pinned: bool,
-}
-
-impl Memory for HostMemory {
-    fn bytes(&self, length: usize) -> Result<Tensor> {
-        Ok(upload::bytes(length, self.pinned)?)
-    }
 }
 
 /// Settings of a [`TrainLoader`].
@@ -429,15 +408,6 @@ fn choose_workers(workers: usize, side: u32) -> usize {
         0 => thread::available_parallelism().map_or(1, usize::from),
         given => given,
     }
-}
-
-/// int64 numbers in `memory`.
-fn integers(numbers: &[i64], memory: &dyn Memory) -> Result<Tensor> {
-    let mut out = memory.bytes(size_of_val(numbers))?;
-    for (place, number) in upload::bytes_mut(&mut out)?.chunks_exact_mut(size_of::<i64>()).zip(numbers) {
-        place.copy_from_slice(&number.to_ne_bytes());
-    }
-    Ok(out.f_view_dtype(Kind::Int64)?)
 }
 
 /// Reads, renders and stacks samples. Bytes are written as (B,H,W,3) and viewed as (B,3,H,W): channels-last without a

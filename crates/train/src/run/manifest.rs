@@ -1,9 +1,13 @@
 //! What a run is computed from and with. It is stored at the run's start, so that the run can be repeated and compared.
+use std::io::Read;
+
 use heterodyne_run::{Machine, RunFolder, Versions, read_json, write_json_atomic};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::{Result, Session, cache::key, device, session::origin::Origin};
+
+/// Bytes of the program that are read at once.
+const PART: usize = 1 << 20;
 
 /// `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +33,7 @@ pub struct Process {
     pub changes: Vec<String>,
     /// Versions of the software.
     pub versions: Versions,
-    /// Hash of the program's file; `None` if it could not be read.
+    /// CRC-32 of the program's file; `None` if it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
     /// `cpu` or `cuda`.
@@ -118,9 +122,14 @@ impl Process {
     }
 }
 
-/// The start of the hash of the running program's file.
+/// The checksum of the running program's file, which tells one build from another.
 fn program() -> Option<String> {
-    let mut hash = Sha256::new();
-    std::io::copy(&mut std::fs::File::open(std::env::current_exe().ok()?).ok()?, &mut hash).ok()?;
-    Some(key::hex(&hash.finalize()[..8]))
+    let mut file = std::fs::File::open(std::env::current_exe().ok()?).ok()?;
+    let (mut sum, mut part) = (crc32fast::Hasher::new(), vec![0; PART]);
+    loop {
+        match file.read(&mut part).ok()? {
+            0 => return Some(format!("{:08x}", sum.finalize())),
+            count => sum.update(&part[..count]),
+        }
+    }
 }

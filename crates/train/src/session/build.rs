@@ -39,8 +39,9 @@ impl Session {
         check_holdout(&plan, &splits)?;
         let images = data_images(&plan, &splits);
         let mut notes = splits.notices.clone();
-        let unused = cuda_problem().filter(|_| choice == DeviceChoice::Auto && device == Device::Cpu);
-        notes.extend(unused.map(|problem| format!("the GPU is not used: {problem}")));
+        if choice == DeviceChoice::Auto && device == Device::Cpu {
+            notes.extend(cuda_problem().map(|problem| format!("the GPU is not used: {problem}")));
+        }
         notes.extend(census::notes(&splits));
         notes.extend(files.order_classes(&plan, &splits)?);
         let (student, teacher) = networks(&mut plan, files, &splits, device, stop)?;

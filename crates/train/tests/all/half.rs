@@ -1,5 +1,5 @@
 //! Training in bfloat16 and float16.
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use heterodyne_nn::{Progress, Tensors, file};
 use heterodyne_run::{
@@ -10,7 +10,7 @@ use heterodyne_run::{
 use heterodyne_train::{Event, Session, fit, session::Place};
 use tch::{Kind, Tensor};
 
-use crate::support::{all_methods, differing, folder, session, tensors};
+use crate::support::{all_methods, differing, folder, interrupted_after, session, tensors};
 
 /// Runs the recipe to its end; the folder's name is `name`.
 fn run(dir: &std::path::Path, name: &str, sets: &[String]) -> RunFolder {
@@ -95,14 +95,7 @@ fn an_interrupted_run_in_float16_continues_with_its_scale() {
     let straight = run(dir.path(), "straight", &sets);
     let s = session(&sets).unwrap();
     let broken = folder(&dir.path().join("broken"), &s);
-    let (stop, mut steps) = (AtomicBool::new(false), 0);
-    let mut watch = |event: &Event| {
-        if matches!(event, Event::Step { .. }) {
-            steps += 1;
-            stop.store(steps == 6, Ordering::Relaxed);
-        }
-    };
-    assert_eq!(fit(&s, &broken, false, &stop, &mut watch).unwrap().status, Status::Interrupted);
+    interrupted_after(6, &s, &broken);
     drop((s, broken));
     let broken = RunFolder::resume(&dir.path().join("broken")).unwrap();
     fit(&session(&sets).unwrap(), &broken, true, &AtomicBool::new(false), &mut |_: &Event| {}).unwrap();

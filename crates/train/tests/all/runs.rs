@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use heterodyne_run::{
     folder::RunFolder,
@@ -7,7 +7,7 @@ use heterodyne_run::{
 };
 use heterodyne_train::{Error, Event, fit};
 
-use crate::support::{all_methods, differing, folder, session, taught_by, teacher, tensors};
+use crate::support::{all_methods, differing, folder, interrupted_after, session, taught_by, teacher, tensors};
 
 #[test]
 fn an_interrupted_run_continues_to_the_very_same_weights() {
@@ -23,16 +23,8 @@ fn an_interrupted_run_continues_to_the_very_same_weights() {
 
     let s = session(&sets).unwrap();
     let broken = folder(&dir.path().join("broken"), &s);
-    let stop = AtomicBool::new(false);
-    let mut steps = 0;
     // In the middle of the second epoch.
-    let mut watch = |event: &Event| {
-        if matches!(event, Event::Step { .. }) {
-            steps += 1;
-            stop.store(steps == 6, Ordering::Relaxed);
-        }
-    };
-    assert_eq!(fit(&s, &broken, false, &stop, &mut watch).unwrap().status, Status::Interrupted);
+    interrupted_after(6, &s, &broken);
     drop((s, broken));
 
     let s = session(&sets).unwrap();
@@ -236,9 +228,7 @@ fn a_checkpoint_of_another_kind_of_device_continues_with_a_note() {
     let sets = ["train.keep_checkpoints=true".to_owned()];
     let s = session(&sets).unwrap();
     let run = folder(&dir.path().join("run"), &s);
-    let stop = AtomicBool::new(false);
-    let mut after_a_step = |event: &Event| stop.store(matches!(event, Event::Step { .. }), Ordering::Relaxed);
-    assert_eq!(fit(&s, &run, false, &stop, &mut after_a_step).unwrap().status, Status::Interrupted);
+    interrupted_after(1, &s, &run);
     let (mut tensors, metadata) = heterodyne_nn::file::read(&run.checkpoint()).unwrap();
     let (own, other) = if s.learner.device().is_cuda() { ("rng/cuda", "rng/cpu") } else { ("rng/cpu", "rng/cuda") };
     let state = tensors.shift_remove(own).unwrap();

@@ -1,10 +1,13 @@
 //! Small runs on the embedded digits.
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use heterodyne_models::Model;
 use heterodyne_nn::{InputSpec, Tensors, file};
-use heterodyne_run::{folder::RunFolder, recipe::Layered};
-use heterodyne_train::{Mode, Plan, Result, Session, network::Card};
+use heterodyne_run::{folder::RunFolder, recipe::Layered, summary::Status};
+use heterodyne_train::{Event, Mode, Plan, Result, Session, fit, network::Card};
 use tch::Device;
 
 /// Forty images per epoch in batches of ten; a run takes a second or two.
@@ -94,4 +97,16 @@ pub fn differing(a: &Tensors, b: &Tensors) -> Vec<String> {
     assert_eq!(a.len(), b.len());
     let drawn = |name: &str| name.starts_with("rng/");
     a.iter().filter(|(name, t)| b.get(*name) != Some(*t) && !drawn(name)).map(|(name, _)| name.clone()).collect()
+}
+
+/// Starts a run and stops it after some steps.
+pub fn interrupted_after(steps: usize, s: &Session, run: &RunFolder) {
+    let (stop, mut done) = (AtomicBool::new(false), 0);
+    let mut watch = |event: &Event| {
+        if matches!(event, Event::Step { .. }) {
+            done += 1;
+            stop.store(done == steps, Ordering::Relaxed);
+        }
+    };
+    assert_eq!(fit(s, run, false, &stop, &mut watch).unwrap().status, Status::Interrupted);
 }
