@@ -2,7 +2,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use heterodyne_run::{RunFolder, Status, Summary};
+use heterodyne_run::{
+    RunFolder, Status, Summary,
+    recipe::{MOVABLE, without},
+};
 use heterodyne_train::{
     Mode, Plan, Session,
     analysis::repetition::{Compared, Divergence, Repetition},
@@ -81,7 +84,8 @@ fn is_finished(out: &Path) -> bool {
 
 /// Checks that what is in the folder of the repetition repeats this run.
 fn check_plan(run: &RunFolder, again: &RunFolder) -> Result<()> {
-    let (then, now) = (run.read_plan()?, again.read_plan()?);
+    // Places are compared by their contents, before anything is computed.
+    let (then, now) = (without(run.read_plan()?, &MOVABLE), without(again.read_plan()?, &MOVABLE));
     let mut changes = heterodyne_report::changes(&then, &now);
     if then["seed"] != now["seed"] {
         changes.push(format!("`seed` was {} and is {}", then["seed"], now["seed"]));

@@ -72,6 +72,16 @@ fn changed_inputs_are_named_before_anything_is_computed() {
 }
 
 #[test]
+fn a_run_that_was_moved_is_reproduced_with_its_new_places() {
+    let place = Place::new();
+    place.good("distill taught.toml --out runs/a");
+    fs::rename(place.path("teacher.safetensors"), place.path("elsewhere.safetensors")).unwrap();
+    place.bad("reproduce runs/a", &["teacher.safetensors", "does not exist"]);
+    let found = place.good("reproduce runs/a --set teacher.weights=elsewhere.safetensors");
+    assert!(found.contains("the run is reproduced exactly"), "{found}");
+}
+
+#[test]
 fn another_run_is_not_taken_for_a_repetition() {
     let place = Place::new();
     place.good("train small.toml --out runs/a");

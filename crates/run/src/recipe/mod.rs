@@ -15,3 +15,16 @@ pub use schema::{
     Data, DeviceChoice, Loss, NetworkTable, Optim, OptimName, Precision, Recipe, Schedule, ScheduleName, Train,
 };
 pub use wording::key_for;
+
+/// A plan without some of its keys, given as `table.key`.
+#[must_use]
+pub fn without(mut plan: serde_json::Value, keys: &[&str]) -> serde_json::Value {
+    for key in keys {
+        let pointer = format!("/{}", key.replace('.', "/"));
+        let (table, name) = pointer.rsplit_once('/').unwrap_or_default();
+        if let Some(table) = plan.pointer_mut(table).and_then(serde_json::Value::as_object_mut) {
+            table.shift_remove(name);
+        }
+    }
+    plan
+}

@@ -5,7 +5,7 @@
 use std::time::UNIX_EPOCH;
 
 use heterodyne_data::{Dataset, Splits, Stored};
-use heterodyne_run::recipe::Recipe;
+use heterodyne_run::recipe::{Recipe, without};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -115,15 +115,8 @@ impl Origin {
 
 /// A recipe's keys that are compared.
 fn compared(recipe: &Recipe) -> Result<Value> {
-    let mut recipe = serde_json::to_value(recipe).map_err(|e| Error::State(e.to_string()))?;
-    for key in PLACES {
-        let pointer = format!("/{}", key.replace('.', "/"));
-        let (table, name) = pointer.rsplit_once('/').unwrap_or_default();
-        if let Some(table) = recipe.pointer_mut(table).and_then(Value::as_object_mut) {
-            table.remove(name);
-        }
-    }
-    Ok(recipe)
+    let recipe = serde_json::to_value(recipe).map_err(|e| Error::State(e.to_string()))?;
+    Ok(without(recipe, &PLACES))
 }
 
 /// A stored recipe with the defaults of keys that its version did not have.
