@@ -106,6 +106,18 @@ fn a_package_is_inspected_as_a_teacher() {
     }
 }
 
+/// Copies a compiled package, and states in its metadata that it is for a GPU.
+const FOR_A_GPU: &str = r#"
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as source, zipfile.ZipFile(sys.argv[2], "w") as target:
+    for item in source.infolist():
+        data = source.read(item)
+        if item.filename.endswith("_metadata.json"):
+            assert b'"AOTI_DEVICE_KEY": "cpu"' in data, data
+            data = data.replace(b'"AOTI_DEVICE_KEY": "cpu"', b'"AOTI_DEVICE_KEY": "cuda"')
+        target.writestr(item, data)
+"#;
+
 /// Packages made by the users' script, if Python has its requirements.
 #[test]
 fn networks_of_timm_that_the_script_has_packaged_teach() {
@@ -127,5 +139,12 @@ fn networks_of_timm_that_the_script_has_packaged_teach() {
         std::fs::write(place.path("packaged.toml"), RECIPE.replace("[train]", &teacher)).unwrap();
         let said = place.good("distill packaged.toml --out runs/a --set train.epochs=1");
         assert!(said.contains("timm/test_resnet at 32 px, a package with logits, an embedding and 4 stages"), "{said}");
+        if name.ends_with("pt2") {
+            let made =
+                Command::new(&python).args(["-c", FOR_A_GPU, name, "gpu.pt2"]).current_dir(place.path("")).status();
+            assert!(made.unwrap().success());
+            let parts = ["gpu.pt2", "compiled for cuda and the run is on cpu", "package_teacher.py --device cpu"];
+            place.bad("distill packaged.toml --out runs/b --set teacher.package=gpu.pt2", &parts);
+        }
     }
 }
