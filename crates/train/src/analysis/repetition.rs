@@ -92,8 +92,11 @@ enum Of {
     Eval(u64, String, String),
 }
 
-/// The measurements in order, each with its numbers other than times.
-fn measured(metrics: &[Metric]) -> Vec<(Of, u64, Vec<(String, f64)>)> {
+/// Numbers by name.
+type Numbers = Vec<(String, f64)>;
+
+/// The measurements in order, each with its step and its numbers other than times.
+fn measured(metrics: &[Metric]) -> Vec<(Of, u64, Numbers)> {
     let mut before = 0;
     let timed = |name: &str| ["images_per_second", "data_wait", "seconds"].contains(&name);
     let mut all = Vec::new();
@@ -110,8 +113,7 @@ fn measured(metrics: &[Metric]) -> Vec<(Of, u64, Vec<(String, f64)>)> {
 
 /// Numbers of windows and of evaluations in common, and the first that differ.
 fn course(then: &[Metric], now: &[Metric]) -> (usize, usize, Option<Divergence>) {
-    let now: HashMap<Of, Vec<(String, f64)>> =
-        measured(now).into_iter().map(|(of, _, numbers)| (of, numbers)).collect();
+    let now: HashMap<Of, Numbers> = measured(now).into_iter().map(|(of, _, numbers)| (of, numbers)).collect();
     let (mut windows, mut evals, mut first) = (0, 0, None);
     for (of, step, then) in measured(then) {
         let Some(now) = now.get(&of) else { continue };

@@ -37,7 +37,6 @@ impl Scaler {
     }
 
     /// The scaled loss, a scalar.
-    #[must_use]
     pub fn scaled(&self, total: &Tensor) -> Tensor {
         total * self.scale.squeeze()
     }
