@@ -7,9 +7,10 @@ use serde_json::Value;
 use crate::{Group, Result, Run};
 
 /// Keys that do not change what a run computes, or that its rows average over.
-const FREE: [&str; 9] = [
+const FREE: [&str; 10] = [
     "seed",
     "name",
+    "device",
     "data.path",
     "data.workers",
     "teacher.cache.path",

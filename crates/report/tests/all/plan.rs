@@ -66,10 +66,13 @@ fn runs_that_differ_in_a_setting_are_not_averaged() {
 }
 
 #[test]
-fn where_files_lie_makes_no_row() {
+fn where_files_lie_and_where_a_run_was_computed_makes_no_row() {
     let dir = TempDir::new().unwrap();
-    let here = planned(dir.path(), "kd", 0, 87.0, &[("/data/path", json!("a")), ("/data/workers", json!(1))]);
-    let there = planned(dir.path(), "kd", 1, 88.0, &[("/data/path", json!("b")), ("/data/workers", json!(8))]);
+    let at = |seed, path: &str, workers: u32, device: &str| {
+        let places = [("/data/path", json!(path)), ("/data/workers", json!(workers)), ("/device", json!(device))];
+        planned(dir.path(), "kd", seed, 87.0, &places)
+    };
+    let (here, there) = (at(0, "a", 1, "cpu"), at(1, "b", 8, "cuda"));
     assert_eq!(rows(&[here, there]), [("kd".to_owned(), 2)]);
 }
 
