@@ -1,7 +1,7 @@
 //! `reproduce` repeats a run to the last bit, and says what is different if it cannot.
 use std::fs;
 
-use crate::support::{Place, interrupt, stderr};
+use crate::support::{Place, interrupt, stderr, test_device};
 
 /// Changes a JSON file and removes its checksum.
 fn edit(place: &Place, name: &str, from: &str, to: &str) {
@@ -108,4 +108,17 @@ fn a_manifest_that_is_missing_or_damaged_is_named() {
     fs::remove_file(place.path("runs/a/manifest.json")).unwrap();
     let output = place.run("reproduce runs/a");
     assert!(output.status.success() && stderr(&output).contains("manifest.json is missing"), "{}", stderr(&output));
+}
+
+#[test]
+fn every_method_has_operations_with_a_fixed_order() {
+    let place = Place::new();
+    let methods: String =
+        heterodyne::methods::all().iter().map(|m| format!(" --set methods.{}={{}}", m.name)).collect();
+    for deterministic in [false, true] {
+        let words = format!("--set train.epochs=1 --set deterministic={deterministic} --out runs/{deterministic}");
+        place.good(&format!("distill taught.toml{methods} {words}"));
+    }
+    let weights = |run: &str| fs::read(place.path(&format!("runs/{run}/weights/last.safetensors"))).unwrap();
+    assert!(weights("false") == weights("true") || test_device() != "cpu", "a CPU's order is fixed anyway");
 }
