@@ -1,6 +1,7 @@
 //! Resolved plans: which runs may be pooled, and which may be compared.
 use std::path::PathBuf;
 
+use heterodyne_run::recipe::filled;
 use indexmap::{IndexMap, IndexSet};
 use serde_json::Value;
 
@@ -49,7 +50,7 @@ pub fn flatten(value: &Value) -> Keys {
 
 /// What two runs must have in common to form one row.
 fn pooled(plan: &Value) -> Keys {
-    let mut keys = flatten(plan);
+    let mut keys = flatten(&filled(plan));
     keys.retain(|key, _| !FREE.contains(&key.as_str()));
     keys
 }

@@ -73,6 +73,9 @@ fn where_files_lie_and_where_a_run_was_computed_makes_no_row() {
         planned(dir.path(), "kd", seed, 87.0, &places)
     };
     let (here, there) = (at(0, "a", 1, "cpu"), at(1, "b", 8, "cuda"));
+    // A plan without a key, of an earlier version, had its default.
+    let later = planned(dir.path(), "kd", 2, 87.0, &[("/deterministic", json!(false))]);
+    assert_eq!(rows(&[here.clone(), later]), [("kd".to_owned(), 2)]);
     assert_eq!(rows(&[here, there]), [("kd".to_owned(), 2)]);
 }
 

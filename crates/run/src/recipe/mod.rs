@@ -16,6 +16,13 @@ pub use schema::{
 };
 pub use wording::key_for;
 
+/// A stored plan with the defaults of keys that its version did not have; unchanged if it is not a recipe.
+#[must_use]
+pub fn filled(stored: &serde_json::Value) -> serde_json::Value {
+    let recipe = serde_json::from_value::<Recipe>(stored.clone());
+    recipe.and_then(serde_json::to_value).unwrap_or_else(|_| stored.clone())
+}
+
 /// A plan without some of its keys, given as `table.key`.
 #[must_use]
 pub fn without(mut plan: serde_json::Value, keys: &[&str]) -> serde_json::Value {

@@ -1,7 +1,7 @@
 //! The exact error messages for invalid recipes.
 use heterodyne_run::{
     Layered, RecipeError,
-    recipe::{DeviceChoice, OptimName, ScheduleName},
+    recipe::{DeviceChoice, OptimName, Recipe, ScheduleName, filled, without},
 };
 use heterodyne_settings::KeyError;
 
@@ -261,4 +261,16 @@ fn owners_of_tables_get_places_and_nearest_keys() {
     assert_eq!(unknown("k", &[]), "x.toml:6: unknown key `methods.uhkd.k`\n  hint: [methods.uhkd] takes no keys");
     assert_eq!(l.place("methods.uhkd.k"), "x.toml:6");
     assert_eq!(l.place("optim.lr"), "x.toml");
+}
+
+#[test]
+fn a_stored_plan_gets_the_defaults_of_later_keys() {
+    let now = serde_json::to_value(Recipe::default()).unwrap();
+    let mut then = now.clone();
+    then.as_object_mut().unwrap().remove("deterministic");
+    then["train"].as_object_mut().unwrap().remove("eval_batch");
+    assert!(then != now && filled(&then) == now);
+    assert_eq!(without(then, &["train", "seed"]), without(now, &["deterministic", "train", "seed"]));
+    let other = serde_json::json!({ "deterministik": 1 });
+    assert_eq!(filled(&other), other);
 }
