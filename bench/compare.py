@@ -28,7 +28,7 @@ RESULTS = ROOT / "target" / "bench.json"
 TABLE = ROOT / "target" / "bench.md"
 CACHE = ROOT / "target" / "bench" / "inductor"
 
-KEY = ("pair", "method", "precision", "device", "cpu_level")
+KEY = ("pair", "method", "precision", "device", "cpu_level", "graph")
 # Largest relative difference of the first three losses.
 TOLERANCE = dict(fp32=2e-3, bf16=3e-2)
 CHECKED_LOSSES = 3
@@ -301,7 +301,7 @@ def measure(runner, job, label, arguments):
     """One configuration's record."""
     pair, method, precision = label
     peer, mode, shown = best_peer(runner, job, candidates(job["device"], arguments.eager))
-    with peer, runner.ours(job) as ours:
+    with peer, runner.ours(job | dict(graph=arguments.graph)) as ours:
         ours.steps(warm_up(job))
         check_losses(pair, method, precision, ours.losses, peer.losses)
         medians = alternate(peer, ours, arguments.pairs_of_runs, arguments.steps)
@@ -318,6 +318,7 @@ def measure(runner, job, label, arguments):
             precision=precision,
             device=job["device"],
             cpu_level=arguments.cpu_level,
+            graph=arguments.graph,
             ours_ms=statistics.median(b for _, b in medians),
             peer_ms=statistics.median(a for a, _ in medians),
             ratio_median=statistics.median(ratios),
@@ -375,7 +376,7 @@ def read_results(path):
         return []
     try:
         records = json.loads(path.read_text())
-        records = [{"cpu_level": NATIVE, **record} for record in records]
+        records = [{"cpu_level": NATIVE, "graph": False, **record} for record in records]
         return [record for record in records if all(name in record for name in KEY)]
     except (ValueError, TypeError):
         raise BenchError(f"{path} is not a list of results; move it away") from None
@@ -394,9 +395,10 @@ def number(value, digits):
 
 
 def where(record):
-    """The device, and the level that both sides were held to."""
+    """The device, the level that both sides were held to, and whether our step was recorded."""
     level = record.get("cpu_level", NATIVE)
-    return record["device"] if level == NATIVE else f"{record['device']} at {level}"
+    device = record["device"] + (", recorded" if record.get("graph") else "")
+    return device if level == NATIVE else f"{device} at {level}"
 
 
 def line(record):
@@ -555,6 +557,9 @@ def parse(command):
         help="try PyTorch's eager modes only; compiling takes minutes per configuration the first time",
     )
     parser.add_argument("--quick", action="store_true", help="--eager and one step per block: a look, not a result")
+    parser.add_argument(
+        "--graph", action="store_true", help="record our step (train.graph), as PyTorch's mode `graphed` does"
+    )
     add_option(parser, "speed")
     parser.add_argument("--ours", type=shlex.split, help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, default=RESULTS, help=argparse.SUPPRESS)

@@ -47,6 +47,7 @@ LABEL = ("a->b", "kd", "fp32")
 
 class Arguments:
     quick, eager, pairs_of_runs, steps, shipped, cpu_level = False, False, 5, 2, False, "native"
+    graph = False
 
 
 class Driver(unittest.TestCase):
@@ -75,7 +76,7 @@ class Driver(unittest.TestCase):
 
     def test_the_fastest_mode_is_measured_and_ratios_point_the_right_way(self):
         peer_ms = dict(tuned=30.0, contiguous=40.0, compiled=20.0, frozen=25.0, shipped=50.0)
-        arguments = mock.Mock(quick=False, eager=False, pairs_of_runs=5, steps=2, shipped=True)
+        arguments = mock.Mock(quick=False, eager=False, pairs_of_runs=5, steps=2, shipped=True, graph=False)
         record = self.measure(
             self.runner(ours=dict(ms=dict(tuned=10.0), rss_mb=60.0, startup_s=0.5), ms=peer_ms), arguments
         )
@@ -89,7 +90,8 @@ class Driver(unittest.TestCase):
     def test_no_compiled_mode_is_tried_where_none_is_wanted(self):
         peer_ms = dict(tuned=30.0, contiguous=40.0, compiled=20.0)
         record = self.measure(
-            self.runner(ms=peer_ms), mock.Mock(quick=False, eager=True, pairs_of_runs=5, steps=1, shipped=False)
+            self.runner(ms=peer_ms),
+            mock.Mock(quick=False, eager=True, pairs_of_runs=5, steps=1, shipped=False, graph=False),
         )
         self.assertEqual(record["peer_mode"], "tuned")
 
@@ -149,13 +151,15 @@ class Results(unittest.TestCase):
     def record(self, **changes):
         return (
             dict(pair="a->b", method="kd", precision="fp32", device="cpu", cpu_level="native", ratio_median=1.5)
+            | dict(graph=False)
             | changes
         )
 
     def test_a_narrowed_run_replaces_its_own_results_only(self):
         old = [self.record(), self.record(method="hcd"), self.record(precision="bf16")]
-        new = [self.record(method="hcd", ratio_median=2.0), self.record(device="cuda"), self.record(cpu_level="avx2")]
-        self.assertEqual(compare.merge(old, new), [old[0], new[0], old[2], new[1], new[2]])
+        others = [self.record(device="cuda"), self.record(cpu_level="avx2"), self.record(graph=True)]
+        new = [self.record(method="hcd", ratio_median=2.0), *others]
+        self.assertEqual(compare.merge(old, new), [old[0], new[0], old[2], *new[1:]])
 
     def test_the_summary_is_a_geometric_mean(self):
         records = [

@@ -29,7 +29,20 @@ fn main() {
     for source in sources(Path::new("src")) {
         println!("cargo:rerun-if-changed={}", source.display());
     }
-    let rooms = ["cpu", "winograd", "norm", "packed", "window", "attention", "flops", "profile", "script", "upload"];
+    let rooms = [
+        "cpu",
+        "winograd",
+        "norm",
+        "packed",
+        "window",
+        "attention",
+        "flops",
+        "profile",
+        "script",
+        "upload",
+        "graph",
+        "ranks",
+    ];
     let bridges = rooms.iter().map(|room| format!("src/{room}/ffi.rs")).chain(["src/ffi.rs".to_owned()]);
     cxx_build::bridges(bridges)
         .files([
@@ -40,12 +53,15 @@ fn main() {
             "src/flops/flops.cc",
             "src/profile/profile.cc",
             "src/upload/upload.cc",
+            "src/graph/graph.cc",
+            "src/ranks/ranks.cc",
         ])
         .files(["src/norm/batch_norm.cc", "src/norm/depthwise.cc", "src/window/window.cc"])
         .files(["src/attention/attention.cc", "src/attention/softmax.cc"])
         .files(["src/packed/layers.cc", "src/packed/normal_tail.cc", "src/packed/scratch.cc", "src/cpu/cpu.cc"])
         .files(["src/script/trace.cc", "src/script/package.cc"])
         .include("src")
+        .include("src/ranks/declared")
         .flags(system_includes(root))
         // libtorch's wheel is built with it; without it some types have other members.
         .define("NDEBUG", None)

@@ -36,6 +36,9 @@ struct Job {
     inputs: PathBuf,
     heads: Option<PathBuf>,
     threads: i32,
+    /// Record the step (`train.graph`).
+    #[serde(default)]
+    graph: bool,
     optimizer: Sgd,
     spawned_at: f64,
 }
@@ -70,6 +73,7 @@ fn main() -> Result<()> {
     let first = lines.next().context("expected a job on standard input: one line of JSON")??;
     let job: Job = serde_json::from_str(&first).context("the job")?;
     let mut bench = guarded(|| Bench::new(&job))?;
+    let _stream = bench.learner.own_stream()?;
     let (_, loss) = guarded(|| bench.step())?;
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64();
     say(&json!({ "ready": true, "startup_s": since_epoch - job.spawned_at, "loss": loss }))?;
@@ -173,7 +177,7 @@ impl Job {
                 "options": self.teacher.options,
                 "weights": self.teacher.weights,
             },
-            "train": { "batch": self.batch },
+            "train": { "batch": self.batch, "graph": self.graph },
             "optim": { "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": false },
             "methods": { &self.method: options },
         });

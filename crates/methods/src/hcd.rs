@@ -212,6 +212,10 @@ impl Method for HcdLoss {
         self.wants_sub_logits().then(f_t).into_iter().collect()
     }
 
+    fn is_recordable(&self) -> bool {
+        true
+    }
+
     fn loss(&self, step: &Context) -> Result<Terms> {
         let Hcd { w_kd, w_gt, w_hcd, w_ol, temperature, num_sub, detach_sub, reduce, .. } = self.settings;
         let z_s = &step.student.logits;

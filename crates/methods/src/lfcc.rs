@@ -341,6 +341,10 @@ impl Method for LfccLoss {
         self.compared().map(|level| level.observe(teacher)).collect()
     }
 
+    fn is_recordable(&self) -> bool {
+        true
+    }
+
     fn loss(&self, step: &Context) -> Result<Terms> {
         let Lfcc { alpha, beta, temperature, .. } = self.settings;
         let _float32 = autocast_off(step.student.logits.device())?;

@@ -129,6 +129,13 @@ pub trait Method {
         Ok(Vec::new())
     }
 
+    /// Whether the loss depends on nothing else than the networks' outputs, the labels and its learnable parts: not on
+    /// [`Context::samples`] or [`Context::progress`], and on no value on the host. Only then can a step be recorded and
+    /// repeated.
+    fn is_recordable(&self) -> bool {
+        false
+    }
+
     /// The method's loss as terms. Their weights are the method's own factors (its alpha and beta); a term with weight
     /// 0 is omitted.
     fn loss(&self, step: &Context) -> Result<Terms>;

@@ -90,6 +90,10 @@ impl Method for OfaLoss {
         !self.exits.is_empty()
     }
 
+    fn is_recordable(&self) -> bool {
+        true
+    }
+
     fn loss(&self, step: &Context) -> Result<Terms> {
         let Ofa { w_kd, w_ofa, eps, temperature, .. } = self.settings;
         let (z_s, z_t) = (step.student.logits.shallow_clone(), step.teacher.logits.detach());

@@ -240,6 +240,10 @@ impl Method for ReviewLoss {
         self.fusions.iter().map(of).collect()
     }
 
+    fn is_recordable(&self) -> bool {
+        true
+    }
+
     fn loss(&self, step: &Context) -> Result<Terms> {
         let mut losses = Vec::with_capacity(self.fusions.len());
         let mut deeper = None;

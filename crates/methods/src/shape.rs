@@ -98,6 +98,10 @@ impl<T: LogitLoss> Configured for Logits<T> {
 }
 
 impl<T: LogitLoss> Method for Logits<T> {
+    fn is_recordable(&self) -> bool {
+        true
+    }
+
     fn loss(&self, step: &Context) -> Result<Terms> {
         let (z_s, z_t) = (&step.student.logits, step.teacher.logits);
         let _float32 = autocast_off(z_s.device())?;
@@ -179,6 +183,10 @@ impl<T: EmbeddingLoss> Method for EmbeddingMethod<T> {
 
     fn observe(&self, teacher: &Output) -> Result<Vec<Tensor>> {
         Ok(vec![observe_embedding(teacher, self.kind)?])
+    }
+
+    fn is_recordable(&self) -> bool {
+        true
     }
 
     fn loss(&self, step: &Context) -> Result<Terms> {
@@ -287,6 +295,10 @@ impl<T: StageLoss> Method for StageMethod<T> {
             Ok(T::observe(pair, &x_t))
         };
         self.levels.iter().map(of).collect()
+    }
+
+    fn is_recordable(&self) -> bool {
+        true
     }
 
     fn loss(&self, step: &Context) -> Result<Terms> {

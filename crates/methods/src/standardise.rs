@@ -77,6 +77,10 @@ impl Method for StandardisedLoss {
         self.0.observe(teacher)
     }
 
+    fn is_recordable(&self) -> bool {
+        self.0.is_recordable()
+    }
+
     fn loss(&self, step: &Context) -> Result<Terms> {
         let float32 = autocast_off(step.student.logits.device())?;
         let (z_s, z_t) = (standard(&step.student.logits), standard(step.teacher.logits));

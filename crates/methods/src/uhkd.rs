@@ -291,6 +291,10 @@ impl Method for UhkdLoss {
         self.compared().map(|level| level.observe(teacher, &self.settings, self.kind)).collect()
     }
 
+    fn is_recordable(&self) -> bool {
+        true
+    }
+
     fn loss(&self, step: &Context) -> Result<Terms> {
         let Uhkd { alpha, beta, temperature, .. } = self.settings;
         let mut terms = Terms::default();

@@ -66,6 +66,13 @@ impl Terms {
     pub fn total(&self) -> Option<Tensor> {
         self.0.iter().map(|t| &t.value * t.weight).reduce(|a, b| a + b)
     }
+
+    /// The same with the given weights (number of terms), on the values' device.
+    #[must_use]
+    pub fn total_by(&self, weights: &Tensor) -> Option<Tensor> {
+        let weighted = |(k, t): (usize, &Term)| &t.value * weights.select(0, k as i64).to_kind(t.value.kind());
+        self.0.iter().enumerate().map(weighted).reduce(|a, b| a + b)
+    }
 }
 
 impl<'a> IntoIterator for &'a Terms {

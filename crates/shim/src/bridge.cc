@@ -135,20 +135,22 @@ void rng_uniform(const Rng& rng, size_t x, double low, double high) {
 }
 
 // With a momentum that starts at zero, PyTorch's first step (buffer = gradient) equals every other step.
-void sgd_step(Tensors params, Tensors momenta, size_t found_inf, double lr, double momentum, double weight_decay,
-              bool nesterov) {
+void sgd_step(Tensors params, Tensors momenta, size_t found_inf, double lr, size_t lr_scalar, double momentum,
+              double weight_decay, bool nesterov) {
   at::NoGradGuard no_grad;
   WithGrad some(params);
   if (some.params.empty()) return;
   std::vector<at::Tensor> buffers;
   if (momentum != 0.0) buffers = some.pick(momenta);
-  at::_fused_sgd_(some.params, some.grads, buffers, weight_decay, momentum, lr, /*dampening=*/0.0, nesterov,
-                  /*maximize=*/false,
-                  /*is_first_step=*/false, /*grad_scale=*/std::nullopt, tensor(found_inf));
+  const auto update = [&](const auto& rate) {
+    at::_fused_sgd_(some.params, some.grads, buffers, weight_decay, momentum, rate, /*dampening=*/0.0, nesterov,
+                    /*maximize=*/false, /*is_first_step=*/false, /*grad_scale=*/std::nullopt, tensor(found_inf));
+  };
+  lr_scalar == 0 ? update(lr) : update(tensor(lr_scalar));
 }
 
 void adamw_step(Tensors params, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors steps, size_t found_inf, double lr,
-                double beta1, double beta2, double weight_decay, double eps) {
+                size_t lr_scalar, double beta1, double beta2, double weight_decay, double eps) {
   at::NoGradGuard no_grad;
   WithGrad some(params);
   if (some.params.empty()) return;
@@ -156,9 +158,12 @@ void adamw_step(Tensors params, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors s
   std::vector<at::Tensor> counts = some.pick(steps);
   // A skipped step is not counted; otherwise the bias correction would run ahead of the averages.
   at::_foreach_add_(counts, at::rsub(inf, 1.0));
-  at::_fused_adamw_(some.params, some.grads, some.pick(exp_avgs), some.pick(exp_avg_sqs), /*max_exp_avg_sqs=*/{},
-                    counts, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false,
-                    /*grad_scale=*/std::nullopt, inf);
+  const auto update = [&](const auto& rate) {
+    at::_fused_adamw_(some.params, some.grads, some.pick(exp_avgs), some.pick(exp_avg_sqs), /*max_exp_avg_sqs=*/{},
+                      counts, rate, beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false,
+                      /*grad_scale=*/std::nullopt, inf);
+  };
+  lr_scalar == 0 ? update(lr) : update(tensor(lr_scalar));
 }
 
 size_t grad_norm(Tensors params) {

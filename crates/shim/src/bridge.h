@@ -47,10 +47,11 @@ void rng_set_state(const Rng& rng, size_t state);
 void rng_normal(const Rng& rng, size_t x, double mean, double std);
 void rng_uniform(const Rng& rng, size_t x, double low, double high);
 
-void sgd_step(Tensors params, Tensors momenta, size_t found_inf, double lr, double momentum, double weight_decay,
-              bool nesterov);
+// The rate is `lr_scalar`, a tensor, unless its address is 0; else `lr`.
+void sgd_step(Tensors params, Tensors momenta, size_t found_inf, double lr, size_t lr_scalar, double momentum,
+              double weight_decay, bool nesterov);
 void adamw_step(Tensors params, Tensors exp_avgs, Tensors exp_avg_sqs, Tensors steps, size_t found_inf, double lr,
-                double beta1, double beta2, double weight_decay, double eps);
+                size_t lr_scalar, double beta1, double beta2, double weight_decay, double eps);
 size_t grad_norm(Tensors params);
 void grad_scale(Tensors params, size_t factor);
 void grad_clear(Tensors params);

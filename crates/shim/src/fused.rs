@@ -4,11 +4,30 @@ use tch::Tensor;
 
 use crate::{Result, address, addresses, ffi::bridge, take};
 
+/// A learning rate.
+#[derive(Clone, Copy, Debug)]
+pub enum Rate<'a> {
+    /// A number.
+    Number(f64),
+    /// A scalar on the parameters' device, for recorded updates: float32 on a GPU, float64 on a CPU.
+    Scalar(&'a Tensor),
+}
+
+impl Rate<'_> {
+    /// The number, and the scalar's address or 0.
+    fn parts(self) -> (f64, usize) {
+        match self {
+            Self::Number(lr) => (lr, 0),
+            Self::Scalar(lr) => (0.0, address(lr)),
+        }
+    }
+}
+
 /// Hyper-parameters of one SGD update (`torch.optim.SGD` without dampening).
 #[derive(Clone, Copy, Debug)]
-pub struct Sgd {
+pub struct Sgd<'a> {
     /// Learning rate.
-    pub lr: f64,
+    pub lr: Rate<'a>,
     /// Momentum; if it is zero, the buffers are not read.
     pub momentum: f64,
     /// L2 penalty added to the gradient.
@@ -19,9 +38,9 @@ pub struct Sgd {
 
 /// Hyper-parameters of one AdamW update (`torch.optim.AdamW`).
 #[derive(Clone, Copy, Debug)]
-pub struct AdamW {
+pub struct AdamW<'a> {
     /// Learning rate.
-    pub lr: f64,
+    pub lr: Rate<'a>,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
@@ -36,13 +55,15 @@ pub struct AdamW {
 /// and are on their parameters' device. `found_inf` is a float32 scalar on the device: 1 skips the update.
 pub fn sgd_step(params: &[Tensor], momenta: &[Tensor], found_inf: &Tensor, h: Sgd) -> Result<()> {
     assert_eq!(params.len(), momenta.len(), "one momentum per parameter");
+    let (lr, lr_scalar) = h.lr.parts();
     // SAFETY: all tensors are live for the call; the lists are of equal length.
     Ok(unsafe {
         bridge::sgd_step(
             &addresses(params),
             &addresses(momenta),
             address(found_inf),
-            h.lr,
+            lr,
+            lr_scalar,
             h.momentum,
             h.weight_decay,
             h.nesterov,
@@ -61,6 +82,7 @@ pub fn adamw_step(
     h: AdamW,
 ) -> Result<()> {
     assert!([exp_avgs.len(), exp_avg_sqs.len(), steps.len()] == [params.len(); 3], "one state per parameter");
+    let (lr, lr_scalar) = h.lr.parts();
     // SAFETY: all tensors are live for the call; the lists are of equal length.
     Ok(unsafe {
         bridge::adamw_step(
@@ -69,7 +91,8 @@ pub fn adamw_step(
             &addresses(exp_avg_sqs),
             &addresses(steps),
             address(found_inf),
-            h.lr,
+            lr,
+            lr_scalar,
             h.beta1,
             h.beta2,
             h.weight_decay,

@@ -282,6 +282,10 @@ settings! {
         /// CPU. The plan records the choice ([numerics](../numerics.md)).
         #[serde(skip_serializing_if = "Option::is_none")]
         pub precision: Option<Precision> = None, Plain;
+        /// On a GPU, record the training step as a CUDA graph and repeat it: one launch in place of thousands of
+        /// operations, for small networks that leave the GPU idle. It keeps more memory, and the learning rate is
+        /// rounded to float32. Refused for methods that compute on the host (`crd`).
+        pub graph: bool = false, Plain;
         /// Label smoothing of the cross-entropy.
         pub label_smoothing: f64 = 0.0, Plain, below_1;
         /// Largest 2-norm of the whole gradient; without it nothing is clipped.

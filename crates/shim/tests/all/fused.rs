@@ -1,4 +1,4 @@
-use heterodyne_shim::{AdamW, Sgd, adamw_step, channels_last, grad_clear, grad_norm, grad_scale, lerp, sgd_step};
+use heterodyne_shim::{AdamW, Rate, Sgd, adamw_step, channels_last, grad_clear, grad_norm, grad_scale, lerp, sgd_step};
 use tch::{Device, Kind, Tensor};
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -56,11 +56,15 @@ fn no() -> Tensor {
     Tensor::zeros([], CPU)
 }
 
+/// A learning rate.
+const LR: f64 = 0.1;
+
 #[test]
 fn sgd_is_pytorchs() {
-    for nesterov in [false, true] {
+    let scalar = Tensor::from(LR);
+    for (nesterov, lr) in [(false, Rate::Number(LR)), (true, Rate::Number(LR)), (true, Rate::Scalar(&scalar))] {
         let case = Case::new();
-        let h = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov };
+        let h = Sgd { lr, momentum: 0.9, weight_decay: 0.01, nesterov };
         let momenta = case.zeros();
         let mut expected = case.doubles();
         let mut buffers: Vec<Option<Tensor>> = vec![None, None];
@@ -71,7 +75,7 @@ fn sgd_is_pytorchs() {
                 // PyTorch starts the buffer at the first gradient.
                 let buffer = buffers[i].take().map_or_else(|| g.copy(), |b| b * h.momentum + &g);
                 let update = if nesterov { &g + &buffer * h.momentum } else { buffer.copy() };
-                expected[i] = &expected[i] - update * h.lr;
+                expected[i] = &expected[i] - update * LR;
                 buffers[i] = Some(buffer);
             }
             sgd_step(&case.params, &momenta, &no(), h).unwrap();
@@ -84,8 +88,13 @@ fn sgd_is_pytorchs() {
 
 #[test]
 fn adamw_is_pytorchs() {
+    adamw_steps(Rate::Number(LR));
+    adamw_steps(Rate::Scalar(&Tensor::from(LR)));
+}
+
+fn adamw_steps(lr: Rate) {
     let case = Case::new();
-    let h = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.95, weight_decay: 0.1, eps: 1e-8 };
+    let h = AdamW { lr, beta1: 0.9, beta2: 0.95, weight_decay: 0.1, eps: 1e-8 };
     let (m, v) = (case.zeros(), case.zeros());
     let steps: Vec<Tensor> = case.params.iter().map(|_| no()).collect();
     let mut expected = case.doubles();
@@ -94,12 +103,12 @@ fn adamw_is_pytorchs() {
     for t in 1..=4 {
         case.backward();
         for (i, g) in case.gradients().into_iter().enumerate() {
-            expected[i] = &expected[i] * (1.0 - h.lr * h.weight_decay);
+            expected[i] = &expected[i] * (1.0 - LR * h.weight_decay);
             em[i] = &em[i] * h.beta1 + &g * (1.0 - h.beta1);
             ev[i] = &ev[i] * h.beta2 + &g * &g * (1.0 - h.beta2);
             let m_hat = &em[i] / (1.0 - h.beta1.powi(t));
             let v_hat = &ev[i] / (1.0 - h.beta2.powi(t));
-            expected[i] = &expected[i] - m_hat / (v_hat.sqrt() + h.eps) * h.lr;
+            expected[i] = &expected[i] - m_hat / (v_hat.sqrt() + h.eps) * LR;
         }
         adamw_step(&case.params, &m, &v, &steps, &no(), h).unwrap();
     }
@@ -117,15 +126,20 @@ fn a_step_that_found_an_infinity_changes_nothing() {
     let _ = case.params[0].grad().fill_(f64::NAN);
     let before = case.doubles();
     let yes = Tensor::ones([], CPU);
-    sgd_step(&case.params, &case.zeros(), &yes, Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: true })
-        .unwrap();
+    sgd_step(
+        &case.params,
+        &case.zeros(),
+        &yes,
+        Sgd { lr: Rate::Number(0.1), momentum: 0.9, weight_decay: 0.01, nesterov: true },
+    )
+    .unwrap();
     adamw_step(
         &case.params,
         &m,
         &v,
         &steps,
         &yes,
-        AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, weight_decay: 0.1, eps: 1e-8 },
+        AdamW { lr: Rate::Number(0.1), beta1: 0.9, beta2: 0.99, weight_decay: 0.1, eps: 1e-8 },
     )
     .unwrap();
     for (p, b) in case.params.iter().zip(&before) {

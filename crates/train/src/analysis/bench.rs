@@ -13,9 +13,12 @@ use crate::{
     Error, Result,
     device::{self, guards, wait},
     error::guarded,
-    learner::Part,
+    learner::{Part, Recorder, StepInput},
     session::{Place, Session},
 };
+
+/// A small learning rate: the same arithmetic, and no divergence.
+const RATE: f64 = 1e-6;
 
 /// The result of [`measure`]. Times are medians in milliseconds unless stated otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -102,8 +105,8 @@ impl<'a> Bench<'a> {
         Ok(self.loader.next().ok_or_else(none)??)
     }
 
-    /// One step; calls `done` at the end of each part.
-    fn step(&mut self, done: &mut dyn FnMut(&'static str)) -> Result<()> {
+    /// The input of a step; calls `done` at the end of each part.
+    fn input(&mut self, done: &mut dyn FnMut(&'static str)) -> Result<(StepInput, Progress)> {
         let s = self.s;
         let batch = self.next()?;
         done("data");
@@ -112,6 +115,19 @@ impl<'a> Bench<'a> {
         done("teacher");
         let progress = Progress { step: self.count, steps: s.total_steps(), epoch: 0.0 };
         self.count += 1;
+        Ok((input, progress))
+    }
+
+    /// One step as training does it, recorded if the recipe asks for it.
+    fn whole(&mut self) -> Result<()> {
+        let (input, progress) = self.input(&mut |_| {})?;
+        self.s.learner.step(&input, RATE, progress)?;
+        Ok(())
+    }
+
+    /// One step that is not recorded; calls `done` at the end of each part.
+    fn step(&mut self, done: &mut dyn FnMut(&'static str)) -> Result<()> {
+        let (input, progress) = self.input(done)?;
         let mut part = |part| {
             done(match part {
                 Part::Student => "student",
@@ -120,21 +136,22 @@ impl<'a> Bench<'a> {
                 Part::Optimizer => "optimizer",
             });
         };
-        // A small learning rate: same arithmetic, no divergence.
-        s.learner.step_in_parts(&input, 1e-6, progress, &mut part)?;
+        self.s.learner.step_in_parts(&input, RATE, progress, &mut part)?;
         Ok(())
     }
 
     fn run(mut self, steps: usize, warm_up: usize, operators: bool) -> Result<Measured> {
         let device = self.s.learner.device();
-        for _ in 0..warm_up.max(1) {
-            self.step(&mut |_| {})?;
+        let _stream = self.s.learner.own_stream()?;
+        let recording = if self.s.learner.recorder.is_some() { Recorder::STEPS } else { 1 };
+        for _ in 0..warm_up.max(recording) {
+            self.whole()?;
         }
         let mut whole = Vec::with_capacity(steps);
         for _ in 0..steps {
             wait(device);
             let start = Instant::now();
-            self.step(&mut |_| {})?;
+            self.whole()?;
             wait(device);
             whole.push(start.elapsed().as_secs_f64() * 1e3);
         }

@@ -64,6 +64,7 @@ impl Trial {
 
 fn measure(s: &Session, stop: &AtomicBool) -> Result<Trial> {
     let (recipe, learner) = (&s.plan.recipe, &s.learner);
+    let _stream = learner.own_stream()?;
     let optimizer = &learner.optimizer;
     let peak = recipe.optim.lr;
     let lr = schedule::rate(&recipe.schedule, peak, 0.0, f64::from(recipe.train.epochs)).max(LEAST_RATE * peak);

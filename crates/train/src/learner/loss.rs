@@ -15,6 +15,15 @@ pub struct LossTerm {
     pub method: Box<dyn Method>,
 }
 
+/// A term's weight as a function of the epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// The factor that does not change: the cross-entropy's, or the method's own.
+    own: f64,
+    /// The method whose weight it is multiplied by.
+    method: Option<usize>,
+}
+
 /// `w_ce CE(z_s, y) + sum_k w_k L_k`, with `w_k` a function of the epoch.
 pub struct DistillLoss {
     /// Weight of the cross-entropy.
@@ -49,6 +58,19 @@ impl DistillLoss {
         self.methods.iter().any(|m| !self.has_ended(m, epoch))
     }
 
+    /// Whether each method is still computed at `epoch`.
+    #[must_use]
+    pub fn active(&self, epoch: f64) -> Vec<bool> {
+        self.methods.iter().map(|m| !self.has_ended(m, epoch)).collect()
+    }
+
+    /// The weights of terms at `epoch`.
+    #[must_use]
+    pub fn weights(&self, shares: &[Share], epoch: f64) -> Vec<f64> {
+        let factor = |method: usize| self.methods[method].weight.at(epoch, self.epochs);
+        shares.iter().map(|share| share.method.map_or(share.own, |method| share.own * factor(method))).collect()
+    }
+
     fn has_ended(&self, m: &LossTerm, epoch: f64) -> bool {
         m.weight.end(self.epochs).is_some_and(|end| epoch >= end)
     }
@@ -59,24 +81,27 @@ impl DistillLoss {
         Ok(TeacherOutput { logits: teacher.logits.shallow_clone(), signals })
     }
 
-    /// The terms of one step, with the student's graph.
-    pub fn terms(&self, student: &Output, input: &StepInput, progress: Progress) -> Result<Terms> {
+    /// The terms of one step, with the student's graph, and what their weights are made of.
+    pub fn terms(&self, student: &Output, input: &StepInput, progress: Progress) -> Result<(Terms, Vec<Share>)> {
         let StepInput { labels, samples, teacher, .. } = input;
-        let mut terms = Terms::default();
+        let (mut terms, mut shares) = (Terms::default(), Vec::new());
         if self.ce > 0.0 {
             terms.push("ce", self.ce, labels.cross_entropy(&student.logits, self.smoothing));
+            shares.push(Share { own: self.ce, method: None });
         }
         if !self.needs_teacher(progress.epoch) {
-            return Ok(terms);
+            return Ok((terms, shares));
         }
         let teacher = teacher.as_ref().ok_or_else(|| Error::Plan("a method needs a teacher's output".to_owned()))?;
-        let methods = self.methods.iter().zip(&teacher.signals);
-        for (m, signals) in methods.filter(|(m, _)| !self.has_ended(m, progress.epoch)) {
+        let methods = self.methods.iter().zip(&teacher.signals).enumerate();
+        for (number, (m, signals)) in methods.filter(|(_, (m, _))| !self.has_ended(m, progress.epoch)) {
             let teacher = TeacherSignals { logits: &teacher.logits, signals };
             let context =
                 Context { student, teacher, labels, samples, smoothing: self.smoothing, progress, ranks: &Alone };
-            terms.extend(&m.name, m.weight.at(progress.epoch, self.epochs), m.method.loss(&context)?);
+            let own = m.method.loss(&context)?;
+            shares.extend(own.iter().map(|term| Share { own: term.weight, method: Some(number) }));
+            terms.extend(&m.name, m.weight.at(progress.epoch, self.epochs), own);
         }
-        Ok(terms)
+        Ok((terms, shares))
     }
 }

@@ -3,12 +3,14 @@ pub mod ema;
 pub mod input;
 pub mod loss;
 pub mod optim;
+mod recorder;
 pub mod scaler;
+mod tape;
 
 use heterodyne_methods::BuildContext;
 use heterodyne_nn::{ParamStore, Pass, Progress, Terms, catch};
 use heterodyne_run::recipe::schema::{Precision, Recipe};
-use heterodyne_shim::{self as shim, AllowTf32, NoGrad, Tf32};
+use heterodyne_shim::{self as shim, AllowTf32, NoGrad, Tf32, graph::OwnStream};
 use tch::{Device, Kind, Tensor};
 
 pub use self::{
@@ -16,8 +18,10 @@ pub use self::{
     input::{StepInput, TeacherOutput},
     loss::{DistillLoss, LossTerm},
     optim::Optimizer,
+    recorder::Recorder,
     scaler::Scaler,
 };
+use self::{loss::Share, recorder::Factors};
 use crate::{Error, Result, network::Network, plan::MethodPlan};
 
 /// The networks, the loss and the optimizer of a run.
@@ -36,6 +40,8 @@ pub struct Learner {
     pub scaler: Option<Scaler>,
     /// Largest 2-norm of the gradient; `None` for no clipping.
     pub clip_grad: Option<f64>,
+    /// Records the step and repeats it, if the recipe asks for it.
+    pub recorder: Option<Recorder>,
 }
 
 /// The values of a step, still on the device.
@@ -92,7 +98,8 @@ impl Learner {
         let scaler = (student.precision == Precision::Fp16).then(|| Scaler::new(student.device()));
         let epochs = f64::from(train.epochs);
         let loss = DistillLoss { ce: recipe.loss.ce, smoothing: train.label_smoothing, epochs, methods, heads };
-        Ok(Self { student, teacher, loss, optimizer, ema, scaler, clip_grad: train.clip_grad })
+        let recorder = train.graph.then(|| Recorder::new(student.device(), &loss)).transpose()?;
+        Ok(Self { student, teacher, loss, optimizer, ema, scaler, clip_grad: train.clip_grad, recorder })
     }
 
     /// The device of student and teacher.
@@ -101,9 +108,21 @@ impl Learner {
         self.student.device()
     }
 
+    /// The stream on which a recorder works, for as long as the value lives; nothing without a recorder or on a CPU.
+    pub fn own_stream(&self) -> Result<Option<OwnStream>> {
+        Ok(self.recorder.as_ref().map(Recorder::stream).transpose()?.flatten())
+    }
+
     /// The teacher's output for uint8 images (B,3,H,W) on the device, reduced to what the methods read. The rest is
-    /// freed before the student runs.
+    /// freed before the student runs. With a recorder, the next call overwrites it.
     pub fn teach(&self, images: &Tensor) -> Result<TeacherOutput> {
+        match &self.recorder {
+            None => self.observe(images),
+            Some(recorder) => recorder.teach(images, |images| self.observe(images)),
+        }
+    }
+
+    fn observe(&self, images: &Tensor) -> Result<TeacherOutput> {
         let teacher = self.teacher.as_ref().ok_or_else(|| Error::Plan("a method needs a teacher".to_owned()))?;
         let _guard = NoGrad::new();
         let output = teacher.forward(images, Pass { train: false, taps: self.loss.reads_teacher_taps() })?;
@@ -114,10 +133,13 @@ impl Learner {
     /// fetches them. If the loss or the gradient is not finite, nothing is updated, and
     /// [`crate::run::meter::Meter`] reports it at the next logging step.
     pub fn step(&self, input: &StepInput, lr: f64, progress: Progress) -> Result<StepValues> {
-        self.step_in_parts(input, lr, progress, &mut |_| {})
+        match &self.recorder {
+            None => self.step_in_parts(input, lr, progress, &mut |_| {}),
+            Some(recorder) => recorder.step(self, input, lr, progress),
+        }
     }
 
-    /// Like [`Learner::step`], but calls `done` after issuing each part.
+    /// Like [`Learner::step`] without a recorder, but calls `done` after issuing each part.
     pub fn step_in_parts(
         &self,
         input: &StepInput,
@@ -125,7 +147,18 @@ impl Learner {
         progress: Progress,
         done: &mut dyn FnMut(Part),
     ) -> Result<StepValues> {
-        let (terms, total) = self.forward(input, progress, done)?;
+        Ok(self.issue(input, Factors::Numbers { lr }, progress, done)?.0)
+    }
+
+    /// Issues a step; also returns what the terms' weights are made of.
+    fn issue(
+        &self,
+        input: &StepInput,
+        factors: Factors,
+        progress: Progress,
+        done: &mut dyn FnMut(Part),
+    ) -> Result<(StepValues, Vec<Share>)> {
+        let (terms, shares, total) = self.forward(input, factors, progress, done)?;
         done(Part::Method);
         let params = self.optimizer.parameters();
         shim::grad_clear(params)?;
@@ -146,7 +179,7 @@ impl Learner {
         let total = total.detach().to_kind(Kind::Float);
         let norm = norm.to_kind(Kind::Float);
         let found_inf = (&total + &norm).isfinite().logical_not().to_kind(Kind::Float);
-        self.optimizer.step(lr, &found_inf)?;
+        factors.with_rate(|lr| self.optimizer.step(lr, &found_inf))?;
         let norm = match &self.scaler {
             Some(scaler) => scaler.update(&total, &norm, &found_inf)?,
             None => norm,
@@ -159,11 +192,17 @@ impl Learner {
         let no_teacher = || Tensor::zeros([], (Kind::Float, total.device()));
         let teacher = input.teacher.as_ref().map_or_else(no_teacher, TeacherOutput::trace);
         let values = Tensor::cat(&[terms.values(), total.reshape([1]), norm.reshape([1]), teacher.reshape([1])], 0);
-        Ok(StepValues { names, weights, values })
+        Ok((StepValues { names, weights, values }, shares))
     }
 
     /// The student's pass and the loss in one autocast region, so each weight is cast once per step.
-    fn forward(&self, input: &StepInput, progress: Progress, done: &mut dyn FnMut(Part)) -> Result<(Terms, Tensor)> {
+    fn forward(
+        &self,
+        input: &StepInput,
+        factors: Factors,
+        progress: Progress,
+        done: &mut dyn FnMut(Part),
+    ) -> Result<(Terms, Vec<Share>, Tensor)> {
         let x_bchw = self.student.view.apply(&input.images);
         let _cast = self.student.autocast()?;
         let pass = Pass { train: true, taps: self.loss.reads_student_taps() };
@@ -172,10 +211,10 @@ impl Learner {
         let output = self.student.module.forward(&x_bchw, pass);
         drop(tf32);
         done(Part::Student);
-        let terms = self.loss.terms(&output, input, progress)?;
-        let total = terms.total();
+        let (terms, shares) = self.loss.terms(&output, input, progress)?;
+        let total = factors.total(&terms);
         let total = total
             .ok_or_else(|| Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned()))?;
-        Ok((terms, total))
+        Ok((terms, shares, total))
     }
 }

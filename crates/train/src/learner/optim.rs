@@ -1,7 +1,7 @@
 //! SGD and AdamW with one fused call per group (with or without weight decay) and a state that can be saved.
 use heterodyne_nn::{Role, Tensors};
 use heterodyne_run::recipe::schema::{Optim, OptimName};
-use heterodyne_shim as shim;
+use heterodyne_shim::{self as shim, Rate};
 use tch::{Kind, Tensor};
 
 use crate::{Error, Result};
@@ -61,7 +61,7 @@ impl Optimizer {
     }
 
     /// Updates all parameters; changes nothing if `found_inf` (a float32 scalar on the device) is 1.
-    pub fn step(&self, lr: f64, found_inf: &Tensor) -> Result<()> {
+    pub fn step(&self, lr: Rate, found_inf: &Tensor) -> Result<()> {
         let c = &self.config;
         for g in &self.groups {
             match &g.memory {

@@ -75,7 +75,11 @@ pub fn fit(
     let saved = Instant::now();
     let mut run =
         Run { s, folder, metrics, events, observer, meter: Meter::default(), saved, started: false, told: false };
-    let outcome = guarded("training", || run.run(&mut position, stop)).map_err(unwritten);
+    let outcome = guarded("training", || {
+        let _stream = s.learner.own_stream()?;
+        run.run(&mut position, stop)
+    })
+    .map_err(unwritten);
     // If the metrics cannot be flushed to disk, their extent is unknown.
     let extent = run.metrics.extent().ok();
     let summary = Summary { metrics: extent, ..summary::summarise(s, &position, &outcome) };

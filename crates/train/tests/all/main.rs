@@ -5,6 +5,7 @@ mod evals;
 mod half;
 mod parts;
 mod plan;
+mod recorded;
 mod runs;
 mod steps;
 mod support;

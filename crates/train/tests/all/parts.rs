@@ -1,6 +1,6 @@
 use heterodyne_nn::{Init, ParamStore, Role, Tensors};
 use heterodyne_run::recipe::schema::{Optim, OptimName};
-use heterodyne_shim::{NoGrad, grad_norm};
+use heterodyne_shim::{NoGrad, Rate, grad_norm};
 use heterodyne_train::{
     Error,
     learner::{Ema, Optimizer, StepValues, optim::clip},
@@ -35,7 +35,7 @@ fn only_matrices_decay_unless_asked() {
         let loss = store.parameters().iter().map(|(_, t, _)| t.sum(None::<Kind>)).reduce(|a, b| a + b).unwrap() * 0.0;
         loss.backward();
         let before: Vec<Tensor> = store.parameters().iter().map(|(_, t, _)| t.copy()).collect();
-        optimizer.step(0.1, &Tensor::zeros([], CPU)).unwrap();
+        optimizer.step(Rate::Number(0.1), &Tensor::zeros([], CPU)).unwrap();
         let after: Vec<bool> = store.parameters().iter().zip(&before).map(|((_, t, _), b)| t != b).collect();
         assert_eq!(after, moved);
     }
@@ -51,7 +51,7 @@ fn a_saved_optimizer_continues_as_if_it_had_not_stopped() {
         let step = |store: &ParamStore, optimizer: &Optimizer| {
             heterodyne_shim::grad_clear(optimizer.parameters()).unwrap();
             backward(store);
-            optimizer.step(0.05, &Tensor::zeros([], CPU)).unwrap();
+            optimizer.step(Rate::Number(0.05), &Tensor::zeros([], CPU)).unwrap();
         };
         step(&a, &first);
         step(&a, &first);

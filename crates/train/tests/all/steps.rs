@@ -41,7 +41,8 @@ fn batch(index: i64) -> (Tensor, Labels) {
 fn six_steps_are_pytorchs() {
     let golden: Value = serde_json::from_str(include_str!("../goldens/steps.json")).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    for (name, lr) in [("sgd", 0.1), ("adamw", 0.01)] {
+    for (name, lr, recorded) in [("sgd", 0.1, false), ("adamw", 0.01, false), ("sgd", 0.1, true), ("adamw", 0.01, true)]
+    {
         let weights = teacher(dir.path(), 10);
         let sets: Vec<String> = [
             "data.holdout=0",
@@ -57,6 +58,7 @@ fn six_steps_are_pytorchs() {
             "train.ema_decay=0.5",
             "loss.ce=0.5",
             "methods.kd={weight=0.7,temperature=4.0}",
+            &format!("train.graph={recorded}"),
             &format!("optim={{name='{name}',lr={lr},weight_decay=0.01}}"),
         ]
         .map(str::to_owned)
