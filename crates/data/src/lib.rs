@@ -30,7 +30,7 @@ pub use augment::Augment;
 pub use dataset::{Dataset, Image, Splits, Stored};
 pub use datasets::{Entry, Files, all, examine, find, open};
 pub use decode::Decode;
-pub use loader::{Batch, CachedRows, Epoch, EvalLoader, LoaderConfig, SampleCache, TrainLoader, Views};
+pub use loader::{Batch, CachedRows, Epoch, EvalLoader, LoaderConfig, SampleCache, Share, TrainLoader, Views};
 pub use memory::{HostMemory, Memory};
 pub use mix::Mix;
 pub use rand_augment::RandAugment;

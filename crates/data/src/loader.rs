@@ -66,11 +66,33 @@ pub trait SampleCache: Send + Sync {
     fn read(&self, view: u32, rows: &[usize], memory: &dyn Memory) -> Result<CachedRows>;
 }
 
+/// One of several processes that share every batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The process, from 0.
+    pub rank: usize,
+    /// Number of processes.
+    pub of: usize,
+}
+
+impl Share {
+    /// A single process.
+    pub const WHOLE: Self = Self { rank: 0, of: 1 };
+
+    /// This process's rows of a batch. All processes have equally many; a remainder is left out.
+    fn rows<'a>(&self, batch: &'a [usize]) -> &'a [usize] {
+        let each = batch.len() / self.of.max(1);
+        &batch[self.rank * each..(self.rank + 1) * each]
+    }
+}
+
 /// Settings of a [`TrainLoader`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoaderConfig {
-    /// Images per batch.
+    /// Images per batch, of all processes together.
     pub batch: usize,
+    /// This process's share of every batch of an epoch.
+    pub share: Share,
     /// Side of the square images.
     pub side: u32,
     /// Seed of order and augmentation.
@@ -159,6 +181,12 @@ impl TrainLoader {
     /// `indices` is empty or exceeds the dataset, the batch size or the side is 0, or the augmentation does not fit.
     pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>, config: LoaderConfig) -> Result<Self> {
         check(&*dataset, &indices, config.batch, config.side)?;
+        let (batch, of) = (config.batch.min(indices.len()), config.share.of);
+        if batch < of || (indices.len() >= config.batch && config.batch % of != 0) {
+            return Err(Error::invalid(format!(
+                "batches of {batch} images cannot be divided among {of} processes: choose a multiple of {of}"
+            )));
+        }
         config.augment.check_for(config.side)?;
         let workers = choose_workers(config.workers, config.side);
         let memory = Arc::new(HostMemory::default());
@@ -185,7 +213,8 @@ impl TrainLoader {
         let mut order: Vec<usize> = (0..self.indices.len()).collect();
         Random::new(self.config.seed, Purpose::Shuffle, u64::from(epoch), 0).shuffle(&mut order);
         let batches = self.batches_per_epoch();
-        self.batches(order, self.config.view(epoch), start_batch.min(batches)..batches, self.cache.clone())
+        let share = self.config.share;
+        self.batches(order, self.config.view(epoch), start_batch.min(batches)..batches, self.cache.clone(), share)
     }
 
     /// One view of the images `rows` (positions among the loader's indices) in the given order; the last batch may be
@@ -193,7 +222,7 @@ impl TrainLoader {
     #[must_use]
     pub fn view(&self, view: u32, rows: Vec<usize>) -> Epoch {
         let batches = rows.len().div_ceil(self.config.batch);
-        self.batches(rows, self.config.view(view), 0..batches, None)
+        self.batches(rows, self.config.view(view), 0..batches, None, Share::WHOLE)
     }
 
     /// Attaches `cache`: the batches of [`TrainLoader::epoch`] then carry its rows.
@@ -242,6 +271,7 @@ impl TrainLoader {
         (view, seed): (u32, u64),
         batches: Range<usize>,
         cache: Option<Arc<dyn SampleCache>>,
+        share: Share,
     ) -> Epoch {
         let (dataset, indices, config) =
             (Arc::clone(&self.dataset), Arc::clone(&self.indices), Arc::clone(&self.config));
@@ -250,7 +280,7 @@ impl TrainLoader {
         let moves_only = resident.is_some();
         let batches = Ordered::start(batches, self.workers, move |batch, stop| {
             let first = batch * config.batch;
-            let rows = &order[first..(first + config.batch).min(order.len())];
+            let rows = share.rows(&order[first..(first + config.batch).min(order.len())]);
             let chosen: Vec<usize> = rows.iter().map(|&row| indices[row]).collect();
             let draws = |index: usize| Random::new(seed, Purpose::Sample, u64::from(view), index as u64);
             if moves_only {
@@ -322,6 +352,17 @@ impl EvalLoader {
     #[must_use]
     pub fn in_memory(self, memory: Arc<dyn Memory>) -> Self {
         Self { memory, ..self }
+    }
+
+    /// The same for the samples at `places` among the loader's.
+    #[must_use]
+    pub fn among(&self, places: Range<usize>) -> Self {
+        Self {
+            dataset: Arc::clone(&self.dataset),
+            indices: self.indices[places].into(),
+            memory: Arc::clone(&self.memory),
+            ..*self
+        }
     }
 
     /// The same for `n` evenly spaced samples (all, if there are fewer), in batches of `batch`.

@@ -13,7 +13,7 @@ use heterodyne::run::recipe::{
     schema::{NetworkTable, Precision},
 };
 use heterodyne::train::{
-    Mode, Plan,
+    Mode, Plan, World,
     device::{self, wait},
     learner::{Learner, StepInput},
     network::{BuildOptions, Network, Weights},
@@ -125,8 +125,14 @@ impl Bench {
         teacher.store.freeze();
         let (inputs, _) = file::read(&job.inputs)?;
         let labels = input(&inputs, "labels")?;
-        let learner =
-            Learner::new(student, Some(teacher), &plan.methods, &plan.recipe, &Vec::<i64>::try_from(labels)?)?;
+        let learner = Learner::new(
+            student,
+            Some(teacher),
+            &plan.methods,
+            &plan.recipe,
+            &Vec::<i64>::try_from(labels)?,
+            &World::alone(),
+        )?;
         if let Some(path) = &job.heads {
             learner.loss.heads.load(&file::read(path)?.0)?.strict(&path.display().to_string())?;
         }

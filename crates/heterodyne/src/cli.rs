@@ -6,6 +6,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use heterodyne_run::recipe;
+use heterodyne_train::world::Launch;
 
 use crate::{
     commands::{self, Outcome},
@@ -141,6 +142,14 @@ fn at_home(word: OsString) -> OsString {
 }
 
 fn run(command: Command) -> anyhow::Result<Outcome> {
+    let shared = matches!(command, Command::Train(_) | Command::Distill(_) | Command::Cache(_));
+    if let Some(launch) = Launch::from_env().ok().flatten().filter(|_| !shared) {
+        anyhow::bail!(
+            "{} processes were launched (WORLD_SIZE), but only train, distill and cache work in several\n  hint: run \
+             this command without the launcher",
+            launch.size
+        );
+    }
     match command {
         Command::Init(args) => commands::init::run(&args),
         Command::Train(args) => commands::fit::run(&args, heterodyne_train::Mode::Train),

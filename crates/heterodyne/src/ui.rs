@@ -15,6 +15,7 @@ use heterodyne_train::{
     Event, Observer, Plan, Session,
     cache::CacheStats,
     network::{Source, Weights},
+    world::Launch,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::{
@@ -336,15 +337,15 @@ pub fn download(weights: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds a session; a download of weights shows a bar.
-pub fn session(plan: Plan) -> anyhow::Result<Session> {
+/// Builds a session, of several processes if they were launched together; a download of weights shows a bar.
+pub fn session(plan: Plan, launch: Option<&Launch>) -> anyhow::Result<Session> {
     for table in std::iter::once(&plan.recipe.student).chain(plan.recipe.teacher.as_ref()) {
         if let Some(weights) = &table.weights {
             download(weights)?;
         }
     }
     // Signals are not caught yet: one ends the process, which has written nothing so far.
-    Ok(Session::build(plan, &AtomicBool::new(false))?)
+    Ok(Session::build_among(plan, launch, &AtomicBool::new(false))?)
 }
 
 /// The report on loaded weights in one line.

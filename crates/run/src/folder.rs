@@ -127,6 +127,12 @@ impl RunFolder {
         if weights.is_file() { Ok(weights) } else { Err(Error::new(&weights, "the run's weights are missing")) }
     }
 
+    /// The folder at `path` that another process of the same run writes.
+    #[must_use]
+    pub fn of_another(path: &Path) -> Self {
+        Self { path: path.to_owned(), _lock: None }
+    }
+
     /// Opens the folder of an existing run for reading, even while another process writes it.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.exists() {

@@ -91,6 +91,10 @@ void set_deterministic(bool required) {
   if (required) c10::utils::set_env("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/false);
 }
 
+void set_variable(rust::Str name, rust::Str value) {
+  c10::utils::set_env(std::string(name).c_str(), std::string(value).c_str());
+}
+
 bool grad_mode() { return at::GradMode::is_enabled(); }
 void grad_mode_set(bool enabled) { at::GradMode::set_enabled(enabled); }
 

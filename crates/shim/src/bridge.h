@@ -28,6 +28,9 @@ void set_tf32(uint8_t parts);
 bool deterministic();
 void set_deterministic(bool required);
 
+// A variable of the environment, for libraries that read it when they start.
+void set_variable(rust::Str name, rust::Str value);
+
 bool grad_mode();
 void grad_mode_set(bool enabled);
 

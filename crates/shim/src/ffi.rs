@@ -18,6 +18,8 @@ pub mod bridge {
         fn deterministic() -> bool;
         fn set_deterministic(required: bool) -> Result<()>;
 
+        fn set_variable(name: &str, value: &str) -> Result<()>;
+
         fn grad_mode() -> bool;
         fn grad_mode_set(enabled: bool);
 

@@ -28,7 +28,7 @@ pub mod window;
 pub mod winograd;
 
 pub use allocator::keep_freed_memory;
-pub use cuda::{CudaError, Gpu, load_cuda};
+pub use cuda::{CudaError, Gpu, load_cuda, select_gpu};
 pub use fused::{AdamW, Rate, Sgd, adamw_step, grad_clear, grad_norm, grad_scale, lerp, sgd_step};
 pub use guards::{Autocast, NoGrad, autocast_enabled, autocast_format, grad_enabled};
 pub use layout::{channels_last, is_channels_last};

@@ -89,6 +89,9 @@ pub enum Error {
         /// The run folder.
         folder: PathBuf,
     },
+    /// The processes of a run cannot work together.
+    #[error("{0}")]
+    Ranks(String),
     /// The checkpoint does not belong to this run.
     #[error("the checkpoint does not fit this run: {0}")]
     State(String),

@@ -11,11 +11,13 @@ pub mod network;
 pub mod plan;
 pub mod run;
 pub mod session;
+pub mod world;
 
 pub use error::{Error, Result};
 pub use plan::{Mode, Plan};
 pub use run::{Event, Observer, fit};
 pub use session::Session;
+pub use world::World;
 
 /// The versions of this crate and of libtorch.
 #[must_use]

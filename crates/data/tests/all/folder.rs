@@ -1,6 +1,8 @@
 use std::{fs, path::Path};
 
-use heterodyne_data::{Augment, EvalLoader, LoaderConfig, Reading, Splits, TrainLoader, Views, audit, augment::Crop};
+use heterodyne_data::{
+    Augment, EvalLoader, LoaderConfig, Reading, Share, Splits, TrainLoader, Views, audit, augment::Crop,
+};
 use tempfile::TempDir;
 
 use crate::support::{GO, bytes, goldens, message, open, says, spec};
@@ -86,7 +88,8 @@ fn broken_photographs_are_found_by_the_audit_and_in_place_by_the_loader() {
     says(&message(results.into_iter().nth(3).unwrap()), &["half.jpg"]);
 
     let augment = Augment { crop: Crop::Resized, flip: 0.5, brightness: 0.4, ..Augment::default() };
-    let config = LoaderConfig { batch: 2, side: 24, seed: 0, workers: 2, augment, views: Views::Fresh };
+    let config =
+        LoaderConfig { batch: 2, share: Share::WHOLE, side: 24, seed: 0, workers: 2, augment, views: Views::Fresh };
     let good = TrainLoader::new(splits.train().unwrap().clone(), vec![0, 1, 2, 4], config).unwrap();
     assert!(good.epoch(0, 0).all(|batch| batch.unwrap().images.size() == [2, 3, 24, 24]));
 }

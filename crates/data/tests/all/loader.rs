@@ -5,7 +5,7 @@ use std::{
 };
 
 use heterodyne_data::{
-    Augment, Batch, EvalLoader, HostMemory, LoaderConfig, Memory, TrainLoader, Views,
+    Augment, Batch, EvalLoader, HostMemory, LoaderConfig, Memory, Share, TrainLoader, Views,
     augment::{Crop, Interpolation},
     transforms::PadMode,
 };
@@ -25,7 +25,7 @@ fn config(batch: usize, workers: usize) -> LoaderConfig {
         erase: 0.3,
         ..Augment::default()
     };
-    LoaderConfig { batch, side: 8, seed: 5, workers, augment, views: Views::Fresh }
+    LoaderConfig { batch, share: Share::WHOLE, side: 8, seed: 5, workers, augment, views: Views::Fresh }
 }
 
 fn loader(len: usize, config: LoaderConfig) -> TrainLoader {

@@ -1,7 +1,9 @@
 //! The real CIFAR-100 and ImageNet photographs, if present.
 use std::{fs, time::Instant};
 
-use heterodyne_data::{Augment, EvalLoader, LoaderConfig, Reading, TrainLoader, Views, augment::Crop, transforms};
+use heterodyne_data::{
+    Augment, EvalLoader, LoaderConfig, Reading, Share, TrainLoader, Views, augment::Crop, transforms,
+};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -46,8 +48,15 @@ fn cifar100_is_complete_and_what_pillow_reads() {
     // Speed, for the record: nothing is asserted about it.
     let augment = Augment { crop: Crop::Pad, flip: 0.5, ..Augment::default() };
     for workers in [1, 2] {
-        let config =
-            LoaderConfig { batch: 64, side: 32, seed: 0, workers, augment: augment.clone(), views: Views::Fresh };
+        let config = LoaderConfig {
+            batch: 64,
+            share: Share::WHOLE,
+            side: 32,
+            seed: 0,
+            workers,
+            augment: augment.clone(),
+            views: Views::Fresh,
+        };
         let loader = TrainLoader::new(splits.train().unwrap().clone(), (0..50_000).collect(), config).unwrap();
         let start = Instant::now();
         let images: i64 = loader.epoch(0, 0).map(|batch| batch.unwrap().labels.size()[0]).sum();
@@ -118,7 +127,8 @@ fn photographs_load_at_a_useful_speed() {
     heterodyne_data::audit([&**splits.train().unwrap()], 0, &GO).unwrap();
     println!("audit of 99 photographs: {:.2} s", start.elapsed().as_secs_f64());
     let augment = Augment { crop: Crop::Resized, flip: 0.5, ..Augment::default() };
-    let config = LoaderConfig { batch: 33, side: 224, seed: 0, workers: 2, augment, views: Views::Fresh };
+    let config =
+        LoaderConfig { batch: 33, share: Share::WHOLE, side: 224, seed: 0, workers: 2, augment, views: Views::Fresh };
     let train = TrainLoader::new(splits.train().unwrap().clone(), (0..99).collect(), config).unwrap();
     let start = Instant::now();
     assert!(train.epoch(0, 0).all(|batch| batch.is_ok()));

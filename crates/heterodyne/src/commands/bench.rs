@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     heterodyne_shim::flops::set_plain(args.plain);
     let layered = Layered::read(&args.recipe, &args.sets)?;
     let mode = if layered.recipe()?.teacher.is_some() { Mode::Distill } else { Mode::Train };
-    let session = ui::session(Plan::resolve(&layered, mode)?)?;
+    let session = ui::session(Plan::resolve(&layered, mode)?, None)?;
     let m = bench::measure(&session, args.steps, args.warm_up, args.json || args.operators > 0)?;
     if args.json {
         say!("{}", serde_json::to_string_pretty(&m)?);

@@ -6,6 +6,7 @@ use heterodyne_run::recipe::Layered;
 use heterodyne_train::{
     Mode, Plan,
     cache::{self, Filled},
+    world::Launch,
 };
 
 use super::Outcome;
@@ -24,9 +25,11 @@ pub struct Args {
     sets: Vec<String>,
 }
 
-/// Runs the command.
+/// Runs the command; each of several processes writes the entries of its own images.
 pub fn run(args: &Args) -> Result<Outcome> {
-    let session = ui::session(Plan::resolve(&Layered::read(&args.recipe, &args.sets)?, Mode::Distill)?)?;
+    let launch = Launch::from_env()?;
+    let plan = Plan::resolve(&Layered::read(&args.recipe, &args.sets)?, Mode::Distill)?;
+    let session = ui::session(plan, launch.as_ref())?;
     let Some(cache) = &session.cache else {
         bail!(
             "{}: the recipe has no teacher.cache\n  hint: add `--set teacher.cache.views=N` for N views per image",

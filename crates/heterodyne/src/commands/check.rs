@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let mut plan = Plan::resolve(&layered, mode)?;
     // A check fills no cache.
     let cache = plan.recipe.teacher.as_mut().and_then(|teacher| teacher.cache.take());
-    let session = ui::session(plan)?;
+    let session = ui::session(plan, None)?;
     let stop = ui::stop_flag()?;
     say_part!("{}", heading(&session, None));
     session.notes.iter().for_each(|note| tell!("note: {note}"));

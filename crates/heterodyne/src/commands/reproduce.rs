@@ -112,7 +112,7 @@ fn repeat(args: &Args, run: &RunFolder, summary: &Summary, out: &Path) -> Result
         check_plan(run, again)?;
     }
     let layered = plan::stored(&run.plan().display().to_string(), &run.read_plan()?)?;
-    let mut session = ui::session(Plan::resolve(&layered.moved(&args.sets)?, mode)?)?;
+    let mut session = ui::session(Plan::resolve(&layered.moved(&args.sets)?, mode)?, None)?;
     session.accept_changes = args.accept_changes;
     match Manifest::read(run)? {
         Some(manifest) => prepare(&manifest, &session, args)?,

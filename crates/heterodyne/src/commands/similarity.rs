@@ -63,7 +63,7 @@ pub fn run(path: &Path, args: &Args, device: DeviceChoice, json: bool) -> Result
     plan.recipe.teacher.iter_mut().for_each(|teacher| teacher.cache = None);
     // The run's weights are loaded below.
     plan.recipe.student.weights = None;
-    let session = ui::session(plan)?;
+    let session = ui::session(plan, None)?;
     let name = args.weights.as_deref().unwrap_or("last");
     let (images, minibatch) = (args.images.unwrap_or(2048), args.minibatch.unwrap_or(256));
     let weights = folder.weights(name);

@@ -1,7 +1,8 @@
 use heterodyne_shim::{
-    self as shim, Autocast, grad_enabled,
+    self as shim, Autocast, NoGrad, grad_enabled,
     norm::{Activation, batch_norm_act},
     packed::Post,
+    ranks::{Group, synced},
 };
 use tch::{Kind, Tensor};
 
@@ -41,6 +42,9 @@ impl BatchNorm2d {
 
     /// Normalises (B,C,H,W) or (B,C) per channel.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        if let Some(group) = synced().filter(|_| train) {
+            return self.forward_synced(x, &group);
+        }
         x.batch_norm(
             Some(&self.weight),
             Some(&self.bias),
@@ -53,11 +57,41 @@ impl BatchNorm2d {
         )
     }
 
+    /// Training with the statistics of all processes' batches, which are of equal size (`torch.nn.SyncBatchNorm`).
+    fn forward_synced(&self, x: &Tensor, group: &Group) -> Tensor {
+        let Self { weight, bias, running_mean, running_var, eps } = self;
+        let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let float = x.to_kind(kind);
+        let over: Vec<i64> = (0..x.dim() as i64).filter(|&dim| dim != 1).collect();
+        let own_c = float.mean_dim(over.as_slice(), false, kind);
+        let own_var_c = float.var_dim(over.as_slice(), false, false);
+        // (2,C) of each process, (size,2,C) of all: no difference of large sums is taken.
+        let all = sure(group.gather(&Tensor::stack(&[own_c, own_var_c], 0).unsqueeze(0)));
+        let (mean_pc, var_pc) = (all.select(1, 0), all.select(1, 1));
+        let over_ranks = [0i64].as_slice();
+        let mean_c = mean_pc.mean_dim(over_ranks, false, kind);
+        let var_c = (var_pc + (mean_pc - &mean_c).square()).mean_dim(over_ranks, false, kind);
+        {
+            let _constant = NoGrad::new();
+            let n = (x.numel() as i64 / x.size()[1] * i64::from(group.size())) as f64;
+            let keep = |running: &Tensor, now: Tensor| {
+                let _ = running.shallow_clone().lerp_(&now.to_kind(running.kind()), MOMENTUM);
+            };
+            keep(running_mean, mean_c.detach());
+            keep(running_var, var_c.detach() * (n / (n - 1.0).max(1.0)));
+        }
+        let mut shape = vec![1; x.dim()];
+        shape[1] = -1;
+        let per_channel = |t: &Tensor| t.to_kind(kind).view(shape.as_slice());
+        let scale_c = weight.to_kind(kind) / (var_c + *eps).sqrt();
+        ((float - per_channel(&mean_c)) * per_channel(&scale_c) + per_channel(bias)).to_kind(x.kind())
+    }
+
     /// As [`BatchNorm2d::forward`], with `post` applied. In training this is one operator that saves and reads less
     /// than several.
     pub fn forward_post(&self, x: &Tensor, train: bool, post: Post) -> Tensor {
         let (residual, act) = match post {
-            _ if !train || shim::flops::plain() => return post.apply(self.forward(x, train)),
+            _ if !train || shim::flops::plain() || synced().is_some() => return post.apply(self.forward(x, train)),
             Post::Gelu => return post.apply(self.forward(x, train)),
             Post::None => (None, Activation::None),
             Post::Relu => (None, Activation::Relu),

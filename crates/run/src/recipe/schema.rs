@@ -44,6 +44,9 @@ settings! {
         pub schedule: Schedule = Schedule::default(), Plain;
         /// Weight of the plain classification loss.
         pub loss: Loss = Loss::default(), Plain;
+        /// Several processes that train together.
+        #[serde(skip_serializing_if = "is_default")]
+        pub distributed: Distributed = Distributed::default(), Plain;
         /// `[methods.NAME]`: a weight and the method's own keys, in the order written.
         pub methods: IndexMap<String, toml::Table> = IndexMap::new(), Plain;
     }
@@ -271,7 +274,7 @@ settings! {
     pub struct Train {
         /// Passes over the training images.
         pub epochs: u32 = 100, Plain, at_least_1;
-        /// Images per step.
+        /// Images per step, of all processes together.
         pub batch: usize = 64, Plain, at_least_1;
         /// Images per step of an evaluation.
         pub eval_batch: usize = 256, Plain, at_least_1;
@@ -397,6 +400,47 @@ settings! {
         /// Weight of the cross-entropy between the student's logits and the labels.
         pub ce: f64 = 1.0, Plain, between(0.0, MOST_WEIGHT);
     }
+}
+
+/// Whose statistics a batch norm uses in training.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum NormScope {
+    /// Those of the process's own images.
+    #[default]
+    Local,
+    /// Those of the whole batch.
+    Synced,
+}
+
+/// The format in which gradients are sent.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum GradientFormat {
+    /// As they are.
+    #[default]
+    Fp32,
+    /// Rounded to float16.
+    Fp16,
+}
+
+settings! {
+    /// Several processes that train together, launched by torchrun, Slurm or an operator ([guide](../guide.md)). Without
+    /// them the table has no effect.
+    pub struct Distributed {
+        /// Statistics of batch norms in training: `local`, of each process's own images; `synced`, of the whole batch,
+        /// as if one process had it all.
+        pub batch_norm: NormScope = NormScope::Local, Plain;
+        /// Format in which gradients are sent: `fp32`, or `fp16`, half as many bytes for slow networks.
+        pub gradients: GradientFormat = GradientFormat::Fp32, Plain;
+        /// Seconds that a process waits for the others before the run ends with an error.
+        pub timeout: f64 = 600.0, Plain, positive;
+    }
+}
+
+/// Whether the table says nothing; plans of single processes stay as they were.
+fn is_default(table: &Distributed) -> bool {
+    *table == Distributed::default()
 }
 
 impl Data {

@@ -22,7 +22,7 @@ fn wrong(more: &str, sets: &[&str]) -> String {
 
 const TAKES: &str = "[optim] takes name, lr, momentum, nesterov, betas, eps, weight_decay, decay_all";
 const RECIPE_TAKES: &str = "A recipe takes name, seed, device, threads, deterministic, data, student, teacher, train, \
-                            optim, schedule, loss, methods";
+                            optim, schedule, loss, distributed, methods";
 
 #[test]
 fn a_small_recipe_has_defaults() {

@@ -2,12 +2,17 @@
 //! loaded, so one binary serves machines with and without a GPU.
 mod runtime;
 
-use std::{error::Error, fmt, sync::OnceLock};
+use std::{error, fmt, sync::OnceLock};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Device, Kind, Tensor};
 
 use runtime::Runtime;
+
+use crate::Error;
+
+/// The devices that CUDA shows, in their order.
+const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
 /// The GPU that is used, the first one that CUDA shows (`CUDA_VISIBLE_DEVICES` selects it).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +90,7 @@ fn advice(reason: &str, driver: bool) -> String {
                 before `make libtorch`"
             .to_owned();
     }
-    let visible = std::env::var("CUDA_VISIBLE_DEVICES").map(|list| format!(", which is \"{list}\""));
+    let visible = std::env::var(VISIBLE).map(|list| format!(", which is \"{list}\""));
     format!("check nvidia-smi, and CUDA_VISIBLE_DEVICES{}", visible.unwrap_or_default())
 }
 
@@ -93,6 +98,25 @@ fn advice(reason: &str, driver: bool) -> String {
 pub fn load_cuda() -> Result<&'static Gpu, CudaError> {
     static LOADED: OnceLock<Result<Gpu, CudaError>> = OnceLock::new();
     LOADED.get_or_init(load).as_ref().map_err(Clone::clone)
+}
+
+/// Lets CUDA show one device only: the one at `place` among those that it shows now. Has no effect once CUDA has
+/// started.
+///
+/// # Errors
+/// `CUDA_VISIBLE_DEVICES` names fewer devices.
+pub fn select_gpu(place: u32) -> crate::Result<()> {
+    let shown = std::env::var(VISIBLE).ok().filter(|list| !list.trim().is_empty());
+    let name = match &shown {
+        None => place.to_string(),
+        Some(list) => list
+            .split(',')
+            .nth(place as usize)
+            .map(str::trim)
+            .map(str::to_owned)
+            .ok_or_else(|| Error(format!("{VISIBLE} is \"{list}\", which has no device for LOCAL_RANK {place}")))?,
+    };
+    Ok(crate::ffi::bridge::set_variable(VISIBLE, &name)?)
 }
 
 /// Whether there is a GPU, of at least this compute capability.
@@ -134,7 +158,7 @@ fn runs(gpu: Gpu, kernel: impl FnOnce() -> Result<(), tch::TchError>) -> Result<
 }
 
 /// An error with all its causes: the message of the outermost one leaves out the library's name.
-fn causes(e: &dyn Error) -> String {
+fn causes(e: &dyn error::Error) -> String {
     let mut innermost = e;
     while let Some(cause) = innermost.source() {
         innermost = cause;

@@ -4,7 +4,7 @@
 #[expect(clippy::too_many_arguments, reason = "one to one with c10d's stores and groups")]
 mod ffi;
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::RefCell, marker::PhantomData, sync::Arc, time::Duration};
 
 use cxx::UniquePtr;
 use tch::{Device, Tensor};
@@ -142,6 +142,57 @@ impl Group {
     pub fn get(&self, key: &str) -> Result<String> {
         Ok(self.group.get(key)?)
     }
+}
+
+thread_local! {
+    /// The processes whose batches the batch norms of this thread normalise together.
+    static SYNCED: RefCell<Option<Arc<Group>>> = const { RefCell::new(None) };
+}
+
+/// Lets batch norms on this thread use the statistics of all processes while it lives.
+#[must_use = "batch norms use their own batch again when the guard is dropped"]
+pub struct SyncNorms {
+    before: Option<Arc<Group>>,
+    _thread: PhantomData<*const ()>,
+}
+
+impl SyncNorms {
+    /// Joins the batch norms of the processes of `group`.
+    pub fn new(group: &Arc<Group>) -> Self {
+        let before = SYNCED.with(|synced| synced.replace(Some(Arc::clone(group))));
+        Self { before, _thread: PhantomData }
+    }
+}
+
+impl Drop for SyncNorms {
+    fn drop(&mut self) {
+        SYNCED.with(|synced| synced.replace(self.before.take()));
+    }
+}
+
+/// The processes whose batches are normalised together on this thread.
+#[must_use]
+pub fn synced() -> Option<Arc<Group>> {
+    SYNCED.with(|synced| synced.borrow().clone())
+}
+
+/// Whether the message of a failed operation is about the connection to another process. The engine's errors come
+/// through autograd as text, which holds the name of the part that failed.
+#[must_use]
+pub fn is_about_peers(message: &str) -> bool {
+    [
+        "gloo",
+        "NCCL",
+        "c10d",
+        "TCPStore",
+        "Broken pipe",
+        "Connection reset",
+        "Connection closed",
+        "recvValue",
+        "sendBytes",
+    ]
+    .iter()
+    .any(|mark| message.contains(mark))
 }
 
 /// Numbers of all processes, on their way.

@@ -89,7 +89,8 @@ fn measure(s: &Session, stop: &AtomicBool) -> Result<Trial> {
         start = Instant::now();
     }
     let teacher = learner.teacher.as_ref().map(|teacher| teacher.name.as_str());
-    let losses = meter.fetch(teacher)?.ok_or_else(|| Error::Plan("there are no images to train on".to_owned()))?;
+    let losses =
+        meter.fetch(teacher, &s.world)?.ok_or_else(|| Error::Plan("there are no images to train on".to_owned()))?;
     let names = optimizer.named().map(|(name, _)| name.to_owned());
     let zero_gradient = names
         .zip(zero)

@@ -26,7 +26,7 @@ pub enum Filled {
     Interrupted,
 }
 
-/// Writes all missing entries, view by view; `progress` receives the number of entries written.
+/// Writes all missing entries, view by view, of several processes each its own images; `progress` receives the number of entries written.
 pub fn fill(
     cache: &Cache,
     learner: &Learner,
@@ -37,8 +37,11 @@ pub fn fill(
     guarded("filling the teacher's cache", || {
         let (stored, upload) = (&cache.rows, Upload::to(learner.device())?);
         for view in 0..cache.views {
-            let missing: Vec<usize> =
-                (0..stored.images).filter(|&row| !stored.rows.holds(view as usize * stored.images + row)).collect();
+            let missing: Vec<usize> = learner
+                .world
+                .part(stored.images)
+                .filter(|&row| !stored.rows.holds(view as usize * stored.images + row))
+                .collect();
             let mut batches = loader.view(view, missing);
             while let Some(batch) = batches.next_until(stop) {
                 let batch = match batch {

@@ -1,5 +1,5 @@
 //! The loss of a run: cross-entropy and the weighted methods, term by term.
-use heterodyne_methods::{Context, Method, TeacherSignals, ranks::Alone};
+use heterodyne_methods::{Context, Method, Ranks, TeacherSignals};
 use heterodyne_nn::{Output, ParamStore, Progress, Terms};
 
 use super::input::{StepInput, TeacherOutput};
@@ -82,7 +82,13 @@ impl DistillLoss {
     }
 
     /// The terms of one step, with the student's graph, and what their weights are made of.
-    pub fn terms(&self, student: &Output, input: &StepInput, progress: Progress) -> Result<(Terms, Vec<Share>)> {
+    pub fn terms(
+        &self,
+        student: &Output,
+        input: &StepInput,
+        progress: Progress,
+        ranks: &dyn Ranks,
+    ) -> Result<(Terms, Vec<Share>)> {
         let StepInput { labels, samples, teacher, .. } = input;
         let (mut terms, mut shares) = (Terms::default(), Vec::new());
         if self.ce > 0.0 {
@@ -96,8 +102,7 @@ impl DistillLoss {
         let methods = self.methods.iter().zip(&teacher.signals).enumerate();
         for (number, (m, signals)) in methods.filter(|(_, (m, _))| !self.has_ended(m, progress.epoch)) {
             let teacher = TeacherSignals { logits: &teacher.logits, signals };
-            let context =
-                Context { student, teacher, labels, samples, smoothing: self.smoothing, progress, ranks: &Alone };
+            let context = Context { student, teacher, labels, samples, smoothing: self.smoothing, progress, ranks };
             let own = m.method.loss(&context)?;
             shares.extend(own.iter().map(|term| Share { own: term.weight, method: Some(number) }));
             terms.extend(&m.name, m.weight.at(progress.epoch, self.epochs), own);

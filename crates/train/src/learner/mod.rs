@@ -9,8 +9,8 @@ mod tape;
 
 use heterodyne_methods::BuildContext;
 use heterodyne_nn::{ParamStore, Pass, Progress, Terms, catch};
-use heterodyne_run::recipe::schema::{Precision, Recipe};
-use heterodyne_shim::{self as shim, AllowTf32, NoGrad, Tf32, graph::OwnStream};
+use heterodyne_run::recipe::schema::{Distributed, GradientFormat, NormScope, Precision, Recipe};
+use heterodyne_shim::{self as shim, AllowTf32, NoGrad, Tf32, graph::OwnStream, ranks::Reducer};
 use tch::{Device, Kind, Tensor};
 
 pub use self::{
@@ -22,7 +22,12 @@ pub use self::{
     scaler::Scaler,
 };
 use self::{loss::Share, recorder::Factors};
-use crate::{Error, Result, network::Network, plan::MethodPlan};
+use crate::{
+    Error, Result,
+    network::Network,
+    plan::MethodPlan,
+    world::{self, World},
+};
 
 /// The networks, the loss and the optimizer of a run.
 pub struct Learner {
@@ -42,6 +47,12 @@ pub struct Learner {
     pub clip_grad: Option<f64>,
     /// Records the step and repeats it, if the recipe asks for it.
     pub recorder: Option<Recorder>,
+    /// The processes that share every batch.
+    pub world: World,
+    /// Whether batch norms use the statistics of the whole batch.
+    sync_norms: bool,
+    /// Averages the gradients of several processes.
+    reducer: Option<Reducer>,
 }
 
 /// The values of a step, still on the device.
@@ -71,13 +82,14 @@ pub enum Part {
 
 impl Learner {
     /// Builds the methods' heads for the two networks and the optimizer of student and heads. `sample_classes` holds
-    /// the class of every training image.
+    /// the class of every training image; `world` are the processes that train together.
     pub fn new(
         student: Network,
         teacher: Option<Network>,
         plans: &[MethodPlan],
         recipe: &Recipe,
         sample_classes: &[i64],
+        world: &World,
     ) -> Result<Self> {
         let heads = ParamStore::new(student.device(), recipe.seed ^ 0x6865_6164);
         let mut methods = Vec::new();
@@ -99,7 +111,25 @@ impl Learner {
         let epochs = f64::from(train.epochs);
         let loss = DistillLoss { ce: recipe.loss.ce, smoothing: train.label_smoothing, epochs, methods, heads };
         let recorder = train.graph.then(|| Recorder::new(student.device(), &loss)).transpose()?;
-        Ok(Self { student, teacher, loss, optimizer, ema, scaler, clip_grad: train.clip_grad, recorder })
+        if recorder.is_some() && !world.is_alone() {
+            return Err(Error::Plan("train.graph = true works in a single process only: remove it".to_owned()));
+        }
+        let Distributed { batch_norm, gradients, .. } = recipe.distributed;
+        let half = gradients == GradientFormat::Fp16;
+        let reducer = world.group().map(|group| Reducer::new(group, optimizer.parameters(), half)).transpose()?;
+        Ok(Self {
+            student,
+            teacher,
+            loss,
+            optimizer,
+            ema,
+            scaler,
+            clip_grad: train.clip_grad,
+            recorder,
+            world: world.clone(),
+            sync_norms: batch_norm == NormScope::Synced,
+            reducer,
+        })
     }
 
     /// The device of student and teacher.
@@ -165,7 +195,7 @@ impl Learner {
         let convolutions = self.student.precision == Precision::Tf32;
         let tf32 = convolutions.then(|| AllowTf32::new(Tf32::Convolutions)).transpose()?;
         let scaled = self.scaler.as_ref().map_or_else(|| total.shallow_clone(), |scaler| scaler.scaled(&total));
-        scaled.f_backward().map_err(heterodyne_nn::Error::from)?;
+        self.backward(&scaled)?;
         drop(tf32);
         done(Part::Backward);
 
@@ -195,6 +225,15 @@ impl Learner {
         Ok((StepValues { names, weights, values }, shares))
     }
 
+    /// The gradients of `total`, averaged over all processes.
+    fn backward(&self, total: &Tensor) -> Result<()> {
+        let backward = |total: &Tensor| total.f_backward().map_err(heterodyne_nn::Error::from);
+        let Some(reducer) = &self.reducer else { return Ok(backward(total)?) };
+        let total = total * world::poison(total);
+        reducer.prepare(&total)?;
+        Ok(backward(&total)?)
+    }
+
     /// The student's pass and the loss in one autocast region, so each weight is cast once per step.
     fn forward(
         &self,
@@ -205,13 +244,14 @@ impl Learner {
     ) -> Result<(Terms, Vec<Share>, Tensor)> {
         let x_bchw = self.student.view.apply(&input.images);
         let _cast = self.student.autocast()?;
+        let _norms = self.sync_norms.then(|| self.world.sync_norms());
         let pass = Pass { train: true, taps: self.loss.reads_student_taps() };
         // The methods' arithmetic is exact, so TF32 ends with the student's pass.
         let tf32 = self.student.tf32()?;
         let output = self.student.module.forward(&x_bchw, pass);
         drop(tf32);
         done(Part::Student);
-        let (terms, shares) = self.loss.terms(&output, input, progress)?;
+        let (terms, shares) = self.loss.terms(&output, input, progress, self.world.ranks())?;
         let total = factors.total(&terms);
         let total = total
             .ok_or_else(|| Error::Plan("the loss has no terms: loss.ce is 0 and there is no method".to_owned()))?;

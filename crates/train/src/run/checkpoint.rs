@@ -10,6 +10,7 @@ use heterodyne_run::{
 };
 use heterodyne_shim::Rng;
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
 use super::measure::Answers;
 use crate::{
@@ -65,8 +66,14 @@ pub struct Loaded {
     pub notes: Vec<String>,
 }
 
-/// Writes a checkpoint. The previous one is kept until this one is complete, and if the weights have diverged.
+/// Writes a checkpoint; of several processes, rank 0 does. The previous one is kept until this one is complete, and if
+/// the weights have diverged.
 pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
+    let device = s.learner.device();
+    let generators = s.world.gather_bytes(&Rng::global(device)?.state()?)?;
+    if !s.world.leads() {
+        return Ok(());
+    }
     let mut all = Tensors::new();
     let mut put =
         |room: &str, tensors: Tensors| all.extend(tensors.into_iter().map(|(name, t)| (format!("{room}/{name}"), t)));
@@ -85,12 +92,24 @@ pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
     if let Some(scaler) = &s.learner.scaler {
         put("scaler", scaler.state());
     }
-    let device = s.learner.device();
-    put("rng", Tensors::from([(device::name(device).to_owned(), Rng::global(device)?.state()?)]));
+    let named = generators.into_iter().enumerate().map(|(rank, state)| (generator(device, rank as u32), state));
+    put("rng", named.collect());
     let json = serde_json::to_string(position).map_err(|e| Error::State(e.to_string()))?;
     let origin = serde_json::to_string(&s.origin).map_err(|e| Error::State(e.to_string()))?;
     let metadata = HashMap::from([(KEY.to_owned(), json), (ORIGIN.to_owned(), origin)]);
     Ok(file::write(path, all.iter().map(|(name, t)| (name.as_str(), t)), metadata)?)
+}
+
+/// The seed of a process's generator for dropout: each process draws its own.
+#[must_use]
+pub fn seed_of(seed: u64, rank: u32) -> u64 {
+    seed.wrapping_add(u64::from(rank).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// The name of a process's random generator.
+fn generator(device: Device, rank: u32) -> String {
+    let device = device::name(device);
+    if rank == 0 { device.to_owned() } else { format!("{device}.{rank}") }
 }
 
 /// Restores a checkpoint into a newly built session, which must match the checkpoint's [`Origin`] unless
@@ -125,16 +144,21 @@ pub fn load(path: &Path, s: &Session) -> Result<Loaded> {
     if let Some(scaler) = &s.learner.scaler {
         scaler.load_state(&room("scaler"))?;
     }
-    let generator = Rng::global(s.learner.device())?;
-    if let Some(state) = room("rng").get(device::name(s.learner.device())) {
-        generator.set_state(state)?;
-    } else {
-        generator.seed(s.plan.recipe.seed.wrapping_add(position.step))?;
-        notes.push(
-            "the checkpoint is from another kind of device: the random generator of dropout starts anew, so the result \
-             differs from that of an uninterrupted run"
-                .to_owned(),
-        );
+    let (own, saved, device) = (Rng::global(s.learner.device())?, room("rng"), s.learner.device());
+    match saved.get(&generator(device, s.world.rank())) {
+        Some(state) if saved.len() == s.world.size() as usize => own.set_state(state)?,
+        _ => {
+            own.seed(seed_of(s.plan.recipe.seed.wrapping_add(position.step), s.world.rank()))?;
+            let what = if saved.contains_key(&generator(device, 0)) {
+                format!("the checkpoint is from {} processes, not {}", saved.len(), s.world.size())
+            } else {
+                "the checkpoint is from another kind of device".to_owned()
+            };
+            notes.push(format!(
+                "{what}: the random generator of dropout starts anew, so the result differs from that of an \
+                 uninterrupted run"
+            ));
+        }
     }
     Ok(Loaded { position, notes })
 }

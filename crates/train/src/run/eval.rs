@@ -6,7 +6,7 @@ use heterodyne_nn::{Labels, Pass};
 use heterodyne_shim::upload::Upload;
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, Result, error::guarded, network::Network};
+use crate::{Error, Result, World, error::guarded, network::Network};
 
 /// Bins of the calibration error.
 const BINS: i64 = 15;
@@ -52,10 +52,30 @@ pub fn evaluate_until(
     stop: &AtomicBool,
     each: impl FnMut(usize),
 ) -> Result<Measured> {
-    guarded("evaluating", || measure(net, loader, stop, each))
+    evaluate_among(&World::alone(), net, loader, stop, each)
 }
 
-fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl FnMut(usize)) -> Result<Measured> {
+/// Like [`evaluate_until`], but every process of `world` runs a part of the images. All get the same result.
+///
+/// # Errors
+/// As [`evaluate_until`], or another process cannot be reached.
+pub fn evaluate_among(
+    world: &World,
+    net: &Network,
+    loader: &EvalLoader,
+    stop: &AtomicBool,
+    each: impl FnMut(usize),
+) -> Result<Measured> {
+    guarded("evaluating", || measure(world, net, loader, stop, each))
+}
+
+fn measure(
+    world: &World,
+    net: &Network,
+    loader: &EvalLoader,
+    stop: &AtomicBool,
+    mut each: impl FnMut(usize),
+) -> Result<Measured> {
     let start = Instant::now();
     let device = net.device();
     let classes = net.taps().classes;
@@ -70,9 +90,11 @@ fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl
     let mut predictions = Vec::new();
     // For each class, the images whose logit is NaN or infinite.
     let mut flawed_c = Tensor::zeros([classes], (Kind::Int64, device));
-    let mut images = 0usize;
+    let mut done = 0usize;
+    let images = loader.len();
     let upload = Upload::to(device)?;
-    let mut batches = loader.iter();
+    let own = loader.among(world.part(images));
+    let mut batches = own.iter();
     while let Some(batch) = batches.next_until(stop) {
         let batch = batch?;
         let labels_b = upload.copy(&batch.labels)?;
@@ -95,12 +117,15 @@ fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl
             Labels::Hard(labels_b).cross_entropy(&logits_bc, 0.0).to_kind(Kind::Double) * batch.indices.len() as f64;
         sums += Tensor::stack(&[ranked.narrow(1, 0, 1).sum(None::<Kind>), ranked.sum(None::<Kind>), loss], 0);
         flawed_c += logits_bc.isfinite().logical_not().sum_dim_intlist([0i64].as_slice(), false, Kind::Int64);
-        images += batch.indices.len();
-        each(images);
+        done += batch.indices.len();
+        each(done * world.size() as usize);
     }
-    if images == 0 {
-        return Err(Error::Plan("there are no images to evaluate on".to_owned()));
+    for total in [&sums, &counts, &right_c, &calibration, &flawed_c] {
+        world.sum(total)?;
     }
+    let none = Tensor::zeros([0], (Kind::Int64, device));
+    let predictions = Tensor::cat(&std::iter::once(none).chain(predictions).collect::<Vec<_>>(), 0);
+    let predictions = world.join(&predictions, images)?;
     let sums = Vec::<f64>::try_from(sums.to_device(Device::Cpu)).map_err(heterodyne_nn::Error::from)?;
     let percent = |count: f64| 100.0 * count / images as f64;
     let loss = sums[2] / images as f64;
@@ -121,7 +146,7 @@ fn measure(net: &Network, loader: &EvalLoader, stop: &AtomicBool, mut each: impl
     Ok(Measured {
         calibration_error: percent(gap.double_value(&[])),
         per_class: images_c.into_iter().zip(right_c).map(|(n, right)| (n as u64, right as u64)).collect(),
-        predictions: host(&Tensor::cat(&predictions, 0))?,
+        predictions: host(&predictions)?,
         top1: percent(sums[0]),
         top5: (classes > 5).then(|| percent(sums[1])),
         loss,

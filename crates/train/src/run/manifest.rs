@@ -40,6 +40,17 @@ pub struct Process {
     pub device: String,
     /// The machine.
     pub machine: Machine,
+    /// Number of processes that computed together.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub ranks: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(ranks: &u32) -> bool {
+    *ranks == 1
 }
 
 impl Manifest {
@@ -97,6 +108,7 @@ impl Process {
             program: program(),
             device: device::name(s.learner.device()).to_owned(),
             machine: device::machine(s.learner.device()),
+            ranks: s.world.size(),
         }
     }
 
@@ -104,6 +116,16 @@ impl Process {
     /// them may change the last bits of a result.
     #[must_use]
     pub fn differences(&self, now: &Self) -> Vec<String> {
+        let pairs = [
+            ("machine", self.machine.to_string(), now.machine.to_string()),
+            ("processes", self.ranks.to_string(), now.ranks.to_string()),
+        ];
+        self.software(now).into_iter().chain(lines(pairs.into_iter())).collect()
+    }
+
+    /// The same for the software and the kind of device.
+    #[must_use]
+    pub fn software(&self, now: &Self) -> Vec<String> {
         let Versions { heterodyne, libtorch } = &self.versions;
         let program = match (&self.program, &now.program) {
             (Some(then), Some(now)) if then != now => {
@@ -115,11 +137,14 @@ impl Process {
             ("heterodyne", heterodyne.clone(), now.versions.heterodyne.clone()),
             ("libtorch", libtorch.clone(), now.versions.libtorch.clone()),
             ("device", self.device.clone(), now.device.clone()),
-            ("machine", self.machine.to_string(), now.machine.to_string()),
         ];
-        let differ = pairs.into_iter().filter(|(_, then, now)| then != now).chain(program);
-        differ.map(|(what, then, now)| format!("{what}: {then} then, {now} now")).collect()
+        lines(pairs.into_iter().chain(program)).collect()
     }
+}
+
+/// Each pair that differs in a line.
+fn lines(pairs: impl Iterator<Item = (&'static str, String, String)>) -> impl Iterator<Item = String> {
+    pairs.filter(|(_, then, now)| then != now).map(|(what, then, now)| format!("{what}: {then} then, {now} now"))
 }
 
 /// The checksum of the running program's file, which tells one build from another.

@@ -1,18 +1,23 @@
 //! Evaluations during a run, and the weights that are written.
-use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+    sync::atomic::AtomicBool,
+};
 
 use heterodyne_nn::file;
 use heterodyne_run::{
     metrics::Eval,
     summary::{Agreement, ClassScore, Detail},
 };
+use heterodyne_shim::NoGrad;
 use serde::{Deserialize, Serialize};
 
 use super::{
     eval::{self, Measured},
     event::{Event, Observer},
 };
-use crate::{Error, Result, network::values, session::Session};
+use crate::{Error, Result, learner::Ema, network::values, session::Session};
 
 /// A network's predictions for some images of a split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,10 +51,12 @@ pub(super) fn splits(
         let all = held_out.chain(tested.then_some(("test", &s.test)));
         all.map(|(split, loader)| {
             let each = |done| observer.on(&Event::Evaluating { done });
-            let m = eval::evaluate_until(&s.learner.student, loader, stop, each).map_err(|e| match e {
-                Error::Plan(flaw) => Error::Diverged { step: at.step, flaw },
-                other => other,
-            })?;
+            let m = eval::evaluate_among(&s.world, &s.learner.student, loader, s.own_stop(stop), each).map_err(
+                |e| match e {
+                    Error::Plan(flaw) => Error::Diverged { step: at.step, flaw },
+                    other => other,
+                },
+            )?;
             let eval = Eval {
                 step: at.step,
                 epoch: f64::from(at.epoch),
@@ -69,6 +76,23 @@ pub(super) fn splits(
         Some(ema) => ema.swapped(&mut measure),
         None => measure(),
     }
+}
+
+/// Gives all processes rank 0's running statistics: those of local batch norms differ, and an evaluation that is shared
+/// must use the same.
+///
+/// # Errors
+/// Another process cannot be reached.
+pub(super) fn share_buffers(s: &Session) -> Result<()> {
+    if s.world.is_alone() {
+        return Ok(());
+    }
+    let student = &s.learner.student.store;
+    let trained: HashSet<String> = student.parameters().into_iter().map(|(name, ..)| name).collect();
+    let average = s.learner.ema.iter().map(Ema::tensors);
+    let all = std::iter::once(student.tensors()).chain(average).flatten();
+    let _constant = NoGrad::new();
+    s.world.broadcast(&all.filter(|(name, _)| !trained.contains(name)).map(|(_, t)| t).collect::<Vec<_>>())
 }
 
 /// What the evaluation shows besides its accuracy; `teacher` are the teacher's predictions.

@@ -2,7 +2,7 @@
 use indexmap::IndexMap;
 use tch::{Kind, Tensor};
 
-use crate::{Error, Result, learner::StepValues};
+use crate::{Error, Result, World, learner::StepValues};
 
 /// Values of the steps since the last fetch.
 #[derive(Debug, Default)]
@@ -58,13 +58,15 @@ impl Meter {
         self.pending.is_empty()
     }
 
-    /// Fetches all stored values in one transfer and returns their means. An error names the first value that is not
+    /// Fetches all stored values in one transfer and returns their means, over all processes too. An error names the first value that is not
     /// finite, or `teacher` if the value came from there.
-    pub fn fetch(&mut self, teacher: Option<&str>) -> Result<Option<Window>> {
+    pub fn fetch(&mut self, teacher: Option<&str>, world: &World) -> Result<Option<Window>> {
         let pending = std::mem::take(&mut self.pending);
         let Some(lr) = pending.last().map(|last| last.lr) else { return Ok(None) };
         let all: Vec<&Tensor> = pending.iter().map(|p| &p.values).collect();
-        let flat = Tensor::cat(&all, 0).to_kind(Kind::Double).to_device(tch::Device::Cpu).contiguous();
+        let flat = Tensor::cat(&all, 0).to_kind(Kind::Double) / f64::from(world.size());
+        world.sum(&flat)?;
+        let flat = flat.to_device(tch::Device::Cpu).contiguous();
         let mut values = vec![0.0f64; flat.numel()];
         let length = values.len();
         flat.f_copy_data(&mut values, length).map_err(heterodyne_nn::Error::from)?;

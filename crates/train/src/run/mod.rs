@@ -8,7 +8,10 @@ pub mod meter;
 pub mod preflight;
 mod summary;
 
-use std::{sync::atomic::AtomicBool, time::Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
 use heterodyne_nn::Progress;
 use heterodyne_run::{
@@ -18,6 +21,7 @@ use heterodyne_run::{
     recipe::schema::TestWhen,
     summary::{Status, Summary},
 };
+use tch::Tensor;
 
 pub use self::event::{Event, Observer};
 use self::{
@@ -31,10 +35,13 @@ use crate::{
     error::guarded,
     plan::schedule,
     session::{Place, Session},
+    world::Agreement,
 };
 
 /// Trains `s` in `folder` until the end or until `stop` is set, from the folder's checkpoint if `resume` is set. The
 /// summary is written in every case; an error leaves the last checkpoint and the weights of the last evaluation intact.
+///
+/// Of several processes, rank 0 writes the folder. The others only read the checkpoint from which the run continues.
 pub fn fit(
     s: &Session,
     folder: &RunFolder,
@@ -52,37 +59,34 @@ pub fn fit(
         observer.on(&Event::Note("the run had finished; there is nothing left to train"));
     }
     let unwritten = |e: Error| e.while_writing(s.plan.mode.name(), folder.path());
-    if resume {
-        settle_plan(s, folder).map_err(unwritten)?;
-    }
-    if !continues {
-        Manifest::of(s)?.write(folder).map_err(unwritten)?;
-    } else if position.epoch < s.plan.recipe.train.epochs {
-        // A damaged manifest loses no run; `reproduce` names it.
-        if let Ok(Some(mut manifest)) = Manifest::read(folder) {
-            manifest.processes.push(Process::this(s, position.step, notes));
-            manifest.write(folder).map_err(unwritten)?;
-        }
-    }
-    let metrics = metrics(s, folder, resume, &position)?;
-    let events = if resume {
-        EventWriter::resume(&folder.events(), position.step)
-    } else {
-        EventWriter::create(&folder.events())
+    let record = s
+        .world
+        .leads()
+        .then(|| begin(s, folder, (resume, continues), &position, notes))
+        .transpose()
+        .map_err(unwritten)?;
+    let mut run = Run {
+        s,
+        folder,
+        record,
+        observer,
+        agreement: Agreement::new(&s.world),
+        meter: Meter::default(),
+        saved: Instant::now(),
+        started: false,
+        told: false,
     };
-    let events = events.map_err(|e| unwritten(e.into()))?;
-    folder.reopen().map_err(|e| unwritten(e.into()))?;
-    let saved = Instant::now();
-    let mut run =
-        Run { s, folder, metrics, events, observer, meter: Meter::default(), saved, started: false, told: false };
     let outcome = guarded("training", || {
         let _stream = s.learner.own_stream()?;
         run.run(&mut position, stop)
-    })
-    .map_err(unwritten);
+    });
+    let outcome = outcome.map_err(|e| s.world.explain(unwritten(e)));
     // If the metrics cannot be flushed to disk, their extent is unknown.
-    let extent = run.metrics.extent().ok();
+    let extent = run.record.as_mut().and_then(|record| record.metrics.extent().ok());
     let summary = Summary { metrics: extent, ..summary::summarise(s, &position, &outcome) };
+    if !s.world.leads() {
+        return outcome.map(|_| summary);
+    }
     let written = folder.write_summary(&summary);
     outcome?;
     written.map_err(|e| unwritten(e.into()))?;
@@ -93,6 +97,43 @@ pub fn fit(
         run.observer.on(&Event::Note(&e.to_string()));
     }
     Ok(summary)
+}
+
+/// What is written during a run.
+struct Record {
+    metrics: Writer,
+    events: EventWriter,
+}
+
+/// Writes what stands at a run's start and opens what is written during it.
+fn begin(
+    s: &Session,
+    folder: &RunFolder,
+    (resume, continues): (bool, bool),
+    position: &Position,
+    notes: Vec<String>,
+) -> Result<Record> {
+    if resume {
+        settle_plan(s, folder)?;
+    }
+    if !continues {
+        Manifest::of(s)?.write(folder)?;
+    } else if position.epoch < s.plan.recipe.train.epochs {
+        // A damaged manifest loses no run; `reproduce` names it.
+        if let Ok(Some(mut manifest)) = Manifest::read(folder) {
+            manifest.processes.push(Process::this(s, position.step, notes));
+            manifest.write(folder)?;
+        }
+    }
+    let metrics = metrics(s, folder, resume, position)?;
+    let events = if resume {
+        EventWriter::resume(&folder.events(), position.step)
+    } else {
+        EventWriter::create(&folder.events())
+    };
+    let record = Record { metrics, events: events? };
+    folder.reopen()?;
+    Ok(record)
 }
 
 /// Stores the plan of a run that continues with other paths or on another device.
@@ -119,9 +160,10 @@ fn metrics(s: &Session, folder: &RunFolder, resume: bool, position: &Position) -
 struct Run<'a> {
     s: &'a Session,
     folder: &'a RunFolder,
-    metrics: Writer,
-    events: EventWriter,
+    /// `None` in a process that does not lead.
+    record: Option<Record>,
     observer: &'a mut dyn Observer,
+    agreement: Agreement<'a>,
     meter: Meter,
     /// When the last checkpoint was written.
     saved: Instant,
@@ -196,13 +238,16 @@ impl Run<'_> {
                 self.checkpoint(position)?;
             }
         }
+        self.agreement.finish()?;
         Ok(Status::Finished)
     }
 
     fn checkpoint(&mut self, position: &mut Position) -> Result<()> {
-        position.metrics = Some(self.metrics.extent()?);
+        position.metrics = self.record.as_mut().map(|record| record.metrics.extent()).transpose()?;
         checkpoint::save(&self.folder.checkpoint(), self.s, position)?;
-        self.folder.keep_checkpoints(position.step, self.s.plan.recipe.train.checkpoints)?;
+        if self.s.world.leads() {
+            self.folder.keep_checkpoints(position.step, self.s.plan.recipe.train.checkpoints)?;
+        }
         self.saved = Instant::now();
         Ok(())
     }
@@ -219,7 +264,11 @@ impl Run<'_> {
         let mut seconds_before = position.seconds;
         loop {
             let asked = Instant::now();
-            let Some(batch) = loader.next_until(stop) else { break };
+            if position.batch < batches && !s.world.is_alone() && self.agrees(stop, position.step)? {
+                self.log(position, &clock)?;
+                return Err(heterodyne_nn::Error::Stopped.into());
+            }
+            let Some(batch) = loader.next_until(s.own_stop(stop)) else { break };
             let batch = match batch {
                 Err(heterodyne_nn::Error::Stopped) => {
                     self.log(position, &clock)?;
@@ -231,7 +280,7 @@ impl Run<'_> {
             let epoch = f64::from(position.epoch) + position.batch as f64 / batches as f64;
             let lr = schedule::rate(&recipe.schedule, recipe.optim.lr, epoch, f64::from(recipe.train.epochs));
             let progress = Progress { step: position.step, steps: s.total_steps(), epoch };
-            let count = batch.rows.len() as u64;
+            let count = batch.rows.len() as u64 * u64::from(s.world.size());
             let at = Place { epoch: position.epoch, batch: position.batch as u64, time: epoch };
             let values = s.learner.step(&s.feed(batch, at, || ())?, lr, progress)?;
 
@@ -253,8 +302,7 @@ impl Run<'_> {
                 self.log(position, &clock)?;
                 clock = Clock::new();
             }
-            let minutes = self.saved.elapsed().as_secs_f64() / 60.0;
-            if recipe.train.checkpoint_minutes.is_some_and(|due| minutes >= due) && position.batch < batches {
+            if position.batch < batches && self.checkpoint_is_due(position)? {
                 self.log(position, &clock)?;
                 clock = Clock::new();
                 self.checkpoint(position)?;
@@ -265,6 +313,28 @@ impl Run<'_> {
         seconds_before += since_epoch.start.elapsed().as_secs_f64();
         position.seconds = seconds_before;
         Ok(())
+    }
+
+    /// Whether the time since the last checkpoint asks for one. Rank 0's clock decides, at the steps that are logged:
+    /// only there do the processes wait for each other anyway.
+    fn checkpoint_is_due(&self, position: &Position) -> Result<bool> {
+        let t = &self.s.plan.recipe.train;
+        let minutes = self.saved.elapsed().as_secs_f64() / 60.0;
+        let Some(due) = t.checkpoint_minutes.map(|due| minutes >= due) else { return Ok(false) };
+        if self.s.world.is_alone() {
+            return Ok(due);
+        }
+        if !position.step.is_multiple_of(t.log_every) {
+            return Ok(false);
+        }
+        let due = Tensor::from(i64::from(due)).view(1);
+        self.s.world.broadcast(std::slice::from_ref(&due))?;
+        Ok(due.int64_value(&[0]) != 0)
+    }
+
+    /// Whether all processes stop before `step`.
+    fn agrees(&mut self, stop: &AtomicBool, step: u64) -> Result<bool> {
+        self.agreement.stops(stop.load(Ordering::Relaxed), step)
     }
 
     fn report_first_step(&mut self) {
@@ -298,10 +368,8 @@ impl Run<'_> {
 
     /// Fetches the stored values; ends the run if one is NaN or infinite.
     fn log(&mut self, position: &Position, clock: &Clock) -> Result<()> {
-        let Some(window) = self.meter.fetch(self.s.learner.teacher.as_ref().map(|teacher| teacher.name.as_str()))?
-        else {
-            return Ok(());
-        };
+        let teacher = self.s.learner.teacher.as_ref().map(|teacher| teacher.name.as_str());
+        let Some(window) = self.meter.fetch(teacher, &self.s.world)? else { return Ok(()) };
         let batches = self.s.train.batches_per_epoch();
         let metric = Metric::Train {
             step: position.step,
@@ -319,8 +387,10 @@ impl Run<'_> {
 
     /// Writes a metric and reports it.
     fn record(&mut self, metric: &Metric) -> Result<()> {
-        self.metrics.write(metric)?;
-        self.events.write(metric)?;
+        if let Some(record) = &mut self.record {
+            record.metrics.write(metric)?;
+            record.events.write(metric)?;
+        }
         self.observer.on(&Event::Metric(metric));
         Ok(())
     }
@@ -336,6 +406,7 @@ impl Run<'_> {
             TestWhen::Never => false,
         };
         let step = position.step;
+        measure::share_buffers(s)?;
         let evals = measure::splits(s, At { step, epoch }, tested, stop, self.observer)?;
         for (eval, _) in &evals {
             self.record(&Metric::Eval(eval.clone()))?;
@@ -350,6 +421,9 @@ impl Run<'_> {
             position.best = (tested || t.test == TestWhen::Never).then(|| reported.clone());
         }
         position.last = Some(reported.clone());
+        if !s.world.leads() {
+            return Ok(());
+        }
         let averaged = s.learner.ema.is_some();
         measure::write_weights(s, &self.folder.weights("last"), step, false)?;
         if averaged {

@@ -49,7 +49,7 @@ impl TeacherCheck {
 /// [`heterodyne_nn::Error::Stopped`] as soon as `stop` is set.
 pub fn teacher(s: &Session, stop: &AtomicBool) -> Result<Option<TeacherCheck>> {
     let (Some(teacher), Some((split, images))) = (&s.learner.teacher, &s.teacher_check) else { return Ok(None) };
-    let measured = eval::evaluate_until(teacher, images, stop, |_| {}).map_err(|e| match e {
+    let measured = eval::evaluate_among(&s.world, teacher, images, s.own_stop(stop), |_| {}).map_err(|e| match e {
         Error::Plan(what) => Error::Plan(format!("the teacher cannot be used: {what}")),
         other => other,
     })?;

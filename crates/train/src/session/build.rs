@@ -1,16 +1,16 @@
 //! Builds a session, cheapest checks first: the pair of networks is checked before any data is opened.
-use std::sync::atomic::AtomicBool;
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use heterodyne_data::{Splits, census};
 use heterodyne_models::{Model, ModelDef};
 use heterodyne_nn::TapSpec;
 use heterodyne_run::recipe::schema::{DeviceChoice, NetworkTable, Recipe};
-use heterodyne_shim::{Rng, upload::Upload};
+use heterodyne_shim::{NoGrad, Rng, upload::Upload};
 use tch::Device;
 
 use super::{Session, data, loaders::Loaders, origin::Origin};
 use crate::{
-    Error, Plan, Result,
+    Error, Plan, Result, World,
     cache::{self, Cache},
     device::{concrete, cuda_problem, device, usual},
     learner::Learner,
@@ -18,6 +18,8 @@ use crate::{
         BuildOptions, Card, Network, Source, Weights,
         input::{self, DataImages, Resolved},
     },
+    run::{checkpoint::seed_of, manifest::Manifest},
+    world::{Facts, Launch, choose_gpu},
 };
 
 impl Session {
@@ -26,9 +28,30 @@ impl Session {
     /// # Errors
     /// Something does not fit or cannot be read. [`heterodyne_nn::Error::Stopped`] if `stop` is set during the audit of
     /// the images.
-    pub fn build(mut plan: Plan, stop: &AtomicBool) -> Result<Self> {
+    pub fn build(plan: Plan, stop: &AtomicBool) -> Result<Self> {
+        Self::build_among(plan, None, stop)
+    }
+
+    /// Like [`Session::build`], for one of several processes that were launched together.
+    ///
+    /// # Errors
+    /// As [`Session::build`], or the processes cannot meet or do not compute the same run.
+    pub fn build_among(mut plan: Plan, launch: Option<&Launch>, stop: &AtomicBool) -> Result<Self> {
         let choice = plan.recipe.device;
-        let device = numerics(&mut plan.recipe)?;
+        if choice != DeviceChoice::Cpu {
+            launch.map_or(Ok(()), choose_gpu)?;
+        }
+        let device = numerics(&mut plan.recipe, launch)?;
+        let timeout = Duration::try_from_secs_f64(plan.recipe.distributed.timeout).unwrap_or(Duration::MAX);
+        let world = launch.map_or_else(|| Ok(World::alone()), |launch| World::meet(launch, device, timeout))?;
+        let built = Self::build_on(plan, choice, device, world.clone(), stop).and_then(|session| {
+            session.compare_ranks()?;
+            Ok(session)
+        });
+        built.map_err(|e| world.explain(e))
+    }
+
+    fn build_on(mut plan: Plan, choice: DeviceChoice, device: Device, world: World, stop: &AtomicBool) -> Result<Self> {
         let mut files = Files::read(&plan, device)?;
         let sized = !heterodyne_data::find(&plan.recipe.data.name)?.side_in_files;
         if let Some(teacher) = files.teacher_taps(&plan)?.filter(|_| sized) {
@@ -48,7 +71,7 @@ impl Session {
         if let Some(teacher) = teacher.as_ref().filter(|_| !sized) {
             check_pair(&plan, student.taps(), teacher.taps())?;
         }
-        Self::assemble(plan, (student, teacher), &splits, images, notes)
+        Self::assemble(plan, (student, teacher), &splits, images, notes, world)
     }
 
     /// Joins the networks with the data.
@@ -58,10 +81,11 @@ impl Session {
         splits: &Splits,
         images: DataImages,
         notes: Vec<String>,
+        world: World,
     ) -> Result<Self> {
         let largest = student.view.img.max(teacher.as_ref().map_or(0, |t| t.view.img));
         let side = *plan.recipe.data.img.get_or_insert(splits.side.map_or(largest, i64::from));
-        let loaders = Loaders::new(&plan, splits, side, images.loaded(student.input), student.device())?;
+        let loaders = Loaders::new(&plan, splits, side, images.loaded(student.input), student.device(), &world)?;
         let check = |teacher: &Network| loaders.teacher_check(&plan, splits, images.loaded(teacher.input));
         let teacher_check = teacher.as_ref().map(check).transpose()?;
         let names = splits.train()?.classes();
@@ -72,7 +96,7 @@ impl Session {
             input: student.input.into(),
             class_names: names.to_vec(),
         };
-        let learner = Learner::new(student, teacher, &plan.methods, &plan.recipe, &loaders.sample_classes)?;
+        let learner = Learner::new(student, teacher, &plan.methods, &plan.recipe, &loaders.sample_classes, &world)?;
         let Loaders { mut train, validation, test, train_images, .. } = loaders;
         let identity = learner.teacher.as_ref().map(|t| cache::key::identity(&plan, t)).transpose()?;
         let cache = Cache::of_plan(&plan, &learner, identity.as_deref(), &mut train, train_images)?;
@@ -94,8 +118,23 @@ impl Session {
             notes,
             train_images,
             origin,
+            world,
             accept_changes,
         })
+    }
+
+    /// Checks that all processes compute the same run, and starts them from the same weights.
+    fn compare_ranks(&self) -> Result<()> {
+        if self.world.is_alone() {
+            return Ok(());
+        }
+        let Manifest { origin, start, mut processes, .. } = Manifest::of(self)?;
+        let process = processes.remove(0);
+        self.world.shake_hands(&Facts { origin: origin.timeless(), start, process })?;
+        let _constant = NoGrad::new();
+        let stores = [&self.learner.student.store, &self.learner.loss.heads];
+        let all = stores.iter().flat_map(|store| store.tensors().into_values());
+        self.world.broadcast(&all.collect::<Vec<_>>())
     }
 }
 
@@ -127,11 +166,17 @@ fn networks(
 }
 
 /// Sets device, threads, number formats and seed; replaces `auto` in the recipe by the chosen values.
-fn numerics(recipe: &mut Recipe) -> Result<Device> {
+fn numerics(recipe: &mut Recipe, launch: Option<&Launch>) -> Result<Device> {
     heterodyne_shim::set_deterministic(recipe.deterministic)?;
     let device = device(recipe.device)?;
     recipe.device = if device == Device::Cpu { DeviceChoice::Cpu } else { DeviceChoice::Cuda };
-    if let Ok(threads @ 1..) = i32::try_from(recipe.threads) {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match (recipe.threads, launch) {
+        // A machine's processes share its cores; torchrun sets this variable to 1 instead.
+        (0, Some(launch)) if std::env::var_os("OMP_NUM_THREADS").is_none() => cores() / launch.local_size as usize,
+        (given, _) => given,
+    };
+    if let Ok(threads @ 1..) = i32::try_from(threads) {
         tch::set_num_threads(threads);
     }
     let precision = recipe.train.precision.map_or_else(|| usual(device), |given| concrete(given, device));
@@ -139,7 +184,7 @@ fn numerics(recipe: &mut Recipe) -> Result<Device> {
     for table in [Some(&mut recipe.student), recipe.teacher.as_mut()].into_iter().flatten() {
         table.precision = table.precision.map(|precision| concrete(precision, device));
     }
-    Rng::global(device)?.seed(recipe.seed)?;
+    Rng::global(device)?.seed(seed_of(recipe.seed, launch.map_or(0, |launch| launch.rank)))?;
     Ok(device)
 }
 

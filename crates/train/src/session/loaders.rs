@@ -1,12 +1,12 @@
 //! The loaders of a run.
 use std::{sync::Arc, thread};
 
-use heterodyne_data::{Dataset, EvalLoader, HostMemory, LoaderConfig, Memory, Splits, TrainLoader, Views};
+use heterodyne_data::{Dataset, EvalLoader, HostMemory, LoaderConfig, Memory, Share, Splits, TrainLoader, Views};
 use heterodyne_nn::InputSpec;
 use heterodyne_run::recipe::schema::TestWhen;
 use tch::Device;
 
-use crate::{Error, Plan, Result};
+use crate::{Error, Plan, Result, World};
 
 /// Largest number of images on which the teacher is checked.
 const CHECK_IMAGES: usize = 512;
@@ -23,18 +23,28 @@ pub(super) struct Loaders {
     pub sample_classes: Vec<i64>,
 }
 
-/// Threads of a loader. Next to a GPU the cores are free for it, so 0 means all of them for small images too.
-fn workers(chosen: usize, device: Device) -> usize {
+/// Threads of a loader. Next to a GPU the cores are free for it, so 0 means all of them for small images too. The
+/// processes of a machine share them.
+fn workers(chosen: usize, device: Device, world: &World) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
     match chosen {
-        0 if device.is_cuda() => thread::available_parallelism().map_or(1, usize::from),
+        0 if !world.is_alone() => (cores() / world.on_this_machine()).max(1),
+        0 if device.is_cuda() => cores(),
         given => given,
     }
 }
 
 impl Loaders {
     /// Loads training images of `side` pixels, and the others with the student's transform `evaluation`, for networks
-    /// on `device`.
-    pub fn new(plan: &Plan, splits: &Splits, side: i64, evaluation: InputSpec, device: Device) -> Result<Self> {
+    /// on `device`; each process of `world` gets its share of every batch.
+    pub fn new(
+        plan: &Plan,
+        splits: &Splits,
+        side: i64,
+        evaluation: InputSpec,
+        device: Device,
+        world: &World,
+    ) -> Result<Self> {
         let (train, test) = (splits.train()?, splits.reported()?);
         let (data, t) = (&plan.recipe.data, &plan.recipe.train);
         let side = u32::try_from(side).ok().filter(|s| *s > 0);
@@ -46,9 +56,10 @@ impl Loaders {
         let cached = plan.recipe.teacher.as_ref().and_then(|t| t.cache.as_ref());
         let views = cached.map_or(Views::Fresh, |c| Views::Fixed { count: c.views, seed: c.seed.unwrap_or(seed) });
         let augment = plan.augment.clone();
-        let workers = workers(data.workers, device);
+        let workers = workers(data.workers, device, world);
         let memory: Arc<dyn Memory> = Arc::new(HostMemory { pinned: device.is_cuda() });
-        let config = LoaderConfig { batch: t.batch, side, seed, workers, augment, views };
+        let share = Share { rank: world.rank() as usize, of: world.size() as usize };
+        let config = LoaderConfig { batch: t.batch, share, side, seed, workers, augment, views };
         let evaluator = |dataset: &Arc<dyn Dataset>, indices: Vec<usize>| -> Result<EvalLoader> {
             let loader = EvalLoader::new(Arc::clone(dataset), indices, t.eval_batch, evaluation, workers)?;
             Ok(loader.in_memory(Arc::clone(&memory)))

@@ -5,11 +5,13 @@ mod feed;
 mod loaders;
 pub mod origin;
 
+use std::sync::atomic::AtomicBool;
+
 use heterodyne_data::{EvalLoader, TrainLoader};
 use heterodyne_shim::upload::Upload;
 
 pub use self::feed::Place;
-use crate::{Plan, cache::Cache, learner::Learner, network::Card, session::origin::Origin};
+use crate::{Plan, World, cache::Cache, learner::Learner, network::Card, session::origin::Origin};
 
 /// Everything that a run needs.
 pub struct Session {
@@ -39,11 +41,19 @@ pub struct Session {
     pub train_images: usize,
     /// The origin that this session's checkpoints record.
     pub origin: Origin,
+    /// The processes that train together.
+    pub world: World,
     /// Whether a run may resume from a checkpoint with another origin.
     pub accept_changes: bool,
 }
 
 impl Session {
+    /// The request to stop that waiting for data heeds. Of several processes, none may stop before the others know.
+    pub(crate) fn own_stop<'a>(&self, stop: &'a AtomicBool) -> &'a AtomicBool {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        if self.world.is_alone() { stop } else { &NEVER }
+    }
+
     /// Optimizer steps of the whole run.
     #[must_use]
     pub fn total_steps(&self) -> u64 {

@@ -19,7 +19,7 @@ const NAMED: usize = 5;
 
 /// Recipe keys that are not compared: names, locations, ways of loading and checkpoints. The contents themselves are
 /// compared.
-const PLACES: [&str; 18] = [
+const PLACES: [&str; 19] = [
     "name",
     "data.path",
     "data.classes",
@@ -38,6 +38,7 @@ const PLACES: [&str; 18] = [
     "train.checkpoint_minutes",
     "train.checkpoints",
     "train.keep_checkpoints",
+    "distributed.timeout",
 ];
 
 /// Hashes of everything that a run's weights depend on.
@@ -80,6 +81,15 @@ impl Origin {
             val,
             test: Split::of(&**test)?,
         })
+    }
+
+    /// The same without the times at which files were changed, which differ between copies.
+    #[must_use]
+    pub fn timeless(mut self) -> Self {
+        for split in [Some(&mut self.train), self.val.as_mut(), Some(&mut self.test)].into_iter().flatten() {
+            split.classes.iter_mut().for_each(|class| class.2.clear());
+        }
+        self
     }
 
     /// The differences to `now`, one line each; empty if there are none.

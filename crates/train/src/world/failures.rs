@@ -1,0 +1,127 @@
+//! Names the process at fault when one of several fails, hangs or cannot be reached.
+use std::{
+    thread::sleep,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{Launch, Member, World};
+use crate::{Error, Result};
+
+/// How long the others have to report that they have lost a process too.
+const GRACE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(100);
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// Why the processes have not met.
+pub(super) fn not_met(launch: &Launch, timeout: Duration, e: &heterodyne_shim::Error) -> Error {
+    let Launch { rank, size, host, port, serves, .. } = launch;
+    let text = e.to_string();
+    let advice = if *serves && (text.contains("EADDRINUSE") || text.contains("address already in use")) {
+        format!("port {port} is in use: set MASTER_PORT to a free one, the same for all ranks")
+    } else {
+        format!(
+            "check that all {size} ranks were started and can reach {host}:{port} (MASTER_ADDR, MASTER_PORT); they are \
+             waited for {} s (distributed.timeout)",
+            timeout.as_secs_f64()
+        )
+    };
+    Error::Ranks(format!("rank {rank} of {size} has not met the others at {host}:{port}: {text}\n  hint: {advice}"))
+}
+
+impl World {
+    /// Tells the others why this process ends, or finds out which other process has made it end: an error that another
+    /// process causes becomes one that names it.
+    #[must_use]
+    pub fn explain(&self, e: Error) -> Error {
+        let Some(member) = &self.0 else { return e };
+        if e.is_stop() {
+            return e;
+        }
+        let text = e.to_string();
+        if !heterodyne_shim::ranks::is_about_peers(&text) {
+            // If the store is gone too, this message is all that can be given.
+            let _ = member.group.put(&member.key("failed"), &text);
+            return Error::Ranks(format!("rank {}: {text}", member.launch.rank));
+        }
+        let first = text.lines().next().unwrap_or_default();
+        let found = member.culprits().unwrap_or_else(|_| {
+            vec![format!(
+                "rank 0 or the launcher, which serves {}:{}, cannot be reached any more; its own message says why",
+                member.launch.host, member.launch.port
+            )]
+        });
+        let found = match found.is_empty() {
+            true => "the ranks have lost their connections to each other".to_owned(),
+            false => found.join("\n  "),
+        };
+        Error::Ranks(format!(
+            "rank {}: {found}\n  ({first})\n  hint: everything saved so far is intact; once all ranks can run, continue \
+             with --resume",
+            member.launch.rank
+        ))
+    }
+}
+
+impl Member {
+    fn key(&self, what: &str) -> String {
+        key(what, self.launch.rank)
+    }
+
+    /// Tells the others that this process lives and is about to take `step`.
+    pub(super) fn beat(&self, step: u64) -> Result<()> {
+        Ok(self.group.put(&self.key("alive"), &format!("{step} {}", now()))?)
+    }
+
+    /// The processes that have failed or do not answer, one sentence each. Those that have lost another process too are
+    /// not at fault.
+    fn culprits(&self) -> Result<Vec<String>, heterodyne_shim::Error> {
+        self.group.put(&self.key("lost"), "")?;
+        let others = (0..self.launch.size).filter(|rank| *rank != self.launch.rank);
+        let mut silent: Vec<u32> = others.collect();
+        let start = Instant::now();
+        loop {
+            let mut failed = Vec::new();
+            for &rank in &silent {
+                if self.group.has(&key("failed", rank))? {
+                    failed.push(format!("rank {rank} failed: {}", self.group.get(&key("failed", rank))?));
+                }
+            }
+            if !failed.is_empty() {
+                return Ok(failed);
+            }
+            let mut still = Vec::new();
+            for &rank in &silent {
+                if !self.group.has(&key("lost", rank))? {
+                    still.push(rank);
+                }
+            }
+            silent = still;
+            if silent.is_empty() || start.elapsed() >= GRACE {
+                return silent.into_iter().map(|rank| self.silence(rank)).collect();
+            }
+            sleep(POLL);
+        }
+    }
+
+    fn silence(&self, rank: u32) -> Result<String, heterodyne_shim::Error> {
+        let alive = key("alive", rank);
+        if !self.group.has(&alive)? {
+            return Ok(format!("rank {rank} does not answer: it was killed, hangs, or its network is cut"));
+        }
+        let text = self.group.get(&alive)?;
+        let mut numbers = text.split(' ').filter_map(|number| number.parse::<u64>().ok());
+        let (step, time) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        Ok(format!(
+            "rank {rank} does not answer: it was killed, hangs, or its network is cut (its last sign of life was at \
+             step {step}, {} s ago)",
+            now().saturating_sub(time)
+        ))
+    }
+}
+
+fn key(what: &str, rank: u32) -> String {
+    format!("{what}/{rank}")
+}
