@@ -12,7 +12,7 @@ use heterodyne_settings::{choice, settings};
 use tch::{Reduction, Tensor};
 
 use crate::{
-    EmbeddingLoss, Ranks,
+    EmbeddingLoss,
     parts::{TensorExt, normalize},
 };
 
@@ -70,7 +70,7 @@ impl EmbeddingLoss for Cc {
         maps.teacher.forward(f_t)
     }
 
-    fn loss(&self, e_s: &Tensor, e_t: &Tensor, _: &dyn Ranks) -> Result<Terms> {
+    fn loss(&self, e_s: &Tensor, e_t: &Tensor) -> Result<Terms> {
         let kernel = |e: &Tensor| correlations(e, self.gamma, self.order);
         let value = match self.form {
             Form::Kernel => kernel(e_s).mse_loss(&kernel(e_t), Reduction::Mean),

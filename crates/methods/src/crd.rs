@@ -24,7 +24,7 @@ use heterodyne_settings::{choice, settings};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::{
-    BuildContext, Context, Method, MethodSettings, Signal,
+    BuildContext, Context, Method, MethodSettings, Ranks, Signal,
     parts::{
         Bank, Others, TensorExt, autocast_off, check_batch, embedding, embedding_signal, embeddings, normalize,
         observe_embedding, part_input, signal, training,
@@ -68,12 +68,15 @@ impl MethodSettings for Crd {
     }
 
     fn build(&self, pair: &BuildContext) -> Result<Box<dyn Method>> {
-        let BuildContext { scope, student, teacher, sample_classes } = *pair;
+        let BuildContext { scope, student, teacher, sample_classes, ranks } = *pair;
+        if ranks.size() > 1 && self.contrast == Contrast::Bank {
+            self.check_shared(sample_classes.len(), ranks)?;
+        }
         let (d_s, d_t) = embeddings(Self::NAME, student, teacher)?;
         let side = |name: &str, width| {
             let scope = scope.sub(name);
             let memory = || {
-                let bank = Bank::new(&scope, "bank", sample_classes.len(), self.dim, self.momentum)?;
+                let bank = Bank::new(&scope, "bank", sample_classes.len(), self.dim, self.momentum, ranks)?;
                 Ok::<_, Error>(Memory { bank, log_z: scope.buffer("log_z", &[1], UNKNOWN)?, settled: Cell::new(false) })
             };
             Ok::<_, Error>(Side {
@@ -90,6 +93,22 @@ impl MethodSettings for Crd {
             seed: scope.seed(),
             kind: scope.kind(),
         }))
+    }
+}
+
+impl Crd {
+    /// Rejects what several processes cannot do with a bank of `n` rows.
+    fn check_shared(&self, n: usize, ranks: &dyn Ranks) -> Result<()> {
+        if self.draw == Draw::Own {
+            return Err(Error::invalid(
+                "crd: several processes share the bank, and draw = \"own\" would send most of it in every step; use draw \
+                 = \"shared\"",
+            ));
+        }
+        if (n as i64) < ranks.size() {
+            return Err(Error::invalid(format!("crd: {n} training images are fewer than {} processes", ranks.size())));
+        }
+        Ok(())
     }
 }
 
@@ -121,19 +140,19 @@ struct Memory {
 
 impl Memory {
     /// log Z, estimated by `first` on the first batch of training and fixed afterwards.
-    fn log_z(&self, training: bool, first: impl FnOnce() -> Tensor) -> Tensor {
+    fn log_z(&self, training: bool, first: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
         if !self.settled.get() {
             let _guard = NoGrad::new();
             if self.log_z.double_value(&[0]) == UNKNOWN {
-                let first = first();
+                let first = first()?;
                 if !training {
-                    return first;
+                    return Ok(first);
                 }
                 self.log_z.shallow_clone().copy_(&first);
             }
             self.settled.set(true);
         }
-        self.log_z.shallow_clone()
+        Ok(self.log_z.shallow_clone())
     }
 }
 
@@ -161,32 +180,42 @@ impl CrdLoss {
         })
     }
 
-    /// l(v, M): contrasts one network's vectors with the other's bank.
-    fn against_bank(&self, v_bd: &Tensor, memory: &Memory, index_b: &Tensor, negatives: &Negatives) -> Tensor {
+    /// l(v, M): contrasts one network's vectors with the other's bank. `all_b` are the images of all processes.
+    fn against_bank(
+        &self,
+        v_bd: &Tensor,
+        memory: &Memory,
+        all_b: &Tensor,
+        negatives: &Negatives,
+        ranks: &dyn Ranks,
+    ) -> Result<Tensor> {
         let Crd { tau, num_negatives, draw, .. } = self.settings;
-        let rows = memory.bank.read(&negatives.index);
+        let rows = memory.bank.read(&negatives.index, ranks)?;
         let negative_bk = match draw {
             Draw::Shared => v_bd.matmul(&rows.transpose(0, 1)),
             Draw::Own => rows.matmul(&v_bd.unsqueeze(2)).squeeze_dim(2),
         } / tau;
-        let positive_b = (v_bd * memory.bank.read(index_b)).sum_over(1) / tau;
+        let batch = v_bd.size()[0];
+        let own_bd = memory.bank.read(all_b, ranks)?.narrow(0, ranks.rank() * batch, batch);
+        let positive_b = (v_bd * own_bd).sum_over(1) / tau;
 
-        let (b, n, k) = (v_bd.size()[0] as f64, self.others.num_images() as f64, num_negatives as f64);
+        let (b, n, k) = (batch as f64, self.others.num_images() as f64, num_negatives as f64);
         let log_z = memory.log_z(training(), || {
             let counted = negatives
                 .weight_bk
                 .as_ref()
                 .map_or_else(|| negative_bk.shallow_clone(), |weight_bk| &negative_bk + weight_bk.log());
             let all = Tensor::cat(&[&positive_b, &counted.flatten(0, -1)], 0);
-            all.logsumexp([0i64].as_slice(), true) + (n / (b * (k + 1.0))).ln()
-        });
+            let all = ranks.gather(&all.logsumexp([0i64].as_slice(), true))?.logsumexp([0i64].as_slice(), true);
+            Ok(all + (n / (b * ranks.size() as f64 * (k + 1.0))).ln())
+        })?;
         // With x = log g - log(K/N):  -log( g / (g + K/N) ) = softplus(-x),  -log( (K/N) / (g + K/N) ) = softplus(x).
         let shift = log_z + (k / n).ln();
         let pull_b = (&shift - &positive_b).softplus();
         let push_bk = (&negative_bk - &shift).softplus();
         let push_bk =
             negatives.weight_bk.as_ref().map_or_else(|| push_bk.shallow_clone(), |weight_bk| &push_bk * weight_bk);
-        (pull_b.sum_all() + push_bk.sum_all()) / b
+        Ok((pull_b.sum_all() + push_bk.sum_all()) / b)
     }
 
     /// The loss within the batch, from both sides.
@@ -214,19 +243,21 @@ impl Method for CrdLoss {
         let _float32 = autocast_off(e_s.device())?;
         let (v_s, v_t) = (normalize(&e_s.to_kind(self.kind)), normalize(&e_t.to_kind(self.kind)));
         let index_b = self.index(step.samples, v_s.size()[0])?.f_to(v_s.device())?;
+        let ranks = step.ranks;
+        let all_b = ranks.gather(&index_b)?;
         let mut terms = Terms::default();
         match (&self.student.memory, &self.teacher.memory) {
             (Some(student), Some(teacher)) => {
                 let negatives = self.negatives(&index_b, step.progress.step)?;
-                let value = self.against_bank(&v_s, teacher, &index_b, &negatives)
-                    + self.against_bank(&v_t, student, &index_b, &negatives);
+                let value = self.against_bank(&v_s, teacher, &all_b, &negatives, ranks)?
+                    + self.against_bank(&v_t, student, &all_b, &negatives, ranks)?;
                 if training() {
-                    student.bank.refresh(&index_b, &v_s);
-                    teacher.bank.refresh(&index_b, &v_t);
+                    student.bank.refresh(&all_b, &ranks.gather(&v_s.detach())?, ranks)?;
+                    teacher.bank.refresh(&all_b, &ranks.gather(&v_t.detach())?, ranks)?;
                 }
                 terms.push("crd", 1.0, value);
             }
-            _ => terms.push("crd", 1.0, self.within_batch(&v_s, &v_t, &index_b)),
+            _ => terms.push("crd", 1.0, self.within_batch(&ranks.gather(&v_s)?, &ranks.gather(&v_t)?, &all_b)),
         }
         Ok(terms)
     }

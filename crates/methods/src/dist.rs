@@ -30,6 +30,7 @@ settings! {
 impl LogitLoss for Dist {
     const NAME: &str = "dist";
     const SOURCE: &str = "Huang et al. 2022 (arXiv 2205.10536)";
+    const RELATES_IMAGES: bool = true;
 
     fn demands(&self) -> Checked {
         range::weights(&[("beta", self.beta), ("gamma", self.gamma)])

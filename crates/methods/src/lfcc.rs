@@ -71,7 +71,7 @@ settings! {
         filter: FilterKind = FilterKind::Learnable, Ours;
         /// What an image is contrasted with: "local" (the part of the batch in its own process) or "global" (the batch
         /// of all processes that train together; the same if there is only one).
-        negatives: Negatives = Negatives::Local, Ours;
+        negatives: Negatives = Negatives::Global, Ours;
         /// Averages both directions, student to teacher and back.
         symmetric: bool = false, Ours;
         /// Leaves other images of the same class out of the negatives.

@@ -152,6 +152,8 @@ pub struct BuildContext<'a> {
     pub teacher: &'a TapSpec,
     /// The class of every training image, by the index that [`Context::samples`] uses.
     pub sample_classes: &'a [i64],
+    /// The processes that will train together.
+    pub ranks: &'a dyn Ranks,
 }
 
 /// A method with its settings, read and checked, but not yet built for a pair of networks.

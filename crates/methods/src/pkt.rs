@@ -9,7 +9,7 @@ use heterodyne_nn::{Result, Scope, Terms};
 use heterodyne_settings::settings;
 use tch::Tensor;
 
-use crate::{EmbeddingLoss, Ranks};
+use crate::EmbeddingLoss;
 
 use crate::parts::ops::TensorExt;
 
@@ -41,7 +41,7 @@ impl EmbeddingLoss for Pkt {
         Ok(())
     }
 
-    fn loss(&self, e_s: &Tensor, e_t: &Tensor, _: &dyn Ranks) -> Result<Terms> {
+    fn loss(&self, e_s: &Tensor, e_t: &Tensor) -> Result<Terms> {
         let (p_s, p_t) = (self.probabilities(e_s), self.probabilities(e_t));
         let loss = (&p_t * ((&p_t + self.eps).log() - (p_s + self.eps).log())).mean_all();
         Ok(Terms::one("similarity", loss))

@@ -1,4 +1,6 @@
 //! The processes that train together, as seen by a method.
+use std::ops::Range;
+
 use heterodyne_nn::Result;
 use tch::Tensor;
 
@@ -17,6 +19,17 @@ pub trait Ranks: std::fmt::Debug {
     /// # Errors
     /// Another process cannot be reached.
     fn gather(&self, rows: &Tensor) -> Result<Tensor>;
+
+    /// The sum of `x` over all processes, without a graph. All processes must call it equally often, with equal shapes.
+    ///
+    /// # Errors
+    /// Another process cannot be reached.
+    fn sum(&self, x: &Tensor) -> Result<Tensor>;
+
+    /// This process's part of `n` rows that the processes share.
+    fn part(&self, n: i64) -> Range<i64> {
+        n * self.rank() / self.size()..n * (self.rank() + 1) / self.size()
+    }
 }
 
 /// A single process.
@@ -34,5 +47,9 @@ impl Ranks for Alone {
 
     fn gather(&self, rows: &Tensor) -> Result<Tensor> {
         Ok(rows.shallow_clone())
+    }
+
+    fn sum(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.detach())
     }
 }

@@ -12,7 +12,7 @@ use heterodyne_nn::{Result, Scope, Terms};
 use heterodyne_settings::{Checked, range, settings};
 use tch::{Reduction, Tensor};
 
-use crate::{EmbeddingLoss, Ranks};
+use crate::EmbeddingLoss;
 
 use crate::parts::ops::TensorExt;
 
@@ -63,7 +63,7 @@ impl EmbeddingLoss for Rkd {
         Ok(())
     }
 
-    fn loss(&self, e_s: &Tensor, e_t: &Tensor, _: &dyn Ranks) -> Result<Terms> {
+    fn loss(&self, e_s: &Tensor, e_t: &Tensor) -> Result<Terms> {
         let ((d_s, length_s), (d_t, length_t)) = (differences(e_s), differences(e_t));
         let huber = |s: Tensor, t: Tensor| s.smooth_l1_loss(&t, Reduction::Mean, 1.0);
         let mut terms = Terms::default();

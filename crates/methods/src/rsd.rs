@@ -17,7 +17,7 @@ use heterodyne_settings::settings;
 use tch::Tensor;
 
 use crate::{
-    EmbeddingLoss, Ranks,
+    EmbeddingLoss,
     parts::{TensorExt, training},
 };
 
@@ -65,8 +65,8 @@ impl EmbeddingLoss for Rsd {
         p.project.forward(&p.norm.forward(&p.hidden.forward(f_s), training()).gelu("none"))
     }
 
-    fn loss(&self, e_s: &Tensor, e_t: &Tensor, ranks: &dyn Ranks) -> Result<Terms> {
-        let (s, t) = (standardised(&ranks.gather(e_s)?), standardised(&ranks.gather(e_t)?));
+    fn loss(&self, e_s: &Tensor, e_t: &Tensor) -> Result<Terms> {
+        let (s, t) = (standardised(e_s), standardised(e_t));
         let r_dd = t.transpose(0, 1).matmul(&s) / s.size()[0] as f64;
         let own = r_dd.diagonal(0, 0, 1);
         let others = r_dd.square().sum_all() - own.square().sum_all();

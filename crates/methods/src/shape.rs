@@ -5,7 +5,7 @@ use heterodyne_settings::{Checked, KeyError, Settings};
 use tch::{Kind, Tensor};
 
 use crate::{
-    BuildContext, Configured, Context, Method, MethodDef, Ranks, Signal,
+    BuildContext, Configured, Context, Method, MethodDef, Signal,
     parts::{
         Levels, StagePair, TensorExt, autocast_off, check_batch, check_classes, embedding, embedding_signal,
         embeddings, float, observe_embedding, part_input, signal, stage, stage_pairs,
@@ -59,6 +59,8 @@ pub trait LogitLoss: Settings {
     const SOURCE: &str;
     /// See [`Configured::compares_logits`].
     const COMPARES_LOGITS: bool = true;
+    /// Whether it compares images with each other, so that it must see the whole batch, of all processes.
+    const RELATES_IMAGES: bool = false;
 
     /// Rejects inconsistent settings.
     fn demands(&self) -> Checked {
@@ -105,7 +107,15 @@ impl<T: LogitLoss> Method for Logits<T> {
     fn loss(&self, step: &Context) -> Result<Terms> {
         let (z_s, z_t) = (&step.student.logits, step.teacher.logits);
         let _float32 = autocast_off(z_s.device())?;
-        Ok(self.0.loss(&float(z_s), &float(z_t).detach(), step.labels))
+        let (z_s, z_t) = (float(z_s), float(z_t).detach());
+        if !T::RELATES_IMAGES {
+            return Ok(self.0.loss(&z_s, &z_t, step.labels));
+        }
+        let labels = match step.labels {
+            Labels::Hard(labels) => Labels::Hard(step.ranks.gather(labels)?),
+            Labels::Soft(labels) => Labels::Soft(step.ranks.gather(labels)?),
+        };
+        Ok(self.0.loss(&step.ranks.gather(&z_s)?, &step.ranks.gather(&z_t)?, &labels))
     }
 }
 
@@ -137,8 +147,9 @@ pub trait EmbeddingLoss: Settings {
         f_t.shallow_clone()
     }
 
-    /// The loss of both sides, in the kind of the parameters and without autocast.
-    fn loss(&self, e_s: &Tensor, e_t: &Tensor, ranks: &dyn Ranks) -> Result<Terms>;
+    /// The loss of both sides, in the kind of the parameters and without autocast. The rows are those of the whole batch,
+    /// of all processes: these methods compare images with each other.
+    fn loss(&self, e_s: &Tensor, e_t: &Tensor) -> Result<Terms>;
 }
 
 /// The settings of an [`EmbeddingLoss`].
@@ -193,7 +204,8 @@ impl<T: EmbeddingLoss> Method for EmbeddingMethod<T> {
         let e_s = T::student(&self.parts, &part_input(embedding(step.student, "student")?, self.kind)?);
         let e_t = T::teacher(&self.parts, &part_input(&signal(step.teacher, 0, self.kind)?, self.kind)?);
         let _float32 = autocast_off(e_s.device())?;
-        self.settings.loss(&e_s.to_kind(self.kind), &e_t.to_kind(self.kind), step.ranks)
+        let all = |e: &Tensor| step.ranks.gather(&e.to_kind(self.kind));
+        self.settings.loss(&all(&e_s)?, &all(&e_t)?)
     }
 }
 
@@ -205,6 +217,8 @@ pub trait StageLoss: Settings {
     const SOURCE: &str;
     /// Name of its term.
     const TERM: &str;
+    /// Whether it compares images with each other, so that it must see the whole batch, of all processes.
+    const RELATES_IMAGES: bool = false;
     /// The learnable parts of one level.
     type Parts: 'static;
 
@@ -307,7 +321,11 @@ impl<T: StageLoss> Method for StageMethod<T> {
             let x_s = T::student(pair, parts, &part_input(&x_s, self.kind)?);
             let _float32 = autocast_off(x_s.device())?;
             let observed = signal(step.teacher, i, self.kind)?;
-            Ok(self.settings.loss(pair, parts, &x_s.to_kind(self.kind), &observed))
+            let all = |x: &Tensor| match T::RELATES_IMAGES {
+                true => step.ranks.gather(x),
+                false => Ok(x.shallow_clone()),
+            };
+            Ok(self.settings.loss(pair, parts, &all(&x_s.to_kind(self.kind))?, &all(&observed)?))
         };
         let values: Vec<Tensor> = self.levels.iter().enumerate().map(value).collect::<Result<_>>()?;
         let mut terms = Terms::default();

@@ -32,6 +32,7 @@ impl StageLoss for Sp {
     const NAME: &str = "sp";
     const SOURCE: &str = "Tung and Mori 2019 (arXiv 1907.09682)";
     const TERM: &str = "similarity";
+    const RELATES_IMAGES: bool = true;
     type Parts = ();
 
     fn levels(&self) -> &Levels {

@@ -1,5 +1,5 @@
 //! Parameters and buffers under their checkpoint names, in the order of construction.
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::Range};
 
 use heterodyne_shim::{NoGrad, Rng};
 use indexmap::IndexMap;
@@ -33,6 +33,8 @@ pub struct ParamStore {
     entries: RefCell<IndexMap<String, Entry>>,
     /// In a deferred store: the parameters without values yet.
     uninitialised: Option<RefCell<IndexMap<String, Init>>>,
+    /// Buffers of which other processes have the other rows, with the number of all rows.
+    parts: RefCell<Vec<(String, i64)>>,
     rng: Rng,
     seed: u64,
     device: Device,
@@ -49,7 +51,8 @@ impl ParamStore {
     /// As [`ParamStore::new`], in another floating-point kind (float64 for gradient checks).
     #[must_use]
     pub fn with_kind(device: Device, kind: Kind, seed: u64) -> Self {
-        Self { entries: RefCell::default(), uninitialised: None, rng: Rng::new(seed), seed, device, kind }
+        let (entries, parts) = (RefCell::default(), RefCell::default());
+        Self { entries, uninitialised: None, parts, rng: Rng::new(seed), seed, device, kind }
     }
 
     /// Makes this empty store expect loaded weights: parameters hold no meaningful values until [`ParamStore::load`] or
@@ -105,6 +108,12 @@ impl ParamStore {
     #[must_use]
     pub fn tensors(&self) -> Tensors {
         self.entries().into_iter().map(|(name, tensor, _)| (name, tensor)).collect()
+    }
+
+    /// The buffers of which this process has a part of the rows only, with the number of all rows.
+    #[must_use]
+    pub fn parts(&self) -> Vec<(String, i64)> {
+        self.parts.borrow().clone()
     }
 
     /// Number of trained values.
@@ -196,6 +205,14 @@ impl<'a> Scope<'a> {
     pub fn buffer_drawn(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         let tensor = self.store.drawn(shape, init)?.f_to(self.store.device)?;
         self.store.insert(self.join(name), tensor, Role::Buffer)
+    }
+
+    /// The rows `rows` of such a buffer; other processes have the others. The drawn values are those of the whole buffer.
+    pub fn buffer_part(&self, name: &str, shape: &[i64], init: Init, rows: Range<i64>) -> Result<Tensor> {
+        let whole = self.store.drawn(shape, init)?;
+        let own = whole.f_narrow(0, rows.start, rows.end - rows.start)?.copy().f_to(self.store.device)?;
+        self.store.parts.borrow_mut().push((self.join(name), shape[0]));
+        self.store.insert(self.join(name), own, Role::Buffer)
     }
 
     /// The device of this scope's tensors.

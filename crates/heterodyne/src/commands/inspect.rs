@@ -2,7 +2,7 @@
 use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result};
-use heterodyne_methods::BuildContext;
+use heterodyne_methods::{BuildContext, ranks};
 use heterodyne_models::{
     Model,
     package::{self, Package},
@@ -255,7 +255,7 @@ fn method(
     }
     let store = ParamStore::new(Device::Cpu, 0);
     // Two images of two classes: the smallest training set for which a memory of all training images can be built.
-    let pair = BuildContext { scope: &store.root(), student, teacher, sample_classes: &[0, 1] };
+    let pair = BuildContext { scope: &store.root(), student, teacher, sample_classes: &[0, 1], ranks: &ranks::Alone };
     let built = settings.build(&pair).with_context(|| def.name)?;
     report.parameters = store.num_parameters();
     report.learned = store.parameters().into_iter().map(|(name, t, _)| (name, t.size())).collect();

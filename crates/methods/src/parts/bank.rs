@@ -7,33 +7,72 @@ use heterodyne_nn::{
 use tch::{Device, Kind, Tensor};
 
 use super::vectors::normalize;
+use crate::Ranks;
 
-/// Unit vectors (N,D), kept in a buffer of the scope and so in checkpoints.
+/// Unit vectors (N,D), kept in a buffer of the scope and so in checkpoints. Of several processes, each keeps a part of the
+/// rows.
 #[derive(Debug)]
 pub struct Bank {
-    rows_nd: Tensor,
+    /// This process's rows.
+    own_nd: Tensor,
+    /// The number of the first of them.
+    first: i64,
     momentum: f64,
 }
 
 impl Bank {
     /// Creates random vectors of length 1 on average, U(-b,b) with b = sqrt(3/D).
-    pub fn new(scope: &Scope, name: &str, num_rows: usize, dim: i64, momentum: f64) -> Result<Self> {
-        let bound = (3.0 / dim as f64).sqrt();
-        Ok(Self { rows_nd: scope.buffer_drawn(name, &[num_rows as i64, dim], Init::Uniform { bound })?, momentum })
+    pub fn new(scope: &Scope, name: &str, num_rows: usize, dim: i64, momentum: f64, ranks: &dyn Ranks) -> Result<Self> {
+        let (init, shape) = (Init::Uniform { bound: (3.0 / dim as f64).sqrt() }, [num_rows as i64, dim]);
+        let rows = ranks.part(num_rows as i64);
+        let first = rows.start;
+        let own_nd = match ranks.size() {
+            1 => scope.buffer_drawn(name, &shape, init)?,
+            _ => scope.buffer_part(name, &shape, init, rows)?,
+        };
+        Ok(Self { own_nd, first, momentum })
     }
 
-    /// Copies of the rows `index`, which may have any shape: (.., D).
-    pub fn read(&self, index: &Tensor) -> Tensor {
+    /// Copies of the rows `index`, which may have any shape and must be equal in all processes: (.., D).
+    ///
+    /// # Errors
+    /// Another process cannot be reached.
+    pub fn read(&self, index: &Tensor, ranks: &dyn Ranks) -> Result<Tensor> {
         let mut shape = index.size();
-        shape.push(self.rows_nd.size()[1]);
-        self.rows_nd.index_select(0, &index.reshape([-1])).reshape(shape)
+        shape.push(self.own_nd.size()[1]);
+        let index = index.reshape([-1]);
+        if ranks.size() == 1 {
+            return Ok(self.own_nd.index_select(0, &index).reshape(shape));
+        }
+        let (place, is_own) = self.places(&index);
+        Ok(ranks.sum(&(self.own_nd.index_select(0, &place) * is_own))?.reshape(shape))
     }
 
-    /// Moves the rows `index_b` towards `v_bd`: `normalize( m row + (1-m) v )`.
-    pub fn refresh(&self, index_b: &Tensor, v_bd: &Tensor) {
+    /// Moves the rows `index_b` towards `v_bd`: `normalize( m row + (1-m) v )`. Both are those of the whole batch, of all
+    /// processes.
+    ///
+    /// # Errors
+    /// Another process cannot be reached.
+    pub fn refresh(&self, index_b: &Tensor, v_bd: &Tensor, ranks: &dyn Ranks) -> Result<()> {
         let _guard = NoGrad::new();
-        let moved = normalize(&(self.read(index_b) * self.momentum + v_bd.detach() * (1.0 - self.momentum)));
-        let _ = self.rows_nd.shallow_clone().index_copy_(0, index_b, &moved);
+        let before = self.read(index_b, ranks)?;
+        let moved = normalize(&(&before * self.momentum + v_bd.detach() * (1.0 - self.momentum)));
+        if ranks.size() == 1 {
+            let _ = self.own_nd.shallow_clone().index_copy_(0, index_b, &moved);
+            return Ok(());
+        }
+        let (place, is_own) = self.places(index_b);
+        // A row that is not this process's adds 0 to one that is.
+        let _ = self.own_nd.shallow_clone().index_add_(0, &place, &((moved - before) * is_own));
+        Ok(())
+    }
+
+    /// For each row of `index` (M): its place among this process's rows, and whether it is one of them, (M,1).
+    fn places(&self, index: &Tensor) -> (Tensor, Tensor) {
+        let place = index - self.first;
+        let own = self.own_nd.size()[0];
+        let is_own = place.ge(0).logical_and(&place.lt(own)).unsqueeze(1).to_kind(self.own_nd.kind());
+        (place.clamp(0, own - 1), is_own)
     }
 }
 

@@ -44,7 +44,7 @@ fn draws_are_uniform_over_the_images_of_other_classes() {
 fn a_row_moves_towards_what_was_seen_and_the_others_stay() {
     seed(1);
     let store = ParamStore::with_kind(CPU, Kind::Double, 3);
-    let bank = Bank::new(&store.root(), "bank", 6, 4, 0.75).unwrap();
+    let bank = Bank::new(&store.root(), "bank", 6, 4, 0.75, &Alone).unwrap();
     let before = store.entries()[0].1.copy();
     assert!(
         (number(&before.square().sum_dim_intlist([1i64].as_slice(), false, None::<Kind>).mean(None::<Kind>)) - 1.0)
@@ -53,7 +53,7 @@ fn a_row_moves_towards_what_was_seen_and_the_others_stay() {
     );
     let (index, v) =
         (Tensor::from_slice(&[4i64, 1]), Tensor::from_slice2(&[[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0]]));
-    bank.refresh(&index, &v);
+    bank.refresh(&index, &v, &Alone).unwrap();
     let after = &store.entries()[0].1;
     for row in 0..6 {
         let moved = match row {
@@ -64,14 +64,20 @@ fn a_row_moves_towards_what_was_seen_and_the_others_stay() {
         let expected = if [1, 4].contains(&row) { &moved / moved.norm() } else { moved };
         assert!(number(&(after.get(row) - expected).abs().max()) < 1e-9, "row {row}");
     }
-    assert_eq!(bank.read(&Tensor::from_slice2(&[[5i64, 0, 1]])).size(), [1, 3, 4]);
+    assert_eq!(bank.read(&Tensor::from_slice2(&[[5i64, 0, 1]]), &Alone).unwrap().size(), [1, 3, 4]);
 }
 
 fn built(settings: &str, classes: &[i64]) -> (ParamStore, Box<dyn Method>, TapSpec, TapSpec) {
     let (student, teacher) = (conv(6, 3), vit(1, 5, 3));
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);
     let settings = (find("crd").unwrap().configure)(&table(settings)).unwrap();
-    let pair = BuildContext { scope: &store.root(), student: &student, teacher: &teacher, sample_classes: classes };
+    let pair = BuildContext {
+        scope: &store.root(),
+        student: &student,
+        teacher: &teacher,
+        sample_classes: classes,
+        ranks: &Alone,
+    };
     let method = settings.build(&pair).unwrap();
     (store, method, student, teacher)
 }
@@ -186,7 +192,13 @@ fn what_it_cannot_contrast_is_refused() {
     let settings = (find("crd").unwrap().configure)(&toml::Table::new()).unwrap();
     for classes in [&[2i64, 2, 2][..], &[]] {
         let store = ParamStore::new(CPU, 0);
-        let pair = BuildContext { scope: &store.root(), student: &student, teacher: &teacher, sample_classes: classes };
+        let pair = BuildContext {
+            scope: &store.root(),
+            student: &student,
+            teacher: &teacher,
+            sample_classes: classes,
+            ranks: &Alone,
+        };
         let e = settings.build(&pair).err().unwrap().to_string();
         assert!(e.contains("of one class"), "{e}");
     }

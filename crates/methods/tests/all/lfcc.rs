@@ -1,15 +1,13 @@
 //! Properties of the low-pass filters and the contrastive loss.
 use std::cell::RefCell;
 
-use heterodyne_methods::{
-    Ranks,
-    parts::lowpass::{AveragePool, LowPass, square, windows},
-};
-use heterodyne_nn::{FeatureMap, Output, ParamStore, Result};
+use heterodyne_methods::parts::lowpass::{AveragePool, LowPass, square, windows};
+use heterodyne_nn::{FeatureMap, Output, ParamStore};
 use tch::{Kind, Tensor};
 
 use crate::support::{
-    CPU, build, conv, fill, hard, loss, loss_among, map, number, output, seed, table, taps, tensor_of, value,
+    CPU, Player, build, conv, fill, hard, loss, loss_among, map, max, number, output, rows, seed, table, taps,
+    tensor_of, value,
 };
 
 const GRIDS: [((i64, i64), &[i64]); 7] = [
@@ -21,10 +19,6 @@ const GRIDS: [((i64, i64), &[i64]); 7] = [
     ((3, 2), &[2, 1]),
     ((12, 6), &[6, 4, 5]),
 ];
-
-fn max(x: &Tensor) -> f64 {
-    number(&x.abs().max())
-}
 
 /// libtorch's adaptive pooling to every scale: (B,K,C).
 fn pooled(x_bchw: &Tensor, scales: &[i64]) -> Tensor {
@@ -199,43 +193,6 @@ fn a_batch_of_one_and_scales_that_do_not_fit_are_refused() {
     let e =
         build("lfcc", &table("scales = [4, 3]"), &ParamStore::new(CPU, 0), &spec, &spec, 4).err().unwrap().to_string();
     assert!(e.contains("level 4") && e.contains("(6,2,2)") && e.contains("at most 2"), "{e}");
-}
-
-/// One of two simulated processes. Each records its rows in a first round; the other receives them in a second round,
-/// with their graph.
-#[derive(Debug)]
-struct Player {
-    rank: i64,
-    said: RefCell<Vec<Tensor>>,
-    /// Rows from the other process; empty in the first round.
-    heard: Vec<Tensor>,
-}
-
-impl Ranks for Player {
-    fn size(&self) -> i64 {
-        2
-    }
-
-    fn rank(&self) -> i64 {
-        self.rank
-    }
-
-    fn gather(&self, rows: &Tensor) -> Result<Tensor> {
-        let mut said = self.said.borrow_mut();
-        let theirs = self.heard.get(said.len()).unwrap_or(rows);
-        said.push(rows.shallow_clone());
-        Ok(if self.rank == 0 { Tensor::cat(&[rows, theirs], 0) } else { Tensor::cat(&[theirs, rows], 0) })
-    }
-}
-
-fn rows(output: &Output, index: &[i64]) -> Output {
-    let index = Tensor::from_slice(index);
-    let taken = |x: &Tensor| x.index_select(0, &index);
-    Output {
-        logits: taken(&output.logits),
-        embedding: output.embedding.as_ref().map(taken),
-        stages: output.stages.iter().map(|s| FeatureMap::Map(taken(tensor_of(s)))).collect(),
-    }
 }
 
 /// Two processes with half of a batch each have, on average, the loss and the gradients of one with the whole batch.

@@ -6,6 +6,7 @@ mod goldens;
 mod hcd;
 mod lfcc;
 mod logits;
+mod ranks;
 mod relations;
 mod standardise;
 mod support;

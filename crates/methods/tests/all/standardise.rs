@@ -1,6 +1,7 @@
 //! Logit standardisation around every method that compares logits.
 use heterodyne_methods::{
     BuildContext, Method, all, find,
+    ranks::Alone,
     standardise::{standard, standardised},
 };
 use heterodyne_nn::{Output, ParamStore, Result, TapSpec};
@@ -11,7 +12,13 @@ use crate::support::{CPU, conv, hard, leaves, loss, number, output, sample_class
 fn wrapped(name: &str, store: &ParamStore, student: &TapSpec, teacher: &TapSpec) -> Result<Box<dyn Method>> {
     let settings = standardised(name, (find(name)?.configure)(&toml::Table::new()).unwrap()).unwrap();
     settings.check(student, teacher, 4)?;
-    settings.build(&BuildContext { scope: &store.root(), student, teacher, sample_classes: &sample_classes() })
+    settings.build(&BuildContext {
+        scope: &store.root(),
+        student,
+        teacher,
+        sample_classes: &sample_classes(),
+        ranks: &Alone,
+    })
 }
 
 fn comparing() -> Vec<&'static str> {
@@ -52,7 +59,9 @@ fn the_methods_no_longer_see_size_and_offset_of_logits() {
         let plain = (find(name).unwrap().configure)(&table("")).unwrap();
         let (store, sample_classes) = (ParamStore::with_kind(CPU, Kind::Double, 0), sample_classes());
         let (scope, sample_classes) = (&store.root(), &sample_classes[..]);
-        let plain = plain.build(&BuildContext { scope, student: &taps, teacher: &other, sample_classes }).unwrap();
+        let plain = plain
+            .build(&BuildContext { scope, student: &taps, teacher: &other, sample_classes, ranks: &Alone })
+            .unwrap();
         let z = |o: &Output| Output { logits: standard(&o.logits), ..leaves(o) };
         let theirs = loss(&*plain, &z(&student), &z(&teacher), &hard(&[0, 2, 1, 1]), 0.0).unwrap().total().unwrap();
         assert_eq!(before, number(&theirs), "{name}");

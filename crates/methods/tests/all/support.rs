@@ -115,7 +115,13 @@ pub fn build(
 ) -> Result<Box<dyn Method>> {
     let settings = (find(name)?.configure)(settings).unwrap_or_else(|e| panic!("{name}: {e}"));
     settings.check(student, teacher, batch)?;
-    settings.build(&BuildContext { scope: &store.root(), student, teacher, sample_classes: &sample_classes() })
+    settings.build(&BuildContext {
+        scope: &store.root(),
+        student,
+        teacher,
+        sample_classes: &sample_classes(),
+        ranks: &Alone,
+    })
 }
 
 /// Training images of two classes in turn.
@@ -156,6 +162,11 @@ pub fn loss_among(
     })
 }
 
+/// The largest absolute value.
+pub fn max(x: &Tensor) -> f64 {
+    x.abs().max().double_value(&[])
+}
+
 pub fn number(x: &Tensor) -> f64 {
     x.double_value(&[])
 }
@@ -176,4 +187,52 @@ pub fn vit(prefix: i64, embedding: i64, classes: i64) -> TapSpec {
 
 pub fn hard(classes: &[i64]) -> Labels {
     Labels::Hard(Tensor::from_slice(classes))
+}
+
+/// One of two simulated processes. Each records its rows in a first round; the other receives them in a second round,
+/// with their graph.
+#[derive(Debug)]
+pub struct Player {
+    pub rank: i64,
+    pub said: RefCell<Vec<Tensor>>,
+    /// Rows from the other process; empty in the first round.
+    pub heard: Vec<Tensor>,
+}
+
+impl Ranks for Player {
+    fn size(&self) -> i64 {
+        2
+    }
+
+    fn rank(&self) -> i64 {
+        self.rank
+    }
+
+    fn gather(&self, rows: &Tensor) -> Result<Tensor> {
+        let mut said = self.said.borrow_mut();
+        let theirs = self.heard.get(said.len()).unwrap_or(rows);
+        said.push(rows.shallow_clone());
+        Ok(if self.rank == 0 { Tensor::cat(&[rows, theirs], 0) } else { Tensor::cat(&[theirs, rows], 0) })
+    }
+
+    fn sum(&self, _: &Tensor) -> Result<Tensor> {
+        Err(heterodyne_nn::Error::invalid("nothing is summed here"))
+    }
+}
+
+/// Some rows of an output.
+pub fn rows(output: &Output, index: &[i64]) -> Output {
+    let index = Tensor::from_slice(index);
+    let taken = |x: &Tensor| x.index_select(0, &index);
+    let stage = |s: &FeatureMap| match s {
+        FeatureMap::Map(x) => FeatureMap::Map(taken(x)),
+        FeatureMap::Tokens { tokens, prefix, grid } => {
+            FeatureMap::Tokens { tokens: taken(tokens), prefix: *prefix, grid: *grid }
+        }
+    };
+    Output {
+        logits: taken(&output.logits),
+        embedding: output.embedding.as_ref().map(taken),
+        stages: output.stages.iter().map(stage).collect(),
+    }
 }

@@ -8,11 +8,7 @@ use heterodyne_methods::parts::{
 use heterodyne_nn::{FeatureMap, ParamStore};
 use tch::{Kind, Tensor};
 
-use crate::support::{CPU, number};
-
-fn max(x: &Tensor) -> f64 {
-    number(&x.abs().max())
-}
+use crate::support::{CPU, max, number};
 
 /// (B,2,U,V,C) computed differently: the full transform, then the crop to the frequencies, then the phase shift by half
 /// a position.

@@ -92,11 +92,13 @@ impl Learner {
         world: &World,
     ) -> Result<Self> {
         let heads = ParamStore::new(student.device(), recipe.seed ^ 0x6865_6164);
+        let ranks = world.ranks();
         let mut methods = Vec::new();
         if let Some(teacher) = &teacher {
             for m in plans {
                 let scope = &heads.root().sub(&m.name);
-                let pair = BuildContext { scope, student: student.taps(), teacher: teacher.taps(), sample_classes };
+                let pair =
+                    BuildContext { scope, student: student.taps(), teacher: teacher.taps(), sample_classes, ranks };
                 let build = || m.settings.build(&pair);
                 let method = catch(|| format!("building the heads of {}", m.name), build)?;
                 methods.push(LossTerm { name: m.name.clone(), weight: m.weight.clone(), method });

@@ -71,6 +71,7 @@ pub struct Loaded {
 pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
     let device = s.learner.device();
     let generators = s.world.gather_bytes(&Rng::global(device)?.state()?)?;
+    let heads = whole(s)?;
     if !s.world.leads() {
         return Ok(());
     }
@@ -84,7 +85,7 @@ pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
     diverged("the student", &s.learner.student.store.tensors())?;
     diverged("the heads of the methods", &s.learner.loss.heads.tensors())?;
     put("student", s.learner.student.store.tensors());
-    put("heads", s.learner.loss.heads.tensors());
+    put("heads", heads);
     put("optimizer", s.learner.optimizer.state());
     if let Some(ema) = &s.learner.ema {
         put("ema", ema.tensors());
@@ -98,6 +99,28 @@ pub fn save(path: &Path, s: &Session, position: &Position) -> Result<()> {
     let origin = serde_json::to_string(&s.origin).map_err(|e| Error::State(e.to_string()))?;
     let metadata = HashMap::from([(KEY.to_owned(), json), (ORIGIN.to_owned(), origin)]);
     Ok(file::write(path, all.iter().map(|(name, t)| (name.as_str(), t)), metadata)?)
+}
+
+/// The methods' heads, with the rows of all processes where this one has a part.
+fn whole(s: &Session) -> Result<Tensors> {
+    let mut heads = s.learner.loss.heads.tensors();
+    for (name, rows) in s.learner.loss.heads.parts() {
+        if let Some(own) = heads.get_mut(&name) {
+            *own = s.world.join(own, rows as usize)?;
+        }
+    }
+    Ok(heads)
+}
+
+/// The opposite of [`whole`].
+fn own_parts(s: &Session, mut heads: Tensors) -> Result<Tensors> {
+    for (name, rows) in s.learner.loss.heads.parts() {
+        let part = s.world.part(rows as usize);
+        if let Some(all) = heads.get_mut(&name).filter(|all| all.size()[0] == rows) {
+            *all = all.f_narrow(0, part.start as i64, part.len() as i64)?;
+        }
+    }
+    Ok(heads)
 }
 
 /// The seed of a process's generator for dropout: each process draws its own.
@@ -136,7 +159,7 @@ pub fn load(path: &Path, s: &Session) -> Result<Loaded> {
         all.iter().filter_map(|(name, t)| inside(name).map(|own| (own, t.shallow_clone()))).collect()
     };
     s.learner.student.store.load(&room("student"))?.strict("checkpoint, student")?;
-    s.learner.loss.heads.load(&room("heads"))?.strict("checkpoint, heads of the methods")?;
+    s.learner.loss.heads.load(&own_parts(s, room("heads"))?)?.strict("checkpoint, heads of the methods")?;
     s.learner.optimizer.load_state(&room("optimizer"))?;
     if let Some(ema) = &s.learner.ema {
         ema.load(&room("ema"))?;

@@ -133,7 +133,9 @@ impl Session {
         self.world.shake_hands(&Facts { origin: origin.timeless(), start, process })?;
         let _constant = NoGrad::new();
         let stores = [&self.learner.student.store, &self.learner.loss.heads];
-        let all = stores.iter().flat_map(|store| store.tensors().into_values());
+        let parts: Vec<String> = self.learner.loss.heads.parts().into_iter().map(|(name, _)| name).collect();
+        let all = stores.iter().flat_map(|store| store.tensors());
+        let all = all.filter(|(name, _)| !parts.contains(name)).map(|(_, tensor)| tensor);
         self.world.broadcast(&all.collect::<Vec<_>>())
     }
 }

@@ -127,7 +127,7 @@ impl World {
         Ok(self.0.as_ref().map_or(Ok(()), |m| m.group.broadcast(tensors))?)
     }
 
-    /// The vectors of all processes, whose parts of `len` things they describe, in order.
+    /// The rows (n,..) of all processes, which describe their [`World::part`] of `len` things, in order.
     ///
     /// # Errors
     /// Another process cannot be reached.
@@ -136,8 +136,11 @@ impl World {
         let size = self.size() as usize;
         let parts: Vec<usize> = (0..size).map(|rank| len * (rank + 1) / size - len * rank / size).collect();
         let longest = parts.iter().copied().max().unwrap_or(0) as i64;
-        let padded = own.f_constant_pad_nd([0, longest - own.size()[0]])?;
-        let all = member.group.gather(&padded)?.f_view([size as i64, longest])?;
+        let mut shape = own.size();
+        let missing = longest - shape[0];
+        shape[0] = missing;
+        let padded = Tensor::f_cat(&[own, &Tensor::f_zeros(&shape, (own.kind(), own.device()))?], 0)?;
+        let all = member.group.gather(&padded)?.f_unflatten(0, [size as i64, longest])?;
         let rows = parts.iter().enumerate().map(|(rank, &part)| all.select(0, rank as i64).narrow(0, 0, part as i64));
         Ok(Tensor::f_cat(&rows.collect::<Vec<_>>(), 0)?)
     }
@@ -164,6 +167,12 @@ impl Ranks for Member {
 
     fn gather(&self, rows: &Tensor) -> heterodyne_nn::Result<Tensor> {
         Ok(self.group.gather(rows)?)
+    }
+
+    fn sum(&self, x: &Tensor) -> heterodyne_nn::Result<Tensor> {
+        let sum = x.detach().copy();
+        self.group.all_reduce(&sum)?;
+        Ok(sum)
     }
 }
 
