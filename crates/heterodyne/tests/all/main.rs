@@ -22,6 +22,7 @@ mod own_method;
 mod package;
 mod predict;
 mod presented;
+mod ranks;
 mod real;
 mod recipes;
 mod reproduce;

@@ -75,6 +75,29 @@ impl Member {
         Ok(self.group.put(&self.key("alive"), &format!("{step} {}", now()))?)
     }
 
+    /// What `rank` has put under `what`; waits for it, unless a process fails meanwhile.
+    ///
+    /// # Errors
+    /// A process has failed, the time is over, or the store cannot be reached.
+    pub(super) fn told_by(&self, rank: u32, what: &str) -> Result<String> {
+        let start = Instant::now();
+        loop {
+            if self.group.has(&key(what, rank))? {
+                return Ok(self.group.get(&key(what, rank))?);
+            }
+            for other in 0..self.launch.size {
+                if self.group.has(&key("failed", other))? {
+                    let why = self.group.get(&key("failed", other))?;
+                    return Err(Error::Ranks(format!("rank {other} failed: {why}")));
+                }
+            }
+            if start.elapsed() >= self.timeout {
+                return Err(Error::Ranks(self.silence(rank)?));
+            }
+            sleep(POLL);
+        }
+    }
+
     /// The processes that have failed or do not answer, one sentence each. Those that have lost another process too are
     /// not at fault.
     fn culprits(&self) -> Result<Vec<String>, heterodyne_shim::Error> {

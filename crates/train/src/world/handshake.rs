@@ -40,7 +40,7 @@ impl World {
         let mut lines = Vec::new();
         let mut first: Option<Facts> = None;
         for rank in 0..launch.size {
-            let facts: Facts = serde_json::from_str(&group.get(&format!("facts/{rank}"))?).map_err(state)?;
+            let facts: Facts = serde_json::from_str(&member.told_by(rank, "facts")?).map_err(state)?;
             let Some(first) = &first else {
                 first = Some(facts);
                 continue;

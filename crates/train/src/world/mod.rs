@@ -30,6 +30,8 @@ pub struct World(Option<Arc<Member>>);
 struct Member {
     group: Arc<Group>,
     launch: Launch,
+    /// How long an operation waits for the others.
+    timeout: Duration,
     /// When this process last told the others that it lives.
     told: Mutex<Instant>,
 }
@@ -51,7 +53,9 @@ impl World {
         let meeting = Meeting { host, port, serves, prefix, rank, size, timeout };
         let group = Group::meet(&meeting, device).map_err(|e| failures::not_met(launch, timeout, &e))?;
         let told = Mutex::new(Instant::now());
-        Ok(Self(Some(Arc::new(Member { group: Arc::new(group), launch: launch.clone(), told }))))
+        let member = Member { group: Arc::new(group), launch: launch.clone(), timeout, told };
+        member.beat(0)?;
+        Ok(Self(Some(Arc::new(member))))
     }
 
     /// This process, from 0.
