@@ -9,7 +9,7 @@ use heterodyne_nn::{Error, InputSpec, Result, catch, shim::upload};
 use tch::{Device, Tensor};
 
 use crate::{
-    Augment, Dataset, Image, Random, Resident,
+    Dataset, Image, LoaderConfig, Random, Resident, Share,
     memory::{HostMemory, Memory, integers},
     ordered::{Ordered, Stop},
     random::Purpose,
@@ -43,20 +43,6 @@ pub struct CachedRows {
     pub missing: Vec<i64>,
 }
 
-/// Which views of an image training draws.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Views {
-    /// A new one in every epoch, drawn from the loader's seed.
-    Fresh,
-    /// The same `count` views in turn, drawn from their own seed: epoch e takes view e mod count.
-    Fixed {
-        /// Views per image.
-        count: u32,
-        /// Seed of their augmentation.
-        seed: u64,
-    },
-}
-
 /// Stored data for views of training images. The loader's threads read it along with the images.
 pub trait SampleCache: Send + Sync {
     /// Reads the rows of `view` for the images `rows` (positions among the loader's indices) into `memory`.
@@ -64,56 +50,6 @@ pub trait SampleCache: Send + Sync {
     /// # Errors
     /// The rows cannot be read.
     fn read(&self, view: u32, rows: &[usize], memory: &dyn Memory) -> Result<CachedRows>;
-}
-
-/// One of several processes that share every batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// The process, from 0.
-    pub rank: usize,
-    /// Number of processes.
-    pub of: usize,
-}
-
-impl Share {
-    /// A single process.
-    pub const WHOLE: Self = Self { rank: 0, of: 1 };
-
-    /// This process's rows of a batch. All processes have equally many; a remainder is left out.
-    fn rows<'a>(&self, batch: &'a [usize]) -> &'a [usize] {
-        let each = batch.len() / self.of.max(1);
-        &batch[self.rank * each..(self.rank + 1) * each]
-    }
-}
-
-/// Settings of a [`TrainLoader`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoaderConfig {
-    /// Images per batch, of all processes together.
-    pub batch: usize,
-    /// This process's share of every batch of an epoch.
-    pub share: Share,
-    /// Side of the square images.
-    pub side: u32,
-    /// Seed of order and augmentation.
-    pub seed: u64,
-    /// Threads. 0 means one for images of up to 64 pixels, which it prepares far faster than a network consumes them,
-    /// and one per core for larger images.
-    pub workers: usize,
-    /// Augmentation of the images.
-    pub augment: Augment,
-    /// Whether augmented views repeat.
-    pub views: Views,
-}
-
-impl LoaderConfig {
-    /// View of an image in an epoch, and the seed of its augmentation.
-    fn view(&self, epoch: u32) -> (u32, u64) {
-        match self.views {
-            Views::Fresh => (epoch, self.seed),
-            Views::Fixed { count, seed } => (epoch % count.max(1), seed),
-        }
-    }
 }
 
 /// One pass over images; dropping it stops its threads.

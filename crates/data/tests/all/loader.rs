@@ -302,3 +302,33 @@ fn only_sets_that_are_moved_and_of_one_size_become_resident() {
     assert!(!resident(10, moved()), "images that are resized");
     assert!(!resident(8, config(6, 1)), "images that are jittered");
 }
+
+/// The processes of a run share every batch: together they have each image of it once, in its order.
+#[test]
+fn shares_of_a_batch_are_its_parts_in_order() {
+    let parts = |of: usize, batch: usize| -> Vec<Vec<Vec<usize>>> {
+        let share = |rank| LoaderConfig { share: Share { rank, of }, ..config(batch, 2) };
+        (0..of).map(|rank| loader(62, share(rank)).epoch(3, 1).map(|batch| batch.unwrap().indices).collect()).collect()
+    };
+    for of in [2, 3, 4] {
+        let whole = &parts(1, 12)[0];
+        let parts = parts(of, 12);
+        for (number, batch) in whole.iter().enumerate() {
+            let joined: Vec<usize> = parts.iter().flat_map(|part| part[number].clone()).collect();
+            assert_eq!(&joined, batch);
+            assert!(parts.iter().all(|part| part[number].len() == 12 / of));
+        }
+        assert_eq!(whole.len(), 4);
+    }
+    // A set smaller than a batch: a remainder is left out, and no process is left without an image.
+    let small = |rank| LoaderConfig { share: Share { rank, of: 2 }, ..config(12, 1) };
+    let sizes: Vec<usize> =
+        [0, 1].map(|rank| loader(7, small(rank)).epoch(0, 0).next().unwrap().unwrap().indices.len()).into();
+    assert_eq!(sizes, [3, 3]);
+    let refused = TrainLoader::new(
+        Pattern::shared(60, 10, 3),
+        (0..60).collect(),
+        LoaderConfig { share: Share { rank: 0, of: 5 }, ..config(12, 1) },
+    );
+    assert!(refused.unwrap_err().to_string().contains("cannot be divided among 5 processes"));
+}

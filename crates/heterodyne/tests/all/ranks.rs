@@ -153,6 +153,12 @@ fn batch_norms_are_synced_or_local_by_choice() {
     good(&place, 2, "train small.toml --set train.log_every=1 --out local");
     let (one, local) = (losses(&place, "one"), losses(&place, "local"));
     assert!((one[3].1 - local[3].1).abs() > 1e-4 * one[3].1, "{one:?} {local:?}");
+
+    // Gradients in float16 are rounded, and nothing else.
+    let half = "--set distributed.batch_norm=synced --set distributed.gradients=fp16";
+    good(&place, 2, &format!("train small.toml --set train.log_every=1 {half} --out half"));
+    let apart = distance(&weights(&place, "one"), &weights(&place, "half"));
+    assert!((1e-6..2e-2).contains(&apart), "{apart}");
 }
 
 /// A run goes on with the same batches on another number of ranks.

@@ -85,10 +85,13 @@ pub fn fit(
     let extent = run.record.as_mut().and_then(|record| record.metrics.extent().ok());
     let summary = Summary { metrics: extent, ..summary::summarise(s, &position, &outcome) };
     if !s.world.leads() {
-        return outcome.map(|_| summary);
+        outcome?;
+        s.world.leave();
+        return Ok(summary);
     }
     let written = folder.write_summary(&summary);
     outcome?;
+    s.world.leave();
     written.map_err(|e| unwritten(e.into()))?;
     if summary.status == Status::Finished
         && !s.plan.recipe.train.keep_checkpoints

@@ -65,7 +65,31 @@ impl World {
     }
 }
 
+impl World {
+    /// Ends together: the others stay until rank 0 has written everything, because a launcher ends all processes once one
+    /// has ended with an error or a stop; and rank 0 stays until they know, because it may serve the meeting point.
+    pub fn leave(&self) {
+        let Some(member) = &self.0 else { return };
+        // Whoever cannot be reached any more has left already.
+        let _ = match self.leads() {
+            true => member.group.put(&key("written", 0), "").and_then(|()| member.all_have("left")),
+            false => member.told_by(0, "written").map_or(Ok(()), |_| member.group.put(&member.key("left"), "")),
+        };
+    }
+}
+
 impl Member {
+    /// Waits a moment until all others have put something under `what`.
+    fn all_have(&self, what: &str) -> Result<(), heterodyne_shim::Error> {
+        let start = Instant::now();
+        for rank in (0..self.launch.size).filter(|rank| *rank != self.launch.rank) {
+            while !self.group.has(&key(what, rank))? && start.elapsed() < GRACE {
+                sleep(POLL);
+            }
+        }
+        Ok(())
+    }
+
     fn key(&self, what: &str) -> String {
         key(what, self.launch.rank)
     }
