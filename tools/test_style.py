@@ -9,7 +9,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 WIDTH = 120
 README_LINES = 80
-SUFFIXES = {".rs", ".py", ".cc", ".h", ".md", ".toml", ".sh"}
+SUFFIXES = {".rs", ".py", ".cc", ".h", ".md", ".toml", ".sh", ".sbatch", ".yaml"}
 NAMES = {"Makefile"}
 # Tables of data, one row per line.
 GENERATED = {"crates/report/src/published.rs", "crates/data/src/datasets/names.rs"}

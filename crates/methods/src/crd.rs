@@ -101,8 +101,8 @@ impl Crd {
     fn check_shared(&self, n: usize, ranks: &dyn Ranks) -> Result<()> {
         if self.draw == Draw::Own {
             return Err(Error::invalid(
-                "crd: several processes share the bank, and draw = \"own\" would send most of it in every step; use draw \
-                 = \"shared\"",
+                "crd: several processes share the bank, and draw = \"own\" would send most of it in every step; use \
+                 draw = \"shared\"",
             ));
         }
         if (n as i64) < ranks.size() {

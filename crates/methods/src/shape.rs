@@ -147,8 +147,8 @@ pub trait EmbeddingLoss: Settings {
         f_t.shallow_clone()
     }
 
-    /// The loss of both sides, in the kind of the parameters and without autocast. The rows are those of the whole batch,
-    /// of all processes: these methods compare images with each other.
+    /// The loss of both sides, in the kind of the parameters and without autocast. The rows are those of the whole
+    /// batch, of all processes: these methods compare images with each other.
     fn loss(&self, e_s: &Tensor, e_t: &Tensor) -> Result<Terms>;
 }
 

@@ -207,7 +207,8 @@ impl<'a> Scope<'a> {
         self.store.insert(self.join(name), tensor, Role::Buffer)
     }
 
-    /// The rows `rows` of such a buffer; other processes have the others. The drawn values are those of the whole buffer.
+    /// The rows `rows` of such a buffer; other processes have the others. The drawn values are those of the whole
+    /// buffer.
     pub fn buffer_part(&self, name: &str, shape: &[i64], init: Init, rows: Range<i64>) -> Result<Tensor> {
         let whole = self.store.drawn(shape, init)?;
         let own = whole.f_narrow(0, rows.start, rows.end - rows.start)?.copy().f_to(self.store.device)?;

@@ -126,8 +126,8 @@ fn two_ranks_are_one_rank() {
     assert_eq!(place.json("two/manifest.json")["processes"][0]["ranks"], 2);
 }
 
-/// Methods that compare images with each other, that keep a bank, or whose heads have batch norms. Their sums are longer
-/// and the total is 40 times as large, so eight steps in float32 add up to more.
+/// Methods that compare images with each other, that keep a bank, or whose heads have batch norms. Their sums are
+/// longer and the total is 40 times as large, so eight steps in float32 add up to more.
 #[test]
 fn methods_on_two_ranks_are_those_on_one() {
     let place = Place::new();
@@ -198,8 +198,9 @@ fn a_run_continues_on_another_number_of_ranks() {
 }
 
 /// Long enough to be interfered with.
-const LONG: &str = "train small.toml --set train.batch=12 --set train.epochs=2000 --set train.log_every=1 --set data.per_class=20 --set \
-                    train.test=never --set data.holdout=20 --set train.eval_every=1000 --set distributed.timeout=4";
+const LONG: &str = "train small.toml --set train.batch=12 --set train.epochs=2000 --set train.log_every=1 --set \
+                    data.per_class=20 --set train.test=never --set data.holdout=20 --set train.eval_every=1000 --set \
+                    distributed.timeout=4";
 
 #[test]
 fn a_rank_that_is_killed_is_named_and_the_run_continues() {

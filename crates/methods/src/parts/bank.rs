@@ -9,8 +9,8 @@ use tch::{Device, Kind, Tensor};
 use super::vectors::normalize;
 use crate::Ranks;
 
-/// Unit vectors (N,D), kept in a buffer of the scope and so in checkpoints. Of several processes, each keeps a part of the
-/// rows.
+/// Unit vectors (N,D), kept in a buffer of the scope and so in checkpoints. Of several processes, each keeps a part of
+/// the rows.
 #[derive(Debug)]
 pub struct Bank {
     /// This process's rows.
@@ -48,8 +48,8 @@ impl Bank {
         Ok(ranks.sum(&(self.own_nd.index_select(0, &place) * is_own))?.reshape(shape))
     }
 
-    /// Moves the rows `index_b` towards `v_bd`: `normalize( m row + (1-m) v )`. Both are those of the whole batch, of all
-    /// processes.
+    /// Moves the rows `index_b` towards `v_bd`: `normalize( m row + (1-m) v )`. Both are those of the whole batch, of
+    /// all processes.
     ///
     /// # Errors
     /// Another process cannot be reached.

@@ -9,8 +9,8 @@ use crate::support::{CPU, Player, build, conv, fill, hard, leaves, max, number, 
 
 const HALVES: [[i64; 4]; 2] = [[0, 1, 2, 3], [4, 5, 6, 7]];
 
-/// The settings under which a method joins its processes. Bank and private draws need more than one round; the trainer's
-/// tests have them.
+/// The settings under which a method joins its processes. Bank and private draws need more than one round; the
+/// trainer's tests have them.
 fn settings(name: &str) -> &'static str {
     match name {
         "crd" => "contrast = \"batch\"",

@@ -425,8 +425,8 @@ pub enum GradientFormat {
 }
 
 settings! {
-    /// Several processes that train together, launched by torchrun, Slurm or an operator ([guide](../guide.md)). Without
-    /// them the table has no effect.
+    /// Several processes that train together, launched by torchrun, Slurm or an operator ([guide](../guide.md)).
+    /// Without them the table has no effect.
     pub struct Distributed {
         /// Statistics of batch norms in training: `local`, of each process's own images; `synced`, of the whole batch,
         /// as if one process had it all.

@@ -92,8 +92,8 @@ impl Group {
         Ok(unsafe { self.group.broadcast(&addresses(tensors)) }?)
     }
 
-    /// The rows (B,..) of all processes, (size * B,..), in the order of their ranks. The gradient of a process's rows is
-    /// the sum of their gradients in all processes.
+    /// The rows (B,..) of all processes, (size * B,..), in the order of their ranks. The gradient of a process's rows
+    /// is the sum of their gradients in all processes.
     ///
     /// # Errors
     /// Another process cannot be reached.
@@ -180,19 +180,9 @@ pub fn synced() -> Option<Arc<Group>> {
 /// through autograd as text, which holds the name of the part that failed.
 #[must_use]
 pub fn is_about_peers(message: &str) -> bool {
-    [
-        "gloo",
-        "NCCL",
-        "c10d",
-        "TCPStore",
-        "Broken pipe",
-        "Connection reset",
-        "Connection closed",
-        "recvValue",
-        "sendBytes",
-    ]
-    .iter()
-    .any(|mark| message.contains(mark))
+    ["gloo", "NCCL", "c10d", "TCPStore", "Broken pipe", "Connection reset", "Connection closed", "pair closure"]
+        .iter()
+        .any(|mark| message.contains(mark))
 }
 
 /// Numbers of all processes, on their way.

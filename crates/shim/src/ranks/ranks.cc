@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <ATen/Functions.h>
+#include <c10/util/Logging.h>
 #include <torch/csrc/autograd/custom_function.h>
 #define USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -209,6 +210,8 @@ void Reducer::prepare(size_t total) const { reducer->prepare_for_backward({tenso
 
 std::unique_ptr<Group> connect(rust::Str host, uint16_t port, bool serves, rust::Str prefix, int32_t rank, int32_t size,
                                uint64_t timeout_ms, bool cuda) {
+  // Its warnings speak of constructors of Python's and of host names; its errors come as exceptions.
+  FLAGS_caffe2_log_level = static_cast<int>(c10::GLOG_ERROR);
   c10d::TCPStoreOptions options;
   options.port = port;
   options.isServer = serves;

@@ -1,5 +1,5 @@
-// Processes that train together, on PyTorch's own engine (c10d): a TCP store to meet at, Gloo between CPUs, NCCL between
-// GPUs, and the reducer of DistributedDataParallel.
+// Processes that train together, on PyTorch's own engine (c10d): a TCP store to meet at, Gloo between CPUs, NCCL
+// between GPUs, and the reducer of DistributedDataParallel.
 #pragma once
 #include <cstddef>
 #include <cstdint>

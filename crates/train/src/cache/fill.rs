@@ -26,7 +26,8 @@ pub enum Filled {
     Interrupted,
 }
 
-/// Writes all missing entries, view by view, of several processes each its own images; `progress` receives the number of entries written.
+/// Writes all missing entries, view by view, of several processes each its own images; `progress` receives the number
+/// of entries written.
 pub fn fill(
     cache: &Cache,
     learner: &Learner,

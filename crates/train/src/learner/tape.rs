@@ -1,5 +1,5 @@
-//! Runs work that is equal in every step from a recording: on a GPU as a CUDA graph, whose kernels are launched together
-//! instead of one by one.
+//! Runs work that is equal in every step from a recording: on a GPU as a CUDA graph, whose kernels are launched
+//! together instead of one by one.
 use heterodyne_shim::{
     NoGrad,
     graph::{Graph, Pool},

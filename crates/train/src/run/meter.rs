@@ -58,8 +58,8 @@ impl Meter {
         self.pending.is_empty()
     }
 
-    /// Fetches all stored values in one transfer and returns their means, over all processes too. An error names the first value that is not
-    /// finite, or `teacher` if the value came from there.
+    /// Fetches all stored values in one transfer and returns their means, over all processes too. An error names the
+    /// first value that is not finite, or `teacher` if the value came from there.
     pub fn fetch(&mut self, teacher: Option<&str>, world: &World) -> Result<Option<Window>> {
         let pending = std::mem::take(&mut self.pending);
         let Some(lr) = pending.last().map(|last| last.lr) else { return Ok(None) };

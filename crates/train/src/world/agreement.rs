@@ -23,7 +23,8 @@ impl<'a> Agreement<'a> {
         Self { world, sent: None }
     }
 
-    /// Whether all stop now, before `step`; `wish` is this process's own wish. All processes must call it equally often.
+    /// Whether all stop now, before `step`; `wish` is this process's own wish. All processes must call it equally
+    /// often.
     ///
     /// # Errors
     /// Another process cannot be reached.

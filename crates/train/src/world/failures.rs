@@ -1,6 +1,7 @@
 //! Names the process at fault when one of several fails, hangs or cannot be reached.
 use std::{
-    thread::sleep,
+    sync::{Arc, mpsc},
+    thread::{sleep, spawn},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -43,11 +44,16 @@ impl World {
         let text = e.to_string();
         if !heterodyne_shim::ranks::is_about_peers(&text) {
             // If the store is gone too, this message is all that can be given.
-            let _ = member.group.put(&member.key("failed"), &text);
+            let (teller, why) = (Arc::clone(member), text.clone());
+            let _ = in_time(move || teller.group.put(&teller.key("failed"), &why));
             return Error::Ranks(format!("rank {}: {text}", member.launch.rank));
         }
         let first = text.lines().next().unwrap_or_default();
-        let found = member.culprits().unwrap_or_else(|_| {
+        let found = in_time({
+            let member = Arc::clone(member);
+            move || member.culprits().ok()
+        });
+        let found = found.flatten().unwrap_or_else(|| {
             vec![format!(
                 "rank 0 or the launcher, which serves {}:{}, cannot be reached any more; its own message says why",
                 member.launch.host, member.launch.port
@@ -58,23 +64,25 @@ impl World {
             false => found.join("\n  "),
         };
         Error::Ranks(format!(
-            "rank {}: {found}\n  ({first})\n  hint: everything saved so far is intact; once all ranks can run, continue \
-             with --resume",
+            "rank {}: {found}\n  ({first})\n  hint: everything saved so far is intact; once all ranks can run, \
+             continue with --resume",
             member.launch.rank
         ))
     }
 }
 
 impl World {
-    /// Ends together: the others stay until rank 0 has written everything, because a launcher ends all processes once one
-    /// has ended with an error or a stop; and rank 0 stays until they know, because it may serve the meeting point.
+    /// Ends together: the others stay until rank 0 has written everything, because a launcher ends all processes once
+    /// one has ended with an error or a stop; and rank 0 stays until they know, because it may serve the meeting point.
     pub fn leave(&self) {
         let Some(member) = &self.0 else { return };
+        let member = Arc::clone(member);
+        let leads = self.leads();
         // Whoever cannot be reached any more has left already.
-        let _ = match self.leads() {
+        let _ = in_time(move || match leads {
             true => member.group.put(&key("written", 0), "").and_then(|()| member.all_have("left")),
             false => member.told_by(0, "written").map_or(Ok(()), |_| member.group.put(&member.key("left"), "")),
-        };
+        });
     }
 }
 
@@ -167,6 +175,13 @@ impl Member {
             now().saturating_sub(time)
         ))
     }
+}
+
+/// What `ask` finds out, unless it takes too long: a store behind a cut network neither answers nor fails.
+fn in_time<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (send, receive) = mpsc::channel();
+    spawn(move || send.send(ask()));
+    receive.recv_timeout(2 * GRACE).ok()
 }
 
 fn key(what: &str, rank: u32) -> String {
