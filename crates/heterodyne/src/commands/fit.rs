@@ -78,14 +78,21 @@ fn prepared(args: &Args, mode: Mode, launch: Option<&Launch>) -> Result<Option<(
     if launch.is_some_and(|launch| launch.attempt > 0) && RunFolder::of_another(&out).checkpoint().is_file() {
         return resumed(args, mode, &out, launch);
     }
-    if launch.is_some_and(|launch| launch.rank > 0) {
-        return Ok(Some((ui::session(plan, launch)?, RunFolder::of_another(&out), false)));
-    }
+    // Every process checks it, before they meet and rank 0 creates the folder.
     RunFolder::check_free(&out)?;
     let session = ui::session(plan, launch)?;
-    let folder = RunFolder::create(&out)?;
-    folder.write_plan(&serde_json::to_value(&session.plan.recipe)?)?;
+    let folder = match session.world.leads() {
+        true => created(&out, &session).map_err(|e| session.world.explain(e.into()))?,
+        false => RunFolder::of_another(&out),
+    };
     Ok(Some((session, folder, false)))
+}
+
+fn created(path: &Path, session: &Session) -> heterodyne_run::Result<RunFolder> {
+    let folder = RunFolder::create(path)?;
+    let plan = serde_json::to_value(&session.plan.recipe);
+    folder.write_plan(&plan.map_err(|e| heterodyne_run::Error::new(path, e))?)?;
+    Ok(folder)
 }
 
 /// The same for the run in `path`.

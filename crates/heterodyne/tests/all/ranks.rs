@@ -279,6 +279,19 @@ fn a_rank_that_fails_tells_the_others_why() {
     let ends = Launch::of(&place, 2, words).ends();
     let text = said(&ends[0]);
     assert!(text.contains("rank 1 failed") && text.contains("nothing.safetensors"), "{text}");
+
+    // A folder that rank 0 cannot use.
+    std::fs::create_dir(place.path("taken")).unwrap();
+    std::fs::write(place.path("taken/note.txt"), "mine").unwrap();
+    for output in Launch::of(&place, 2, |_| "train small.toml --out taken".to_owned()).ends() {
+        assert!(said(&output).contains("exists and is not empty"), "{}", said(&output));
+    }
+    // A checkpoint that cannot be read.
+    place.good("train small.toml --set train.keep_checkpoints=true --out damaged");
+    std::fs::write(place.path("damaged/checkpoint/state.safetensors"), "no tensors").unwrap();
+    for output in Launch::of(&place, 2, |_| "train --resume damaged".to_owned()).ends() {
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    }
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
 

@@ -49,22 +49,18 @@ pub fn fit(
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Summary> {
+    let failed = |e: Error| s.world.explain(e.while_writing(s.plan.mode.name(), folder.path()));
     let continues = resume && !folder.is_fresh()?;
     let Loaded { mut position, notes } = match continues {
-        true => checkpoint::load(&folder.checkpoint(), s)?,
+        true => checkpoint::load(&folder.checkpoint(), s).map_err(|e| s.world.explain(e))?,
         false => Loaded { position: Position::default(), notes: Vec::new() },
     };
     notes.iter().for_each(|note| observer.on(&Event::Note(note)));
     if resume && position.epoch >= s.plan.recipe.train.epochs {
         observer.on(&Event::Note("the run had finished; there is nothing left to train"));
     }
-    let unwritten = |e: Error| e.while_writing(s.plan.mode.name(), folder.path());
-    let record = s
-        .world
-        .leads()
-        .then(|| begin(s, folder, (resume, continues), &position, notes))
-        .transpose()
-        .map_err(unwritten)?;
+    let begin = || begin(s, folder, (resume, continues), &position, notes);
+    let record = s.world.leads().then(begin).transpose().map_err(failed)?;
     let mut run = Run {
         s,
         folder,
@@ -80,7 +76,7 @@ pub fn fit(
         let _stream = s.learner.own_stream()?;
         run.run(&mut position, stop)
     });
-    let outcome = outcome.map_err(|e| s.world.explain(unwritten(e)));
+    let outcome = outcome.map_err(failed);
     // If the metrics cannot be flushed to disk, their extent is unknown.
     let extent = run.record.as_mut().and_then(|record| record.metrics.extent().ok());
     let summary = Summary { metrics: extent, ..summary::summarise(s, &position, &outcome) };
@@ -92,7 +88,7 @@ pub fn fit(
     let written = folder.write_summary(&summary);
     outcome?;
     s.world.leave();
-    written.map_err(|e| unwritten(e.into()))?;
+    written.map_err(|e| failed(e.into()))?;
     if summary.status == Status::Finished
         && !s.plan.recipe.train.keep_checkpoints
         && let Err(e) = folder.remove_checkpoints()

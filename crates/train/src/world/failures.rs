@@ -10,6 +10,8 @@ use crate::{Error, Result};
 
 /// How long the others have to report that they have lost a process too.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long the store has to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 
 fn now() -> u64 {
@@ -45,14 +47,12 @@ impl World {
         if !heterodyne_shim::ranks::is_about_peers(&text) {
             // If the store is gone too, this message is all that can be given.
             let (teller, why) = (Arc::clone(member), text.clone());
-            let _ = in_time(move || teller.group.put(&teller.key("failed"), &why));
+            let _ = in_time(PATIENCE, move || teller.group.put(&teller.key("failed"), &why));
             return Error::Ranks(format!("rank {}: {text}", member.launch.rank));
         }
         let first = text.lines().next().unwrap_or_default();
-        let found = in_time({
-            let member = Arc::clone(member);
-            move || member.culprits().ok()
-        });
+        let seeker = Arc::clone(member);
+        let found = in_time(PATIENCE, move || seeker.culprits().ok());
         let found = found.flatten().unwrap_or_else(|| {
             vec![format!(
                 "rank 0 or the launcher, which serves {}:{}, cannot be reached any more; its own message says why",
@@ -79,7 +79,7 @@ impl World {
         let member = Arc::clone(member);
         let leads = self.leads();
         // Whoever cannot be reached any more has left already.
-        let _ = in_time(move || match leads {
+        let _ = in_time(member.timeout, move || match leads {
             true => member.group.put(&key("written", 0), "").and_then(|()| member.all_have("left")),
             false => member.told_by(0, "written").map_or(Ok(()), |_| member.group.put(&member.key("left"), "")),
         });
@@ -178,10 +178,10 @@ impl Member {
 }
 
 /// What `ask` finds out, unless it takes too long: a store behind a cut network neither answers nor fails.
-fn in_time<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+fn in_time<T: Send + 'static>(limit: Duration, ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (send, receive) = mpsc::channel();
     spawn(move || send.send(ask()));
-    receive.recv_timeout(2 * GRACE).ok()
+    receive.recv_timeout(limit).ok()
 }
 
 fn key(what: &str, rank: u32) -> String {
