@@ -1,7 +1,7 @@
 //! The keys of a recipe, for help and the reference page.
 use heterodyne_settings::{Key, Settings};
 
-use super::schema::{CacheTable, Data, Loss, NetworkTable, Optim, Recipe, Schedule, Train};
+use super::schema::{CacheTable, Data, Distributed, Loss, NetworkTable, Optim, Recipe, Schedule, Train};
 
 /// One table of a recipe.
 #[derive(Clone, Debug)]
@@ -36,6 +36,7 @@ pub fn sections(augment: impl IntoIterator<Item = Section>) -> Vec<Section> {
         Section::of::<Optim>("optim"),
         Section::of::<Schedule>("schedule"),
         Section::of::<Loss>("loss"),
+        Section::of::<Distributed>("distributed"),
     ]);
     sections
 }

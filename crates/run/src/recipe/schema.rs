@@ -45,7 +45,6 @@ settings! {
         /// Weight of the plain classification loss.
         pub loss: Loss = Loss::default(), Plain;
         /// Several processes that train together.
-        #[serde(skip_serializing_if = "is_default")]
         pub distributed: Distributed = Distributed::default(), Plain;
         /// `[methods.NAME]`: a weight and the method's own keys, in the order written.
         pub methods: IndexMap<String, toml::Table> = IndexMap::new(), Plain;
@@ -436,11 +435,6 @@ settings! {
         /// Seconds that a process waits for the others before the run ends with an error.
         pub timeout: f64 = 600.0, Plain, positive;
     }
-}
-
-/// Whether the table says nothing; plans of single processes stay as they were.
-fn is_default(table: &Distributed) -> bool {
-    *table == Distributed::default()
 }
 
 impl Data {

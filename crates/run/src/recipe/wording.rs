@@ -7,7 +7,7 @@ use toml::Value;
 
 use super::{
     error::shortened,
-    schema::{CacheTable, Data, Loss, NetworkTable, Optim, Recipe, Schedule, Train},
+    schema::{CacheTable, Data, Distributed, Loss, NetworkTable, Optim, Recipe, Schedule, Train},
 };
 
 /// A path to a value: keys, followed by what no key can address (`[2]`).
@@ -180,7 +180,7 @@ const RENAMED: [(&str, &str); 3] =
 const EXAMPLES: [(&str, &str); 1] = [("pretrained", "weights = \"hf-hub:timm/resnet18.a1_in1k\"")];
 
 /// Every fixed table with its keys, the recipe itself first.
-pub const TABLES: [(&str, &[Key]); 9] = [
+pub const TABLES: [(&str, &[Key]); 10] = [
     ("", Recipe::KEYS),
     ("data", Data::KEYS),
     ("student", NetworkTable::KEYS),
@@ -190,6 +190,7 @@ pub const TABLES: [(&str, &[Key]); 9] = [
     ("optim", Optim::KEYS),
     ("schedule", Schedule::KEYS),
     ("loss", Loss::KEYS),
+    ("distributed", Distributed::KEYS),
 ];
 
 /// The key called `name` in another table than `parent`: `epochs` at the top, `batch` in [data] and `seed` in [train]
