@@ -118,7 +118,7 @@ impl TrainLoader {
     pub fn new(dataset: Arc<dyn Dataset>, indices: Vec<usize>, config: LoaderConfig) -> Result<Self> {
         check(&*dataset, &indices, config.batch, config.side)?;
         let (batch, of) = (config.batch.min(indices.len()), config.share.of);
-        if batch < of || (indices.len() >= config.batch && config.batch % of != 0) {
+        if batch < of || (indices.len() >= config.batch && !config.batch.is_multiple_of(of)) {
             return Err(Error::invalid(format!(
                 "batches of {batch} images cannot be divided among {of} processes: choose a multiple of {of}"
             )));

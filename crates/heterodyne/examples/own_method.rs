@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use heterodyne::{
-    methods::{EmbeddingLoss, MethodDef, Ranks},
+    methods::{EmbeddingLoss, MethodDef},
     nn::{Error, Init, Result, Scope, Terms, layers::Linear},
     settings::settings,
 };
@@ -31,7 +31,7 @@ impl EmbeddingLoss for Cosine {
         project.forward(f_s)
     }
 
-    fn loss(&self, e_s: &Tensor, e_t: &Tensor, _: &dyn Ranks) -> Result<Terms> {
+    fn loss(&self, e_s: &Tensor, e_t: &Tensor) -> Result<Terms> {
         let cosine_b = Tensor::f_cosine_similarity(e_s, e_t, 1, 1e-8)?;
         Ok(Terms::one("cosine", 1.0 - cosine_b.mean(Kind::Float)))
     }

@@ -165,11 +165,9 @@ fn batch_norms_are_synced_or_local_by_choice() {
 #[test]
 fn a_run_continues_on_another_number_of_ranks() {
     let place = Place::new();
-    let settings = format!(
-        "taught.toml --set student.model=vit_nano --set train.log_every=1 --set train.epochs=4 --set \
-         distributed.batch_norm=synced --set train.ema_decay=0.9 --set methods.lfcc={{}} --set \
-         methods.crd={{num_negatives=64}} --set train.keep_checkpoints=true"
-    );
+    let settings = "taught.toml --set student.model=vit_nano --set train.log_every=1 --set train.epochs=4 --set \
+                    distributed.batch_norm=synced --set train.ema_decay=0.9 --set methods.lfcc={} --set \
+                    methods.crd={num_negatives=64} --set train.keep_checkpoints=true";
     place.good(&format!("distill {settings} --out straight"));
     let launch = Launch::of(&place, 2, |_| format!("distill {settings} --out moved"));
     wait_for(&place, "moved", 3);

@@ -190,7 +190,6 @@ pub fn choose_gpu(launch: &Launch) -> Result<()> {
 
 /// NaN if `total` is not finite, else 1: the factor of every gradient, so that all processes skip a step that one of
 /// them must skip.
-#[must_use]
 pub fn poison(total: &Tensor) -> Tensor {
     total.detach() * 0.0 + Tensor::ones([], (Kind::Float, total.device()))
 }

@@ -2,7 +2,7 @@ use heterodyne_nn::{Init, ParamStore, Role, Tensors};
 use heterodyne_run::recipe::schema::{Optim, OptimName};
 use heterodyne_shim::{NoGrad, Rate, grad_norm};
 use heterodyne_train::{
-    Error,
+    Error, World,
     learner::{Ema, Optimizer, StepValues, optim::clip},
     run::meter::Meter,
 };
@@ -112,15 +112,15 @@ fn a_window_is_the_mean_of_its_steps() {
     let mut meter = Meter::default();
     meter.add(1, 0.0, 0.1, values(&["ce", "kd.kd"], &[1.0, 2.0, 3.0, 4.0]));
     meter.add(2, 0.1, 0.1, values(&["ce", "kd.kd"], &[3.0, 4.0, 7.0, 8.0]));
-    let window = meter.fetch(None).unwrap().unwrap();
+    let window = meter.fetch(None, &World::alone()).unwrap().unwrap();
     assert_eq!(window.terms["ce"], 2.0);
     assert_eq!(window.terms["kd.kd"], 3.0);
     assert_eq!((window.loss, window.grad_norm), (5.0, 6.0));
-    assert!(meter.fetch(None).unwrap().is_none());
+    assert!(meter.fetch(None, &World::alone()).unwrap().is_none());
     // A method that has ended does not affect the means of the others.
     meter.add(3, 0.2, 0.1, values(&["ce", "kd.kd"], &[1.0, 2.0, 3.0, 4.0]));
     meter.add(4, 0.3, 0.1, values(&["ce"], &[3.0, 5.0, 6.0]));
-    let window = meter.fetch(None).unwrap().unwrap();
+    let window = meter.fetch(None, &World::alone()).unwrap().unwrap();
     assert_eq!(window.terms.into_iter().collect::<Vec<_>>(), [("ce".to_owned(), 2.0), ("kd.kd".to_owned(), 2.0)]);
     assert_eq!((window.loss, window.grad_norm), (4.0, 5.0));
 }
@@ -134,7 +134,7 @@ fn the_first_value_that_is_no_number_is_named_with_its_step() {
         row[bad] = f32::NAN;
         meter.add(8, 0.6, 0.1, values(&["ce", "kd.kd"], &row));
         meter.add(9, 0.7, 0.1, values(&["ce", "kd.kd"], &[f32::INFINITY; 4]));
-        let text = meter.fetch(None).unwrap_err().to_string();
+        let text = meter.fetch(None, &World::alone()).unwrap_err().to_string();
         assert!(text.starts_with("step 8 (epoch 0.60)") && text.contains(what), "{text}");
     }
 }
