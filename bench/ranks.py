@@ -59,7 +59,8 @@ def run(binary, recipe, out, ranks, threads):
             env.update(RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(ranks))
             env.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         command = [binary, "train", recipe, "--out", out, "--set", f"threads={threads}"]
-        children.append(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+        pipes = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        children.append(subprocess.Popen(command, env=env, **pipes))
     memory = []
     for child in children:
         said = child.stderr.read()
@@ -88,10 +89,10 @@ def measure(arguments, student):
 
 def line(r):
     return (
-        f"{r['student']}: {r['ranks']} processes with one thread {statistics.median(r['several']):.0f} images/s, one with "
-        f"{r['ranks']} threads {statistics.median(r['one']):.0f}: {r['ratio']:.2f}x ({r['ratio_min']:.2f} to "
-        f"{r['ratio_max']:.2f}); {statistics.median(r['several_mb']):.0f} MB each against "
-        f"{statistics.median(r['one_mb']):.0f} MB"
+        f"{r['student']}: {r['ranks']} processes with one thread {statistics.median(r['several']):.0f} images/s, "
+        f"one with {r['ranks']} threads {statistics.median(r['one']):.0f}: {r['ratio']:.2f}x "
+        f"({r['ratio_min']:.2f} to {r['ratio_max']:.2f}); {statistics.median(r['several_mb']):.0f} MB each "
+        f"against {statistics.median(r['one_mb']):.0f} MB"
     )
 
 
