@@ -48,7 +48,7 @@ def main():
     if not LIBTORCH.is_dir():
         sys.exit("libtorch is missing: make libtorch")
     bridge = generated()
-    includes = [f"-I{SOURCES}", f"-I{bridge}", f"-I{bridge.parent / 'crate'}"]
+    includes = [f"-I{SOURCES}", f"-I{SOURCES}/ranks/declared", f"-I{bridge}", f"-I{bridge.parent / 'crate'}"]
     includes += [
         flag for folder in (LIBTORCH, LIBTORCH / "torch/csrc/api/include") for flag in ("-isystem", str(folder))
     ]
