@@ -1,6 +1,8 @@
 //! Twenty steps of every method against the losses and gradient norms in tests/goldens/curves.json: exactly on a
-//! processor with recorded values, closely on any other. A change that is not meant to change the numbers must pass
-//! unchanged.
+//! processor with recorded values. Elsewhere sums have another order; the first step is then equal to rounding, and later
+//! ones are not compared: a unit near zero that switches at another step makes them differ by any amount (AVX2 against
+//! AVX-512: rkd by 1e-7 in the first step, by 1e-2 in the third). A change that is not meant to change the numbers must
+//! pass unchanged.
 //!
 //! `HETERODYNE_RECORD=1` adds this processor's values to the file.
 use std::{collections::BTreeMap, fs};
@@ -12,8 +14,8 @@ use crate::support::Place;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/curves.json");
 const STEPS: usize = 20;
-/// Tolerance for float32 sums in another order, over twenty steps.
-const CLOSE: f64 = 2e-3;
+/// Tolerance for float32 sums in another order, in the first step.
+const CLOSE: f64 = 2e-6;
 
 /// By processor, by method: loss and gradient norm of each step.
 type Curves = BTreeMap<String, BTreeMap<String, Vec<[f64; 2]>>>;
@@ -64,17 +66,14 @@ fn every_method_learns_as_it_did() {
         return;
     }
     println!(
-        "no curves recorded for this processor ({}); compared closely with those of another",
+        "no curves recorded for this processor ({}); the first step is compared with that of another",
         processor.unwrap_or_default()
     );
     let (_, other) = golden.first_key_value().unwrap();
     for (method, curve) in &curves {
-        for (step, (found, known)) in curve.iter().flatten().zip(other[method].iter().flatten()).enumerate() {
-            assert!(
-                (found - known).abs() <= CLOSE * known.abs(),
-                "{method}, step {}: {found} and {known}",
-                step / 2 + 1
-            );
+        assert!(curve.iter().flatten().all(|number| number.is_finite()), "{method}: {curve:?}");
+        for (found, known) in curve[0].iter().zip(&other[method][0]) {
+            assert!((found - known).abs() <= CLOSE * known.abs(), "{method}: {found} and {known}");
         }
     }
 }
