@@ -1,8 +1,8 @@
 //! Twenty steps of every method against the losses and gradient norms in tests/goldens/curves.json: exactly on a
-//! processor with recorded values. Elsewhere sums have another order; the first step is then equal to rounding, and later
-//! ones are not compared: a unit near zero that switches at another step makes them differ by any amount (AVX2 against
-//! AVX-512: rkd by 1e-7 in the first step, by 1e-2 in the third). A change that is not meant to change the numbers must
-//! pass unchanged.
+//! processor with recorded values. Elsewhere sums have another order; the first step is then equal to rounding, and
+//! later ones are not compared: a unit near zero that switches at another step makes them differ by any amount (AVX2
+//! against AVX-512: rkd by 1e-7 in the first step, by 1e-2 in the third). A change that is not meant to change the
+//! numbers must pass unchanged.
 //!
 //! `HETERODYNE_RECORD=1` adds this processor's values to the file.
 use std::{collections::BTreeMap, fs};
