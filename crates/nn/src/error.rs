@@ -85,7 +85,7 @@ impl From<tch::TchError> for Error {
 
 impl From<heterodyne_shim::Error> for Error {
     fn from(e: heterodyne_shim::Error) -> Self {
-        Self::Engine { context: "libtorch".to_owned(), message: e.to_string() }
+        Self::Engine { context: "libtorch".to_owned(), message: e.message().to_owned() }
     }
 }
 

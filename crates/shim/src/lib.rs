@@ -46,6 +46,14 @@ pub const LIBTORCH: &str = include_str!("../libtorch-version").trim_ascii();
 #[error("libtorch: {0}")]
 pub struct Error(String);
 
+impl Error {
+    /// The message without the engine's name.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<cxx::Exception> for Error {
     fn from(e: cxx::Exception) -> Self {
         let text = e.what();

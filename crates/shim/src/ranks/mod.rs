@@ -9,8 +9,16 @@ use std::{cell::RefCell, marker::PhantomData, sync::Arc, time::Duration};
 use cxx::UniquePtr;
 use tch::{Device, Tensor};
 
-use crate::{Result, address, addresses, take};
+use crate::{Error, Result, address, addresses, take};
 use ffi::bridge;
+
+/// The name that [`is_about_peers`] looks for: the store's own messages hold none.
+const STORE: &str = "TCPStore";
+
+/// The result of an operation of the store, which fails only when the process that serves it has gone.
+fn stored<T>(result: std::result::Result<T, cxx::Exception>) -> Result<T> {
+    result.map_err(|e| Error(format!("{STORE}: {}", Error::from(e).message())))
+}
 
 /// Where processes meet, and which of them this one is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +132,7 @@ impl Group {
     /// # Errors
     /// The store cannot be reached.
     pub fn put(&self, key: &str, value: &str) -> Result<()> {
-        Ok(self.group.put(key, value)?)
+        stored(self.group.put(key, value))
     }
 
     /// Whether the store has the key.
@@ -132,7 +140,7 @@ impl Group {
     /// # Errors
     /// The store cannot be reached.
     pub fn has(&self, key: &str) -> Result<bool> {
-        Ok(self.group.has(key)?)
+        stored(self.group.has(key))
     }
 
     /// The text under a key; waits until a process has put it there.
@@ -140,7 +148,7 @@ impl Group {
     /// # Errors
     /// The store cannot be reached, or nothing has been put there within the timeout.
     pub fn get(&self, key: &str) -> Result<String> {
-        Ok(self.group.get(key)?)
+        stored(self.group.get(key))
     }
 }
 
@@ -180,7 +188,7 @@ pub fn synced() -> Option<Arc<Group>> {
 /// through autograd as text, which holds the name of the part that failed.
 #[must_use]
 pub fn is_about_peers(message: &str) -> bool {
-    ["gloo", "NCCL", "c10d", "TCPStore", "Broken pipe", "Connection reset", "Connection closed", "pair closure"]
+    ["gloo", "NCCL", "c10d", STORE, "Broken pipe", "Connection reset", "Connection closed", "pair closure"]
         .iter()
         .any(|mark| message.contains(mark))
 }

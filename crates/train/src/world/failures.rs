@@ -44,29 +44,36 @@ impl World {
             return e;
         }
         let text = e.to_string();
+        let rank = member.launch.rank;
         if !heterodyne_shim::ranks::is_about_peers(&text) {
             // If the store is gone too, this message is all that can be given.
             let (teller, why) = (Arc::clone(member), text.clone());
-            let _ = in_time(PATIENCE, move || teller.group.put(&teller.key("failed"), &why));
-            return Error::Ranks(format!("rank {}: {text}", member.launch.rank));
+            let _ = in_time(PATIENCE, move || {
+                teller.group.put(&teller.key("failed"), &why)?;
+                teller.part(&[])
+            });
+            return Error::Ranks(format!("rank {rank}: {text}"));
         }
         let first = text.lines().next().unwrap_or_default();
         let seeker = Arc::clone(member);
-        let found = in_time(PATIENCE, move || seeker.culprits().ok());
-        let found = found.flatten().unwrap_or_else(|| {
-            vec![format!(
+        let found = match in_time(PATIENCE, move || seeker.culprits().ok()).flatten() {
+            Some((at_fault, found)) => {
+                let member = Arc::clone(member);
+                let _ = in_time(PATIENCE, move || member.part(&at_fault));
+                found
+            }
+            None => vec![format!(
                 "rank 0 or the launcher, which serves {}:{}, cannot be reached any more; its own message says why",
                 member.launch.host, member.launch.port
-            )]
-        });
+            )],
+        };
         let found = match found.is_empty() {
             true => "the ranks have lost their connections to each other".to_owned(),
             false => found.join("\n  "),
         };
         Error::Ranks(format!(
-            "rank {}: {found}\n  ({first})\n  hint: everything saved so far is intact; once all ranks can run, \
-             continue with --resume",
-            member.launch.rank
+            "rank {rank}: {found}\n  ({first})\n  hint: everything saved so far is intact; once all ranks can run, \
+             continue with --resume"
         ))
     }
 }
@@ -80,22 +87,34 @@ impl World {
         let leads = self.leads();
         // Whoever cannot be reached any more has left already.
         let _ = in_time(member.timeout, move || match leads {
-            true => member.group.put(&key("written", 0), "").and_then(|()| member.all_have("left")),
+            true => member.group.put(&key("written", 0), "").and_then(|()| member.all_left(&[])),
             false => member.told_by(0, "written").map_or(Ok(()), |_| member.group.put(&member.key("left"), "")),
         });
     }
 }
 
 impl Member {
-    /// Waits a moment until all others have put something under `what`.
-    fn all_have(&self, what: &str) -> Result<(), heterodyne_shim::Error> {
+    /// Ends after a failure: whoever serves the meeting point stays until the others have read there why, but those
+    /// `at_fault`.
+    fn part(&self, at_fault: &[u32]) -> Result<(), heterodyne_shim::Error> {
+        self.group.put(&self.key("left"), "")?;
+        if self.launch.serves { self.all_left(at_fault) } else { Ok(()) }
+    }
+
+    /// Waits a moment until all others have left, but those `at_fault`.
+    fn all_left(&self, at_fault: &[u32]) -> Result<(), heterodyne_shim::Error> {
         let start = Instant::now();
-        for rank in (0..self.launch.size).filter(|rank| *rank != self.launch.rank) {
-            while !self.group.has(&key(what, rank))? && start.elapsed() < GRACE {
+        for rank in self.others().filter(|rank| !at_fault.contains(rank)) {
+            while !self.group.has(&key("left", rank))? && start.elapsed() < GRACE {
                 sleep(POLL);
             }
         }
         Ok(())
+    }
+
+    fn others(&self) -> impl Iterator<Item = u32> + use<> {
+        let own = self.launch.rank;
+        (0..self.launch.size).filter(move |rank| *rank != own)
     }
 
     fn key(&self, what: &str) -> String {
@@ -130,22 +149,22 @@ impl Member {
         }
     }
 
-    /// The processes that have failed or do not answer, one sentence each. Those that have lost another process too are
-    /// not at fault.
-    fn culprits(&self) -> Result<Vec<String>, heterodyne_shim::Error> {
+    /// The processes that have failed or do not answer, and a sentence about each. Those that have lost another process
+    /// too are not at fault.
+    fn culprits(&self) -> Result<(Vec<u32>, Vec<String>), heterodyne_shim::Error> {
         self.group.put(&self.key("lost"), "")?;
-        let others = (0..self.launch.size).filter(|rank| *rank != self.launch.rank);
-        let mut silent: Vec<u32> = others.collect();
+        let mut silent: Vec<u32> = self.others().collect();
         let start = Instant::now();
         loop {
-            let mut failed = Vec::new();
+            let (mut failed, mut reasons) = (Vec::new(), Vec::new());
             for &rank in &silent {
                 if self.group.has(&key("failed", rank))? {
-                    failed.push(format!("rank {rank} failed: {}", self.group.get(&key("failed", rank))?));
+                    reasons.push(format!("rank {rank} failed: {}", self.group.get(&key("failed", rank))?));
+                    failed.push(rank);
                 }
             }
             if !failed.is_empty() {
-                return Ok(failed);
+                return Ok((failed, reasons));
             }
             let mut still = Vec::new();
             for &rank in &silent {
@@ -155,7 +174,8 @@ impl Member {
             }
             silent = still;
             if silent.is_empty() || start.elapsed() >= GRACE {
-                return silent.into_iter().map(|rank| self.silence(rank)).collect();
+                let reasons = silent.iter().map(|&rank| self.silence(rank)).collect::<Result<_, _>>()?;
+                return Ok((silent, reasons));
             }
             sleep(POLL);
         }
