@@ -279,6 +279,25 @@ fn ranks_that_do_not_compute_the_same_run_are_refused_by_name() {
     for output in Launch::of(&place, 2, |rank| format!("distill taught.toml --out b{}", other(rank))).ends() {
         assert!(said(&output).contains("rank 1: the teacher's weights have changed"), "{}", said(&output));
     }
+
+    // Another build beside this one, where it finds libtorch too. A shell writes it, so that nothing here has it open.
+    let here = std::path::Path::new(env!("CARGO_BIN_EXE_heterodyne"));
+    let build = tempfile::tempdir_in(here.ancestors().nth(2).unwrap()).unwrap();
+    let copied = build.path().join("heterodyne");
+    let shell = Command::new("sh").args(["-c", r#"cp "$0" "$1" && echo >> "$1""#]).arg(here).arg(&copied).status();
+    assert!(shell.unwrap().success());
+    let port = free_port();
+    let starts = |rank: usize| {
+        let own = command(&place, rank, 2, port, "train small.toml --out c");
+        let mut other = Command::new(&copied);
+        other.args(own.get_args()).current_dir(place.path("")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        other.envs(own.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        if rank == 1 { other } else { own }
+    };
+    let launch = Launch((0..2).map(|rank| starts(rank).spawn().unwrap()).collect());
+    for output in launch.ends() {
+        assert!(said(&output).contains("rank 1: program: another build"), "{}", said(&output));
+    }
 }
 
 /// What one rank cannot do ends the others at once.
