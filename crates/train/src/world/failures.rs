@@ -40,19 +40,16 @@ impl World {
     #[must_use]
     pub fn explain(&self, e: Error) -> Error {
         let Some(member) = &self.0 else { return e };
-        if e.is_stop() {
-            return e;
-        }
         let text = e.to_string();
         let rank = member.launch.rank;
-        if !heterodyne_shim::ranks::is_about_peers(&text) {
+        if e.is_stop() || !heterodyne_shim::ranks::is_about_peers(&text) {
             // If the store is gone too, this message is all that can be given.
             let (teller, why) = (Arc::clone(member), text.clone());
             let _ = in_time(PATIENCE, move || {
                 teller.group.put(&teller.key("failed"), &why)?;
                 teller.part(&[])
             });
-            return Error::Ranks(format!("rank {rank}: {text}"));
+            return if e.is_stop() { e } else { Error::Ranks(format!("rank {rank}: {text}")) };
         }
         let first = text.lines().next().unwrap_or_default();
         let seeker = Arc::clone(member);
