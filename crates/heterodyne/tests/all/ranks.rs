@@ -15,6 +15,20 @@ use tch::Kind;
 
 use crate::support::{Place, test_device};
 
+/// On the test's device, where it has a GPU for each process.
+fn place() -> Place {
+    let device = test_device();
+    if device == "cpu" {
+        return Place::on(&device);
+    }
+    let gpus = heterodyne::shim::load_cuda().map_or(0, |_| tch::Cuda::device_count());
+    if gpus >= 3 {
+        return Place::on(&device);
+    }
+    println!("on the CPU: three processes need a GPU each, and there are {gpus}");
+    Place::on("cpu")
+}
+
 /// Several processes that were started together.
 struct Launch(Vec<Child>);
 
@@ -135,7 +149,7 @@ fn assert_equal(place: &Place, one: &str, two: &str, tolerance: f64) {
 /// With a student without batch norm, nothing differs but the order of sums.
 #[test]
 fn two_ranks_are_one_rank() {
-    let place = Place::new();
+    let place = place();
     let settings = "taught.toml --set student.model=vit_nano --set train.log_every=1";
     place.good(&format!("distill {settings} --out one"));
     good(&place, 2, &format!("distill {settings} --out two"));
@@ -148,7 +162,7 @@ fn two_ranks_are_one_rank() {
 /// longer and the total is 40 times as large, so steps in float32 add up to more.
 #[test]
 fn methods_on_two_ranks_are_those_on_one() {
-    let place = Place::new();
+    let place = place();
     let settings = format!(
         "taught.toml --set student.model=vit_nano --set train.log_every=1 --set distributed.batch_norm=synced {METHODS}"
     );
@@ -161,7 +175,7 @@ fn methods_on_two_ranks_are_those_on_one() {
 /// Batch norms that are synchronised see the whole batch; local ones do not.
 #[test]
 fn batch_norms_are_synced_or_local_by_choice() {
-    let place = Place::new();
+    let place = place();
     place.good("train small.toml --set train.log_every=1 --out one");
     good(&place, 2, "train small.toml --set train.log_every=1 --set distributed.batch_norm=synced --out two");
     assert_near(&place, "one", "two", 2e-6, 2);
@@ -180,7 +194,7 @@ fn batch_norms_are_synced_or_local_by_choice() {
 /// A run goes on with the same batches on another number of ranks.
 #[test]
 fn a_run_continues_on_another_number_of_ranks() {
-    let place = Place::new();
+    let place = place();
     let settings = "taught.toml --set student.model=vit_nano --set train.log_every=1 --set train.epochs=4 --set \
                     distributed.batch_norm=synced --set train.ema_decay=0.9 --set methods.lfcc={} --set \
                     methods.crd={num_negatives=64} --set train.keep_checkpoints=true";
@@ -218,7 +232,7 @@ const LONG: &str = "train small.toml --set train.batch=12 --set train.epochs=200
 
 #[test]
 fn a_rank_that_is_killed_is_named_and_the_run_continues() {
-    let place = Place::new();
+    let place = place();
     let launch = Launch::of(&place, 3, |_| format!("{LONG} --out run"));
     wait_for(&place, "run", 40);
     let start = Instant::now();
@@ -242,7 +256,7 @@ fn a_rank_that_is_killed_is_named_and_the_run_continues() {
 
 #[test]
 fn a_rank_that_hangs_is_named_within_the_timeout() {
-    let place = Place::new();
+    let place = place();
     let launch = Launch::of(&place, 2, |_| format!("{LONG} --out run"));
     wait_for(&place, "run", 20);
     let start = Instant::now();
@@ -261,7 +275,7 @@ fn a_rank_that_hangs_is_named_within_the_timeout() {
 
 #[test]
 fn ranks_that_do_not_compute_the_same_run_are_refused_by_name() {
-    let place = Place::new();
+    let place = place();
     let differing = |rank: usize| if rank == 1 { " --set optim.lr=0.5" } else { "" };
     for output in Launch::of(&place, 2, |rank| format!("train small.toml --out a{}", differing(rank))).ends() {
         let text = said(&output);
@@ -303,7 +317,7 @@ fn ranks_that_do_not_compute_the_same_run_are_refused_by_name() {
 /// What one rank cannot do ends the others at once.
 #[test]
 fn a_rank_that_fails_tells_the_others_why() {
-    let place = Place::new();
+    let place = place();
     let start = Instant::now();
     let words = |rank: usize| {
         let name = if rank == 1 { "nothing.safetensors" } else { "teacher.safetensors" };
@@ -330,7 +344,7 @@ fn a_rank_that_fails_tells_the_others_why() {
 
 #[test]
 fn a_launch_that_cannot_work_says_what_to_change() {
-    let place = Place::new();
+    let place = place();
     let refused = |command: &mut Command, parts: &[&str]| {
         let output = command.output().unwrap();
         let text = said(&output);
@@ -356,7 +370,7 @@ fn a_launch_that_cannot_work_says_what_to_change() {
 /// All ranks fill one cache, each its own images, and a run then reads it.
 #[test]
 fn ranks_fill_one_cache() {
-    let place = Place::new();
+    let place = place();
     let cache = "taught.toml --set teacher.cache.views=3 --set teacher.cache.path=kept";
     good(&place, 2, &format!("cache {cache}"));
     let text = place.good(&format!("cache {cache}"));
@@ -373,7 +387,7 @@ fn torchrun_launches_and_starts_again() {
         println!("skipped: {python} has no PyTorch, whose torchrun is to be tried");
         return;
     }
-    let place = Place::new();
+    let place = place();
     let torchrun = |words: &str| {
         let mut command = Command::new(&python);
         command.args(["-m", "torch.distributed.run", "--no-python", "--nproc-per-node=2", "--max-restarts=1"]);

@@ -40,12 +40,15 @@ pub fn test_device() -> String {
     std::env::var("HETERODYNE_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
 }
 
-/// A recipe for the CPU as one for the test's device. Equal bits need operations in a fixed order, which a CPU has
-/// anyway.
-pub fn on_test_device(recipe: &str) -> String {
-    let device = test_device();
+/// A recipe for the CPU as one for `device`. Equal bits need operations in a fixed order, which a CPU has anyway.
+fn on_device(recipe: &str, device: &str) -> String {
     let deterministic = if device == "cpu" { "" } else { "\ndeterministic = true" };
     recipe.replace(r#"device = "cpu""#, &format!("device = \"{device}\"{deterministic}"))
+}
+
+/// The same for the test's device.
+pub fn on_test_device(recipe: &str) -> String {
+    on_device(recipe, &test_device())
 }
 
 /// A temporary folder with recipes and a teacher.
@@ -53,8 +56,13 @@ pub struct Place(tempfile::TempDir);
 
 impl Place {
     pub fn new() -> Self {
+        Self::on(&test_device())
+    }
+
+    /// With recipes for `device`.
+    pub fn on(device: &str) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
-        let recipe = on_test_device(RECIPE);
+        let recipe = on_device(RECIPE, device);
         std::fs::write(place.path("small.toml"), &recipe).unwrap();
         let taught = recipe.replace(
             "[train]",

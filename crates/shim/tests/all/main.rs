@@ -7,6 +7,7 @@ mod fused;
 mod norm;
 mod packed;
 mod profile;
+mod ranks;
 mod state;
 mod support;
 mod window;
