@@ -157,6 +157,22 @@ class Runs:
             flush=True,
         )
 
+    def store_teacher(self, methods):
+        """One pass of the teacher on all cores for the methods with runs to come; each would need one of its own."""
+        taught = [m for m in methods if m.get("command", "distill") == "distill" and not self.is_finished(m)]
+        if not taught or not any(s.startswith("teacher.cache.views=") for s in self.study["common"]):
+            return
+        own = [s for m in taught for s in m.get("sets", []) if s.startswith("methods.")]
+        sets = [*self.study["common"], *own, f"seed={self.study['trial_seed']}", "threads=0"]
+        recipes = dict.fromkeys(m["recipe"] for m in taught)
+        command = [str(self.binary), "cache", *recipes, *(part for s in sets for part in ("--set", s))]
+        if (status := subprocess.run(command, cwd=ROOT).returncode) != 0:
+            raise RuntimeError(f"the teacher's outputs: exit status {status}")
+
+    def is_finished(self, method):
+        chosen = self.choice(method)
+        return chosen is not None and all(self.result(method, *chosen, seed) for seed in self.study["seeds"])
+
     def choice(self, method):
         """(weight, rate) of the best trial; None where some have not run."""
         done = {
@@ -262,11 +278,12 @@ def main():
         unknown = set(args.only or []) - {m["name"] for m in study["method"]}
         if unknown:
             sys.exit(f"{args.study} has no method {', '.join(sorted(unknown))}")
+        methods = [m for m in study["method"] if not args.only or m["name"] in args.only]
         try:
+            runs.store_teacher(methods)
             with ThreadPoolExecutor(args.jobs) as pool:
-                for method in study["method"]:
-                    if not args.only or method["name"] in args.only:
-                        runs.all_of(method, pool)
+                for method in methods:
+                    runs.all_of(method, pool)
         except RuntimeError as error:
             print(table(runs))
             sys.exit(str(error))

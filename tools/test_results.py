@@ -14,6 +14,10 @@ if sys.version_info >= (3, 11):
 FAKE = """#!{python}
 import json, pathlib, sys
 words = sys.argv[1:]
+if words[0] == "cache":
+    with open(pathlib.Path(__file__).parent / "passes", "a") as passes:
+        passes.write(json.dumps(words) + "\\n")
+    sys.exit()
 run = pathlib.Path(words[words.index("--out" if "--out" in words else "--resume") + 1])
 if "--out" in words:
     sets = dict(s.split("=", 1) for s in words[words.index("--out") + 2 :] if s != "--set")
@@ -36,7 +40,7 @@ summary = {{"seconds": 2.0, "images_per_second": 9.0, "precision": "fp32", "vers
 """
 
 STUDY = """
-common = ["teacher.img=8", "train.batch=2"]
+common = ["teacher.img=8", "train.batch=2", "teacher.cache.views=2"]
 trial = ["train.test=never"]
 final = ["train.test=last"]
 trial_seed = 7
@@ -52,6 +56,7 @@ recipe = "recipes/cifar100/scratch.toml"
 [[method]]
 name = "kd"
 recipe = "recipes/cifar100/kd.toml"
+sets = ["methods.kd.temperature=2"]
 weight = "methods.kd.weight"
 default = 0.9
 """
@@ -109,6 +114,15 @@ class Results(unittest.TestCase):
         text = results.table(results.Runs(self.study, study, self.work, self.binary))
         # Three seeds, 0.1 apart: 4.303 * 0.1 / sqrt(3); the differences are all alike.
         self.assertIn("| kd | 2.7, 0.2 | 53.90 ± 0.25 (3) | +0.70 ± 0.00 | 2 | 9 |", text)
+
+    def test_the_teacher_passes_once_before_the_runs(self):
+        self.run_all()
+        self.run_all()
+        (words,) = [json.loads(line) for line in (self.study.parent / "passes").read_text().splitlines()]
+        self.assertEqual(words[:2], ["cache", "recipes/cifar100/kd.toml"])
+        self.assertEqual([w for w in words if w.endswith(".toml")], words[1:2])
+        for setting in ("teacher.cache.views=2", "methods.kd.temperature=2", "threads=0"):
+            self.assertIn(setting, words)
 
     def test_a_failed_run_names_itself_and_the_rest_is_kept(self):
         self.work.mkdir()

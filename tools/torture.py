@@ -156,8 +156,8 @@ def targets(run, cache):
         ("manifest", run / "manifest.json", resume),
         ("manifest, repeated", run.parent / "whole/manifest.json", ("reproduce", "whole", "--out", "again")),
         ("recipe", run.parent / "student.toml", ("distill", "student.toml", "--out", "again")),
-        ("cache rows", cache / "rows.bin", ("distill", "student.toml", "--out", "again")),
-        ("cache sums", cache / "sums.bin", ("distill", "student.toml", "--out", "again")),
+        ("cache rows", cache / "logits.rows", ("distill", "student.toml", "--out", "again")),
+        ("cache sums", cache / "logits.sums", ("distill", "student.toml", "--out", "again")),
     ]
 
 

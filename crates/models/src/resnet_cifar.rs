@@ -25,6 +25,7 @@ const WIDE: [i64; 4] = [32, 64, 128, 256];
 
 pub(crate) static MODELS: &[ModelDef] = &[
     row("resnet8", "ResNet-8 for 32 px, widths 16-32-64", |scope, request| build(scope, request, 8, NARROW)),
+    row("resnet14", "ResNet-14 for 32 px, widths 16-32-64", |scope, request| build(scope, request, 14, NARROW)),
     row("resnet20", "ResNet-20 for 32 px, widths 16-32-64", |scope, request| build(scope, request, 20, NARROW)),
     row("resnet32", "ResNet-32 for 32 px, widths 16-32-64", |scope, request| build(scope, request, 32, NARROW)),
     row("resnet56", "ResNet-56 for 32 px, widths 16-32-64", |scope, request| build(scope, request, 56, NARROW)),

@@ -1,10 +1,10 @@
 //! `heterodyne cache`: computes the teacher's outputs before training.
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::atomic::AtomicBool};
 
 use anyhow::{Result, bail};
 use heterodyne_run::recipe::Layered;
 use heterodyne_train::{
-    Mode, Plan,
+    Mode, Plan, Session,
     cache::{self, Filled},
     world::Launch,
 };
@@ -18,8 +18,9 @@ use crate::{
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Recipe (TOML) with `teacher.cache`
-    recipe: PathBuf,
+    /// Recipes (TOML) with `teacher.cache`; one pass of the teacher serves all that share teacher, student and images
+    #[arg(required = true, value_name = "RECIPE")]
+    recipes: Vec<PathBuf>,
     /// Override a key of the recipe, for example --set teacher.cache.views=16; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -28,17 +29,35 @@ pub struct Args {
 /// Runs the command; each of several processes writes the entries of its own images.
 pub fn run(args: &Args) -> Result<Outcome> {
     let launch = Launch::from_env()?;
-    let plan = Plan::resolve(&Layered::read(&args.recipe, &args.sets)?, Mode::Distill)?;
-    let session = ui::session(plan, launch.as_ref())?;
-    let Some(cache) = &session.cache else {
-        bail!(
-            "{}: the recipe has no teacher.cache\n  hint: add `--set teacher.cache.views=N` for N views per image",
-            args.recipe.display()
-        );
-    };
-    let stop = ui::stop_flag()?;
+    let mut plans = Vec::new();
+    for recipe in &args.recipes {
+        let plan = Plan::resolve(&Layered::read(recipe, &args.sets)?, Mode::Distill)?;
+        if plan.recipe.teacher.as_ref().is_none_or(|teacher| teacher.cache.is_none()) {
+            bail!(
+                "{}: the recipe has no teacher.cache\n  hint: add `--set teacher.cache.views=N` for N views per image",
+                recipe.display()
+            );
+        }
+        plans.push(plan);
+    }
+    let mut stop = None;
+    for plan in cache::together(plans) {
+        let session = ui::session(plan, launch.as_ref())?;
+        let stop = match &stop {
+            Some(stop) => stop,
+            None => &*stop.insert(ui::stop_flag()?),
+        };
+        if let Outcome::Interrupted = fill(&session, stop)? {
+            return Ok(Outcome::Interrupted);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn fill(session: &Session, stop: &AtomicBool) -> Result<Outcome> {
+    let Some(cache) = &session.cache else { return Ok(Outcome::Done) };
     let before = cache.stats();
-    let checked = match cache::verify(cache, &session.learner, &session.train, session.plan.recipe.seed, &stop) {
+    let checked = match cache::verify(cache, &session.learner, &session.train, session.plan.recipe.seed, stop) {
         Err(e) if e.is_stop() => return Ok(Outcome::Interrupted),
         checked => checked?,
     };
@@ -46,7 +65,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let bar = ui::bar("cache", before.entries);
     bar.set_position(before.written as u64);
     let start = std::time::Instant::now();
-    let filled = cache::fill(cache, &session.learner, &session.train, &stop, &mut |n| bar.inc(n as u64))?;
+    let filled = cache::fill(cache, &session.learner, &session.train, stop, &mut |n| bar.inc(n as u64))?;
     bar.finish_and_clear();
     let damaged = cache.damaged();
     if damaged > 0 {

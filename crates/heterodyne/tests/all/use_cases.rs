@@ -107,7 +107,13 @@ fn a_cache_is_filled_ahead_and_used() {
     assert!(
         place.good(&format!("distill {cached} --set teacher.cache.views=9 --out runs/b")).contains("9 views, 2 epochs")
     );
+    // The logits are there for other methods, too.
+    let other = place.read("taught.toml").replace("methods.kd", "methods.dkd");
+    std::fs::write(place.path("dkd.toml"), other).unwrap();
+    let printed = place.good("cache taught.toml dkd.toml --set teacher.cache.views=2");
+    assert!(printed.contains("0 entries written") && printed.matches("entries written").count() == 1, "{printed}");
     place.bad("cache taught.toml", &["teacher.cache.views"]);
+    place.bad("cache", &["<RECIPE>", "required"]);
     place.bad("distill taught.toml --set teacher.cache.view=2", &["teacher.cache.view", "views"]);
 }
 

@@ -375,6 +375,7 @@ CRD = {
 NARROW, WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
 CIFAR = {
     "resnet8": (8, NARROW),
+    "resnet14": (14, NARROW),
     "resnet20": (20, NARROW),
     "resnet32": (32, NARROW),
     "resnet56": (56, NARROW),

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Plan, Result, learner::DistillLoss, network::Network};
+use crate::{Plan, Result, network::Network};
 
 /// Incremented when the meaning of rows changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Number of images whose pixels are hashed, evenly spaced over the training images.
 const SAMPLED: usize = 64;
@@ -24,20 +24,15 @@ pub struct About {
 }
 
 impl About {
-    /// Collects the dependencies. The number of views is not one of them: more views are appended to the same rows.
+    /// Collects the dependencies. The number of views is not one of them: more views are appended to the same rows. Nor
+    /// are the methods: each signal has its own column.
     pub fn of(
         plan: &Plan,
         (teacher, identity): (&Network, &str),
-        loss: &DistillLoss,
         loader: &TrainLoader,
         table: &CacheTable,
     ) -> Result<Self> {
         let (recipe, view) = (&plan.recipe, &teacher.view);
-        let mut signals: Vec<(String, Vec<i64>)> =
-            loss.methods.iter().flat_map(|m| m.method.signals()).map(|s| (s.name, s.shape)).collect();
-        // The order of the methods does not matter.
-        signals.sort();
-        signals.dedup();
         let json = json!({
             "format": FORMAT,
             "teacher": {
@@ -56,7 +51,6 @@ impl About {
                 "content": content(loader)?,
             },
             "views": { "side": recipe.data.img, "augment": plan.augment, "seed": table.seed.unwrap_or(recipe.seed) },
-            "signals": signals,
         });
         let name = teacher
             .name

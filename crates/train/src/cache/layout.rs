@@ -1,7 +1,11 @@
-//! The layout of a row: the logits in float32, then the signals in bfloat16, concatenated.
+//! The layout of a row in memory: the logits in float32, then the signals in bfloat16, concatenated. On disk, each of
+//! them is a column, so methods share what they have in common.
 use heterodyne_methods::Signal;
+use serde_json::json;
+use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 
+use super::{column::Place, key::hex};
 use crate::{
     Error, Result,
     learner::{DistillLoss, TeacherOutput},
@@ -10,11 +14,11 @@ use crate::{
 /// The positions of logits and signals in a row.
 #[derive(Debug)]
 pub struct Layout {
-    classes: i64,
+    pub(super) classes: i64,
     /// Every signal once, even if several methods read it.
-    signals: Vec<Signal>,
+    pub(super) signals: Vec<Signal>,
     /// For each method, the indices of its signals in the list.
-    places: Vec<Vec<usize>>,
+    pub(super) places: Vec<Vec<usize>>,
 }
 
 impl Layout {
@@ -34,6 +38,18 @@ impl Layout {
     /// Length of a row: a multiple of 4, so it can be read as float32.
     pub fn row_bytes(&self) -> usize {
         (4 * self.classes + 2 * self.signal_values() + 2 * self.padding()) as usize
+    }
+
+    /// The columns in the order of a row; a signal's with its description. Its name has a hash of the description:
+    /// equal signals of any methods have one column.
+    pub fn columns(&self) -> Vec<(Place, Option<String>)> {
+        let logits = Place { name: "logits".to_owned(), bytes: 4 * self.classes as usize };
+        let signal = |signal: &Signal| {
+            let about = format!("{:#}\n", json!({ "signal": signal.name, "shape": signal.shape }));
+            let key = hex(&Sha256::digest(&about));
+            (Place { name: format!("signal-{}", &key[..16]), bytes: 2 * size(signal) as usize }, Some(about))
+        };
+        std::iter::once((logits, None)).chain(self.signals.iter().map(signal)).collect()
     }
 
     fn signal_values(&self) -> i64 {

@@ -7,18 +7,26 @@
 //!
 //! ```text
 //! PATH/TEACHER-KEY/
-//!   about.json    the dependencies of the entries, for the reader; their hash is the KEY
-//!   rows.bin      one row per (view, image): the logits in float32, the signals in bfloat16
-//!   sums.bin      a CRC-32 per row, 0 if the row is not written yet
+//!   about.json         the dependencies of the entries, for the reader; their hash is the KEY
+//!   logits.rows        the logits of each (view, image) in float32
+//!   logits.sums        a CRC-32 of each, 0 if it is not written yet
+//!   signal-KEY.json    a signal's description, for the reader; its hash is this KEY
+//!   signal-KEY.rows    its values in bfloat16
+//!   signal-KEY.sums    their CRC-32
 //! ```
-//! A row is written before its sum and checked against it when read: after any interruption, a row is intact or counts
+//! A run opens the columns of its own methods. So methods with different signals share a cache and the logits in it,
+//! and one pass of the teacher can fill the columns of several methods ([`together`]).
+//!
+//! A value is written before its sum and checked against it when read: after any interruption, it is intact or counts
 //! as missing. Several runs can use and fill one cache at the same time; at worst a row is computed twice. Rows are
 //! read from the page cache with positioned reads, not through a memory mapping: reading a mapped file that has shrunk
 //! is a fatal signal.
+mod column;
 mod fill;
 pub(crate) mod key;
 mod layout;
 mod rows;
+mod together;
 
 use std::{cell::RefCell, path::PathBuf, sync::Arc};
 
@@ -31,6 +39,7 @@ pub use fill::{Filled, fill, verify};
 pub use key::About;
 use layout::Layout;
 use rows::Rows;
+pub use together::together;
 
 use crate::{
     Plan, Result,
@@ -99,12 +108,12 @@ impl CacheStats {
 }
 
 impl Cache {
-    /// Opens or creates the cache for a teacher, the data and the methods; the entries' dependencies determine its
-    /// folder.
+    /// Opens or creates the cache for a teacher and the data, with the columns of the methods; the dependencies of the
+    /// entries determine its folder.
     pub fn open(table: &CacheTable, about: &About, loss: &DistillLoss, images: usize) -> Result<Self> {
         let layout = Layout::of(loss, about.classes());
         let folder = table.path.join(about.folder());
-        let rows = Rows::open(&folder, &about.text(), table.views as usize * images, layout.row_bytes())?;
+        let rows = Rows::open(&folder, &about.text(), table.views as usize * images, &layout)?;
         let rows = Arc::new(Stored { rows, images });
         Ok(Self { layout, rows, views: table.views, folder, waiting: RefCell::default(), broken: RefCell::default() })
     }
@@ -124,7 +133,7 @@ impl Cache {
         let (Some(teacher), Some(identity), Some(table)) = (&learner.teacher, identity, table) else {
             return Ok(None);
         };
-        let about = About::of(plan, (teacher, identity), &learner.loss, loader, table)?;
+        let about = About::of(plan, (teacher, identity), loader, table)?;
         let cache = Self::open(table, &about, &learner.loss, images)?;
         cache.join(loader);
         Ok(Some(cache))

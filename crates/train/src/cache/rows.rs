@@ -1,72 +1,85 @@
-//! Rows of equal length in a file, each either intact or missing.
+//! Rows made of columns; a row is complete if every column holds its value.
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use heterodyne_data::{CachedRows, Memory};
 use heterodyne_files::own;
 use heterodyne_nn::{Error, Result};
 use heterodyne_shim::upload;
-use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::fs::statvfs;
 use tch::{Device, Kind, Tensor};
 
-/// The files of a cache.
+use super::{
+    column::{Column, no_room},
+    layout::Layout,
+};
+
+/// The columns that a run reads.
 #[derive(Debug)]
 pub struct Rows {
-    data: File,
-    data_path: PathBuf,
-    sums_file: File,
-    sums_path: PathBuf,
-    /// The CRC-32 of each row, 0 if it is missing.
-    sums: Vec<AtomicU32>,
+    /// In the order of their values in a row, each with its length.
+    columns: Vec<(Column, usize)>,
+    /// Length of a row in memory: the values one after another, and padding.
     row_bytes: usize,
+    rows: usize,
     /// Number of rows that were written and could not be read back.
     damaged: AtomicUsize,
 }
 
 impl Rows {
-    /// Opens or creates `rows` rows of `row_bytes` in `folder` and reserves their disk space.
-    pub fn open(folder: &Path, about: &str, rows: usize, row_bytes: usize) -> Result<Self> {
+    /// Opens or creates the columns of `layout` for `rows` rows in `folder` and reserves their disk space; `about`
+    /// describes the folder for the reader.
+    pub fn open(folder: &Path, about: &str, rows: usize, layout: &Layout) -> Result<Self> {
         let at = |path: &Path, e: io::Error| {
             Error::invalid(format!("{}: the teacher's cache cannot be opened ({e})", path.display()))
         };
         fs::create_dir_all(folder).map_err(|e| at(folder, e))?;
-        let about_path = folder.join("about.json");
-        let mut file =
-            own::open(&about_path, OpenOptions::new().write(true).create(true)).map_err(|e| at(&about_path, e))?;
-        file.set_len(0).and_then(|()| file.write_all(about.as_bytes())).map_err(|e| at(&about_path, e))?;
-        let (data_path, sums_path) = (folder.join("rows.bin"), folder.join("sums.bin"));
-        let data = reserve(&data_path, (rows as u64).saturating_mul(row_bytes as u64))?;
-        let mut sums_file = reserve(&sums_path, 4 * rows as u64)?;
-        let mut bytes = vec![0; 4 * rows];
-        sums_file.read_exact(&mut bytes).map_err(|e| at(&sums_path, e))?;
-        let sums =
-            bytes.chunks_exact(4).map(|b| AtomicU32::new(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect();
-        Ok(Self { data, data_path, sums_file, sums_path, sums, row_bytes, damaged: AtomicUsize::new(0) })
+        let describe = |name: &str, text: &str| {
+            let path = folder.join(format!("{name}.json"));
+            let file = own::open(&path, OpenOptions::new().write(true).create(true));
+            let written = file.and_then(|mut file| file.set_len(0).and_then(|()| file.write_all(text.as_bytes())));
+            written.map_err(|e| at(&path, e))
+        };
+        describe("about", about)?;
+        let places = layout.columns();
+        // Check first: if a file system cannot reserve space, any size would seem to fit.
+        let disk = statvfs(folder).map_err(|e| at(folder, e.into()))?;
+        let missing = places.iter().map(|(place, _)| place.missing(folder, rows)).fold(0, u64::saturating_add);
+        if missing > disk.f_bavail.saturating_mul(disk.f_frsize) {
+            return Err(no_room(folder, missing));
+        }
+        let mut columns = Vec::with_capacity(places.len());
+        for (place, about) in places {
+            if let Some(about) = about {
+                describe(&place.name, &about)?;
+            }
+            columns.push((Column::open(folder, &place, rows)?, place.bytes));
+        }
+        Ok(Self { columns, row_bytes: layout.row_bytes(), rows, damaged: AtomicUsize::new(0) })
     }
 
-    /// Number of rows, written or not.
+    /// Number of rows, complete or not.
     pub fn len(&self) -> usize {
-        self.sums.len()
+        self.rows
     }
 
     /// Size on disk.
     pub fn bytes(&self) -> u64 {
-        self.len() as u64 * (self.row_bytes as u64 + 4)
+        self.columns.iter().map(|(_, bytes)| self.rows as u64 * (*bytes as u64 + 4)).sum()
     }
 
-    /// Number of rows that are written.
+    /// Number of complete rows.
     pub fn written(&self) -> usize {
-        self.sums.iter().filter(|sum| sum.load(Ordering::Acquire) != 0).count()
+        (0..self.rows).filter(|row| self.holds(*row)).count()
     }
 
-    /// Whether a row is written.
+    /// Whether a row is complete.
     pub fn holds(&self, row: usize) -> bool {
-        self.sums[row].load(Ordering::Acquire) != 0
+        self.columns.iter().all(|(column, _)| column.holds(row))
     }
 
     /// Reads the rows `numbers`; a damaged row counts as missing.
@@ -77,27 +90,25 @@ impl Rows {
         for (place, (&row, target)) in numbers.iter().zip(bytes.chunks_exact_mut(self.row_bytes)).enumerate() {
             if !self.holds(row) {
                 missing.push(place as i64);
-                continue;
-            }
-            let whole = match self.data.read_exact_at(target, (row * self.row_bytes) as u64) {
-                Ok(()) => sum(target) == self.sums[row].load(Ordering::Acquire),
-                // The file has shrunk; rows past its end are gone.
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => false,
-                Err(e) => {
-                    return Err(Error::invalid(format!(
-                        "{}: row {row} cannot be read ({e})",
-                        self.data_path.display()
-                    )));
-                }
-            };
-            if !whole {
+            } else if !self.read_row(row, target)? {
                 target.fill(0);
                 self.damaged.fetch_add(1, Ordering::Relaxed);
-                self.sums[row].store(0, Ordering::Release);
                 missing.push(place as i64);
             }
         }
         Ok(CachedRows { rows: rows.f_view([numbers.len() as i64, self.row_bytes as i64])?, missing })
+    }
+
+    /// Reads one row; false if a value of it is damaged.
+    fn read_row(&self, row: usize, mut target: &mut [u8]) -> Result<bool> {
+        let mut whole = true;
+        for (column, bytes) in &self.columns {
+            let (value, rest) = target.split_at_mut(*bytes);
+            whole &= column.read(row, value)?;
+            target = rest;
+        }
+        target.fill(0);
+        Ok(whole)
     }
 
     /// Number of rows found damaged since the last call.
@@ -105,7 +116,7 @@ impl Rows {
         self.damaged.swap(0, Ordering::Relaxed)
     }
 
-    /// Writes uint8 (B, row bytes) as the rows `numbers`.
+    /// Writes uint8 (B, row bytes) as the rows `numbers`; values that another run has written stay.
     pub fn write(&self, numbers: &[usize], encoded: &Tensor) -> Result<()> {
         let encoded = encoded.f_to(Device::Cpu)?.f_contiguous()?;
         let mut bytes = vec![0; numbers.len() * self.row_bytes];
@@ -120,54 +131,16 @@ impl Rows {
         }
         let length = bytes.len();
         encoded.f_copy_data_u8(&mut bytes, length)?;
-        let at = |path: &Path, e: io::Error| Error::invalid(format!("{}: cannot be written ({e})", path.display()));
-        for (&row, source) in numbers.iter().zip(bytes.chunks_exact(self.row_bytes)) {
-            self.data.write_all_at(source, (row * self.row_bytes) as u64).map_err(|e| at(&self.data_path, e))?;
-            let sum = sum(source);
-            self.sums_file.write_all_at(&sum.to_le_bytes(), 4 * row as u64).map_err(|e| at(&self.sums_path, e))?;
-            self.sums[row].store(sum, Ordering::Release);
+        for (&row, mut source) in numbers.iter().zip(bytes.chunks_exact(self.row_bytes)) {
+            for (column, bytes) in &self.columns {
+                let (value, rest) = source.split_at(*bytes);
+                if !column.holds(row) {
+                    column.write(row, value)?;
+                }
+                source = rest;
+            }
         }
         Ok(())
-    }
-}
-
-/// The CRC-32 of a row; never 0, which marks a missing row.
-fn sum(bytes: &[u8]) -> u32 {
-    crc32fast::hash(bytes).max(1)
-}
-
-/// Opens a file of at least `bytes` bytes for reading and writing.
-fn reserve(path: &Path, bytes: u64) -> Result<File> {
-    let failed =
-        |e: io::Error| Error::invalid(format!("{}: the teacher's cache cannot be created ({e})", path.display()));
-    let file =
-        own::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false)).map_err(failed)?;
-    let before = file.metadata().map_err(failed)?.len();
-    if before >= bytes {
-        return Ok(file);
-    }
-    let no_room = || {
-        Error::invalid(format!(
-            "{}: the teacher's cache needs {:.2} GB, but the disk has no room for it: use fewer views or another \
-             `teacher.cache.path`",
-            path.display(),
-            bytes as f64 / 1e9
-        ))
-    };
-    // Check first: if a file system cannot reserve space, any size would seem to fit.
-    let disk = fstatvfs(&file).map_err(|e| failed(e.into()))?;
-    if bytes - before > disk.f_bavail.saturating_mul(disk.f_frsize) {
-        return Err(no_room());
-    }
-    match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::NOSPC | rustix::io::Errno::FBIG | rustix::io::Errno::DQUOT) => {
-            // Release the blocks that the attempt allocated past the end.
-            let _ = file.set_len(before);
-            Err(no_room())
-        }
-        // Some file systems cannot reserve space; the file then grows as it is written.
-        Err(_) => file.set_len(bytes).map(|()| file).map_err(failed),
     }
 }
 
@@ -178,8 +151,9 @@ mod tests {
     #[test]
     fn a_size_beyond_64_bits_is_refused_like_one_beyond_the_disk() {
         let dir = tempfile::tempdir().unwrap();
+        let layout = Layout { classes: 1 << 18, signals: Vec::new(), places: Vec::new() };
         for rows in [usize::MAX / 8, 1 << 45] {
-            let error = Rows::open(dir.path(), "{}", rows, 1 << 20).unwrap_err().to_string();
+            let error = Rows::open(dir.path(), "{}", rows, &layout).unwrap_err().to_string();
             assert!(error.contains("no room") && error.contains("fewer views"), "{error}");
         }
     }

@@ -2,19 +2,19 @@
 use std::{
     fs::{self, OpenOptions},
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use heterodyne_nn::{Tensors, file};
 use heterodyne_train::{
-    Event, Session,
-    cache::{CacheStats, Filled, fill, verify},
+    Event, Plan, Session,
+    cache::{CacheStats, Filled, fill, together, verify},
     fit,
 };
 use tch::{Kind, Tensor};
 
-use crate::support::{folder, session, taught_by, teacher};
+use crate::support::{folder, plan, session, taught_by, teacher};
 
 const METHODS: [&str; 5] = ["kd", "fitnet", "uhkd", "lfcc", "hcd"];
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -50,8 +50,12 @@ fn trained(s: &Session, out: &Path) -> (Tensors, Option<CacheStats>) {
     (file::read(&run.weights("last")).unwrap().0, before)
 }
 
-fn rows_file(s: &Session) -> PathBuf {
-    stats(s).folder.join("rows.bin")
+/// The names of the cache's files that start with `start` and end with `end`, sorted.
+fn files(s: &Session, start: &str, end: &str) -> Vec<String> {
+    let names = fs::read_dir(stats(s).folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with(start) && name.ends_with(end)).collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -116,7 +120,8 @@ fn a_damaged_entry_is_computed_again() {
     let sets = sets(dir.path(), &["uhkd"], 1);
     let (undamaged, _) = trained(&session(&sets).unwrap(), &dir.path().join("first"));
     let s = session(&sets).unwrap();
-    let (path, whole) = (rows_file(&s), fs::read(rows_file(&s)).unwrap());
+    let path = stats(&s).folder.join(&files(&s, "signal-", ".rows")[0]);
+    let whole = fs::read(&path).unwrap();
     let row = whole.len() / 40;
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     for place in [3, 7 * row + 11, 7 * row + 12] {
@@ -140,7 +145,7 @@ fn an_entry_of_something_else_ends_the_run_before_it_begins() {
     let s = session(&sets).unwrap();
     filled(&s, &mut |_| {}).unwrap();
     // All rows are shifted by one image, with matching checksums.
-    let (path, sums) = (rows_file(&s), stats(&s).folder.join("sums.bin"));
+    let [path, sums] = ["logits.rows", "logits.sums"].map(|name| stats(&s).folder.join(name));
     for (path, row) in [(&path, 40), (&sums, 4)] {
         let mut bytes = fs::read(path).unwrap();
         bytes.rotate_left(row);
@@ -167,6 +172,8 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
     for same in [
         &["methods.uhkd.beta=3.0"][..],
         &["methods.uhkd.weight=0.5"],
+        &["methods.uhkd.k=3"],
+        &["methods.lfcc={}"],
         &["train.batch=5"],
         &["optim.lr=0.5"],
         &["teacher.cache.views=2"],
@@ -174,14 +181,11 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
         assert_eq!(with(same), own, "{same:?}");
     }
     let others = [
-        &["methods.uhkd.k=3"][..],
-        &["methods.uhkd.representation='amplitude'"],
-        &["data.augment.flip=0.5"],
+        &["data.augment.flip=0.5"][..],
         &["seed=1"],
         &["teacher.precision='bf16'"],
         &["teacher.mean=[0.1,0.1,0.1]"],
         &["data.per_class=5"],
-        &["methods.lfcc={}"],
     ];
     let mut folders: Vec<_> = others.iter().map(|other| with(other)).chain([own]).collect();
     // The run's seed also selects the images of a subset. With all images, or with a separate seed for the selection,
@@ -203,6 +207,87 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
     tensors.insert("head.bias".to_owned(), changed);
     file::write(weights.as_ref(), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
     assert!(!folders.contains(&stats(&session(&base).unwrap()).folder));
+}
+
+#[test]
+fn methods_share_what_they_have_in_common_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |methods: &[&str], more: &[&str]| {
+        let mut sets = sets(dir.path(), methods, 1);
+        sets.extend(more.iter().map(|s| (*s).to_owned()));
+        session(&sets).unwrap()
+    };
+    let hcd = with(&["kd", "hcd"], &[]);
+    filled(&hcd, &mut |_| {}).unwrap();
+    let logits = stats(&hcd).folder.join("logits.rows");
+    let before = (fs::read(&logits).unwrap(), fs::metadata(&logits).unwrap().modified().unwrap());
+
+    // The logits and the embedding are there; the spectra are not.
+    for (methods, complete) in [(&["kd"][..], 40), (&["dkd", "ofa"], 40), (&["rsd"], 40), (&["uhkd"], 0)] {
+        assert_eq!(stats(&with(methods, &[])).written, complete, "{methods:?}");
+    }
+    let uhkd = with(&["uhkd"], &[]);
+    filled(&uhkd, &mut |_| {}).unwrap();
+    assert_eq!(before, (fs::read(&logits).unwrap(), fs::metadata(&logits).unwrap().modified().unwrap()));
+    assert_eq!(stats(&with(&["uhkd", "hcd"], &[])).written, 40);
+    let columns = files(&uhkd, "signal-", ".rows").len();
+    let other = with(&["uhkd"], &["methods.uhkd.representation='amplitude'"]);
+    assert_eq!((stats(&other).folder, stats(&other).written), (stats(&uhkd).folder, 0));
+    assert_eq!(files(&uhkd, "signal-", ".rows").len(), 2 * columns - 1);
+    for name in files(&uhkd, "signal-", ".json") {
+        let text = fs::read_to_string(stats(&uhkd).folder.join(name)).unwrap();
+        assert!(text.contains("\"signal\"") && text.contains("\"shape\""), "{text}");
+    }
+}
+
+#[test]
+fn one_pass_of_the_teacher_serves_the_methods_of_several_recipes() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |methods: &[&str], more: &[&str]| {
+        let mut sets = sets(dir.path(), methods, 2);
+        sets.extend(more.iter().map(|s| (*s).to_owned()));
+        (sets.clone(), plan(&sets).unwrap())
+    };
+    let all = [
+        read(&["kd"], &[]),
+        read(&["uhkd"], &[]),
+        read(&["uhkd", "kd"], &["methods.uhkd.weight=0.3", "optim.lr=0.1", "train.epochs=7"]),
+        read(&["uhkd"], &["methods.uhkd.k=3"]),
+        read(&["lfcc"], &[]),
+        read(&["hcd"], &["methods.hcd.detach_sub=false"]),
+        read(&["hcd"], &["methods.hcd.detach_sub=true"]),
+    ];
+    let names = |plan: &Plan| plan.methods.iter().map(|m| m.name.clone()).collect::<Vec<_>>();
+    let (sets, plans): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+    let mut joined = together(plans);
+    assert_eq!(joined.len(), 1);
+    let one = joined.remove(0);
+    // The third recipe's methods differ in weights alone.
+    assert_eq!(names(&one), ["kd", "uhkd-1", "uhkd-2", "lfcc-3", "hcd-4", "hcd-5"]);
+
+    // Alone, before anything is stored; then from what the joint pass has stored.
+    let alone = |cache: &str, s: &[String], out: &str| {
+        let mut s = s.to_vec();
+        s.push(format!("teacher.cache.path='{}'", dir.path().join(cache).display()));
+        trained(&session(&s).unwrap(), &dir.path().join(out))
+    };
+    let (apart, _) = alone("own", &sets[3], "apart");
+    let s = Session::build(one, &NEVER).unwrap();
+    filled(&s, &mut |_| {}).unwrap();
+    for sets in &sets {
+        let stats = stats(&session(sets).unwrap());
+        assert_eq!(stats.written, stats.entries, "{sets:?}");
+    }
+    let (joint, _) = alone("cache", &sets[3], "joint");
+    for (name, t) in &joint {
+        // The last bits of a value depend on what else its batch's product has.
+        let distance = (t - &apart[name]).abs().max().to_kind(Kind::Double).double_value(&[]);
+        assert!(distance < 1e-4, "{name}: {distance}");
+    }
+
+    for other in [&["student.model='wrn_16_1'"][..], &["seed=1"], &["data.augment.flip=0.5"], &["train.batch=20"]] {
+        assert_eq!(together(vec![read(&["kd"], &[]).1, read(&["uhkd"], other).1]).len(), 2, "{other:?}");
+    }
 }
 
 #[test]

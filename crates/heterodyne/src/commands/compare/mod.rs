@@ -6,6 +6,7 @@ pub mod pool;
 pub mod rows;
 mod settings;
 mod study;
+mod teacher;
 
 use std::{
     path::{Path, PathBuf},
@@ -88,6 +89,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         count(jobs.threads, "thread"),
         comparison.out.display()
     );
+    teacher::fill(&all, &comparison.seeds, &stop)?;
     let failures = pool::run(&all, jobs, &stop);
     if stop.load(Ordering::Relaxed) {
         let done = all.iter().filter(|job| matches!(job.next(), Ok(Next::Done))).count();

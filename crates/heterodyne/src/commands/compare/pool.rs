@@ -21,8 +21,8 @@ use super::{
     rows::Row,
 };
 
-/// How often the runs are looked at.
-const TICK: Duration = Duration::from_millis(100);
+/// How often child processes are looked at.
+pub const TICK: Duration = Duration::from_millis(100);
 /// libtorch's number of threads.
 const THREADS: &str = "OMP_NUM_THREADS";
 /// Most jobs without --jobs, unless the recipe limits the threads of a run: each holds its networks and data in memory.
@@ -139,7 +139,7 @@ fn start(job: Job, next: Next, jobs: Jobs) -> Result<Child> {
 }
 
 /// Asks a run to write a checkpoint and end. On a terminal, Ctrl-C has already reached it; both count as one request.
-fn interrupt(child: &Child) {
+pub fn interrupt(child: &Child) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         // A run that has just ended needs no signal.
         let _ = kill_process(pid, Signal::INT);
