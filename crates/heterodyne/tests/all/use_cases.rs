@@ -101,7 +101,7 @@ fn a_cache_is_filled_ahead_and_used() {
     let cached = "taught.toml --set teacher.cache.views=2";
     let printed = place.good(&format!("cache {cached}"));
     assert!(printed.contains("80 entries written") && printed.contains("80 of 80"), "{printed}");
-    assert!(place.good(&format!("cache {cached}")).contains("0 entries written"));
+    assert!(place.good(&format!("cache {cached}")).contains("\n0 entries written"));
     let printed = place.good(&format!("distill {cached} --out runs/a"));
     assert!(printed.contains("32 recomputed and equal") && printed.contains("the teacher need not run"), "{printed}");
     assert!(
@@ -111,7 +111,7 @@ fn a_cache_is_filled_ahead_and_used() {
     let other = place.read("taught.toml").replace("methods.kd", "methods.dkd");
     std::fs::write(place.path("dkd.toml"), other).unwrap();
     let printed = place.good("cache taught.toml dkd.toml --set teacher.cache.views=2");
-    assert!(printed.contains("0 entries written") && printed.matches("entries written").count() == 1, "{printed}");
+    assert!(printed.contains("\n0 entries written") && printed.matches("entries written").count() == 1, "{printed}");
     place.bad("cache taught.toml", &["teacher.cache.views"]);
     place.bad("cache", &["<RECIPE>", "required"]);
     place.bad("distill taught.toml --set teacher.cache.view=2", &["teacher.cache.view", "views"]);

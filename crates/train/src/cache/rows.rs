@@ -21,8 +21,8 @@ use super::{
 /// The columns that a run reads.
 #[derive(Debug)]
 pub struct Rows {
-    /// In the order of their values in a row, each with its length.
-    columns: Vec<(Column, usize)>,
+    /// In the order of their values in a row.
+    columns: Vec<Column>,
     /// Length of a row in memory: the values one after another, and padding.
     row_bytes: usize,
     rows: usize,
@@ -57,7 +57,7 @@ impl Rows {
             if let Some(about) = about {
                 describe(&place.name, &about)?;
             }
-            columns.push((Column::open(folder, &place, rows)?, place.bytes));
+            columns.push(Column::open(folder, &place, rows)?);
         }
         Ok(Self { columns, row_bytes: layout.row_bytes(), rows, damaged: AtomicUsize::new(0) })
     }
@@ -69,7 +69,7 @@ impl Rows {
 
     /// Size on disk.
     pub fn bytes(&self) -> u64 {
-        self.columns.iter().map(|(_, bytes)| self.rows as u64 * (*bytes as u64 + 4)).sum()
+        self.columns.iter().map(|column| self.rows as u64 * (column.bytes as u64 + 4)).sum()
     }
 
     /// Number of complete rows.
@@ -79,7 +79,7 @@ impl Rows {
 
     /// Whether a row is complete.
     pub fn holds(&self, row: usize) -> bool {
-        self.columns.iter().all(|(column, _)| column.holds(row))
+        self.columns.iter().all(|column| column.holds(row))
     }
 
     /// Reads the rows `numbers`; a damaged row counts as missing.
@@ -102,8 +102,8 @@ impl Rows {
     /// Reads one row; false if a value of it is damaged.
     fn read_row(&self, row: usize, mut target: &mut [u8]) -> Result<bool> {
         let mut whole = true;
-        for (column, bytes) in &self.columns {
-            let (value, rest) = target.split_at_mut(*bytes);
+        for column in &self.columns {
+            let (value, rest) = target.split_at_mut(column.bytes);
             whole &= column.read(row, value)?;
             target = rest;
         }
@@ -132,8 +132,8 @@ impl Rows {
         let length = bytes.len();
         encoded.f_copy_data_u8(&mut bytes, length)?;
         for (&row, mut source) in numbers.iter().zip(bytes.chunks_exact(self.row_bytes)) {
-            for (column, bytes) in &self.columns {
-                let (value, rest) = source.split_at(*bytes);
+            for column in &self.columns {
+                let (value, rest) = source.split_at(column.bytes);
                 if !column.holds(row) {
                     column.write(row, value)?;
                 }

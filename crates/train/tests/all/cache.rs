@@ -33,6 +33,11 @@ fn sets(dir: &Path, methods: &[&str], views: u32) -> Vec<String> {
     sets
 }
 
+/// The settings of [`sets`] with more of them.
+fn with(dir: &Path, methods: &[&str], views: u32, more: &[&str]) -> Vec<String> {
+    sets(dir, methods, views).into_iter().chain(more.iter().map(|s| (*s).to_owned())).collect()
+}
+
 fn stats(s: &Session) -> CacheStats {
     s.cache.as_ref().unwrap().stats()
 }
@@ -164,10 +169,7 @@ fn an_entry_of_something_else_ends_the_run_before_it_begins() {
 fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let base = sets(dir.path(), &["uhkd"], 1);
-    let with = |more: &[&str]| {
-        let sets: Vec<String> = base.iter().cloned().chain(more.iter().map(|s| (*s).to_owned())).collect();
-        stats(&session(&sets).unwrap()).folder
-    };
+    let with = |more: &[&str]| stats(&session(&with(dir.path(), &["uhkd"], 1, more)).unwrap()).folder;
     let own = with(&[]);
     for same in [
         &["methods.uhkd.beta=3.0"][..],
@@ -212,11 +214,7 @@ fn the_cache_follows_what_its_entries_depend_on_and_nothing_else() {
 #[test]
 fn methods_share_what_they_have_in_common_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
-    let with = |methods: &[&str], more: &[&str]| {
-        let mut sets = sets(dir.path(), methods, 1);
-        sets.extend(more.iter().map(|s| (*s).to_owned()));
-        session(&sets).unwrap()
-    };
+    let with = |methods: &[&str], more: &[&str]| session(&with(dir.path(), methods, 1, more)).unwrap();
     let hcd = with(&["kd", "hcd"], &[]);
     filled(&hcd, &mut |_| {}).unwrap();
     let logits = stats(&hcd).folder.join("logits.rows");
@@ -244,8 +242,7 @@ fn methods_share_what_they_have_in_common_and_nothing_else() {
 fn one_pass_of_the_teacher_serves_the_methods_of_several_recipes() {
     let dir = tempfile::tempdir().unwrap();
     let read = |methods: &[&str], more: &[&str]| {
-        let mut sets = sets(dir.path(), methods, 2);
-        sets.extend(more.iter().map(|s| (*s).to_owned()));
+        let sets = with(dir.path(), methods, 2, more);
         (sets.clone(), plan(&sets).unwrap())
     };
     let all = [

@@ -11,6 +11,7 @@ use heterodyne_train::Mode;
 use super::{
     comparison::{Job, Next},
     pool::{TICK, interrupt},
+    rows::Row,
 };
 use crate::print::{say, tell};
 
@@ -34,15 +35,22 @@ pub fn fill(all: &[Job], seeds: &[u64], stop: &AtomicBool) -> Result<()> {
 
 /// Whether a run will read the teacher's cache.
 fn waits(job: &Job) -> bool {
-    let cache = job.row.recipe.teacher.as_ref().and_then(|teacher| teacher.cache.as_ref());
-    job.row.mode == Mode::Distill && cache.is_some() && matches!(job.next(), Ok(Next::Start | Next::Continue))
+    views(job) > 0 && matches!(job.next(), Ok(Next::Start | Next::Continue))
+}
+
+/// The number of stored views that a run reads: one per epoch.
+fn views(job: &Job) -> u32 {
+    let Row { mode, recipe, .. } = job.row;
+    let cache = recipe.teacher.as_ref().and_then(|teacher| teacher.cache.as_ref());
+    cache.filter(|_| *mode == Mode::Distill).map_or(0, |cache| cache.views.min(recipe.train.epochs))
 }
 
 fn passed(jobs: &[Job], seed: u64, stop: &AtomicBool) -> Result<ExitStatus> {
     let mut command = Command::new(std::env::current_exe().context("the path of this program is not known")?);
     // No run is there yet to share the cores with.
-    let sets = ["--set".to_owned(), format!("seed={seed}"), "--set".to_owned(), "threads=0".to_owned()];
-    command.arg("cache").args(jobs.iter().map(Job::recipe)).args(sets);
+    let views = jobs.iter().map(views).max().unwrap_or(1);
+    let sets = [format!("seed={seed}"), format!("teacher.cache.views={views}"), "threads=0".to_owned()];
+    command.arg("cache").args(jobs.iter().map(Job::recipe)).args(sets.iter().flat_map(|set| ["--set", set]));
     let mut child = command.stdin(Stdio::null()).spawn().context("a process cannot be started")?;
     let mut asked = false;
     loop {
