@@ -8,7 +8,8 @@ with one seed and fewer epochs and without the test images: its main weight time
 `rates`, then the best of these at the other rates. Labels alone have no weight and are tried at `bare_rates`. The final
 runs measure the test images once, after their last epoch. A finished run leaves one JSON file beside the table's TOML,
 in a folder of the table's name, with its command, numbers and machine. A run with such a file is not repeated; an
-interrupted one continues. Run it at low priority (`nice -n 19`).
+interrupted one continues. A method starts when the runs of the ones before it leave a job free. Run it at low priority
+(`nice -n 19`); SIGTERM ends it with its runs.
 """
 
 import argparse
@@ -16,10 +17,11 @@ import json
 import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import record
@@ -86,6 +88,7 @@ class Runs:
         self.kept = path.parent / path.stem
         # Of the code that the runs are started with, whatever is committed meanwhile.
         self.commit = record.commit() or "unknown"
+        self.processes, self.stopped = set(), False
 
     def name(self, method, weight, rate, seed):
         text = f"lr{rate:g}" + ("" if weight is None else f"-w{weight:.6g}")
@@ -122,9 +125,15 @@ class Runs:
         process = subprocess.Popen(
             [str(self.binary), *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        self.processes.add(process)
+        if self.stopped:
+            process.terminate()
         output = process.stdout.read()
+        self.processes.remove(process)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
+        if self.stopped:
+            raise RuntimeError("stopped; the same command continues")
         if process.returncode != 0:
             raise RuntimeError(
                 f"{run}: exit status {process.returncode}\n" + "\n".join(output.strip().splitlines()[-5:])
@@ -166,7 +175,11 @@ class Runs:
         sets = [*self.study["common"], *own, f"seed={self.study['trial_seed']}", "threads=0"]
         recipes = dict.fromkeys(m["recipe"] for m in taught)
         command = [str(self.binary), "cache", *recipes, *(part for s in sets for part in ("--set", s))]
-        if (status := subprocess.run(command, cwd=ROOT).returncode) != 0:
+        process = subprocess.Popen(command, cwd=ROOT)
+        self.processes.add(process)
+        status = process.wait()
+        self.processes.remove(process)
+        if status != 0:
             raise RuntimeError(f"the teacher's outputs: exit status {status}")
 
     def is_finished(self, method):
@@ -188,14 +201,44 @@ class Runs:
             done[trial] = r["held_out"]
         return max(done, key=done.get)
 
-    def all_of(self, method, pool):
-        """Everything of one method, in the order of need."""
+    def wanted(self, method):
+        """(weight, rate, seed) of a method's runs that do not depend on unfinished ones."""
         first = first_trials(self.study, method)
-        list(pool.map(lambda trial: self.execute(method, *trial, None), first))
-        done = {trial: self.result(method, *trial, None)["held_out"] for trial in first}
-        list(pool.map(lambda trial: self.execute(method, *trial, None), later_trials(self.study, method, done)))
+        done = {trial: r["held_out"] for trial in first if (r := self.result(method, *trial, None))}
+        if len(done) < len(first):
+            return [(*trial, None) for trial in first]
         chosen = self.choice(method)
-        list(pool.map(lambda seed: self.execute(method, *chosen, seed), self.study["seeds"]))
+        if chosen is None:
+            return [(*trial, None) for trial in later_trials(self.study, method, done)]
+        return [(*chosen, seed) for seed in self.study["seeds"]]
+
+    def next(self, methods, running):
+        """The first run that can start."""
+        names = {self.name(*which) for which in running}
+        for method in methods:
+            for choice in self.wanted(method):
+                if self.name(method, *choice) not in names and not self.result(method, *choice):
+                    return method, *choice
+        return None
+
+    def run(self, methods, jobs):
+        """Everything that is missing; raises at the first failure, when the runs beside it have ended."""
+        running = {}
+        with ThreadPoolExecutor(jobs) as pool:
+            while True:
+                while len(running) < jobs and (which := self.next(methods, running.values())):
+                    running[pool.submit(self.execute, *which)] = which
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    del running[future]
+                    future.result()
+
+    def stop(self, *_signal):
+        """Ends the runs, which leave a checkpoint each."""
+        self.stopped = True
+        for process in list(self.processes):
+            process.terminate()
 
 
 def machine():
@@ -280,10 +323,9 @@ def main():
             sys.exit(f"{args.study} has no method {', '.join(sorted(unknown))}")
         methods = [m for m in study["method"] if not args.only or m["name"] in args.only]
         try:
+            signal.signal(signal.SIGTERM, runs.stop)
             runs.store_teacher(methods)
-            with ThreadPoolExecutor(args.jobs) as pool:
-                for method in methods:
-                    runs.all_of(method, pool)
+            runs.run(methods, args.jobs)
         except RuntimeError as error:
             print(table(runs))
             sys.exit(str(error))

@@ -1,9 +1,12 @@
 """The runner of the results, with a program that only writes what a run would."""
 
 import json
+import signal
 import stat
+import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -12,7 +15,7 @@ if sys.version_info >= (3, 11):
 
 # Held-out accuracy grows with the weight up to 2.7 and with the rate; an interruption and a failure on request.
 FAKE = """#!{python}
-import json, pathlib, sys
+import json, pathlib, sys, time
 words = sys.argv[1:]
 if words[0] == "cache":
     with open(pathlib.Path(__file__).parent / "passes", "a") as passes:
@@ -27,6 +30,8 @@ run.mkdir(parents=True, exist_ok=True)
 (run / "plan").write_text(json.dumps(sets))
 with open(run.parents[1] / "calls", "a") as calls:
     calls.write(json.dumps(words) + "\\n")
+if (run.parents[1] / "hang").exists():
+    time.sleep(60)
 if (run.parents[1] / "fail").exists():
     sys.exit("error: told to fail")
 weight, rate, seed = float(sets.get("methods.kd.weight", 0)), float(sets["optim.lr"]), int(sets["seed"])
@@ -74,17 +79,11 @@ class Results(unittest.TestCase):
         self.study, self.work = root / "table.toml", root / "work"
         self.study.write_text(STUDY)
 
+    def command(self):
+        return ["results.py", str(self.study), "--work", str(self.work), "--binary", str(self.binary), "--jobs", "2"]
+
     def run_all(self):
-        sys.argv = [
-            "results.py",
-            str(self.study),
-            "--work",
-            str(self.work),
-            "--binary",
-            str(self.binary),
-            "--jobs",
-            "2",
-        ]
+        sys.argv = self.command()
         results.main()
         return [json.loads(line) for line in (self.work / "calls").read_text().splitlines()]
 
@@ -139,6 +138,34 @@ class Results(unittest.TestCase):
             self.assertIn(" --set optim.lr=", command)
             self.assertNotIn("--resume", command)
             self.assertNotIn(str(self.work), command)
+
+    def test_a_free_job_takes_the_next_method(self):
+        study = results.load(self.study)
+        runs = results.Runs(self.study, study, self.work, self.binary)
+        kd, scratch = reversed(study["method"])
+        started = []
+        for _ in range(5):
+            started.append(runs.next([kd, scratch], started))
+        self.assertEqual([run[0]["name"] for run in started], ["kd"] * 3 + ["scratch"] * 2)
+        for run in started[:3]:
+            runs.execute(*run)
+        # What depends on the finished ones comes before the other method's remaining runs.
+        self.assertEqual(runs.next([kd, scratch], started[3:])[0]["name"], "kd")
+
+    def test_a_signal_ends_the_runs_too(self):
+        self.work.mkdir()
+        (self.work / "hang").write_text("")
+        driver = subprocess.Popen([sys.executable, *self.command()], cwd=results.ROOT / "tools", stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 30
+        calls = self.work / "calls"
+        while not calls.exists() or len(calls.read_text().splitlines()) < 2:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGTERM)
+        _, error = driver.communicate(timeout=30)
+        self.assertIn(b"stopped; the same command continues", error)
+        self.assertEqual(len(calls.read_text().splitlines()), 2)
+        self.assertFalse(list((self.study.parent / "table").rglob("*.json")))
 
     def test_tables_that_make_no_sense_are_refused(self):
         for old, new in [
