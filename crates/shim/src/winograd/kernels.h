@@ -209,25 +209,41 @@ constexpr int64_t PAIR = 2 * LANES;  // output channels of one kernel
 
 // ---- between maps and points
 
-// Transforms one chunk of one tile; `from` points to its pixels.
+// Transforms one chunk of one tile. `lines` point to the first pixels of its lines, in which the columns from `left` to
+// before `right` are inside the map; pixels are `stride` apart.
 template <class Transform, class T>
-void scatter_chunk(const std::array<const T*, Transform::from * Transform::from>& from, int64_t channel, float* to,
-                   int64_t point) {
+HETERODYNE_INLINE void scatter_chunk(const T* const (&lines)[Transform::from], int64_t stride, int64_t left,
+                                     int64_t right, float* to, int64_t point) {
   constexpr int n = Transform::from;
-  Vec x[n][n], v[PATCH][PATCH];
+  Vec half[n][PATCH];
 #pragma GCC unroll 6
-  for (int i = 0; i < n; ++i)
+  for (int j = 0; j < n; ++j) {
+    if (left <= j && j < right) {
+      Vec column[n];
 #pragma GCC unroll 6
-    for (int j = 0; j < n; ++j) x[i][j] = load(from[i * n + j] + channel);
-  both_sides<Transform>(x, v);
+      for (int i = 0; i < n; ++i) {
+        column[i] = load(lines[i] + j * stride);
+        if (j >= n - TILE) fetch(lines[i] + (j + TILE) * stride);  // of the next tile
+      }
+      Transform::line(column, half[j]);
+    } else {
 #pragma GCC unroll 6
-  for (int i = 0; i < PATCH; ++i)
+      for (int i = 0; i < PATCH; ++i) half[j][i] = zero();
+    }
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < PATCH; ++i) {
+    Vec row[n], out[PATCH];
+#pragma GCC unroll 6
+    for (int j = 0; j < n; ++j) row[j] = half[j][i];
+    Transform::line(row, out);
 #pragma GCC unroll 6
     for (int j = 0; j < PATCH; ++j) {
-      float* out = to + (i * PATCH + j) * point;
-      store(out, v[i][j]);
-      fetch(out + 2 * LANES);
+      float* p = to + (i * PATCH + j) * point;
+      store(p, out[j]);
+      fetch(p + 2 * LANES);
     }
+  }
 }
 
 // Transforms the tiles of x from `begin` to the points `to`, one row each; Transform is Input or OutputAdjoint.
@@ -235,48 +251,62 @@ template <class Transform, class T>
 void scatter(const Grid& grid, const Channels<const T>& x, int64_t begin, int64_t rows, const Field& to) {
   constexpr int64_t side = Transform::from;
   at::parallel_for(0, rows, 1, [&](int64_t first, int64_t last) {
-    const std::vector<T> zeros(x.width, T(0));
-    for (int64_t row = first; row < last; ++row) {
-      const auto pixels = grid.square<side>(begin + row);
-      std::array<const T*, side * side> from;
-      for (int64_t i = 0; i < side * side; ++i) from[i] = pixels[i] < 0 ? zeros.data() : x.data + pixels[i] * x.stride;
-      for (int64_t c = 0; c < x.width; c += LANES)
-        scatter_chunk<Transform, T>(from, c, to.at(0, c / LANES, row), to.point);
+    const std::vector<T> outside(side * x.stride, T(0));
+    Square<side> square(grid, begin + first);
+    for (int64_t row = first; row < last; ++row, square.advance()) {
+      const int64_t top = square.top(), bottom = square.bottom(), left = square.left(), right = square.right();
+      const T* lines[side];
+      for (int64_t i = 0; i < side; ++i)
+        lines[i] = top <= i && i < bottom ? x.data + square.pixel(i) * x.stride : outside.data();
+      for (int64_t c = 0; c < x.width; c += LANES) {
+        scatter_chunk<Transform>(lines, x.stride, left, right, to.at(0, c / LANES, row), to.point);
+        for (int64_t i = 0; i < side; ++i) lines[i] += LANES;
+      }
     }
   });
 }
 
-// Transforms one chunk of one tile; `to` points to its pixels, null outside the map. The next tile is `ahead` channels
-// further.
+// Transforms one chunk of one tile, of which `bottom` lines and `right` columns are inside the map.
 template <class T>
-void gather_chunk(const float* from, int64_t point, const std::array<T*, TILE * TILE>& to, int64_t channel,
-                  int64_t ahead) {
-  Vec m[PATCH][PATCH], y[TILE][TILE];
+HETERODYNE_INLINE void gather_chunk(const float* from, int64_t point, T* const (&lines)[TILE], int64_t stride,
+                                    int64_t bottom, int64_t right) {
+  Vec half[PATCH][TILE];
 #pragma GCC unroll 6
-  for (int i = 0; i < PATCH; ++i)
+  for (int j = 0; j < PATCH; ++j) {
+    Vec column[PATCH];
 #pragma GCC unroll 6
-    for (int j = 0; j < PATCH; ++j) m[i][j] = load(from + (i * PATCH + j) * point);
-  both_sides<Output>(m, y);
+    for (int i = 0; i < PATCH; ++i) column[i] = load(from + (i * PATCH + j) * point);
+    Output::line(column, half[j]);
+  }
 #pragma GCC unroll 4
-  for (int i = 0; i < TILE; ++i)
+  for (int i = 0; i < TILE; ++i) {
+    if (i >= bottom) break;
+    Vec row[PATCH], out[TILE];
+#pragma GCC unroll 6
+    for (int j = 0; j < PATCH; ++j) row[j] = half[j][i];
+    Output::line(row, out);
 #pragma GCC unroll 4
-    for (int j = 0; j < TILE; ++j)
-      if (T* out = to[i * TILE + j]) {
-        store(out + channel, y[i][j]);
-        fetch(out + channel + ahead);  // a write that misses the cache waits for a read
-      }
+    for (int j = 0; j < TILE; ++j) {
+      if (j >= right) break;
+      store(lines[i] + j * stride, out[j]);
+      fetch(lines[i] + (j + TILE) * stride);  // a write that misses the cache waits for a read
+    }
+  }
 }
 
 // Transforms the points `from` to the tiles of y from `begin`.
 template <class T>
 void gather(const Grid& grid, const Field& from, int64_t begin, int64_t rows, const Channels<T>& y) {
   at::parallel_for(0, rows, 1, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) {
-      const auto pixels = grid.square<TILE>(begin + row);
-      std::array<T*, TILE * TILE> to;
-      for (int64_t i = 0; i < TILE * TILE; ++i) to[i] = pixels[i] < 0 ? nullptr : y.data + pixels[i] * y.stride;
-      for (int64_t c = 0; c < y.width; c += LANES)
-        gather_chunk(from.at(0, c / LANES, row), from.point, to, c, TILE * y.stride);
+    Square<TILE> square(grid, begin + first);
+    for (int64_t row = first; row < last; ++row, square.advance()) {
+      const int64_t bottom = square.bottom(), right = square.right();
+      T* lines[TILE];
+      for (int64_t i = 0; i < TILE; ++i) lines[i] = y.data + square.pixel(i) * y.stride;
+      for (int64_t c = 0; c < y.width; c += LANES) {
+        gather_chunk(from.at(0, c / LANES, row), from.point, lines, y.stride, bottom, right);
+        for (int64_t i = 0; i < TILE; ++i) lines[i] += LANES;
+      }
     }
   });
 }
@@ -439,18 +469,19 @@ void multiply_transposed(const Field& v, const Field& m, const Field& g, int64_t
 // through all output channels. By channels, if the points of the filters alone exceed the cache: all threads share a
 // larger block of tiles, and each computes pairs of output chunks, starting from the filters' taps. The second way is
 // not used with fewer pairs than threads, except for the filters' gradient, of which each thread would have to hold a
-// whole copy.
+// whole copy. Every block adds to that gradient's points once, so it has more than a few tiles, cached or not.
 struct Plan {
   bool by_tiles;
   int64_t block, blocks;  // tiles of one block; their number
 
   Plan(int64_t tiles, int64_t inputs, int64_t outputs, bool for_filters) {
-    constexpr int64_t few_channels = 256, large_block = 128;
+    constexpr int64_t few_channels = 256, large_block = 128, few_tiles = 48;
     const int64_t cache = cpu::second_level_cache() * 5 / 8;
     const int64_t threads = at::get_num_threads();
     by_tiles = inputs + outputs <= few_channels || (!for_filters && ceil_div(outputs, PAIR) < threads);
     const int64_t fitting = cache / (POINTS * int64_t(sizeof(float)) * (inputs + outputs));
-    const int64_t most = by_tiles ? std::max(fitting / MAX_ROWS, int64_t(1)) * MAX_ROWS : large_block;
+    const int64_t least = for_filters ? few_tiles : MAX_ROWS;
+    const int64_t most = by_tiles ? std::max(fitting / MAX_ROWS * MAX_ROWS, least) : large_block;
     blocks = ceil_div(tiles, most);
     if (by_tiles) blocks = ceil_div(blocks, threads) * threads;
     block = ceil_div(tiles, blocks);

@@ -43,21 +43,42 @@ struct Grid {
         down(ceil_div(height, TILE)),
         across(ceil_div(width, TILE)),
         tiles(batch * down * across) {}
+};
 
-  // The pixels of the `side` x `side` square around tile `t`; -1 outside the map.
-  template <int64_t side>
-  std::array<int64_t, side * side> square(int64_t t) const {
-    constexpr int64_t margin = (side - TILE) / 2;
-    const int64_t image = t / (down * across), top = t / across % down * TILE - margin,
-                  left = t % across * TILE - margin;
-    std::array<int64_t, side * side> pixels;
-    for (int64_t i = 0; i < side * side; ++i) {
-      const int64_t y = top + i / side, x = left + i % side;
-      const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-      pixels[i] = inside ? (image * height + y) * width + x : -1;
-    }
-    return pixels;
+// A tile of a grid with the square of `side` x `side` pixels around it.
+template <int64_t side>
+class Square {
+ public:
+  Square(const Grid& grid, int64_t tile)
+      : grid_(grid),
+        image_(tile / (grid.down * grid.across)),
+        down_(tile / grid.across % grid.down),
+        across_(tile % grid.across) {}
+
+  void advance() {
+    if (++across_ < grid_.across) return;
+    across_ = 0;
+    if (++down_ < grid_.down) return;
+    down_ = 0;
+    ++image_;
   }
+
+  // Of the square's lines, those from `top` to before `bottom` are inside the map, and so for its columns.
+  int64_t top() const { return std::max<int64_t>(0, -y()); }
+  int64_t bottom() const { return std::min(side, grid_.height - y()); }
+  int64_t left() const { return std::max<int64_t>(0, -x()); }
+  int64_t right() const { return std::min(side, grid_.width - x()); }
+
+  // The number within the batch of the first pixel of line `i`, as if the map went on to its left.
+  int64_t pixel(int64_t i) const { return (image_ * grid_.height + y() + i) * grid_.width + x(); }
+
+ private:
+  static constexpr int64_t MARGIN = (side - TILE) / 2;
+  const Grid& grid_;
+  int64_t image_, down_, across_;
+
+  int64_t y() const { return down_ * TILE - MARGIN; }
+  int64_t x() const { return across_ * TILE - MARGIN; }
 };
 
 // Some channels of a map of float or bfloat16: `width` of the `stride` channels of each pixel.
