@@ -4,9 +4,9 @@
     python3 tools/pages.py --check         # exits with 1 and names what is stale
 
 A template holds placeholders. {{table NAME}}, {{table NAME GROUP}}, {{source NAME}} and {{fact NAME KEY}} show the
-results files called NAME, the newest of each machine. {{machines}}, {{main}}, {{methods}}, {{speed METHOD}} and
-{{picture NAME ALT}} choose their files themselves. A results file that is on no page must be deleted or listed in
-results/kept.txt.
+results files called NAME, the newest of each machine. {{runs NAME}} is the table of results/NAME.toml. {{machines}},
+{{methods}}, {{speed METHOD}} and {{picture NAME ALT}} choose their files themselves. A results file that is on no page
+must be deleted or listed in results/kept.txt.
 """
 
 import argparse
@@ -28,7 +28,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["results.md", "ablations.md"]
 PLACEHOLDER = re.compile(r"\{\{(\w+)((?: [^\s{}]+)*)\}\}")
 NOTICE = "<!-- Made by tools/pages.py from results/ and docs/templates/{}. Do not edit. -->\n"
-MAIN = "results/main.toml"
 WIDTH = 120
 # Kinds of which a page shows one machine, the one measured last.
 SINGLE = {"demo", "costs", "growth", "parts"}
@@ -53,7 +52,8 @@ class Files:
         self.root, self.used = root, set()
         self.machines = json.loads((root / "results/machines.json").read_text())
         paths = sorted(root.glob("results/*/*.json"))
-        self.records = [(path, self.read(path)) for path in paths if path.parent.name != "main"]
+        # The runs of a table are in the folder of its name.
+        self.records = [(p, self.read(p)) for p in paths if not p.parent.with_suffix(".toml").exists()]
 
     def read(self, path):
         try:
@@ -434,28 +434,11 @@ def show_picture(files, name, *alt):
     return f"<picture>{dark}{light}</picture>"
 
 
-def show_main(files):
-    """The main table, or the trials as long as no method has a final run."""
-    path = files.root / MAIN
+def show_runs(files, name):
+    """A table of results, whose runs are linked."""
+    path = files.root / "results" / f"{name}.toml"
     runs = results.Runs(path, results.load(path), path.parent, None)
-    if any(runs.kept.glob("*/final-*.json")):
-        return results.table(runs)
-    rows, missing = [], []
-    for method in runs.study["method"]:
-        done = []
-        for trial in sorted(runs.kept.glob(f"{method['name']}/trial-*.json")):
-            rate, weight = re.fullmatch(r"trial-lr(.+?)(?:-w(.+))?", trial.stem).groups()
-            setting = f"lr {rate}" + (f", weight {weight}" if weight else "")
-            done.append(
-                (float(weight or 0), float(rate), f"{json.loads(trial.read_text())['held_out']:.2f} ({setting})")
-            )
-        if done:
-            trials = ", ".join(text for *_, text in sorted(done))
-            rows.append([method["name"], trials, "none yet"])
-        else:
-            missing.append(f"`{method['name']}`")
-    rows += [[", ".join(missing), "none yet", "none yet"]] if missing else []
-    return markdown(["method", "trials: held-out top-1, %", "final runs"], rows)
+    return results.table(runs, f"[command](../results/{name}/{{}}.json)")
 
 
 SHOW = {
@@ -466,7 +449,7 @@ SHOW = {
     "speed": show_speed,
     "methods": show_methods,
     "picture": show_picture,
-    "main": show_main,
+    "runs": show_runs,
 }
 
 

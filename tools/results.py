@@ -1,15 +1,19 @@
 """Runs a whole table of results unattended: trials on held-out images, seeds with the chosen settings, the table.
 
     python3 tools/results.py results/main.toml --jobs 2 --work runs/main
+    python3 tools/results.py results/main.toml --set device=cuda threads=4
     python3 tools/results.py results/main.toml --table
 
-A table is a TOML file; results/main.toml is the one of the project. Every method has the same number of trials, each
-with one seed and fewer epochs and without the test images: its main weight times each of `factors` at the first of
-`rates`, then the best of these at the other rates. Labels alone have no weight and are tried at `bare_rates`. The final
-runs measure the test images once, after their last epoch. A finished run leaves one JSON file beside the table's TOML,
-in a folder of the table's name, with its command, numbers and machine. A run with such a file is not repeated; an
-interrupted one continues. A method starts when the runs of the ones before it leave a job free. Run it at low priority
-(`nice -n 19`); SIGTERM ends it with its runs.
+A table is a TOML file. Every method has the same number of trials, each with one seed and fewer epochs and without the
+test images: its main weight times each of `factors` at the first of `rates`, then the best of these at the other rates.
+Labels alone have no weight and are tried at `bare_rates`. The final runs measure the test images once, after their last
+epoch. Where there is nothing to choose, there are no trials. A table may take the choices of another one (`choices`),
+with its settings and methods, to which it adds its own; a method `like` another has that one's choice and settings. A
+table with a `teacher` trains it first.
+
+A finished run leaves one JSON file beside the table's TOML, in a folder of the table's name, with its command, numbers
+and machine. A run with such a file is not repeated; an interrupted one continues. A method starts when the runs of the
+ones before it leave a job free. Run it at low priority (`nice -n 19`); SIGTERM ends it with its runs.
 """
 
 import argparse
@@ -20,6 +24,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -42,15 +47,20 @@ def load(path):
     """A table's file, checked."""
     try:
         study = tomllib.loads(path.read_text())
-        for key in ["common", "trial", "final", "factors", "rates", "bare_rates", "seeds", "method"]:
+        if "choices" in study:
+            study = merged(load(path.parent / study["choices"]), study)
+        required = ["common", "final", "factors", "rates", "bare_rates", "seeds", "against", "method"]
+        for key in required + (["trial", "trial_seed"] if len(study.get("bare_rates", [])) > 1 else []):
             if key not in study:
                 raise ValueError(f"`{key}` is missing")
         names = [m["name"] for m in study["method"]]
         if len(set(names)) < len(names):
             raise ValueError("two methods have one name")
+        if unknown := set(study["against"]) - set(names):
+            raise ValueError(f"`against` names {', '.join(sorted(unknown))}, which is no method")
         if len(study["bare_rates"]) != len(study["factors"]) + len(study["rates"]) - 1:
             raise ValueError("`bare_rates` must be as many as the trials of a method: factors + rates - 1")
-        for method in study["method"]:
+        for method in study["method"] + ([study["teacher"]] if "teacher" in study else []):
             if not (ROOT / method["recipe"]).is_file():
                 raise ValueError(f"the recipe {method['recipe']} does not exist")
             if ("weight" in method) != ("default" in method):
@@ -58,6 +68,19 @@ def load(path):
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         sys.exit(f"{path}: {error}")
     return study
+
+
+def merged(base, study):
+    """A table that has the choices of `base`: what it lacks is the other's, and settings are added to the other's."""
+    known = {method["name"]: method for method in base["method"]}
+    methods = []
+    for own in study["method"]:
+        like = own.get("like", own["name"])
+        if like not in known:
+            raise ValueError(f"{study['choices']} has no method {like}")
+        methods.append({**known[like], **own, "sets": known[like].get("sets", []) + own.get("sets", [])})
+    added = {key: base[key] + study.get(key, []) for key in ("common", "final")}
+    return {**base, **study, **added, "method": methods}
 
 
 def settings(method, weight, rate):
@@ -83,9 +106,13 @@ def later_trials(study, method, done):
 class Runs:
     """The runs of a table: how they are started and where their numbers are kept."""
 
-    def __init__(self, path, study, work, binary):
-        self.path, self.study, self.work, self.binary = path, study, work, binary
+    def __init__(self, path, study, work, binary, sets=()):
+        self.path, self.study, self.work, self.binary, self.sets = path, study, work, binary, list(sets)
         self.kept = path.parent / path.stem
+        self.elsewhere = None
+        if "choices" in study:
+            other = path.parent / study["choices"]
+            self.elsewhere = Runs(other, load(other), work, binary)
         # Of the code that the runs are started with, whatever is committed meanwhile.
         self.commit = record.commit() or "unknown"
         self.processes, self.stopped = set(), False
@@ -102,15 +129,24 @@ class Runs:
         except OSError:
             return None
 
+    def teacher(self):
+        """The run that trains the table's own teacher, if it has one."""
+        own = self.study.get("teacher")
+        return own and ({"name": "teacher", "command": "train", **own}, None, own["rate"], own["seed"])
+
     def command(self, method, weight, rate, seed):
         """The run's folder and the arguments that make it on any machine, without paths and interruptions."""
         phase = self.study["trial" if seed is None else "final"]
         run = self.work / self.name(method, weight, rate, seed)
         command = method.get("command", "distill")
-        # What only a teacher's recipe has is left out of a recipe without one.
+        # What only a teacher's recipe has is left out of a recipe without one; a student is no teacher.
         sets = [s for s in self.study["common"] if command == "distill" or not s.startswith("teacher.")]
-        sets += method.get("sets", []) + phase + settings(method, weight, rate)
-        sets += [f"seed={self.study['trial_seed'] if seed is None else seed}"]
+        if method["name"] == "teacher":
+            sets = [s for s in sets if not s.startswith(("student.", "optim.", "schedule."))]
+        elif command == "distill" and self.teacher():
+            sets.append(f"teacher.weights=runs/{self.path.stem}/{self.name(*self.teacher())}")
+        sets += [*phase, *method.get("sets", []), *settings(method, weight, rate)]
+        sets += [f"seed={self.study['trial_seed'] if seed is None else seed}", *self.sets]
         return run, [command, method["recipe"], *(part for s in sets for part in ("--set", s))]
 
     def execute(self, *which):
@@ -120,7 +156,10 @@ class Runs:
             return
         run, fresh = self.command(*which)
         run.parent.mkdir(parents=True, exist_ok=True)
-        words = [fresh[0], "--resume", str(run)] if run.exists() else [*fresh[:2], "--out", str(run), *fresh[2:]]
+        # The command names the folder of runs that is used if `--work` is not given.
+        usual = f"teacher.weights=runs/{self.path.stem}/"
+        own = [w.replace(usual, f"teacher.weights={self.work}/") if w.startswith(usual) else w for w in fresh]
+        words = [own[0], "--resume", str(run)] if run.exists() else [*own[:2], "--out", str(run), *own[2:]]
         started = time.monotonic()
         process = subprocess.Popen(
             [str(self.binary), *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -128,7 +167,8 @@ class Runs:
         self.processes.add(process)
         if self.stopped:
             process.terminate()
-        output = process.stdout.read()
+        with process.stdout as pipe:
+            output = pipe.read()
         self.processes.remove(process)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -172,7 +212,7 @@ class Runs:
         if not taught or not any(s.startswith("teacher.cache.views=") for s in self.study["common"]):
             return
         own = [s for m in taught for s in m.get("sets", []) if s.startswith("methods.")]
-        sets = [*self.study["common"], *own, f"seed={self.study['trial_seed']}", "threads=0"]
+        sets = [*self.study["common"], *own, f"seed={self.study['seeds'][0]}", "threads=0", *self.sets]
         recipes = dict.fromkeys(m["recipe"] for m in taught)
         command = [str(self.binary), "cache", *recipes, *(part for s in sets for part in ("--set", s))]
         process = subprocess.Popen(command, cwd=ROOT)
@@ -187,33 +227,40 @@ class Runs:
         return chosen is not None and all(self.result(method, *chosen, seed) for seed in self.study["seeds"])
 
     def choice(self, method):
-        """(weight, rate) of the best trial; None where some have not run."""
-        done = {
-            trial: r["held_out"]
-            for trial in first_trials(self.study, method)
-            if (r := self.result(method, *trial, None))
-        }
-        if len(done) < len(first_trials(self.study, method)):
+        """(weight, rate) of the best trial, or all there is; None where some have not run."""
+        if self.elsewhere:
+            known = {m["name"]: m for m in self.elsewhere.study["method"]}
+            return self.elsewhere.choice(known[method.get("like", method["name"])])
+        trials = first_trials(self.study, method)
+        if len(self.study["bare_rates"]) == 1:
+            return trials[0]
+        done = self.accuracies(method, trials)
+        if len(done) < len(trials):
             return None
-        for trial in later_trials(self.study, method, done):
-            if not (r := self.result(method, *trial, None)):
-                return None
-            done[trial] = r["held_out"]
-        return max(done, key=done.get)
+        later = later_trials(self.study, method, done)
+        done |= self.accuracies(method, later)
+        return max(done, key=done.get) if len(done) == len(trials) + len(later) else None
+
+    def accuracies(self, method, trials):
+        """Held-out accuracy of the finished ones."""
+        return {t: r["held_out"] for t in trials if (r := self.result(method, *t, None))}
 
     def wanted(self, method):
         """(weight, rate, seed) of a method's runs that do not depend on unfinished ones."""
-        first = first_trials(self.study, method)
-        done = {trial: r["held_out"] for trial in first if (r := self.result(method, *trial, None))}
-        if len(done) < len(first):
-            return [(*trial, None) for trial in first]
-        chosen = self.choice(method)
-        if chosen is None:
-            return [(*trial, None) for trial in later_trials(self.study, method, done)]
-        return [(*chosen, seed) for seed in self.study["seeds"]]
+        if (chosen := self.choice(method)) is not None:
+            return [(*chosen, seed) for seed in self.study["seeds"]]
+        if self.elsewhere:
+            return []
+        trials = first_trials(self.study, method)
+        done = self.accuracies(method, trials)
+        if len(done) == len(trials):
+            trials = later_trials(self.study, method, done)
+        return [(*trial, None) for trial in trials]
 
     def next(self, methods, running):
         """The first run that can start."""
+        if (teacher := self.teacher()) and not self.result(*teacher):
+            return None if running else teacher
         names = {self.name(*which) for which in running}
         for method in methods:
             for choice in self.wanted(method):
@@ -261,8 +308,13 @@ def shown(values, sign=""):
     return f"{mean:{sign}.2f}" + ("" if half is None else f" ± {half:.2f}")
 
 
-def table(runs):
-    """Markdown: a row for each method."""
+def top1(result):
+    """Accuracy on the test images, or on the held-out ones of a run that never saw those."""
+    return result["held_out"] if result["test"] is None else result["test"]
+
+
+def table(runs, link="{}"):
+    """Markdown: a row for each method. `link` shows the path of a run's file, which has its whole command."""
     study = runs.study
     chosen = {m["name"]: runs.choice(m) for m in study["method"]}
     finals = {}
@@ -270,36 +322,36 @@ def table(runs):
         choice = chosen[method["name"]]
         found = {seed: runs.result(method, *choice, seed) for seed in study["seeds"]} if choice else {}
         finals[method["name"]] = {seed: r for seed, r in found.items() if r}
-    head = [
-        "method",
-        "weight, lr",
-        "test top-1, %",
-        *(f"against {name}" for name in study["against"]),
-        "s a run",
-        "img/s",
-        "MB",
-    ]
+    images = "held-out" if "train.test=never" in study["final"] else "test"
+    against = [f"against {name}" for name in study["against"]]
+    head = ["method", "weight, lr", f"{images} top-1, %", *against, "s a run", "img/s", "MB"]
+    head += ["commit", "machine", "run"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    missing = []
     for method in study["method"]:
         name, own = method["name"], finals[method["name"]]
         if not own:
-            trials = sum(1 for t in first_trials(study, method) if runs.result(method, *t, None))
-            lines.append(f"| {name} | | {trials} trials, no final run yet |" + " |" * (len(head) - 3))
+            trials = len(list((runs.kept / name).glob("trial-*.json")))
+            missing.append(f"`{name}`" + (f" ({trials} trials)" if trials else ""))
             continue
         weight, rate = chosen[name]
         cells = [
             name,
             ("" if weight is None else f"{weight:.3g}, ") + f"{rate:g}",
-            shown([r["test"] for r in own.values()]) + f" ({len(own)})",
+            shown([top1(r) for r in own.values()]) + f" ({len(own)})",
         ]
         for other in study["against"]:
-            base = finals.get(other, {})
-            cells.append(
-                "" if other == name else shown([own[s]["test"] - base[s]["test"] for s in own if s in base], "+")
-            )
+            base = finals[other]
+            cells.append("" if other == name else shown([top1(own[s]) - top1(base[s]) for s in own if s in base], "+"))
         mean = lambda key: sum(r[key] for r in own.values()) / len(own)
+        every = lambda key: ", ".join(sorted({r[key] for r in own.values()}))
         cells += [f"{mean('train_seconds'):.0f}", f"{mean('images_per_second'):.0f}", f"{mean('peak_mb'):.0f}"]
+        cells += [every("commit"), every("machine"), link.format(runs.name(method, weight, rate, min(own)))]
         lines.append(f"| {' | '.join(cells)} |")
+    if missing:
+        lines += ["", textwrap.fill(f"Without a final run: {', '.join(missing)}.", 120)]
+    if (own := runs.teacher()) and (result := runs.result(*own)):
+        lines += ["", f"The teacher: {top1(result):.2f} %, {link.format(runs.name(*own))}."]
     return "\n".join(lines)
 
 
@@ -309,12 +361,13 @@ def main():
     parser.add_argument("--work", type=Path, help="folder of the runs themselves; runs/NAME if not given")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="these methods alone")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="for all runs: the device, threads")
     parser.add_argument("--binary", type=Path, default=BINARY)
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
     args = parser.parse_args()
     study = load(args.study)
     work = (args.work or ROOT / "runs" / args.study.stem).absolute()
-    runs = Runs(args.study.absolute(), study, work, args.binary.absolute())
+    runs = Runs(args.study.absolute(), study, work, args.binary.absolute(), args.set)
     if not args.table:
         if not args.binary.exists():
             sys.exit(f"{args.binary} is missing: `make build` makes it")

@@ -113,6 +113,7 @@ class Results(unittest.TestCase):
         text = results.table(results.Runs(self.study, study, self.work, self.binary))
         # Three seeds, 0.1 apart: 4.303 * 0.1 / sqrt(3); the differences are all alike.
         self.assertIn("| kd | 2.7, 0.2 | 53.90 ± 0.25 (3) | +0.70 ± 0.00 | 2 | 9 |", text)
+        self.assertIn("| kd/final-lr0.2-w2.7-seed1 |", text)
 
     def test_the_teacher_passes_once_before_the_runs(self):
         self.run_all()
@@ -138,6 +139,67 @@ class Results(unittest.TestCase):
             self.assertIn(" --set optim.lr=", command)
             self.assertNotIn("--resume", command)
             self.assertNotIn(str(self.work), command)
+
+    def test_another_table_takes_the_choices_and_adds_to_the_settings(self):
+        other = self.study.parent / "few.toml"
+        other.write_text(
+            """
+choices = "table.toml"
+common = ["data.per_class=5"]
+seeds = [4]
+against = ["kd"]
+[[method]]
+name = "kd"
+[[method]]
+name = "warm"
+like = "kd"
+sets = ["methods.kd.temperature=9"]
+"""
+        )
+        study = results.load(other)
+        runs = results.Runs(other, study, self.work / "few", self.binary)
+        runs.run(study["method"], 1)
+        self.assertFalse(runs.kept.exists(), "nothing starts before the other table has chosen")
+        self.run_all()
+        runs.run(study["method"], 2)
+        kept = sorted(str(path.relative_to(runs.kept)) for path in runs.kept.rglob("*.json"))
+        self.assertEqual(kept, ["kd/final-lr0.2-w2.7-seed4.json", "warm/final-lr0.2-w2.7-seed4.json"])
+        words = json.loads((runs.kept / kept[1]).read_text())["command"].split()
+        self.assertLess(words.index("methods.kd.temperature=2"), words.index("methods.kd.temperature=9"))
+        self.assertIn("data.per_class=5", words)
+        self.assertIn("train.batch=2", words)
+        other.write_text(other.read_text().replace('like = "kd"', 'like = "kb"'))
+        with self.assertRaises(SystemExit) as caught:
+            results.load(other)
+        self.assertIn("no method kb", str(caught.exception))
+
+    def test_a_table_trains_its_own_teacher_and_tries_nothing_where_there_is_no_choice(self):
+        text = STUDY.replace("factors = [1.0, 0.3, 3.0]", "factors = [1.0]")
+        text = text.replace("\nrates = [0.1, 0.2]", "\nrates = [0.1]")
+        text = text.replace("bare_rates = [0.05, 0.1, 0.2, 0.4]", "bare_rates = [0.1]")
+        text = text.replace("trial_seed = 7\n", "").replace('trial = ["train.test=never"]\n', "")
+        text += """
+[teacher]
+recipe = "recipes/cifar100/scratch.toml"
+sets = ["student.model=vit_nano"]
+rate = 0.3
+seed = 5
+"""
+        self.study.write_text(text.replace("common = [", 'common = ["student.model=resnet8", "optim.name=sgd", '))
+        calls = self.run_all()
+        self.assertEqual([c[0] for c in calls].count("distill"), 3)
+        self.assertFalse([c for c in calls if "train.test=never" in c])
+        self.assertIn("student.model=vit_nano", calls[0])
+        self.assertIn("optim.lr=0.3", calls[0])
+        self.assertFalse({"student.model=resnet8", "optim.name=sgd"} & set(calls[0]))
+        teacher = self.work / "teacher" / "final-lr0.3-seed5"
+        for call in calls:
+            self.assertEqual(f"teacher.weights={teacher}" in call, call[0] == "distill")
+        kept = (self.study.parent / "table" / "kd" / "final-lr0.1-w0.9-seed1.json").read_text()
+        self.assertIn("teacher.weights=runs/table/teacher/final-lr0.3-seed5", json.loads(kept)["command"])
+        study = results.load(self.study)
+        runs = results.Runs(self.study, study, self.work, self.binary)
+        self.assertIn("The teacher: 52.50 %", results.table(runs))
 
     def test_a_free_job_takes_the_next_method(self):
         study = results.load(self.study)
