@@ -134,19 +134,29 @@ class Runs:
         own = self.study.get("teacher")
         return own and ({"name": "teacher", "command": "train", **own}, None, own["rate"], own["seed"])
 
+    def own_teacher(self):
+        """The setting that names it, in the folder that is used without `--work`."""
+        return [f"teacher.weights=runs/{self.path.stem}/{self.name(*self.teacher())}"] if self.teacher() else []
+
+    def placed(self, words):
+        """Words of a command with the folder of this table's runs."""
+        usual, here = f"teacher.weights=runs/{self.path.stem}/", f"teacher.weights={self.work}/"
+        return [here + word.removeprefix(usual) if word.startswith(usual) else word for word in words]
+
     def command(self, method, weight, rate, seed):
         """The run's folder and the arguments that make it on any machine, without paths and interruptions."""
         phase = self.study["trial" if seed is None else "final"]
         run = self.work / self.name(method, weight, rate, seed)
         command = method.get("command", "distill")
-        # What only a teacher's recipe has is left out of a recipe without one; a student is no teacher.
-        sets = [s for s in self.study["common"] if command == "distill" or not s.startswith("teacher.")]
+        sets = self.study["common"]
         if method["name"] == "teacher":
             sets = [s for s in sets if not s.startswith(("student.", "optim.", "schedule."))]
-        elif command == "distill" and self.teacher():
-            sets.append(f"teacher.weights=runs/{self.path.stem}/{self.name(*self.teacher())}")
-        sets += [*phase, *method.get("sets", []), *settings(method, weight, rate)]
+        elif command == "distill":
+            sets = sets + self.own_teacher()
+        sets = [*sets, *phase, *method.get("sets", []), *settings(method, weight, rate)]
         sets += [f"seed={self.study['trial_seed'] if seed is None else seed}", *self.sets]
+        if command == "train":  # a recipe without a teacher refuses a teacher's settings
+            sets = [s for s in sets if not s.startswith("teacher.")]
         return run, [command, method["recipe"], *(part for s in sets for part in ("--set", s))]
 
     def execute(self, *which):
@@ -156,9 +166,7 @@ class Runs:
             return
         run, fresh = self.command(*which)
         run.parent.mkdir(parents=True, exist_ok=True)
-        # The command names the folder of runs that is used if `--work` is not given.
-        usual = f"teacher.weights=runs/{self.path.stem}/"
-        own = [w.replace(usual, f"teacher.weights={self.work}/") if w.startswith(usual) else w for w in fresh]
+        own = self.placed(fresh)
         words = [own[0], "--resume", str(run)] if run.exists() else [*own[:2], "--out", str(run), *own[2:]]
         started = time.monotonic()
         process = subprocess.Popen(
@@ -208,14 +216,16 @@ class Runs:
 
     def store_teacher(self, methods):
         """One pass of the teacher on all cores for the methods with runs to come; each would need one of its own."""
-        taught = [m for m in methods if m.get("command", "distill") == "distill" and not self.is_finished(m)]
+        # Variants of one method contradict each other; what they need beyond it they store themselves.
+        taught = [m for m in methods if m.get("command", "distill") == "distill" and "like" not in m]
+        taught = [m for m in taught if not self.is_finished(m)]
         if not taught or not any(s.startswith("teacher.cache.views=") for s in self.study["common"]):
             return
         own = [s for m in taught for s in m.get("sets", []) if s.startswith("methods.")]
-        sets = [*self.study["common"], *own, f"seed={self.study['seeds'][0]}", "threads=0", *self.sets]
+        sets = [*self.study["common"], *self.own_teacher(), *own, f"seed={self.study['seeds'][0]}", "threads=0"]
         recipes = dict.fromkeys(m["recipe"] for m in taught)
-        command = [str(self.binary), "cache", *recipes, *(part for s in sets for part in ("--set", s))]
-        process = subprocess.Popen(command, cwd=ROOT)
+        command = ["cache", *recipes, *(part for s in sets + self.sets for part in ("--set", s))]
+        process = subprocess.Popen([str(self.binary), *self.placed(command)], cwd=ROOT)
         self.processes.add(process)
         status = process.wait()
         self.processes.remove(process)
@@ -377,6 +387,7 @@ def main():
         methods = [m for m in study["method"] if not args.only or m["name"] in args.only]
         try:
             signal.signal(signal.SIGTERM, runs.stop)
+            runs.run([], 1)  # the table's own teacher, if it has one
             runs.store_teacher(methods)
             runs.run(methods, args.jobs)
         except RuntimeError as error:
