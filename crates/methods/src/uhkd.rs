@@ -7,10 +7,10 @@
 //! L_freq = mean over levels of mean( (A_s^l - A_t^l)^2 )     over the whole K x K plane
 //! L      = CE + alpha T^2 KL(p_t || p_s) + beta L_freq       CE is the trainer's
 //! ```
-//! * `F2`, `crop_K`: the discrete Fourier transform per channel with factor 1/(HW) and its origin at the image's edge,
-//!   cropped to the K x K lowest frequencies, of which the half plane of K x (K/2+1) is computed. [`Band`] describes
-//!   the choice of frequencies on small, even and unequal grids; [`Comparison`] describes how the half plane represents
-//!   the whole.
+//! * `F2`, `crop_K`: the discrete Fourier transform per channel with factor 1/(HW) and its origin at the image's edge
+//!   (or, with `origin = "position"`, at the first position), cropped to the K x K lowest frequencies, of which the half
+//!   plane of K x (K/2+1) is computed. [`Band`] describes the choice of frequencies on small, even and unequal grids;
+//!   [`Comparison`] describes how the half plane represents the whole.
 //! * `v`: real and imaginary parts, the amplitude sqrt(re^2+im^2+eps), or log(1 + amplitude).
 //! * `G`: a weight per frequency; `N`: standardisation over the whole plane.
 //! * Blocks: the student's map is first averaged over equal blocks, to the smallest grid without aliasing of the kept
@@ -35,9 +35,9 @@ use tch::{Kind, Tensor};
 use crate::{
     BuildContext, Context, Method, MethodSettings, Signal,
     parts::{
-        AveragePool, Band, Comparison, Dft, Levels, Normalise, Pointwise, Representation, Scaling, StagePair, Window,
-        WindowShape, autocast_off, check_classes, check_norm, mean, part_input, push_kd, signal, stage, stage_pairs,
-        training,
+        AveragePool, Band, Comparison, Dft, Levels, Normalise, Origin, Pointwise, Representation, Scaling, StagePair,
+        Window, WindowShape, autocast_off, check_classes, check_norm, mean, part_input, push_kd, signal, stage,
+        stage_pairs, training,
     },
 };
 
@@ -74,6 +74,9 @@ settings! {
         /// Constant of the Fourier transform: "area" (1/HW, so that equal scenes have equal low frequencies on any
         /// grid), "ortho" (1/sqrt(HW)) or "none" (1); it matters if the spectra are logarithmic or not standardised.
         scaling: Scaling = Scaling::Area, Ours;
+        /// Where phases are counted from: "edge" (of the image, so that equal scenes have equal phases on any grid) or
+        /// "position" (the first one, as in a plain FFT).
+        origin: Origin = Origin::Edge, Ours;
         /// Frequencies kept per axis, the lowest with their negatives (an even number keeps one less); clipped to the
         /// smaller grid of the pair.
         k: i64 = 7, Ours, count;
@@ -185,7 +188,7 @@ impl Level {
             FamMode::Direct => Last::Direct(Pointwise::new(&scope.sub("last"), c_t, c_t * parts)?, band, parts),
             FamMode::Spectrum => {
                 let last = Pointwise::new(&scope.sub("last"), c_t, c_t)?;
-                let dft = settings.scaling.dft(grid, band, kind, device);
+                let dft = settings.scaling.dft(settings.origin, grid, band, kind, device);
                 if 4 * band.size().0 * band.size().1 <= grid.0 * grid.1 {
                     let one = dft.of_one()?;
                     Last::Spectrum(last, dft, one)
@@ -200,7 +203,7 @@ impl Level {
             blocks,
             phi,
             last,
-            teacher: settings.scaling.dft(teacher.grid, band, kind, device),
+            teacher: settings.scaling.dft(settings.origin, teacher.grid, band, kind, device),
             comparison: Comparison::new(window, settings.normalise, band, settings.representation)?,
             band,
             channels: c_t,
@@ -209,16 +212,20 @@ impl Level {
 
     /// The teacher's side: A_t, or the unweighted spectrum if the window is learnable.
     fn signal(&self, settings: &Uhkd) -> Signal {
-        let Uhkd { representation, window, sigma, normalise, k, scaling, .. } = settings;
+        let Uhkd { representation, window, sigma, normalise, k, scaling, origin, .. } = settings;
         let Self { level, band, channels, .. } = self;
         let weighed = match window {
             WindowShape::Learnable => "not weighed".to_owned(),
             fixed => format!("{fixed:?} window of {sigma} * {k} on the whole plane, standardised by {normalise:?}"),
         };
+        let from = match origin {
+            Origin::Edge => "its edge",
+            Origin::Position => "its first position",
+        };
         let (rows, cols) = band.size();
         Signal {
             name: format!(
-                "{representation:?} spectrum of stage{level} from its edge, {rows} x {cols} bins scaled by \
+                "{representation:?} spectrum of stage{level} from {from}, {rows} x {cols} bins scaled by \
                  {scaling:?}, {weighed}"
             ),
             shape: vec![representation.parts(), rows, cols, *channels],

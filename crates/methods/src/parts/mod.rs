@@ -24,5 +24,5 @@ pub use pair::{
     observe_embedding, shape, signal, stage, stage_pairs, stage_spec,
 };
 pub use pointwise::Pointwise;
-pub use spectrum::{Band, Comparison, Dft, Normalise, Representation, Scaling, Window, WindowShape};
+pub use spectrum::{Band, Comparison, Dft, Normalise, Origin, Representation, Scaling, Window, WindowShape};
 pub use vectors::normalize;

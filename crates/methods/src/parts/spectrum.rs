@@ -84,13 +84,22 @@ impl Band {
     }
 }
 
+choice! {
+    /// The place from which phases are counted.
+    pub enum Origin {
+        /// The image's edge, half a position before the first one.
+        Edge,
+        /// The first position, as a plain FFT does; where it lies in the image differs between grids.
+        Position,
+    }
+}
+
 /// A discrete Fourier transform of a grid, cropped to a [`Band`]: `F(u,v) = 1/(HW) sum_hw x(h,w) exp(-2 pi i (u (h +
-/// 1/2)/H + v (w + 1/2)/W))`.
+/// 1/2)/H + v (w + 1/2)/W))`, without the halves for [`Origin::Position`].
 ///
-/// A grid position represents the centre of its cell of the image. Phases are therefore counted from the image's edge,
-/// not from the first position, which differs between grids. With this convention and the factor, the transform is the
-/// Fourier series of the scene: equal scenes have equal low bins on any grid. It is computed as two products with small
-/// constant matrices; no bin is computed and discarded.
+/// A grid position represents the centre of its cell of the image. With phases counted from the image's edge and the
+/// factor, the transform is therefore the Fourier series of the scene: equal scenes have equal low bins on any grid. It
+/// is computed as two products with small constant matrices; no bin is computed and discarded.
 #[derive(Debug)]
 pub struct Dft {
     band: Band,
@@ -103,11 +112,18 @@ pub struct Dft {
 }
 
 impl Dft {
-    /// The transform of maps on `grid`.
+    /// The transform of maps on `grid`, with phases from the image's edge.
     #[must_use]
-    pub fn new((h, w): (i64, i64), band: Band, kind: Kind, device: Device) -> Self {
+    pub fn new(grid: (i64, i64), band: Band, kind: Kind, device: Device) -> Self {
+        Self::from_origin(Origin::Edge, grid, band, kind, device)
+    }
+
+    /// The transform of maps on `grid`, with phases from `origin`.
+    #[must_use]
+    pub fn from_origin(origin: Origin, (h, w): (i64, i64), band: Band, kind: Kind, device: Device) -> Self {
+        let half = i64::from(origin == Origin::Edge);
         // Full turns are removed in integer arithmetic, which keeps the angle exact.
-        let angle = |f: i64, i: i64, n: i64| TAU * (f * (2 * i + 1)).rem_euclid(2 * n) as f64 / (2 * n) as f64;
+        let angle = |f: i64, i: i64, n: i64| TAU * (f * (2 * i + half)).rem_euclid(2 * n) as f64 / (2 * n) as f64;
         let mut cols = Vec::new();
         for part in 0..2 {
             for v in band.v() {
@@ -180,9 +196,9 @@ choice! {
 impl Scaling {
     /// The transform of a grid with this factor.
     #[must_use]
-    pub fn dft(self, (h, w): (i64, i64), band: Band, kind: Kind, device: Device) -> Dft {
+    pub fn dft(self, origin: Origin, (h, w): (i64, i64), band: Band, kind: Kind, device: Device) -> Dft {
         let area = (h * w) as f64;
-        Dft::new((h, w), band, kind, device).scaled(match self {
+        Dft::from_origin(origin, (h, w), band, kind, device).scaled(match self {
             Self::Area => 1.0,
             Self::Ortho => area.sqrt(),
             Self::None => area,

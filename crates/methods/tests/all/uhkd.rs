@@ -3,7 +3,7 @@ use std::f64::consts::{PI, TAU};
 
 use heterodyne_methods::parts::{
     pointwise::Pointwise,
-    spectrum::{Band, Comparison, Dft, Normalise, Representation, Window, WindowShape},
+    spectrum::{Band, Comparison, Dft, Normalise, Origin, Representation, Window, WindowShape},
 };
 use heterodyne_nn::{FeatureMap, ParamStore};
 use tch::{Kind, Tensor};
@@ -14,12 +14,18 @@ use crate::support::{CPU, max, number};
 /// a position.
 fn cropped(x_bchw: &Tensor, us: &[i64], vs: &[i64]) -> Tensor {
     let [_, _, h, w] = x_bchw.size()[..] else { panic!() };
-    let full = x_bchw.fft_fft2(None::<&[i64]>, [-2i64, -1].as_slice(), "forward");
-    let indices = |of: &[i64], n: i64| Tensor::from_slice(&of.iter().map(|f| f.rem_euclid(n)).collect::<Vec<_>>());
-    let crop = full.index_select(2, &indices(us, h)).index_select(3, &indices(vs, w));
     let axis = |of: &[i64], n: i64| Tensor::from_slice(of).to_kind(Kind::Double) * (-PI / n as f64);
     let angle = axis(us, h).unsqueeze(1) + axis(vs, w);
-    (crop * Tensor::complex(&angle.cos(), &angle.sin())).view_as_real().permute([0, 4, 2, 3, 1]).to_kind(x_bchw.kind())
+    let turned = cropped_fft(x_bchw, us, vs) * Tensor::complex(&angle.cos(), &angle.sin());
+    turned.view_as_real().permute([0, 4, 2, 3, 1]).to_kind(x_bchw.kind())
+}
+
+/// The full transform as libtorch has it, cropped: complex (B,C,U,V).
+fn cropped_fft(x_bchw: &Tensor, us: &[i64], vs: &[i64]) -> Tensor {
+    let [_, _, h, w] = x_bchw.size()[..] else { panic!() };
+    let full = x_bchw.fft_fft2(None::<&[i64]>, [-2i64, -1].as_slice(), "forward");
+    let indices = |of: &[i64], n: i64| Tensor::from_slice(&of.iter().map(|f| f.rem_euclid(n)).collect::<Vec<_>>());
+    full.index_select(2, &indices(us, h)).index_select(3, &indices(vs, w))
 }
 
 fn kept(band: Band) -> (Vec<i64>, Vec<i64>) {
@@ -44,6 +50,18 @@ fn the_pruned_transform_is_the_crop_of_the_full_one() {
             let off = max(&(Dft::new((h, w), band, Kind::Double, CPU).forward(&x) - cropped(&x, &us, &vs)));
             assert!(off < 1e-14, "{h}x{w}, K {k}: {off}");
         }
+    }
+}
+
+#[test]
+fn phases_from_the_first_position_are_those_of_the_fft() {
+    for (h, w) in [(1, 1), (7, 7), (8, 8), (16, 9), (5, 12)] {
+        let band = Band::shared(5, (h, w), (h, w));
+        let (us, vs) = kept(band);
+        let x = Tensor::randn([2, 3, h, w], (Kind::Double, CPU));
+        let plain = cropped_fft(&x, &us, &vs).view_as_real().permute([0, 4, 2, 3, 1]);
+        let ours = Dft::from_origin(Origin::Position, (h, w), band, Kind::Double, CPU).forward(&x);
+        assert!(max(&(ours - plain)) < 1e-14, "{h}x{w}");
     }
 }
 
