@@ -8,9 +8,9 @@
 //! L      = CE + alpha T^2 KL(p_t || p_s) + beta L_freq       CE is the trainer's
 //! ```
 //! * `F2`, `crop_K`: the discrete Fourier transform per channel with factor 1/(HW) and its origin at the image's edge
-//!   (or, with `origin = "position"`, at the first position), cropped to the K x K lowest frequencies, of which the half
-//!   plane of K x (K/2+1) is computed. [`Band`] describes the choice of frequencies on small, even and unequal grids;
-//!   [`Comparison`] describes how the half plane represents the whole.
+//!   (or, with `origin = "position"`, at the first position), cropped to the K x K lowest frequencies, of which the
+//!   half plane of K x (K/2+1) is computed. [`Band`] describes the choice of frequencies on small, even and unequal
+//!   grids; [`Comparison`] describes how the half plane represents the whole.
 //! * `v`: real and imaginary parts, the amplitude sqrt(re^2+im^2+eps), or log(1 + amplitude).
 //! * `G`: a weight per frequency; `N`: standardisation over the whole plane.
 //! * Blocks: the student's map is first averaged over equal blocks, to the smallest grid without aliasing of the kept
