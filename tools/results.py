@@ -342,7 +342,7 @@ def table(runs, link="{}"):
         name, own = method["name"], finals[method["name"]]
         if not own:
             trials = len(list((runs.kept / name).glob("trial-*.json")))
-            missing.append(f"`{name}`" + (f" ({trials} trials)" if trials else ""))
+            missing.append(f"`{name}`" + (f" ({trials} of {len(study['bare_rates'])} trials)" if trials else ""))
             continue
         weight, rate = chosen[name]
         cells = [
