@@ -56,6 +56,8 @@ def load(path):
         names = [m["name"] for m in study["method"]]
         if len(set(names)) < len(names):
             raise ValueError("two methods have one name")
+        if "teacher" in names:
+            raise ValueError("a method cannot be called teacher: the teacher's run has that folder")
         if unknown := set(study["against"]) - set(names):
             raise ValueError(f"`against` names {', '.join(sorted(unknown))}, which is no method")
         if len(study["bare_rates"]) != len(study["factors"]) + len(study["rates"]) - 1:

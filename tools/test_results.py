@@ -235,6 +235,8 @@ seed = 5
             ("kd.toml", "kb.toml"),
             ("default = 0.9\n", ""),
             ("0.2, 0.4]", "0.2]"),
+            ('name = "kd"', 'name = "teacher"'),
+            ('against = ["scratch"]', 'against = ["alone"]'),
         ]:
             self.study.write_text(STUDY.replace(old, new))
             with self.assertRaises(SystemExit):
