@@ -34,6 +34,13 @@ constexpr const char* kInterfaces = "GLOO_SOCKET_IFNAME";
 // NCCL's.
 constexpr size_t kRoom = 16384;
 
+// c10d keeps its last 2,000 operations for a dump that nothing here asks for. Its table of groups is not locked
+// (FlightRecorderDetail.hpp of 2.11, line 93): two threads that begin with groups of their own can crash in it. A
+// variable that is set is left. This runs before `main`, when no other thread could be reading the environment.
+__attribute__((constructor)) void record_no_operations() {
+  if (std::getenv("TORCH_NCCL_TRACE_BUFFER_SIZE") == nullptr) setenv("TORCH_FR_BUFFER_SIZE", "0", /*overwrite=*/0);
+}
+
 std::string text(rust::Str s) { return {s.data(), s.size()}; }
 
 Store below(const Store& store, const char* name) { return c10::make_intrusive<c10d::PrefixStore>(name, store); }

@@ -3,7 +3,7 @@
 use std::{
     net::TcpListener,
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicU16, Ordering},
     },
     time::Duration,
@@ -124,6 +124,28 @@ fn a_process_that_has_gone_is_told_from_other_faults() {
     assert_eq!(texts[1].len(), 2);
     texts[1].iter().for_each(|text| assert!(is_about_peers(text), "{text}"));
     assert!(!is_about_peers("shape '[2, 3]' is invalid for input of size 4"));
+}
+
+/// c10d's recorder of operations crashes here in one of some hundred rounds, where it is on.
+#[test]
+fn threads_with_groups_of_their_own_do_not_meet() {
+    assert!(
+        ["TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"].iter().any(|name| std::env::var_os(name).is_some())
+    );
+    for _ in 0..4 {
+        let start = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let group = Group::meet(&meeting(free_port(), 0, 1), Device::Cpu).unwrap();
+                    let x = Tensor::ones([1], (Kind::Float, Device::Cpu));
+                    start.wait();
+                    group.all_reduce(&x).unwrap();
+                    assert_eq!(values(&x), [1.0]);
+                });
+            }
+        });
+    }
 }
 
 #[test]
