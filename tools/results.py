@@ -108,7 +108,7 @@ def later_trials(study, method, done):
 class Runs:
     """The runs of a table: how they are started and where their numbers are kept."""
 
-    def __init__(self, path, study, work, binary, sets=()):
+    def __init__(self, path, study, work, binary, sets=(), commit=None):
         self.path, self.study, self.work, self.binary, self.sets = path, study, work, binary, list(sets)
         self.kept = path.parent / path.stem
         self.elsewhere = None
@@ -116,7 +116,7 @@ class Runs:
             other = path.parent / study["choices"]
             self.elsewhere = Runs(other, load(other), work, binary)
         # Of the code that the runs are started with, whatever is committed meanwhile.
-        self.commit = record.commit() or "unknown"
+        self.commit = commit or record.commit() or "unknown"
         self.processes, self.stopped = set(), False
 
     def name(self, method, weight, rate, seed):
@@ -374,15 +374,19 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="these methods alone")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="for all runs: the device, threads")
-    parser.add_argument("--binary", type=Path, default=BINARY)
+    parser.add_argument("--binary", type=Path, help="a program other than the built one, with the --commit it is of")
+    parser.add_argument("--commit", help="the commit that --binary was built from")
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
     args = parser.parse_args()
+    if (args.binary is None) != (args.commit is None):
+        parser.error("--binary and --commit are given together: the results name the commit of the program")
+    binary = (args.binary or BINARY).absolute()
     study = load(args.study)
     work = (args.work or ROOT / "runs" / args.study.stem).absolute()
-    runs = Runs(args.study.absolute(), study, work, args.binary.absolute(), args.set)
+    runs = Runs(args.study.absolute(), study, work, binary, args.set, args.commit)
     if not args.table:
-        if not args.binary.exists():
-            sys.exit(f"{args.binary} is missing: `make build` makes it")
+        if not binary.exists():
+            sys.exit(f"{binary} is missing: `make build` makes it")
         unknown = set(args.only or []) - {m["name"] for m in study["method"]}
         if unknown:
             sys.exit(f"{args.study} has no method {', '.join(sorted(unknown))}")

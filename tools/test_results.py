@@ -80,7 +80,8 @@ class Results(unittest.TestCase):
         self.study.write_text(STUDY)
 
     def command(self):
-        return ["results.py", str(self.study), "--work", str(self.work), "--binary", str(self.binary), "--jobs", "2"]
+        program = ["--binary", str(self.binary), "--commit", "abc1234"]
+        return ["results.py", str(self.study), "--work", str(self.work), *program, "--jobs", "2"]
 
     def run_all(self):
         sys.argv = self.command()
@@ -102,6 +103,7 @@ class Results(unittest.TestCase):
         kept = json.loads((self.study.parent / "table" / "kd" / "final-lr0.2-w2.7-seed2.json").read_text())
         self.assertAlmostEqual(kept["test"], 53.9)
         self.assertEqual((kept["test_evaluations"], kept["train_seconds"]), (1, 2.0))
+        self.assertEqual(kept["commit"], "abc1234")
         self.assertIn("--set optim.lr=0.2", kept["command"])
         trial = json.loads((self.study.parent / "table" / "kd" / "trial-lr0.1-w0.9.json").read_text())
         self.assertIsNone(trial["test"])
