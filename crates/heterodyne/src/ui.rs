@@ -1,6 +1,6 @@
 //! Progress output: bars on a terminal, plain lines elsewhere.
 use std::{
-    io::IsTerminal,
+    io::{self, IsTerminal},
     path::Path,
     sync::{
         Arc,
@@ -29,8 +29,13 @@ use crate::print::{say, tell};
 /// shell.
 const SAME: Duration = Duration::from_secs(1);
 
+/// Set for a child process that is to stop, as by Ctrl-C, when its standard input ends: however its parent ends, the
+/// system closes the pipe.
+pub const STOPS_WITH_INPUT: &str = "HETERODYNE_STOPS_WITH_INPUT";
+
 /// A flag set by the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (terminal closed); a later SIGINT or SIGTERM ends the
-/// process at once. Before this call, signals have their default effect. SIGHUP stays ignored under `nohup`.
+/// process at once. Before this call, signals have their default effect. SIGHUP stays ignored under `nohup`. With
+/// [`STOPS_WITH_INPUT`], the end of standard input counts as a SIGINT.
 pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
@@ -50,6 +55,12 @@ pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
             }
         }
     })?;
+    if std::env::var_os(STOPS_WITH_INPUT).is_some() {
+        std::thread::Builder::new().name("input".to_owned()).spawn(|| {
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            let _ = signal_hook::low_level::raise(SIGINT);
+        })?;
+    }
     Ok(stop)
 }
 

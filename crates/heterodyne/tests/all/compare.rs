@@ -253,6 +253,47 @@ fn ctrl_c_is_passed_on_and_the_same_command_continues() {
 }
 
 #[test]
+fn a_killed_comparison_stops_its_runs_and_the_same_command_continues() {
+    let place = Place::new();
+    let words = "compare taught.toml --methods kd --seeds 1 --out c --set train.epochs=80";
+    let mut compare = place.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&place.path("c/kd/seed0/metrics.jsonl"), &mut compare);
+    signal("-KILL", &compare.id().to_string());
+    compare.wait().unwrap();
+    let (summary, start) = (place.path("c/kd/seed0/summary.json"), Instant::now());
+    while !summary.exists() {
+        assert!(start.elapsed() < Duration::from_secs(120), "the run goes on without its comparison");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(place.json("c/kd/seed0/summary.json")["status"], "interrupted");
+    assert!(place.good(words).contains("1 of 1 runs"));
+}
+
+#[test]
+fn runs_before_and_after_a_file_was_replaced_are_named() {
+    let place = Place::new();
+    let words = "compare taught.toml --methods scratch,kd --out c --seed-list";
+    let compared = |seeds: &str| {
+        let output = place.run(&format!("{words} {seeds}"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    assert!(!compared("0").contains("do not compare"));
+    let (mut tensors, metadata) = file::read(&place.path("teacher.safetensors")).unwrap();
+    let other = tensors["head.bias"].copy() + 0.5;
+    tensors.insert("head.bias".to_owned(), other);
+    file::write(&place.path("teacher.safetensors"), tensors.iter().map(|(n, t)| (n.as_str(), t)), metadata).unwrap();
+    let said = compared("0,1");
+    let line = "kd, seed 0 and kd, seed 1 do not compare: the teacher's weights have changed";
+    assert!(said.contains(&format!("note: {line}\nhint: remove")) && said.matches("do not").count() == 1, "{said}");
+    assert!(place.read("c/report.html").contains("kd, seed 0 and kd, seed 1 do not compare"));
+    assert_eq!(place.json("c/summary.json")["replaced"], Value::from(vec![line]));
+    assert!(stderr(&place.run(&format!("{words} 0,1 --table"))).contains(line));
+    fs::remove_dir_all(place.path("c/kd/seed0")).unwrap();
+    assert!(!compared("0,1").contains("do not compare"));
+}
+
+#[test]
 fn a_study_compares_the_variants_of_several_recipes_with_their_first() {
     let place = Place::new();
     let study = |text: &str| fs::write(place.path("study.toml"), text).unwrap();

@@ -99,9 +99,21 @@ impl Origin {
         // A key of a later version counts as its default.
         let whole = |recipe: &Value| without(filled(recipe), &PLACES);
         keys("", &whole(&self.recipe), &whole(&now.recipe), &mut lines);
-        if self.teacher != now.teacher {
-            lines.push("the teacher's weights have changed".to_owned());
-        }
+        lines.extend(self.teacher_changes(now));
+        lines.extend(self.image_changes(now));
+        lines
+    }
+
+    /// The same for the teacher's weights alone.
+    #[must_use]
+    pub fn teacher_changes(&self, now: &Self) -> Option<String> {
+        (self.teacher != now.teacher).then(|| "the teacher's weights have changed".to_owned())
+    }
+
+    /// The same for the classes and images alone.
+    #[must_use]
+    pub fn image_changes(&self, now: &Self) -> Vec<String> {
+        let mut lines = Vec::new();
         let renamed = self.classes.iter().zip(&now.classes).filter(|(then, now)| then != now);
         let renamed: Vec<String> = renamed.map(|(then, now)| format!("class `{then}` is now `{now}`")).collect();
         lines.extend(few(renamed, "classes"));

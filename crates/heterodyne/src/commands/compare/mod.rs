@@ -1,5 +1,6 @@
 //! `heterodyne compare`: a recipe with several methods, settings and seeds; or the recipes and variants of a study.
 pub mod comparison;
+mod inputs;
 mod live;
 pub mod outcome;
 pub mod pool;
@@ -69,7 +70,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let comparison = args.comparison()?;
     comparison.check()?;
     if args.table {
-        say!("{}", outcome::table(&comparison.groups())?.trim_end());
+        outcome::show(&comparison)?;
         return Ok(Outcome::Done);
     }
     let jobs = Jobs::choose(args.jobs.map(usize::from), &comparison.rows);

@@ -6,13 +6,16 @@ use serde_json::{Value, json};
 
 use super::{
     comparison::Comparison,
+    inputs,
     pool::{Failure, Jobs},
 };
-use crate::print::say;
+use crate::print::{say, tell};
 
-/// The table of the runs that exist.
-pub fn table(groups: &[Group]) -> Result<String> {
-    Ok(heterodyne_report::table(&load(groups)?))
+/// Prints the table of the runs that exist.
+pub fn show(comparison: &Comparison) -> Result<()> {
+    say!("{}", heterodyne_report::table(&load(&comparison.groups())?).trim_end());
+    note(&inputs::replaced(comparison)?);
+    Ok(())
 }
 
 /// Writes `report.html` and `summary.json`; prints the table and where they are.
@@ -20,7 +23,8 @@ pub fn write(comparison: &Comparison, title: &str, command: &str, jobs: Jobs, fa
     let groups = comparison.groups();
     let loaded = load(&groups)?;
     let [report, summary] = ["report.html", "summary.json"].map(|name| comparison.out.join(name));
-    heterodyne_report::write(&report, title, "", &groups)?;
+    let replaced = inputs::replaced(comparison)?;
+    heterodyne_report::write(&report, title, &replaced.join("\n\n"), &groups)?;
     let board = Board::of(&loaded);
     let mut json = board.json();
     // The board's rows are in the order of their accuracy.
@@ -36,13 +40,21 @@ pub fn write(comparison: &Comparison, title: &str, command: &str, jobs: Jobs, fa
     let failed: Vec<Value> = failures.iter().map(|f| json!({"run": f.run, "reason": f.reason})).collect();
     let about = json!({
         "command": command, "seeds": comparison.seeds, "jobs": jobs.count, "threads": jobs.threads,
-        "teachers": json["teachers"], "rows": json["rows"], "failures": failed,
+        "teachers": json["teachers"], "rows": json["rows"], "failures": failed, "replaced": replaced,
     });
     folder::write_json_atomic(&summary, &about)?;
     say!("\n{}", heterodyne_report::table(&loaded));
     say!("report   {}", report.display());
     say!("summary  {}", summary.display());
+    note(&replaced);
     Ok(())
+}
+
+fn note(replaced: &[String]) {
+    replaced.iter().for_each(|line| tell!("note: {line}"));
+    if !replaced.is_empty() {
+        tell!("hint: remove the folders of the runs with the former files; the same command runs them again");
+    }
 }
 
 /// An error that lists the failed runs; nothing if there are none.

@@ -20,6 +20,7 @@ use super::{
     live::Live,
     rows::Row,
 };
+use crate::ui::STOPS_WITH_INPUT;
 
 /// How often child processes are looked at.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -124,8 +125,7 @@ pub fn run(all: &[Job], jobs: Jobs, stop: &AtomicBool) -> Vec<Failure> {
 
 fn start(job: Job, next: Next, jobs: Jobs) -> Result<Child> {
     let log = File::create(job.log()).with_context(|| format!("creating {}", job.log().display()))?;
-    let mut command = Command::new(std::env::current_exe().context("the path of this program is not known")?);
-    command.arg(job.row.mode.name());
+    let mut command = child(job.row.mode.name())?;
     match next {
         Next::Continue => command.arg("--resume").arg(job.folder()),
         _ => command
@@ -134,8 +134,16 @@ fn start(job: Job, next: Next, jobs: Jobs) -> Result<Child> {
             .arg(job.folder())
             .args(["--set".to_owned(), format!("seed={}", job.seed)]),
     };
-    command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log).env(THREADS, jobs.threads.to_string());
+    command.stderr(log.try_clone()?).stdout(log).env(THREADS, jobs.threads.to_string());
     command.spawn().context("a process cannot be started")
+}
+
+/// A process of this program that stops when this one ends, also if it is killed: its standard input is a pipe that
+/// stays open until then.
+pub fn child(name: &str) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("the path of this program is not known")?);
+    command.arg(name).stdin(Stdio::piped()).env(STOPS_WITH_INPUT, "1");
+    Ok(command)
 }
 
 /// Asks a run to write a checkpoint and end. On a terminal, Ctrl-C has already reached it; both count as one request.

@@ -1,6 +1,6 @@
 //! Fills the teacher's cache before the runs: one pass of the teacher serves all rows and seeds that share it.
 use std::{
-    process::{Command, ExitStatus, Stdio},
+    process::ExitStatus,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -10,7 +10,7 @@ use heterodyne_train::Mode;
 
 use super::{
     comparison::{Job, Next},
-    pool::{TICK, interrupt},
+    pool::{self, TICK, interrupt},
     rows::Row,
 };
 use crate::print::{say, tell};
@@ -46,12 +46,12 @@ fn views(job: &Job) -> u32 {
 }
 
 fn passed(jobs: &[Job], seed: u64, stop: &AtomicBool) -> Result<ExitStatus> {
-    let mut command = Command::new(std::env::current_exe().context("the path of this program is not known")?);
     // No run is there yet to share the cores with.
     let views = jobs.iter().map(views).max().unwrap_or(1);
     let sets = [format!("seed={seed}"), format!("teacher.cache.views={views}"), "threads=0".to_owned()];
-    command.arg("cache").args(jobs.iter().map(Job::recipe)).args(sets.iter().flat_map(|set| ["--set", set]));
-    let mut child = command.stdin(Stdio::null()).spawn().context("a process cannot be started")?;
+    let mut command = pool::child("cache")?;
+    command.args(jobs.iter().map(Job::recipe)).args(sets.iter().flat_map(|set| ["--set", set]));
+    let mut child = command.spawn().context("a process cannot be started")?;
     let mut asked = false;
     loop {
         if let Some(status) = child.try_wait().context("a process cannot be watched")? {
