@@ -35,6 +35,7 @@ fn main() {
         "norm",
         "packed",
         "window",
+        "spectrum",
         "attention",
         "flops",
         "profile",
@@ -56,7 +57,7 @@ fn main() {
             "src/graph/graph.cc",
             "src/ranks/ranks.cc",
         ])
-        .files(["src/norm/batch_norm.cc", "src/norm/depthwise.cc", "src/window/window.cc"])
+        .files(["src/norm/batch_norm.cc", "src/norm/depthwise.cc", "src/window/window.cc", "src/spectrum/spectrum.cc"])
         .files(["src/attention/attention.cc", "src/attention/softmax.cc"])
         .files(["src/packed/layers.cc", "src/packed/normal_tail.cc", "src/packed/scratch.cc", "src/cpu/cpu.cc"])
         .files(["src/script/trace.cc", "src/script/package.cc"])

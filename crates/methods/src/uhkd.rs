@@ -258,7 +258,7 @@ impl Level {
             Last::Spectrum(last, dft, one) => settings.representation.of(&last.on_spectrum(&dft.forward(&y_bchw), one)),
             Last::Direct(last, band, parts) => direct(&y_bchw, last, *band, *parts),
         };
-        Ok(self.comparison.mse(&self.comparison.of(&spectrum), &target))
+        self.comparison.loss(&spectrum, &target)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod profile;
 pub mod ranks;
 mod rng;
 pub mod script;
+pub mod spectrum;
 mod start;
 pub mod upload;
 pub mod window;

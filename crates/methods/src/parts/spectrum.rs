@@ -4,7 +4,13 @@
 //! amplitude alone).
 use std::f64::consts::TAU;
 
-use heterodyne_nn::{Init, Result, Scope};
+use heterodyne_nn::{
+    Init, Result, Scope,
+    shim::{
+        flops,
+        spectrum::{standard_mse, standard_suits},
+    },
+};
 use heterodyne_settings::choice;
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -308,7 +314,7 @@ choice! {
 #[derive(Debug)]
 pub struct Comparison {
     window: Window,
-    /// The window's weights times the roots, (K,K',1), if they are fixed.
+    /// The window's weights times the roots, (P,K,K',1), if they are fixed.
     fixed: Option<Tensor>,
     normalise: Normalise,
     band: Band,
@@ -324,8 +330,23 @@ impl Comparison {
         let roots = band.roots(window.fixed.kind(), window.fixed.device());
         let mut parts = vec![roots.shallow_clone()];
         parts.resize_with(representation.parts() as usize, || roots.zeros_like());
-        let fixed = window.theta.is_none().then(|| &window.fixed * &roots);
-        Ok(Self { window, fixed, normalise, band, real_roots: Tensor::f_stack(&parts, 0)?, roots })
+        let real_roots = Tensor::f_stack(&parts, 0)?;
+        let fixed = window.theta.is_none().then(|| (&window.fixed * &roots).expand_as(&real_roots).contiguous());
+        Ok(Self { window, fixed, normalise, band, real_roots, roots })
+    }
+
+    /// The loss of a spectrum (B,P,K,K',C) whose target is the teacher's [`Comparison::of`]: the mean squared
+    /// difference of the standardised spectra.
+    pub fn loss(&self, s_bpuvc: &Tensor, target: &Tensor) -> Result<Tensor> {
+        let [s_bnc, target_bnc] = [s_bpuvc, target].map(|t| t.flatten(1, 3));
+        match &self.fixed {
+            Some(weights) if self.normalise == Normalise::Sample && !flops::plain() && standard_suits(&s_bnc) => {
+                let (weights, direction) = (weights.flatten(0, -1), self.real_roots.flatten(0, -1));
+                let share = self.band.kept_share();
+                Ok(standard_mse(&s_bnc, &weights, &direction, &target_bnc, share, STANDARD_EPS)?)
+            }
+            _ => Ok(self.mse(&self.of(s_bpuvc), target)),
+        }
     }
 
     /// N( G v ) of (B,P,K,K',C), with each bin multiplied by its root ([`Band::roots`]).

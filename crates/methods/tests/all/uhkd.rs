@@ -244,6 +244,41 @@ fn half_the_plane_stands_for_the_whole() {
     }
 }
 
+/// In float32 the loss is one node with a gradient of its own; in float64 it is made of libtorch's operators.
+#[test]
+fn the_loss_in_one_pass_is_that_of_the_operators() {
+    let rng = heterodyne_nn::shim::Rng::new(6);
+    for (n, representation) in
+        [Representation::Complex, Representation::Amplitude, Representation::LogAmplitude].into_iter().enumerate()
+    {
+        for shape in [WindowShape::Gaussian, WindowShape::None, WindowShape::Ideal] {
+            for k in [1, 5, 7] {
+                let band = Band::shared(k, (8, 8), (7, 7));
+                let (rows, cols) = band.size();
+                let draw = || {
+                    let t = Tensor::zeros([4, representation.parts(), rows, cols, 20], (Kind::Float, CPU));
+                    rng.normal(&t, 0.5, 1.0).unwrap();
+                    t
+                };
+                let (spectrum, target) = (draw(), draw());
+                let with = |kind| {
+                    let store = ParamStore::with_kind(CPU, kind, 0);
+                    let window = Window::new(&store.root().sub(n), shape, band, 2.0).unwrap();
+                    let comparison = Comparison::new(window, Normalise::Sample, band, representation).unwrap();
+                    let s = spectrum.detach().to_kind(kind).set_requires_grad(true);
+                    let loss = comparison.loss(&s, &comparison.of(&target.to_kind(kind))).unwrap();
+                    loss.backward();
+                    (loss.to_kind(Kind::Double), s.grad().to_kind(Kind::Double))
+                };
+                let (ours, theirs) = (with(Kind::Float), with(Kind::Double));
+                let what = format!("{representation:?} {shape:?} {k}");
+                assert!(max(&(&ours.0 - &theirs.0)) < 1e-6, "{what}: {} and {}", ours.0, theirs.0);
+                assert!(max(&(&ours.1 - &theirs.1)) < 2e-5 * max(&theirs.1), "{what}: the gradient");
+            }
+        }
+    }
+}
+
 #[test]
 fn windows_weigh_frequencies_by_their_distance_from_zero() {
     let store = ParamStore::with_kind(CPU, Kind::Double, 0);

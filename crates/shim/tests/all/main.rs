@@ -8,6 +8,7 @@ mod norm;
 mod packed;
 mod profile;
 mod ranks;
+mod spectrum;
 mod state;
 mod support;
 mod window;
