@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <numeric>
-#include <vector>
 
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
