@@ -35,7 +35,7 @@ pub const STOPS_WITH_INPUT: &str = "HETERODYNE_STOPS_WITH_INPUT";
 
 /// A flag set by the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (terminal closed); a later SIGINT or SIGTERM ends the
 /// process at once. Before this call, signals have their default effect. SIGHUP stays ignored under `nohup`. With
-/// [`STOPS_WITH_INPUT`], the end of standard input counts as a SIGINT.
+/// [`STOPS_WITH_INPUT`], the end of standard input sets it too.
 pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
@@ -56,9 +56,11 @@ pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
         }
     })?;
     if std::env::var_os(STOPS_WITH_INPUT).is_some() {
-        std::thread::Builder::new().name("input".to_owned()).spawn(|| {
+        let flag = Arc::clone(&stop);
+        std::thread::Builder::new().name("input".to_owned()).spawn(move || {
             let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-            let _ = signal_hook::low_level::raise(SIGINT);
+            // No signal: a second one would end a process that is writing its checkpoint.
+            flag.store(true, Ordering::Relaxed);
         })?;
     }
     Ok(stop)
